@@ -1,0 +1,1 @@
+"""Typed schema, composition, names, weights, paths and errors; imports no torch."""

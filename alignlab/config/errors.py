@@ -1,0 +1,30 @@
+"""The one error that a user sees: a line or two, no traceback, exit code 2."""
+
+import difflib
+from collections.abc import Iterable
+
+from hydra.errors import CompactHydraException
+
+EXIT_BAD_INPUT = 2
+
+
+class ConfigError(CompactHydraException):  # type: ignore[misc]  # hydra's exceptions are untyped
+    """Bad input: `key=value: what must hold`. Hydra prints the message alone."""
+
+
+class JobFailed(CompactHydraException):  # type: ignore[misc]
+    """A job ended with an error that is already in its log and its result.json; only a line is left to print."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Names the valid choices, the nearest one first when there is one: `nearest: modpo; choose one of dpo, modpo`."""
+    ordered = sorted(choices)
+    close = difflib.get_close_matches(name, ordered, n=1, cutoff=0.5)
+    listed = f"choose one of {', '.join(ordered)}" if ordered else "there is none to choose from"
+    return f"did you mean {close[0]}? {listed}" if close else listed
+
+
+def require(condition: bool, key: str, value: object, rule: str) -> None:
+    """Raises ConfigError `key=value: rule` unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{key}={value}: {rule}")

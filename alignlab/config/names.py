@@ -1,0 +1,30 @@
+"""The closed tables: which algorithms and losses exist, and why the other losses do not fit."""
+
+JOBS = {
+    "sft": "alignlab.jobs.sft",
+    "reward_model": "alignlab.jobs.reward_model",
+    "dpo": "alignlab.jobs.dpo",
+    "modpo": "alignlab.jobs.modpo",
+    "evaluate": "alignlab.jobs.evaluate",
+    "front": "alignlab.jobs.front",
+}
+"""algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
+
+LOSSES = ("sigmoid", "hinge", "ipo", "robust", "exo_pair", "discopop", "sigmoid_norm")
+"""TRL's DPO losses that see the two responses only through the difference of their (tilted) log-ratios."""
+
+_PER_RESPONSE = "scores each response on its own, but a reward is known only up to a constant per prompt"
+REFUSED_LOSSES = {
+    "nca_pair": _PER_RESPONSE,
+    "bco_pair": _PER_RESPONSE,
+    "sppo_hard": _PER_RESPONSE,
+    "apo_zero": _PER_RESPONSE,
+    "apo_down": _PER_RESPONSE,
+    "aot_unpaired": _PER_RESPONSE,
+    "aot": "sorts the policy's and the reference's differences apart, so a pair loses its own margin",
+    "sft": "has no reference and no rejected response, so there is nothing to balance",
+}
+"""TRL's other DPO losses, with the reason why alignlab does not train on them."""
+
+SMOOTHED_LOSSES = ("robust", "exo_pair")
+"""Losses that need algorithm.label_smoothing > 0."""

@@ -1,0 +1,1 @@
+"""From files, the hub or the toy world to the one record, split by prompt."""

@@ -1,0 +1,307 @@
+"""Numbers about a front: intervals, dominance, hypervolume, distance to the exact front, and obedience to w.
+
+Everything here is maximised: higher is better on every axis. N points, M objectives (the axes), K points of an exact
+front. Read hypervolume second: it depends on its reference point, rewards crowded points, and can exceed that of the
+exact front, which maximises w.r - beta*KL and not an area. The distance to the optimum at each w says more.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from alignlab.front.exact import exact_point
+
+Floats = NDArray[np.float64]
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean, its 95 % interval where it can be known, and the count of values behind it."""
+
+    mean: float | None
+    """None where no value is known."""
+    low: float | None
+    high: float | None
+    n: int
+    """Number of known values."""
+    missing: int = 0
+    """Number of values that are unknown; they are in neither the mean nor n."""
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the interval's width, or None where the interval is not known."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    @classmethod
+    def from_record(cls, record: object) -> "Interval":
+        """Read `{"mean", "ci95": [low, high] | null, "n", "missing"?}` as a result.json holds it.
+
+        Raises:
+            ValueError: if the record has another shape; says what was found.
+        """
+        if not isinstance(record, Mapping) or "mean" not in record:
+            raise ValueError(f'must be {{"mean", "ci95", "n"}}, is {record!r:.80}')
+        bounds = record.get("ci95") or (None, None)
+        if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+            raise ValueError(f"ci95 must be [low, high] or null, is {bounds!r:.80}")
+        mean, low, high = (_finite_or_none(value) for value in (record["mean"], *bounds))
+        n, missing = record.get("n") or 0, record.get("missing") or 0
+        if not isinstance(n, int) or not isinstance(missing, int):
+            raise ValueError(f"n and missing must be whole numbers, are {n!r:.40} and {missing!r:.40}")
+        return cls(mean, low, high, n, missing) if None not in (low, high) else cls(mean, None, None, n, missing)
+
+    def as_record(self) -> dict[str, object]:
+        """The shape of result.json; `missing` is written only where something is missing."""
+        bounds = None if self.low is None or self.high is None else [self.low, self.high]
+        record: dict[str, object] = {"mean": self.mean, "ci95": bounds, "n": self.n}
+        return {**record, "missing": self.missing} if self.missing else record
+
+
+def mean_interval(values: Iterable[float | None], groups: Iterable[Hashable] | None = None) -> Interval:
+    """The mean and its 95 % t-interval; with groups, the mean of the group means, each group counting once.
+
+    Values of one group (samples of one prompt) are alike, so they are no independent evidence: with groups the interval
+    is the t-interval over group means, which is robust to that. The interval is None where the data do not tell it:
+    fewer than two groups (or values), or no spread at all between them. It never has zero width.
+
+    Args:
+        values: one number each; None and NaN are unknown, and are left out and counted as `missing`.
+        groups: the group of each value, e.g. its prompt's id.
+
+    Raises:
+        ValueError: if groups has another length than values, or a value is infinite.
+    """
+    all_values = list(values)
+    keys: list[Hashable] = list(range(len(all_values))) if groups is None else list(groups)
+    if len(keys) != len(all_values):
+        raise ValueError(f"groups: must hold one entry a value, holds {len(keys)} for {len(all_values)}")
+    known = _known_pairs(keys, all_values)
+    if any(math.isinf(value) for _, value in known):
+        raise ValueError("values: must be finite or unknown (None, NaN), one is infinite")
+    missing = len(all_values) - len(known)
+    if not known:
+        return Interval(None, None, None, 0, missing)
+    means_G = _group_means(known)
+    mean, half = float(means_G.mean()), _t_half_width(means_G)
+    if half is None:
+        return Interval(mean, None, None, len(known), missing)
+    return Interval(mean, mean - half, mean + half, len(known), missing)
+
+
+@dataclass(frozen=True)
+class ExactCurve:
+    """The exact front at K weightings, as `exact_point` finds it; give 30 or more for a line that looks smooth."""
+
+    axes: tuple[str, ...]
+    """Names of the M metrics, in the order of the columns."""
+    weights_KM: Floats
+    means_KM: Floats
+    """Mean reward on each axis, reward units."""
+    kl_K: Floats
+    """KL(pi_w || pi_ref), nats."""
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not belong together."""
+        shape = (len(self.kl_K), len(self.axes))
+        if self.weights_KM.shape != shape or self.means_KM.shape != shape:
+            raise ValueError(
+                f"exact front: weights {self.weights_KM.shape} and means {self.means_KM.shape} must both be {shape}"
+            )
+
+    def index_of(self, weights: Sequence[float]) -> int | None:
+        """The row of these weights (to 1e-6), or None where the curve was not worked out there."""
+        if len(weights) != len(self.axes):
+            return None
+        gaps_K = np.abs(self.weights_KM - np.asarray(weights, dtype=np.float64)).max(axis=1)
+        return int(gaps_K.argmin()) if len(gaps_K) and gaps_K.min() < 1e-6 else None
+
+
+def exact_curve(
+    rewards: ArrayLike, *, weights: Iterable[Sequence[float]], beta: float, axes: Sequence[str], min_ess: float = 50.0
+) -> ExactCurve:
+    """The exact front over several weightings, from (P, S, M) gold rewards of samples of pi_ref.
+
+    Raises:
+        ValueError: as `exact_point` does, e.g. where too few samples carry a weighting.
+    """
+    rows = [tuple(map(float, row)) for row in weights]
+    points = [exact_point(rewards, weights=row, beta=beta, min_ess=min_ess) for row in rows]
+    return ExactCurve(
+        axes=tuple(axes),
+        weights_KM=np.array(rows, dtype=np.float64).reshape(len(rows), len(axes)),
+        means_KM=np.array([point.means_M for point in points], dtype=np.float64).reshape(len(rows), len(axes)),
+        kl_K=np.array([point.kl for point in points], dtype=np.float64),
+    )
+
+
+def non_dominated(values: ArrayLike) -> NDArray[np.bool_]:
+    """Which of the (N, M) points no other point dominates, shape (N,).
+
+    A point dominates another if it is at least as good on every axis and better on one, with no slack; equal points
+    do not dominate each other, so ties are kept. Sampling error is not looked at: neighbours may be tied in truth.
+
+    Raises:
+        ValueError: if a value is not finite or the shape is not (N, M).
+    """
+    values_NM = _finite_points(values, "values")
+    if not len(values_NM):
+        return np.zeros(0, dtype=np.bool_)
+    import moocore  # type: ignore[import-untyped]
+
+    return np.asarray(moocore.is_nondominated(values_NM, maximise=True, keep_weakly=True), dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class Hypervolume:
+    """A hypervolume with the point that it is measured from; a number without that point cannot be compared."""
+
+    volume: float
+    """In the product of the axes' units."""
+    reference: tuple[float, ...]
+    num_inside: int
+    """Number of points better than the reference on every axis; only these count."""
+
+
+def hypervolume(values: ArrayLike, *, reference: Sequence[float]) -> Hypervolume:
+    """The volume between the reference point and the (N, M) points, higher is better on every axis.
+
+    Two choices of reference serve (store whichever was taken, and share it between the sets compared): the reference
+    policy's own point, which counts only points that improve on it everywhere, or a fixed corner such as `nadir`.
+
+    Raises:
+        ValueError: if a value is not finite, or the reference has another number of axes than the points.
+    """
+    values_NM = _finite_points(values, "values")
+    corner_M = np.asarray(reference, dtype=np.float64)
+    if corner_M.shape != values_NM.shape[1:] or not np.isfinite(corner_M).all():
+        raise ValueError(f"reference={tuple(reference)}: must hold {values_NM.shape[1]} finite numbers, one an axis")
+    inside_NM = values_NM[(values_NM > corner_M).all(axis=1)]
+    point = tuple(corner_M.tolist())
+    if not len(inside_NM):
+        return Hypervolume(0.0, point, 0)
+    import moocore
+
+    return Hypervolume(float(moocore.hypervolume(inside_NM, ref=corner_M, maximise=True)), point, len(inside_NM))
+
+
+def nadir(values: ArrayLike) -> tuple[float, ...]:
+    """The worst value on each axis among the non-dominated of (N, M) points; a corner to measure hypervolume from.
+
+    Take it from the exact front, or from one fixed set: a corner taken from each set anew makes volumes incomparable.
+    """
+    values_NM = _finite_points(values, "values")
+    if not len(values_NM):
+        raise ValueError("values: must hold at least one point")
+    return tuple(values_NM[non_dominated(values_NM)].min(axis=0).tolist())
+
+
+@dataclass(frozen=True)
+class FrontDistance:
+    """How far a set of points falls short of an exact front, in the axes' units; 0 is none."""
+
+    epsilon: float
+    """Least amount that, added to every axis of every point, lets the set cover the exact front. Below 0: beyond it."""
+    igd_plus: float
+    """Mean over the exact front of the distance that the nearest point still lacks (IGD+)."""
+
+
+def distance_to_exact(values: ArrayLike, *, exact: ArrayLike) -> FrontDistance:
+    """Additive epsilon and IGD+ from (N, M) points to a (K, M) exact front.
+
+    Both grow with gaps between the points, not only with their shortfall, so compare sets at the same w's: give the
+    exact front at those w's. IGD+ rather than IGD, as it never prefers a dominated set (Ishibuchi et al. 2015).
+
+    Raises:
+        ValueError: if either set is empty, not finite, or has another number of axes than the other.
+    """
+    values_NM, exact_KM = _finite_points(values, "values"), _finite_points(exact, "exact")
+    if not len(values_NM) or not len(exact_KM) or values_NM.shape[1] != exact_KM.shape[1]:
+        raise ValueError(f"values {values_NM.shape} and exact {exact_KM.shape}: must be points on the same axes")
+    import moocore
+
+    return FrontDistance(
+        epsilon=float(moocore.epsilon_additive(values_NM, ref=exact_KM, maximise=True)),
+        igd_plus=float(moocore.igd_plus(values_NM, ref=exact_KM, maximise=True)),
+    )
+
+
+@dataclass(frozen=True)
+class Monotonicity:
+    """Whether a metric follows w. A poor gate by itself: broken runs were found to be monotone too."""
+
+    rho: float | None
+    """Spearman's rank correlation with w; None for fewer than three known points, or where either never changes."""
+    n: int
+
+
+def monotonicity(w: Sequence[float], metrics: Mapping[str, Sequence[float | None]]) -> dict[str, Monotonicity]:
+    """Spearman's rank correlation of w with each metric, over the points where the metric is known.
+
+    Raises:
+        ValueError: if a metric has another length than w; names it.
+    """
+    found = {}
+    for name, values in metrics.items():
+        if len(values) != len(w):
+            raise ValueError(f"{name}: must hold one value a w, holds {len(values)} for {len(w)}")
+        pairs = _known_pairs(w, values)
+        found[name] = Monotonicity(_spearman(pairs), len(pairs))
+    return found
+
+
+def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
+    if len(pairs) < 3 or any(len(set(column)) < 2 for column in zip(*pairs, strict=True)):
+        return None
+    from scipy.stats import spearmanr  # type: ignore[import-untyped]
+
+    steps, values = zip(*pairs, strict=True)
+    return float(spearmanr(steps, values).statistic)
+
+
+def _group_means(known: Sequence[tuple[Hashable, float]]) -> Floats:
+    """The mean of each group, in the order in which the groups first appear, shape (G,)."""
+    sums: dict[Hashable, float] = {}
+    for key, value in known:
+        sums[key] = sums.get(key, 0.0) + value
+    counts = Counter(key for key, _ in known)
+    return np.array([total / counts[key] for key, total in sums.items()], dtype=np.float64)
+
+
+def _t_half_width(means_G: Floats) -> float | None:
+    """Half the 95 % t-interval; None for one mean, or where the spread is no more than rounding."""
+    num_groups = len(means_G)
+    if num_groups < 2 or np.ptp(means_G) <= 1e-12 * np.abs(means_G).max():
+        return None
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    return float(stdtrit(num_groups - 1, 0.975) * means_G.std(ddof=1) / math.sqrt(num_groups))
+
+
+def _known_pairs(keys: Sequence[Key], values: Sequence[float | None]) -> list[tuple[Key, float]]:
+    """The pairs whose value is known."""
+    pairs = zip(keys, values, strict=True)
+    return [(key, float(value)) for key, value in pairs if value is not None and not math.isnan(value)]
+
+
+def _finite_or_none(value: object) -> float | None:
+    """A number, or None where it is unknown; JSON written by Python may hold NaN."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"must be a number or null, is {value!r:.80}")
+    return float(value) if math.isfinite(value) else None
+
+
+def _finite_points(values: ArrayLike, name: str) -> Floats:
+    points_NM = np.asarray(values, dtype=np.float64)
+    if points_NM.ndim != 2 or points_NM.shape[1] == 0:
+        raise ValueError(f"{name} of shape {points_NM.shape}: must be (points, axes)")
+    if not np.isfinite(points_NM).all():
+        raise ValueError(f"{name}: must be finite, row {np.argwhere(~np.isfinite(points_NM))[0][0]} is not")
+    return points_NM

@@ -1,0 +1,430 @@
+"""The front as a picture: objective against objective, and what each point costs in KL from the reference."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from alignlab.front.collect import FrontPoint
+from alignlab.front.metrics import ExactCurve, Floats, Interval, mean_interval
+from alignlab.front.table import replacing, weight_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+DPI = 150
+FORMATS = ("png", "svg", "pdf")
+# Okabe and Ito's palette, which colour-blind readers can tell apart; each series has a shape of its own besides.
+STYLES = (
+    ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"),
+)  # fmt: skip
+USUAL_STYLE = {"modpo": 0, "dpo": 1, "soup": 2, "sft": 3}
+EXACT, REFERENCE, FAINT = "#222222", "#555555", "#8a8a8a"
+MEASURES = {"helpful": "mean gold reward", "safe": "mean gold reward"}
+ENDINGS = {"_accuracy": "share of pairs ranked right", "_margin": "mean reward margin"}
+EXACT_LABEL = "exact front (hollow: same w)"
+KL_LABEL = r"KL($\pi\,\Vert\,\pi_{\mathrm{ref}}$) in nats (0 is the reference)"
+
+
+@dataclass(frozen=True)
+class Spot:
+    """What is drawn at one place: a run, or the mean over the seeds of one setting."""
+
+    label: str
+    first_weight: float | None
+    weights: tuple[float, ...]
+    metrics: Mapping[str, Interval]
+    runs: tuple[FrontPoint, ...]
+
+
+def draw_front(
+    points: Sequence[FrontPoint],
+    *,
+    path: Path,
+    exact: ExactCurve | None = None,
+    reference: Sequence[float] | None = None,
+    title: str = "",
+    measures: Mapping[str, str] | None = None,
+) -> Path:
+    """Draw `front_figure` into a .png, .svg or .pdf file, atomically; returns the path.
+
+    Raises:
+        ValueError: for another suffix, or as `front_figure` does.
+    """
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"{path.name}: must end in .{', .'.join(FORMATS)}")
+    figure = front_figure(points, exact=exact, reference=reference, title=title, measures=measures)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format=suffix, dpi=DPI)
+    return path
+
+
+def front_figure(
+    points: Sequence[FrontPoint],
+    *,
+    exact: ExactCurve | None = None,
+    reference: Sequence[float] | None = None,
+    title: str = "",
+    measures: Mapping[str, str] | None = None,
+) -> "Figure":
+    """One panel for each pair of axes, and one of KL against the first weight where a point has a KL.
+
+    A bar is a point's own 95 % interval; for three or more seeds of a setting it is the t-interval over seeds, for two
+    seeds there is none, and the seeds are shown as small points. For two objectives a line joins a series' points in
+    the order of w, and `exact` is a line with hollow marks at the w's that were trained.
+
+    Args:
+        points: of one front, as `collect` returns them; higher is better on every axis.
+        exact: the exact front, on the same axes, in reward units and nats.
+        reference: the reference policy's mean on each axis.
+        title: one line above the panels.
+        measures: what an axis measures, with its unit, for names that are not known here.
+
+    Raises:
+        ValueError: without points, with fewer than two axes, or where exact or reference are on other axes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    axes = _checked_axes(points, exact, reference)
+    series = _spots_by_series(points)
+    styles = _styles(points)
+    pairs = list(itertools.combinations(range(len(axes)), 2))
+    has_kl = any("kl" in spot.metrics for spots in series.values() for spot in spots)
+    figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06), dpi=DPI)
+    FigureCanvasAgg(figure)
+    panels = _panels(figure, len(pairs), has_kl=has_kl)
+    names = {axis: _axis_label(axis, measures or {}) for axis in axes}
+    labels = []
+    for panel, (i, j) in zip(panels, pairs, strict=False):
+        labels += _draw_pair(panel, (i, j), axes, series, styles, exact=exact, reference=reference)
+        panel.set(xlabel=names[axes[i]], ylabel=names[axes[j]])
+    objective = next((next(iter(point.weights)) for point in points if point.weights), axes[0])
+    if has_kl:
+        _draw_kl(panels[len(pairs)], series, styles, exact=exact)
+        panels[len(pairs)].set(xlabel=f"w: weight of '{_plain(objective)}'", ylabel=KL_LABEL)
+    _finish(figure, title, _legend_handles(series, styles, exact), _caption(series, objective, len(axes)))
+    _place_labels(figure, labels)
+    return figure
+
+
+def _checked_axes(
+    points: Sequence[FrontPoint], exact: ExactCurve | None, reference: Sequence[float] | None
+) -> tuple[str, ...]:
+    if not points:
+        raise ValueError("points: must hold at least one finished run")
+    axes = points[0].axes
+    if len(axes) < 2 or any(point.axes != axes for point in points):
+        raise ValueError(f"points: must share two or more axes, the first has {axes}")
+    if exact is not None and exact.axes != axes:
+        raise ValueError(f"exact: must be on the axes {axes}, is on {exact.axes}")
+    if reference is not None and len(reference) != len(axes):
+        raise ValueError(f"reference={tuple(reference)}: must hold one value for each of {axes}")
+    return axes
+
+
+def _spots_by_series(points: Sequence[FrontPoint]) -> dict[str, list[Spot]]:
+    """The points with the seeds of one setting put together, by series, in the order given."""
+    settings: dict[str, dict[object, list[FrontPoint]]] = {}
+    for point in points:
+        key = tuple(point.weights.items()) or point.folder  # without weights nothing says that two runs are one setting
+        settings.setdefault(point.series, {}).setdefault(key, []).append(point)
+    return {name: [_spot(runs) for runs in groups.values()] for name, groups in settings.items()}
+
+
+def _spot(runs: Sequence[FrontPoint]) -> Spot:
+    first = runs[0]
+    names = [name for name in first.metrics if all(name in run.metrics for run in runs)]
+    return Spot(
+        label=weight_label(first) if first.weights else "",
+        first_weight=first.first_weight,
+        weights=tuple(first.weights.values()),
+        metrics={name: _over_seeds([run.metrics[name] for run in runs]) for name in names},
+        runs=tuple(runs),
+    )
+
+
+def _over_seeds(metrics: Sequence[Interval]) -> Interval:
+    if len(metrics) == 1:
+        return metrics[0]
+    found = mean_interval(metric.mean for metric in metrics)
+    return found if found.n > 2 else Interval(found.mean, None, None, found.n, found.missing)
+
+
+def _styles(points: Sequence[FrontPoint]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each series; an algorithm keeps its usual one from picture to picture."""
+    algorithms = {point.series: point.algorithm for point in points}
+    free = list(range(len(STYLES)))
+    taken: dict[str, int] = {}
+    for name in sorted(algorithms, key=lambda name: algorithms[name] not in USUAL_STYLE):
+        usual = USUAL_STYLE.get(algorithms[name], -1)
+        rest = [index for index in free if index not in USUAL_STYLE.values()] or free or [len(taken) % len(STYLES)]
+        taken[name] = usual if usual in free else rest[0]
+        free = [index for index in free if index != taken[name]]
+    return {name: STYLES[index] for name, index in taken.items()}
+
+
+def _panels(figure: "Figure", num_pairs: int, *, has_kl: bool) -> "list[Axes]":
+    """The panels, row by row; for one pair the KL panel is the narrow one at its right."""
+    num_panels = num_pairs + has_kl
+    num_columns = min(2, num_panels)
+    num_rows = math.ceil(num_panels / num_columns)
+    figure.set_size_inches(9.0 if num_panels > 1 else 6.5, 4.9 if num_rows == 1 else 4.1 * num_rows + 0.5)
+    ratios = [1.9, 1.0] if num_pairs == 1 and has_kl else [1.0] * num_columns
+    grid = figure.add_gridspec(num_rows, num_columns, width_ratios=ratios)
+    panels = [figure.add_subplot(grid[divmod(index, num_columns)]) for index in range(num_panels)]
+    for panel in panels:
+        panel.grid(color="#e4e4e4", linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=9)
+    return panels
+
+
+@dataclass(frozen=True)
+class _Label:
+    """A text that has yet to find its place near a mark, in data coordinates."""
+
+    panel: "Axes"
+    text: str
+    x: float
+    y: float
+    color: str
+
+
+def _draw_pair(
+    panel: "Axes",
+    pair: tuple[int, int],
+    axes: tuple[str, ...],
+    series: Mapping[str, list[Spot]],
+    styles: Mapping[str, tuple[str, str]],
+    *,
+    exact: ExactCurve | None,
+    reference: Sequence[float] | None,
+) -> list[_Label]:
+    """Draw one objective against another; returns the labels to place."""
+    i, j = pair
+    labels = []
+    if exact is not None:
+        weights = [spot.weights for spots in series.values() for spot in spots]
+        _draw_exact(panel, exact, exact.means_KM[:, i], exact.means_KM[:, j], weights, joined=len(axes) == 2)
+    if reference is not None:
+        panel.plot(reference[i], reference[j], "*", color=REFERENCE, markersize=12, zorder=4)
+        labels.append(_Label(panel, "reference", reference[i], reference[j], REFERENCE))
+    for name, spots in series.items():
+        color, _ = styles[name]
+        places = [(spot.metrics[axes[i]], spot.metrics[axes[j]]) for spot in spots]
+        _draw_series(panel, places, spots, styles[name], (axes[i], axes[j]), joined=len(axes) == 2)
+        for spot, (x, y) in zip(spots, places, strict=True):
+            if spot.label and x.mean is not None and y.mean is not None:
+                labels.append(_Label(panel, spot.label, x.mean, y.mean, color))
+    return labels
+
+
+def _draw_kl(
+    panel: "Axes",
+    series: Mapping[str, list[Spot]],
+    styles: Mapping[str, tuple[str, str]],
+    *,
+    exact: ExactCurve | None,
+) -> None:
+    """Draw the KL of each point against the weight of the first objective."""
+    if exact is not None:
+        weights = [spot.weights for spots in series.values() for spot in spots]
+        _draw_exact(panel, exact, exact.weights_KM[:, 0], exact.kl_K, weights, joined=len(exact.axes) == 2)
+    for name, spots in series.items():
+        known = [spot for spot in spots if spot.first_weight is not None and "kl" in spot.metrics]
+        places = [(Interval(spot.first_weight, None, None, 1), spot.metrics["kl"]) for spot in known]
+        _draw_series(panel, places, known, styles[name], (None, "kl"), joined=len(spots[0].weights) <= 2)
+    panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if panel.dataLim.ymin < 0 else 0.0)
+
+
+def _draw_exact(
+    panel: "Axes", exact: ExactCurve, x_K: Floats, y_K: Floats, weights: Sequence[tuple[float, ...]], *, joined: bool
+) -> None:
+    if joined:
+        order = np.argsort(exact.weights_KM[:, 0], kind="stable")
+        panel.plot(x_K[order], y_K[order], "-", color=EXACT, linewidth=1.2, zorder=2)
+    rows = sorted({row for point in weights if (row := exact.index_of(point)) is not None})
+    panel.plot(x_K[rows], y_K[rows], "o", **_hollow(), zorder=3)
+
+
+def _draw_series(
+    panel: "Axes",
+    places: Sequence[tuple[Interval, Interval]],
+    spots: Sequence[Spot],
+    style: tuple[str, str],
+    names: tuple[str | None, str],
+    *,
+    joined: bool,
+) -> None:
+    """Marks, bars, seeds and the joining line of one series; `names` are the metrics on x (None: the weight) and y."""
+    color, marker = style
+    xs = [math.nan if x.mean is None else x.mean for x, _ in places]
+    ys = [math.nan if y.mean is None else y.mean for _, y in places]
+    weighted = [(spot.first_weight, x, y) for spot, x, y in zip(spots, xs, ys, strict=True) if spot.weights]
+    if joined and len(weighted) > 1:
+        _, line_x, line_y = zip(*sorted(weighted), strict=True)
+        panel.plot(line_x, line_y, "-", color=color, linewidth=1.3, alpha=0.75, zorder=3.5)
+    for x, y in places:
+        if y.low is not None and y.high is not None and x.mean is not None:
+            panel.plot([x.mean] * 2, [y.low, y.high], "-", color=color, linewidth=1.1, alpha=0.6, zorder=4)
+        if x.low is not None and x.high is not None and y.mean is not None:
+            panel.plot([x.low, x.high], [y.mean] * 2, "-", color=color, linewidth=1.1, alpha=0.6, zorder=4)
+    seeds = [run for spot in spots if len(spot.runs) > 1 for run in spot.runs]
+    seeds_x, seeds_y = ([_value(run, name) for run in seeds] for name in names)
+    panel.plot(seeds_x, seeds_y, marker, **_seed_style(color), zorder=3.8)
+    panel.plot(xs, ys, marker, color=color, markersize=6.5, markeredgecolor="white", markeredgewidth=0.7, zorder=5)
+
+
+def _value(run: FrontPoint, name: str | None) -> float:
+    """The run's mean of a metric, or its first weight; NaN, which is not drawn, where that is unknown."""
+    value = run.first_weight if name is None else run.metrics[name].mean
+    return math.nan if value is None else value
+
+
+def _hollow() -> dict[str, Any]:
+    return {"markersize": 5.0, "markerfacecolor": "white", "markeredgecolor": EXACT, "markeredgewidth": 1.0}
+
+
+def _seed_style(color: str) -> dict[str, Any]:
+    return {"color": color, "markersize": 3.2, "alpha": 0.45, "markeredgewidth": 0.0}
+
+
+def _legend_handles(
+    series: Mapping[str, list[Spot]], styles: Mapping[str, tuple[str, str]], exact: ExactCurve | None
+) -> "list[Line2D]":
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for name, spots in series.items():
+        color, marker = styles[name]
+        line: Literal["-", ""] = "-" if len(spots) > 1 and len(spots[0].weights) <= 2 else ""
+        handles.append(Line2D([], [], color=color, marker=marker, linestyle=line, markersize=6.5, label=_plain(name)))
+    if any(len(spot.runs) > 1 for spots in series.values() for spot in spots):
+        handles.append(Line2D([], [], marker="o", linestyle="", **_seed_style(FAINT), label="one seed"))
+    if exact is not None:
+        line = "-" if len(exact.axes) == 2 else ""
+        style: dict[str, Any] = {"color": EXACT, "linewidth": 1.2}
+        handles.append(Line2D([], [], marker="o", linestyle=line, **style, **_hollow(), label=EXACT_LABEL))
+    return handles
+
+
+def _caption(series: Mapping[str, list[Spot]], objective: str, num_axes: int) -> str:
+    spots = [spot for group in series.values() for spot in group]
+    parts = []
+    if any(spot.label for spot in spots):
+        parts.append(f"numbers: w, the weight of '{objective}'" if num_axes == 2 else "numbers: the weights")
+    if any(interval.low is not None for spot in spots for interval in spot.metrics.values()):
+        over = {"over seeds" if len(spot.runs) > 1 else "of each run's evaluation" for spot in spots}
+        parts.append("bars: 95 % intervals " + " or ".join(sorted(over)))
+    return _plain(";  ".join(parts))
+
+
+def _finish(figure: "Figure", title: str, handles: "list[Line2D]", caption: str) -> None:
+    """Title, and the legend below the panels, where it can hide nothing."""
+    if title:
+        figure.suptitle(_plain(title), fontsize=12)
+    look: dict[str, Any] = {"ncols": min(5, len(handles)), "frameon": False, "fontsize": 9.5, "title": caption}
+    legend = figure.legend(handles=handles, loc="outside lower center", **look)
+    legend.get_title().set(fontsize=8.5, color=REFERENCE)
+
+
+def _place_labels(figure: "Figure", labels: Sequence[_Label]) -> None:
+    """Give each label the free place nearest to its mark; greedy, in pixels, after the layout is known and fixed."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    taken: dict[Axes, list[Floats]] = {}
+    for panel in dict.fromkeys(label.panel for label in labels):
+        obstacles_N2 = _obstacles(panel)
+        marks_N2 = panel.transData.transform([(label.x, label.y) for label in labels if label.panel is panel])
+        taken[panel] = []
+        for label in (label for label in labels if label.panel is panel):
+            place = _best_place(label, obstacles_N2, marks_N2, taken[panel])
+            taken[panel].append(place.box)
+            _write(label, place)
+
+
+def _write(label: _Label, place: "_Place") -> None:
+    from matplotlib.patheffects import withStroke
+
+    far = place.gap > 10  # then a thin line says whose label it is
+    arrow = {"arrowstyle": "-", "color": label.color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if far else None
+    note = label.panel.annotate(
+        label.text, (label.x, label.y), xytext=place.offset, textcoords="offset points", ha="center", va="center",
+        fontsize=9, color=label.color, arrowprops=arrow, zorder=6,
+    )  # fmt: skip
+    note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    note.set_in_layout(False)
+
+
+def _obstacles(panel: "Axes") -> Floats:
+    """Pixels that labels should keep off: all lines, every two pixels, and all marks, shape (n, 2)."""
+    found = [np.empty((0, 2))]
+    for line in panel.get_lines():
+        corners_N2 = panel.transData.transform(np.column_stack(line.get_data()).astype(np.float64))
+        corners_N2 = corners_N2[np.isfinite(corners_N2).all(axis=1)]
+        if line.get_linestyle() != "None":
+            for start, end in itertools.pairwise(corners_N2):
+                steps = np.linspace(0.0, 1.0, max(2, int(math.dist(start, end) / 2)))[:, None]
+                found.append(start + steps * (end - start))
+        if line.get_marker() != "None":
+            radius = line.get_markersize() / 2 * panel.figure.dpi / 72
+            ring = np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]) * radius
+            found.append((corners_N2[:, None, :] + ring).reshape(-1, 2))
+    return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a label could go."""
+
+    gap: float
+    """Points between the mark and the label's edge."""
+    offset: tuple[float, float]
+    """From the mark to the label's centre, points."""
+    box: Floats
+    """Lower left and upper right corner, pixels, shape (2, 2)."""
+
+
+def _best_place(label: _Label, obstacles_N2: Floats, marks_N2: Floats, boxes: Sequence[Floats]) -> _Place:
+    """The place with the least in its way: other labels, the panel's edge, lines and marks, then distance."""
+    scale = label.panel.figure.dpi / 72
+    half = np.array([2.9 * max(2, len(label.text)), 5.2])  # points, at font size 9
+    here = label.panel.transData.transform((label.x, label.y))
+    frame = label.panel.bbox
+
+    def cost(place: _Place) -> float:
+        low, high = place.box
+        hits = int(((obstacles_N2 > low - 3) & (obstacles_N2 < high + 3)).all(axis=1).sum())
+        overlaps = sum(bool((low < other[1]).all() and (other[0] < high).all()) for other in boxes)
+        outside = low[0] < frame.x0 or low[1] < frame.y0 or high[0] > frame.x1 or high[1] > frame.y1
+        to_own = math.dist(here, (low + high) / 2)
+        to_any = float(np.linalg.norm(marks_N2 - (low + high) / 2, axis=1).min())
+        return 3.0 * hits + 200.0 * overlaps + 500.0 * bool(outside) + 1.5 * (to_own - to_any) + place.gap
+
+    places = []
+    for gap, step in itertools.product((4.0, 7.0, 11.0, 16.0, 23.0), range(24)):
+        angle = math.pi * (step / 12 + 0.25)
+        x, y = np.array([math.cos(angle), math.sin(angle)]) * (half + gap)
+        centre = here + np.array([x, y]) * scale
+        places.append(_Place(gap, (float(x), float(y)), np.array([centre - half * scale, centre + half * scale])))
+    return min(places, key=cost)
+
+
+def _axis_label(axis: str, measures: Mapping[str, str]) -> str:
+    ending = next((text for end, text in ENDINGS.items() if axis.endswith(end)), "mean reward")
+    return _plain(f"{axis}: {measures.get(axis) or MEASURES.get(axis, ending)} (higher is better)")
+
+
+def _plain(text: str) -> str:
+    """The text without matplotlib reading a formula into its dollar signs."""
+    return text.replace("$", r"\$")

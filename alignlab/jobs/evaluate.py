@@ -1,0 +1,35 @@
+"""Sample, score and compare with the reference, without training."""
+
+from pathlib import Path
+
+from alignlab.config.identity import Objectives, objectives_of
+from alignlab.config.schema import EvaluateConfig, RunConfig
+from alignlab.jobs.measure import measure
+from alignlab.jobs.prerequisites import reference
+from alignlab.models.adapters import read_card
+from alignlab.preference.cache import ScoreCache
+from alignlab.runs.folder import Outcome, RunFolder
+
+
+def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
+    """Measures the reference, or an adapter on it at the weights and beta that it was trained for."""
+    algorithm = config.algorithm
+    assert isinstance(algorithm, EvaluateConfig)
+    with run.stage("prerequisites"):
+        base = reference(config)
+    adapter = Path(algorithm.adapter) if algorithm.adapter else None
+    card = read_card(adapter) if adapter else None
+    objectives = objectives_of(config)
+    if card is not None and set(card.weights) == set(objectives.weights):
+        objectives = Objectives(card.objective, card.weights)
+    outcome.inputs |= {"model": base.id, "revision": base.revision}
+    measure(
+        config,
+        run,
+        outcome,
+        base=base,
+        adapter=adapter,
+        beta=card.beta if card else algorithm.beta,
+        objectives=objectives,
+        cache=ScoreCache(Path(config.paths.cache) / "scores"),
+    )

@@ -1,0 +1,200 @@
+"""What a policy is worth, on held-out prompts: preferences it agrees with, rewards of what it says, its distance."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alignlab.config.identity import Objectives
+from alignlab.config.schema import RunConfig
+from alignlab.data import toy
+from alignlab.data.records import RankedRow, text_id
+from alignlab.front.exact import exact_point
+from alignlab.front.metrics import Interval, mean_interval
+from alignlab.generation.sample import SampleRequest, sample_responses
+from alignlab.jobs.prerequisites import ranked_rows
+from alignlab.jobs.toy_pairs import reference_samples
+from alignlab.models.adapters import adapted
+from alignlab.models.base import Base
+from alignlab.models.prompts import Encoded
+from alignlab.preference.cache import ScoreCache
+from alignlab.preference.logps import sequence_kl
+from alignlab.preference.rows import fit
+from alignlab.rewards.gold import GoldReward
+from alignlab.rewards.implicit import ImplicitReward
+from alignlab.runs.atomic import write_jsonl
+from alignlab.runs.folder import Outcome, RunFolder
+
+Floats = NDArray[np.float64]
+
+
+def measure(
+    config: RunConfig,
+    run: RunFolder,
+    outcome: Outcome,
+    *,
+    base: Base,
+    adapter: Path | None,
+    beta: float,
+    objectives: Objectives,
+    cache: ScoreCache,
+) -> None:
+    """Fills in an outcome's metrics, axes and artifacts for one policy: the base model with an adapter, or alone."""
+    if adapter is not None:
+        with run.stage("held-out preferences"):
+            rows = ranked_rows(config, base, "test") if config.dataset.split is not None else []
+            if rows:
+                policy = ImplicitReward(
+                    base,
+                    adapter,
+                    beta=beta,
+                    cache=cache,
+                    batch_size=config.trainer.per_device_eval_batch_size,
+                    name="policy",
+                )
+                outcome.metrics |= _preference_metrics(config, policy, rows)
+    golds = [objective.gold for objective in config.dataset.objectives.values()]
+    outcome.axes = [f"{name}_accuracy" for name in config.dataset.objectives]
+    if all(golds):
+        outcome.axes = [str(gold) for gold in golds]
+        _sampled_metrics(config, run, outcome, base=base, adapter=adapter, beta=beta, objectives=objectives)
+
+
+def _preference_metrics(config: RunConfig, policy: ImplicitReward, rows: Sequence[RankedRow]) -> dict[str, dict[str, object]]:
+    """Accuracy and margin of the policy's implicit reward by every objective's labels; intervals over prompts."""
+    encoder, limit = policy.base.encoder, config.trainer.max_length
+    pairs = [[fit(encoder.encode(row.prompt, text), limit) for text in row.responses] for row in rows]
+    usable = [place for place, pair in enumerate(pairs) if all(row.response_ids for row in pair)]
+    scores = policy.score_encoded([row for place in usable for row in pairs[place]]).view(-1, 2).double()
+    groups = [text_id(rows[place].prompt) for place in usable]
+    metrics: dict[str, dict[str, object]] = {}
+    for name in config.dataset.objectives:
+        winners = torch.tensor([rows[place].winner[name] for place in usable])
+        chosen = scores.gather(1, winners[:, None])[:, 0]
+        margins = (chosen - scores.gather(1, 1 - winners[:, None])[:, 0]).numpy()
+        right = np.where(margins == 0, 0.5, margins > 0)
+        metrics[f"{name}_accuracy"] = mean_interval(right, groups).as_record()
+        metrics[f"{name}_margin"] = mean_interval(margins, groups).as_record()
+        gold = config.dataset.objectives[name].gold
+        if gold is not None:
+            reward = GoldReward(gold, encoder)
+            texts = [text for place in usable for text in rows[place].responses]
+            prompts = [rows[place].prompt for place in usable for _ in range(2)]
+            gold_scores = reward.score(prompts, texts).view(-1, 2).double()
+            slope = _slope((scores[:, 0] - scores[:, 1]).numpy(), (gold_scores[:, 0] - gold_scores[:, 1]).numpy(), groups)
+            metrics[f"{name}_slope"] = slope.as_record()
+    return metrics
+
+
+def _slope(implicit: Floats, gold: Floats, groups: Sequence[str]) -> Interval:
+    """Slope of implicit on gold differences through the origin; interval by the cluster-robust sandwich over prompts."""
+    power = float(gold @ gold)
+    if power == 0:
+        return Interval(mean=None, low=None, high=None, n=len(gold))
+    slope = float(implicit @ gold) / power
+    _, cluster = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.bincount(cluster, weights=(implicit - slope * gold) * gold)
+    half = 1.96 * float(np.sqrt(np.square(sums).sum())) / power
+    return Interval(mean=slope, low=slope - half, high=slope + half, n=len(gold))
+
+
+def _sampled_metrics(
+    config: RunConfig,
+    run: RunFolder,
+    outcome: Outcome,
+    *,
+    base: Base,
+    adapter: Path | None,
+    beta: float,
+    objectives: Objectives,
+) -> None:
+    """Samples the policy on held-out prompts, scores what it says, and compares it with the exact optimum."""
+    prompts = toy.prompts("test")
+    with run.stage("sampling"):
+        requests = [
+            SampleRequest(f"{prompt}/{sample}", base.encoder.prompt_ids(prompt))
+            for prompt in prompts
+            for sample in range(config.generator.samples)
+        ]
+        rows, kl = _sample_with_kl(config, base, adapter, requests)
+    groups = [prompt for prompt in prompts for _ in range(config.generator.samples)]
+    texts = [base.encoder.response_text(row.response_ids) for row in rows]
+    golds = {name: str(objective.gold) for name, objective in config.dataset.objectives.items()}
+    scores = {gold: GoldReward(gold, base.encoder).score(groups, texts).double().numpy() for gold in golds.values()}
+    formed = np.array([toy.is_well_formed(*pair) for pair in zip(groups, texts, strict=True)], dtype=float)
+    _write_records(run, outcome, requests, groups, texts, scores, kl)
+    for gold, values in scores.items():
+        outcome.metrics[gold] = mean_interval(values, groups).as_record()
+    outcome.metrics["well_formed"] = mean_interval(formed, groups).as_record()
+    if kl is None:
+        return
+    outcome.metrics["kl"] = mean_interval(kl, groups).as_record()
+    with run.stage("exact front"):
+        rewards_PSM = reference_samples(config, base, prompts)
+    value = sum(weight * scores[golds[name]] for name, weight in objectives.weights.items()) - beta * kl
+    weights = list(objectives.weights.values())
+    outcome.metrics |= _against_optimum(np.asarray(value), rewards_PSM, weights, beta, config.generator.samples)
+
+
+def _sample_with_kl(
+    config: RunConfig, base: Base, adapter: Path | None, requests: list[SampleRequest]
+) -> tuple[list[Encoded], Floats | None]:
+    """Responses, and their KL to the reference; None where the sampling settings draw from another distribution."""
+    options = {"eos": base.tokenizer.eos_token_id, "pad": base.tokenizer.pad_token_id, "label": "sampling"}
+    if adapter is None:
+        rows = sample_responses(base.model, requests, config=config.generator, seed=config.seed, **options)
+        return rows, np.zeros(len(rows))
+    with adapted(base.model, adapter) as model:
+        rows = sample_responses(model, requests, config=config.generator, seed=config.seed, **options)
+        if config.generator.temperature != 1 or config.generator.top_p != 1:
+            return rows, None
+        kl = sequence_kl(model, rows, batch_size=config.trainer.per_device_eval_batch_size, label="KL to the reference")
+    return rows, kl.double().numpy()
+
+
+def _against_optimum(
+    value: Floats, rewards_PSM: Floats, weights: list[float], beta: float, samples: int
+) -> dict[str, dict[str, object]]:
+    """attained_share and kl_to_optimum, with intervals over prompts, and the worst effective sample size."""
+    points = [exact_point(rewards_PSM[[place]], weights=weights, beta=beta) for place in range(len(rewards_PSM))]
+    best = np.array([point.J_star for point in points])
+    gain = float(np.mean([point.J_star - point.J_ref for point in points]))
+    gaps = best - value.reshape(len(points), samples).mean(axis=1)
+    distance = mean_interval(gaps / beta, list(range(len(points))))
+    metrics = {"kl_to_optimum": distance.as_record()}
+    if gain > 1e-9 and distance.mean is not None:
+        share = [None if end is None else 1 - end * beta / gain for end in (distance.mean, distance.high, distance.low)]
+        metrics["attained_share"] = Interval(share[0], share[1], share[2], n=value.size).as_record()
+    ess = min(float(point.ess_P.min()) for point in points)
+    metrics["exact_ess"] = Interval(mean=ess, low=None, high=None, n=rewards_PSM.shape[1]).as_record()
+    return metrics
+
+
+def _write_records(
+    run: RunFolder,
+    outcome: Outcome,
+    requests: Sequence[SampleRequest],
+    prompts: Sequence[str],
+    texts: Sequence[str],
+    scores: dict[str, Floats],
+    kl: Floats | None,
+) -> None:
+    ids = [text_id(request.id) for request in requests]
+    write_jsonl(
+        run.path / "generations.jsonl",
+        [
+            {"id": row_id, "prompt": prompt, "response": text}
+            for row_id, prompt, text in zip(ids, prompts, texts, strict=True)
+        ],
+    )
+    columns = {**scores, **({} if kl is None else {"kl": kl})}
+    write_jsonl(
+        run.path / "scores.jsonl",
+        [
+            {"id": row_id, **{name: float(values[place]) for name, values in columns.items()}}
+            for place, row_id in enumerate(ids)
+        ],
+    )
+    outcome.artifacts |= {"generations": "generations.jsonl", "scores": "scores.jsonl"}

@@ -1,0 +1,115 @@
+"""What dpo, modpo and reward_model share: rows with a tilted reference, training, measuring."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
+from alignlab.config.schema import PreferenceConfig, RunConfig, ToyConfig
+from alignlab.data import toy
+from alignlab.data.records import RankedRow, pairs_by, text_id
+from alignlab.jobs.measure import measure
+from alignlab.jobs.prerequisites import ranked_rows, reference, reward
+from alignlab.models.adapters import AdapterCard, save_card
+from alignlab.models.base import Base
+from alignlab.preference.cache import ScoreCache
+from alignlab.preference.launch import train_on_processes
+from alignlab.preference.rows import EncodedPairs, encode_pairs
+from alignlab.preference.tilt import tilted_reference
+from alignlab.preference.trainer import PreferenceLoss
+from alignlab.rewards.base import Reward
+from alignlab.rewards.implicit import reference_logps
+from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.progress import say
+
+
+def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
+    """Trains on the pairs of one objective, tilted by the rewards of the others, and measures the policy.
+
+    Without other objectives (w_k = 1) this is plain DPO.
+    """
+    algorithm = config.algorithm
+    assert isinstance(algorithm, PreferenceConfig)
+    objectives = objectives_of(config)
+    cache = ScoreCache(Path(config.paths.cache) / "scores")
+    with run.stage("prerequisites"):
+        base = reference(config)
+        ranked = ranked_rows(config, base, config.dataset.split)
+        rewards = {name: reward(config, name, base, cache) for name in objectives.others}
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, ranked)}
+    pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=config.trainer.max_length)
+    outcome.extra["rows"] = {
+        "train": len(pairs.pairs), "too_long": pairs.too_long, "cut": pairs.cut, "merged": pairs.merged
+    }
+    with run.stage("reference and rewards"):
+        table = training_rows(pairs, base, rewards, objectives, algorithm.beta, cache, config)
+    weight = objectives.weights[objectives.trained]
+    loss = PreferenceLoss(algorithm.loss_type, beta=algorithm.beta / weight, label_smoothing=algorithm.label_smoothing)
+    with run.stage("training"):
+        adapter = train_on_processes(config, base, table, loss, run.path)
+    save_card(adapter, card(config, base, objectives))
+    outcome.artifacts["adapter"] = adapter.name
+    measure(
+        config, run, outcome, base=base, adapter=adapter, beta=algorithm.beta, objectives=objectives, cache=cache
+    )
+    finish(outcome, cache, algorithm)
+
+
+def training_rows(
+    pairs: EncodedPairs,
+    base: Base,
+    rewards: dict[str, Reward],
+    objectives: Objectives,
+    beta: float,
+    cache: ScoreCache,
+    config: RunConfig,
+) -> Dataset:
+    """Tokens and tilted reference log-probabilities of every pair, in TRL's columns."""
+    rows = pairs.responses()
+    ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=config.trainer.per_device_eval_batch_size)
+    columns = [rewards[name].score_encoded(rows) for name in objectives.others]
+    rewards_BM = torch.stack(columns, dim=1) if columns else torch.zeros(len(rows), 0)
+    weights_M = torch.tensor(list(objectives.others.values()))
+    chosen, rejected = tilted_reference(ref_logps_B, rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
+    return Dataset.from_dict(
+        {
+            "prompt_ids": [pair.chosen.prompt_ids for pair in pairs.pairs],
+            "chosen_ids": [pair.chosen.response_ids for pair in pairs.pairs],
+            "rejected_ids": [pair.rejected.response_ids for pair in pairs.pairs],
+            "ref_chosen_logps": chosen.tolist(),
+            "ref_rejected_logps": rejected.tolist(),
+        }
+    )
+
+
+def card(config: RunConfig, base: Base, objectives: Objectives) -> AdapterCard:
+    """What travels with the adapter."""
+    assert isinstance(config.algorithm, PreferenceConfig)
+    return AdapterCard(
+        objective=objectives.trained,
+        beta=config.algorithm.beta,
+        base=base.id,
+        prompt_template=config.model.prompt_template,
+        dataset=config.dataset.name,
+        weights=objectives.weights,
+    )
+
+
+def finish(outcome: Outcome, cache: ScoreCache, algorithm: PreferenceConfig) -> None:
+    """Says how much of the scoring was done before."""
+    outcome.extra["cache"] = {name: asdict(count) for name, count in cache.counts.items()}
+    outcome.extra["variant"] = f"beta={algorithm.beta:g}"
+    counts = [f"{name} {count.computed} computed, {count.reused} reused" for name, count in cache.counts.items()]
+    if counts:
+        say(f"log-probabilities: {'; '.join(counts)}")
+
+
+def data_inputs(config: RunConfig, rows: Sequence[RankedRow]) -> dict[str, str]:
+    """`dataset`: what is evaluated on, the same for all seeds; `pairs`: what is trained on."""
+    pairs = text_id(*(f"{row.id} {row.winner}" for row in rows))
+    if isinstance(config.dataset, ToyConfig):
+        return {"dataset": f"toy world {toy.WORLD_VERSION}", "pairs": pairs}
+    return {"dataset": input_fingerprints(config).get("dataset.path", str(getattr(config.dataset, "hub", ""))), "pairs": pairs}

@@ -1,0 +1,80 @@
+"""Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
+
+from pathlib import Path
+
+from alignlab.config.errors import ConfigError, nearest
+from alignlab.config.identity import Objectives, objectives_of, reward_of
+from alignlab.config.schema import (
+    MIN_MODPO_WEIGHT,
+    EvaluateConfig,
+    FrontConfig,
+    ModpoConfig,
+    PretrainedConfig,
+    RunConfig,
+    ToyConfig,
+)
+from alignlab.data.sources import check_source
+from alignlab.models.paths import check_folder
+from alignlab.config.batches import share_batch
+
+
+def check(config: RunConfig) -> None:
+    """Raises ConfigError for the first thing that cannot work."""
+    objectives = objectives_of(config)
+    share_batch(config.trainer, config.hardware.processes)
+    check_source(config.dataset)
+    if isinstance(config.model, PretrainedConfig):
+        check_folder("model.path", str(config.model.path), "config.json")
+        if config.model.adapter:
+            check_folder("model.adapter", config.model.adapter, "adapter_config.json")
+    if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
+        raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
+    if isinstance(config.algorithm, ModpoConfig):
+        _check_modpo(config, objectives)
+    if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:
+        check_folder("algorithm.adapter", config.algorithm.adapter, "adapter_config.json")
+    if isinstance(config.algorithm, FrontConfig):
+        for folder in config.algorithm.runs:
+            if not Path(folder).is_dir():
+                raise ConfigError(f"algorithm.runs={folder}: no such folder")
+
+
+def _check_modpo(config: RunConfig, objectives: Objectives) -> None:
+    assert isinstance(config.algorithm, ModpoConfig)
+    for name in config.algorithm.rewards:
+        if name not in objectives.weights:
+            raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
+        if name == objectives.trained:
+            raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
+    for name in objectives.others:
+        reward = reward_of(config, name)
+        if reward.kind == "gold" and config.dataset.objectives[name].gold is None:
+            raise ConfigError(f"algorithm.rewards.{name}.kind=gold: dataset={config.dataset.name} has no gold rewards")
+        if reward.kind == "gold" and reward.adapter:
+            raise ConfigError(f"algorithm.rewards.{name}.adapter={reward.adapter}: has no effect with kind=gold")
+        if reward.adapter:
+            check_folder(f"algorithm.rewards.{name}.adapter", reward.adapter, "adapter_config.json")
+    _check_trained_weight(config, objectives)
+
+
+def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:
+    """The loss divides by the trained weight; at 0 the policy is the one behind the other reward."""
+    assert isinstance(config.algorithm, ModpoConfig)
+    trained, weight = objectives.trained, objectives.weights[objectives.trained]
+    if 0 < weight < MIN_MODPO_WEIGHT:
+        raise ConfigError(
+            f"w={weight:g}: the weight of {trained} must be 0 or at least {MIN_MODPO_WEIGHT}; MODPO's loss divides by "
+            "it, and below that few pairs still carry gradient"
+        )
+    if weight > 0:
+        return
+    if len(objectives.others) != 1:
+        raise ConfigError(f"w={config.w}: {trained} weighs 0; train another objective (algorithm.objective=...)")
+    (other,) = objectives.others
+    reward = reward_of(config, other)
+    beta = config.algorithm.beta
+    if reward.kind != "implicit" or (reward.beta or beta) != beta or objectives.weights[other] != 1:
+        raise ConfigError(
+            f"w=0: is the policy behind the reward of {other} without training, so that reward must be implicit, "
+            f"of weight 1, and of the same beta as algorithm.beta={beta:g}"
+        )

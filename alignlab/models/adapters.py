@@ -1,0 +1,79 @@
+"""LoRA adapters: new ones, saved ones, and the metadata that travels with them."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from alignlab.config.errors import ConfigError
+from alignlab.config.schema import PeftConfig
+from alignlab.runs.atomic import write_json
+
+CARD = "alignlab.json"
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What an adapter is; without it an implicit reward has no scale."""
+
+    objective: str
+    beta: float
+    base: str
+    prompt_template: str | None
+    dataset: str
+    weights: dict[str, float]
+
+
+def lora_config(config: PeftConfig) -> LoraConfig:
+    """PEFT's form of the settings."""
+    targets = config.target_modules
+    return LoraConfig(
+        r=config.r,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # PEFT divides by r; a fraction is fine
+        lora_dropout=config.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def new_adapter(model: Any, config: PeftConfig, *, seed: int) -> PeftModel:
+    """The model with a fresh float32 adapter; its first output equals the base model's."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, lora_config(config))
+
+
+@contextmanager
+def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
+    """The model with a saved adapter, in evaluation mode; the base model is itself again afterwards."""
+    wrapped = PeftModel.from_pretrained(model, str(folder))
+    try:
+        yield wrapped.eval()
+    finally:
+        wrapped.unload()
+
+
+def save_card(folder: Path, card: AdapterCard) -> None:
+    """Writes the card beside the adapter's weights."""
+    write_json(folder / CARD, asdict(card))
+
+
+def read_card(folder: Path) -> AdapterCard | None:
+    """The card of an adapter, or None when it was made elsewhere.
+
+    Raises:
+        ConfigError: if there is a card that cannot be read.
+    """
+    file = folder / CARD
+    if not file.exists():
+        return None
+    try:
+        return AdapterCard(**json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{file}: not an adapter's card: {error}") from None

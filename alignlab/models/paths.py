@@ -1,0 +1,19 @@
+"""Checks on model and adapter folders that need no torch."""
+
+from pathlib import Path
+
+from alignlab.config.errors import ConfigError
+
+
+def check_folder(key: str, path: str, needed: str) -> None:
+    """Refuses a local folder that is missing or lacks the file; a hub id `owner/name` passes.
+
+    Raises:
+        ConfigError: naming key, path and what is missing.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / needed).is_file():
+            raise ConfigError(f"{key}={path}: the folder holds no {needed}")
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).parent.is_dir():
+        raise ConfigError(f"{key}={path}: no such folder (a hub id reads owner/name)")

@@ -1,0 +1,82 @@
+"""From a request to prompt tokens and response tokens: one place for templates, BOS, EOS and the boundary."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one prompt and one response; the response ends with EOS."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+
+
+class PromptEncoder:
+    """Renders requests by a template and splits prompt and response at a token boundary.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        template: a string with {raw_prompt}, or None for the tokenizer's own chat template.
+
+    Raises:
+        ValueError: if the template is None and the tokenizer has no chat template, or if it has no EOS token.
+    """
+
+    def __init__(self, tokenizer: Any, template: str | None) -> None:
+        if template is None and not getattr(tokenizer, "chat_template", None):
+            raise ValueError("model.prompt_template=null: this tokenizer has no chat template; give a string")
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no EOS token, so a response could never end")
+        self.tokenizer = tokenizer
+        self.template = template
+        self.merged = 0
+        """Responses whose first characters share a token with the prompt's end; there the boundary moves left."""
+
+    def prompt_ids(self, raw_prompt: str) -> list[int]:
+        """Tokens of the rendered prompt, with BOS if the tokenizer adds one."""
+        return self._tokens(self._render(raw_prompt))
+
+    def encode(self, raw_prompt: str, response: str) -> Encoded:
+        """Tokens of prompt and response, as the tokenizer reads them in one text; EOS is appended once."""
+        prompt = self.prompt_ids(raw_prompt)
+        text = self._tokens(self._render(raw_prompt) + response)
+        shared = _common_prefix(prompt, text)
+        self.merged += shared < len(prompt)
+        eos = int(self.tokenizer.eos_token_id)
+        response_ids = text[shared:]
+        if not response_ids or response_ids[-1] != eos:
+            response_ids = [*response_ids, eos]
+        return Encoded(prompt_ids=text[:shared], response_ids=response_ids)
+
+    def response_text(self, ids: list[int]) -> str:
+        """Text of generated tokens, up to and without EOS."""
+        eos = self.tokenizer.eos_token_id
+        end = ids.index(eos) if eos in ids else len(ids)
+        return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+
+    def raw_prompt(self, ids: list[int]) -> str:
+        """The request inside a rendered prompt; only for string templates of whole words, as the toy's."""
+        assert self.template is not None
+        before, after = self.template.split("{raw_prompt}")
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
+        return text[len(before) : len(text) - len(after)]
+
+    def _render(self, raw_prompt: str) -> str:
+        if self.template is not None:
+            return self.template.replace("{raw_prompt}", raw_prompt)
+        messages = [{"role": "user", "content": raw_prompt}]
+        return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    def _tokens(self, text: str) -> list[int]:
+        # A string template holds no special tokens, so what looks like one came with the data and stays text. A chat
+        # template writes its own special tokens, BOS among them.
+        own = self.template is not None
+        ids: list[int] = self.tokenizer(text, add_special_tokens=own, split_special_tokens=own)["input_ids"]
+        eos = self.tokenizer.eos_token_id
+        return ids[:-1] if own and ids and ids[-1] == eos and not text.endswith(self.tokenizer.eos_token) else ids
+
+
+def _common_prefix(left: list[int], right: list[int]) -> int:
+    limit = min(len(left), len(right))
+    return next((place for place in range(limit) if left[place] != right[place]), limit)

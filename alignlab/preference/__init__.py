@@ -1,0 +1,1 @@
+"""Log-probabilities, their cache, the tilted reference and the trainer."""

@@ -1,0 +1,107 @@
+"""Log-probabilities of responses: one implementation for policy, reference and implicit rewards.
+
+Shape letters: R rows of a batch, T tokens, N scored tokens, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignlab.models.prompts import Encoded
+from alignlab.runs.progress import track
+
+
+@torch.no_grad()
+def response_logps(
+    model: Any, rows: Sequence[Encoded], *, batch_size: int, label: str, autocast: bool = False
+) -> Tensor:
+    """log pi(response | prompt) of every row, summed over response tokens, nats, float32 on the CPU, shape (n,).
+
+    Args:
+        model: a causal language model, with or without an adapter, in evaluation mode.
+        rows: prompts and responses as tokens.
+        batch_size: rows of one forward.
+        label: what the progress bar says.
+        autocast: compute in bfloat16, sum in float32.
+    """
+    logps = torch.empty(len(rows))
+    with torch.autocast(_device(model).type, dtype=torch.bfloat16, enabled=autocast):
+        for places in track(_batches_by_length(rows, batch_size), label=label):
+            batch = [rows[place] for place in places]
+            logps[places] = _batch_logps(model, batch).cpu()
+    return logps
+
+
+def _batch_logps(model: Any, rows: Sequence[Encoded]) -> Tensor:
+    """Summed response log-probabilities of one right-padded batch, shape (R,)."""
+    logits_NV, targets_N, row_of_N = response_logits(model, rows)
+    token_logps_N = torch.log_softmax(logits_NV, dim=-1).gather(-1, targets_N[:, None])[:, 0]
+    return torch.zeros(len(rows), device=logits_NV.device).index_add(0, row_of_N, token_logps_N)
+
+
+def response_logits(model: Any, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits where a response token comes next, float32: (logits (N, V), the tokens (N,), their rows (N,)).
+
+    Only those positions are projected to the vocabulary; prompts and padding are not.
+    """
+    device = _device(model)
+    width = max(len(row.prompt_ids) + len(row.response_ids) for row in rows)
+    ids_RT = torch.zeros(len(rows), width, dtype=torch.long)
+    real_RT = torch.zeros(len(rows), width, dtype=torch.long)
+    before_RT = torch.zeros(len(rows), width, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        tokens = row.prompt_ids + row.response_ids
+        ids_RT[number, : len(tokens)] = torch.tensor(tokens)
+        real_RT[number, : len(tokens)] = 1
+        before_RT[number, len(row.prompt_ids) - 1 : len(tokens) - 1] = True
+    ids_RT, before_RT = ids_RT.to(device), before_RT.to(device)
+    positions = before_RT.any(dim=0).nonzero()[:, 0]
+    logits = model(ids_RT, attention_mask=real_RT.to(device), use_cache=False, logits_to_keep=positions).logits
+    wanted = before_RT[:, positions]
+    targets_N = ids_RT.roll(-1, dims=1)[before_RT]
+    return logits[wanted].float(), targets_N, wanted.nonzero()[:, 0]
+
+
+def _batches_by_length(rows: Sequence[Encoded], batch_size: int) -> list[list[int]]:
+    """Row numbers in batches of like length, longest first, so that memory runs out at once or never."""
+    order = sorted(range(len(rows)), key=lambda place: -len(rows[place].prompt_ids) - len(rows[place].response_ids))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+@torch.no_grad()
+def sequence_kl(model: Any, rows: Sequence[Encoded], *, batch_size: int, label: str) -> Tensor:
+    """KL(pi || pi_ref) along every sampled response, nats, shape (n,): never negative, and exact given the prefix.
+
+    The mean over responses sampled from pi estimates the sequence-level KL without bias. At each position the sum over
+    the whole vocabulary replaces the sampled token's log-ratio, which removes most of the variance.
+
+    Args:
+        model: a PEFT model; its base is the reference.
+        rows: responses sampled from the adapted model at temperature 1 without truncation.
+        batch_size: rows of one forward.
+        label: what the progress bar says.
+
+    Source: Amini et al. 2025, arXiv:2504.10637 (the Rao-Blackwellised estimator).
+    """
+    result = torch.empty(len(rows))
+    for places in track(_batches_by_length(rows, batch_size), label=label):
+        batch = [rows[place] for place in places]
+        logits_NV, _, row_of_N = response_logits(model, batch)
+        with model.disable_adapter():
+            ref_logits_NV, _, _ = response_logits(model, batch)
+        logp_NV, ref_logp_NV = torch.log_softmax(logits_NV, -1), torch.log_softmax(ref_logits_NV, -1)
+        kl_N = (logp_NV.exp() * (logp_NV - ref_logp_NV)).sum(-1).clamp(min=0)
+        result[places] = torch.zeros(len(batch), device=kl_N.device).index_add(0, row_of_N, kl_N).cpu()
+    return result
+
+
+def _device(model: Any) -> torch.device:
+    return next(model.parameters()).device  # type: ignore[no-any-return]
+
+
+def batched(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Slices of at most `size` rows."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

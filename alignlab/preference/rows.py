@@ -1,0 +1,68 @@
+"""Preference pairs as token ids, cut to the length limit before anything is scored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alignlab.data.records import Pair, text_id
+from alignlab.models.prompts import Encoded, PromptEncoder
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """A pair's prompt and two responses as tokens."""
+
+    id: str
+    group: str
+    chosen: Encoded
+    rejected: Encoded
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """The pairs that fit, and how many did not."""
+
+    pairs: list[EncodedPair]
+    too_long: int
+    """Pairs whose prompt alone fills the limit: nothing is left to learn from."""
+    cut: int
+    """Responses that were cut at the limit."""
+    merged: int
+    """Responses whose beginning shares a token with the prompt's end."""
+
+    def responses(self) -> list[Encoded]:
+        """All chosen responses, then all rejected ones: 2n rows for n pairs."""
+        return [pair.chosen for pair in self.pairs] + [pair.rejected for pair in self.pairs]
+
+
+def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int) -> EncodedPairs:
+    """Tokens of every pair, prompt and response together at most max_length tokens.
+
+    Raises:
+        ValueError: if no pair fits.
+    """
+    merged_before = encoder.merged
+    kept, too_long, cut = [], 0, 0
+    for pair in pairs:
+        chosen, rejected = encoder.encode(pair.prompt, pair.chosen), encoder.encode(pair.prompt, pair.rejected)
+        if max(len(chosen.prompt_ids), len(rejected.prompt_ids)) >= max_length:
+            too_long += 1
+            continue
+        cut += _too_long(chosen, max_length) + _too_long(rejected, max_length)
+        kept.append(EncodedPair(pair.id, pair.group, fit(chosen, max_length), fit(rejected, max_length)))
+    if not kept:
+        raise ValueError(f"trainer.max_length={max_length}: no prompt of {len(pairs)} pairs is shorter")
+    return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)
+
+
+def encoded_id(row: Encoded) -> str:
+    """Hash of the tokens: what a log-probability depends on, beside the model."""
+    return text_id(" ".join(map(str, row.prompt_ids)), " ".join(map(str, row.response_ids)))
+
+
+def _too_long(row: Encoded, limit: int) -> bool:
+    return len(row.prompt_ids) + len(row.response_ids) > limit
+
+
+def fit(row: Encoded, limit: int) -> Encoded:
+    """The row cut at the end so that prompt and response take at most `limit` tokens."""
+    return Encoded(row.prompt_ids, row.response_ids[: limit - len(row.prompt_ids)])

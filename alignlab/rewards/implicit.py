@@ -1,0 +1,58 @@
+"""The implicit reward of a DPO-trained adapter: beta * log(pi / pi_ref)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from alignlab.config.identity import fingerprint
+from alignlab.models.adapters import adapted
+from alignlab.models.base import Base
+from alignlab.models.prompts import Encoded
+from alignlab.preference.cache import ScoreCache
+from alignlab.preference.logps import response_logps
+
+
+class ImplicitReward:
+    """beta * log(pi(y|x) / pi_ref(y|x)), where the adapter is pi and the base model without it pi_ref.
+
+    Args:
+        base: the base model that the adapter was trained on.
+        adapter: the adapter's folder.
+        beta: the KL strength that it was trained with, 1/nat; it is the reward's scale.
+        cache: keeps log-probabilities of reference and adapter.
+        batch_size: rows of one forward.
+        name: what the counts of the cache call it.
+
+    Source: Rafailov et al. 2023, arXiv:2305.18290, eq. 5.
+    """
+
+    def __init__(
+        self, base: Base, adapter: Path, *, beta: float, cache: ScoreCache, batch_size: int, name: str
+    ) -> None:
+        self.base, self.adapter, self.beta = base, adapter, beta
+        self.cache, self.batch_size, self.name = cache, batch_size, name
+        self.id = f"{base.id}+{fingerprint(adapter / 'adapter_model.safetensors')}"
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+        """Rewards in nats * beta, shape (n,)."""
+        pairs = zip(prompts, responses, strict=True)
+        return self.score_encoded([self.base.encoder.encode(prompt, response) for prompt, response in pairs])
+
+    def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
+        """The same for rows that are tokenised, shape (n,)."""
+        reference = reference_logps(self.base, rows, cache=self.cache, batch_size=self.batch_size)
+        return self.beta * (self.cache.scores(self.id, rows, self._logps, name=self.name) - reference)
+
+    def _logps(self, rows: list[Encoded]) -> Tensor:
+        with adapted(self.base.model, self.adapter) as model:
+            return response_logps(model, rows, batch_size=self.batch_size, label=f"{self.name} log-probs")
+
+
+def reference_logps(base: Base, rows: Sequence[Encoded], *, cache: ScoreCache, batch_size: int) -> Tensor:
+    """log pi_ref of every row, nats, shape (n,), from the cache where it is known."""
+
+    def compute(missing: list[Encoded]) -> Tensor:
+        return response_logps(base.model, missing, batch_size=batch_size, label="reference log-probs")
+
+    return cache.scores(base.id, rows, compute, name="reference")

@@ -1,0 +1,181 @@
+"""A run's folder: one user at a time, one log, one result.json whatever happens."""
+
+import importlib.metadata
+import json
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from alignlab.config.errors import ConfigError, JobFailed
+from alignlab.config.identity import objectives_of
+from alignlab.config.schema import RunConfig
+from alignlab.runs.atomic import write_json
+
+LIBRARIES = ("alignlab", "torch", "transformers", "trl", "peft", "datasets", "hydra-core")
+Metrics = dict[str, dict[str, Any]]
+
+
+@dataclass
+class Outcome:
+    """What a job hands back; runs.folder writes it down."""
+
+    metrics: Metrics = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    """Name -> path relative to the run folder."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    axes: list[str] = field(default_factory=list)
+    """The metric of each objective, in the order of its weights."""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class RunFolder:
+    """The open folder of one run. Use `open_run`."""
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path, self.config = path, config
+        self.seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times a stage of the job, in seconds."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+    def record(self, outcome: Outcome, status: str, error: str | None) -> dict[str, Any]:
+        """Writes result.json and returns what it says."""
+        config = self.config
+        objectives = objectives_of(config)
+        self.seconds["total"] = round(time.perf_counter() - self._started, 3)
+        result = {
+            "status": status,
+            "algorithm": config.algorithm.name,
+            "model": config.model.name,
+            "dataset": config.dataset.name,
+            "w": objectives.weights[objectives.trained] if len(objectives.weights) == 2 else list(objectives.weights.values()),
+            "weights": objectives.weights,
+            "seed": config.seed,
+            "metrics": outcome.metrics,
+            "axes": outcome.axes,
+            "artifacts": outcome.artifacts,
+            "inputs": outcome.inputs,
+            "seconds": self.seconds,
+            "versions": {name: _version(name) for name in LIBRARIES},
+            "error": error,
+            **outcome.extra,
+        }
+        write_json(self.path / "result.json", result)
+        return result
+
+
+def finished_result(folder: Path) -> dict[str, Any] | None:
+    """The result of a run that is done, else None."""
+    try:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return result if result.get("status") == "done" else None
+
+
+@contextmanager
+def claim(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Holds the folder for this process; the lock vanishes with the process, however that ends.
+
+    Raises:
+        ConfigError: if another process holds it and `wait` is false.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"{folder}: in use by another process; wait for it, or choose another hydra.run.dir") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Outcome]"]:
+    """Runs a job's body: its log goes to job.log, and its end, good or bad, to result.json.
+
+    Raises:
+        JobFailed: in place of any error, after it was recorded.
+        ConfigError: as it is, after it was recorded.
+    """
+    if config.force:
+        for name in ("result.json", "checkpoints", "adapter"):
+            target = folder / name
+            shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
+    write_json(folder / "config.json", asdict(config))
+    run, outcome = RunFolder(folder, config), Outcome()
+    with _job_log(folder / "job.log"), _term_as_interrupt():
+        try:
+            yield run, outcome
+        except KeyboardInterrupt:
+            run.record(outcome, "interrupted", "interrupted; the same command goes on from here")
+            raise
+        except ConfigError as error:
+            logging.getLogger("alignlab").error("%s", error)
+            run.record(outcome, "failed", str(error))
+            raise
+        except Exception as error:
+            logging.getLogger("alignlab").exception("job failed")
+            line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            run.record(outcome, "failed", line)
+            raise JobFailed(f"{folder}: {line}\n  the whole story: {folder / 'job.log'}") from error
+        else:
+            run.record(outcome, "done", None)
+
+
+@contextmanager
+def _job_log(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)
+        handler.close()
+
+
+@contextmanager
+def _term_as_interrupt() -> Iterator[None]:
+    """A cluster's SIGTERM ends a job as Ctrl-C does: recorded and resumable."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: a launcher's worker handles its own signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

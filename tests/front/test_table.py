@@ -1,0 +1,144 @@
+"""The table and the CSV: every run is a row, failed ones too, and an unknown number is never a number."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from alignlab.front.collect import Collection, FailedRun, FrontPoint
+from alignlab.front.metrics import ExactCurve, Interval
+from alignlab.front.table import front_table, replacing, write_csv
+
+AXES = ("helpful", "safe")
+
+
+def a_point(folder, w=0.5, seed=0, **metrics):
+    known = {"helpful": Interval(1.25, 1.0, 1.5, 300), "safe": Interval(-0.5, None, None, 1, 2), **metrics}
+    weights = {"better": w, "safer": 1 - w}
+    return FrontPoint(folder, "modpo", w, weights, seed, AXES, known, model="tiny", dataset="toy")
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def cells(table):
+    return {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
+
+
+def rendered(table):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text()
+
+
+def test_csv_has_a_row_a_run_with_every_number_in_full(tmp_path):
+    third = 1 / 3
+    point = a_point(tmp_path / "runs" / "a", w=0.3, kl=Interval(third, 0.3, 0.36, 300))
+    (row,) = rows(write_csv(Collection((point,)), tmp_path / "out" / "front.csv"))
+    assert row["folder"] == "../runs/a"
+    assert (row["status"], row["algorithm"], row["w"], row["seed"]) == ("done", "modpo", "0.3", "0")
+    assert (row["weight_better"], row["weight_safer"]) == ("0.3", "0.7")
+    assert (float(row["kl_mean"]), row["kl_n"]) == (third, "300")
+    assert [row[f"helpful_{key}"] for key in ("mean", "low", "high", "n", "missing")] == [
+        "1.25",
+        "1.0",
+        "1.5",
+        "300",
+        "0",
+    ]
+
+
+def test_an_unknown_interval_is_an_empty_cell(tmp_path):
+    (row,) = rows(write_csv(Collection((a_point(tmp_path / "a"),)), tmp_path / "front.csv"))
+    assert [row[f"safe_{key}"] for key in ("mean", "low", "high", "n", "missing")] == ["-0.5", "", "", "1", "2"]
+
+
+def test_a_failed_run_is_a_row_with_its_error_and_no_metrics(tmp_path):
+    failed = FailedRun(tmp_path / "b", "failed", "OutOfMemory: no room", "modpo", 0.7, 1)
+    good, bad = rows(write_csv(Collection((a_point(tmp_path / "a"),), (failed,)), tmp_path / "front.csv"))
+    assert (good["status"], bad["status"], bad["error"]) == ("done", "failed", "OutOfMemory: no room")
+    assert (bad["folder"], bad["w"], bad["seed"]) == ("b", "0.7", "1")
+    assert all(bad[name] == "" for name in bad if name.endswith(("_mean", "_low", "_high", "_n", "_missing")))
+
+
+def test_columns_come_in_the_documented_order(tmp_path):
+    metric = Interval(0.5, 0.4, 0.6, 9)
+    point = a_point(tmp_path / "a", zeta=metric, well_formed=metric, alpha=metric, kl=metric)
+    header = write_csv(Collection((point,)), tmp_path / "front.csv").read_text().splitlines()[0].split(",")
+    assert header[:9] == ["folder", "status", "error", "algorithm", "variant", "model", "dataset", "w", "seed"]
+    assert header[9:11] == ["weight_better", "weight_safer"]
+    metrics = [name.removesuffix("_mean") for name in header if name.endswith("_mean")]
+    assert metrics == ["helpful", "safe", "kl", "well_formed", "alpha", "zeta"]
+    assert header[11:16] == ["helpful_mean", "helpful_low", "helpful_high", "helpful_n", "helpful_missing"]
+
+
+@pytest.mark.parametrize("error", ["=1+1", "+cmd", "-x", "@SUM(A1)", '=HYPERLINK("http://x")'])
+def test_a_cell_that_a_spreadsheet_would_run_becomes_text(tmp_path, error):
+    (row,) = rows(write_csv(Collection((), (FailedRun(tmp_path / "b", "failed", error),)), tmp_path / "front.csv"))
+    assert row["error"] == "'" + error
+
+
+@pytest.mark.parametrize("error", ["-1.5", 'ValueError: a, "b"', "a=b"])
+def test_numbers_and_plain_text_stay_as_they_are(tmp_path, error):
+    (row,) = rows(write_csv(Collection((), (FailedRun(tmp_path / "b", "failed", error),)), tmp_path / "front.csv"))
+    assert row["error"] == error
+
+
+def test_three_weights_are_a_list(tmp_path):
+    (row,) = rows(
+        write_csv(Collection((), (FailedRun(tmp_path / "b", "failed", "x", w=(0.5, 0.3, 0.2)),)), tmp_path / "a.csv")
+    )
+    assert row["w"] == "[0.5, 0.3, 0.2]"
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "front.csv"
+    path.write_text("old")
+
+    def interrupted():
+        with replacing(path) as unfinished:
+            unfinished.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("front.csv", "old")]
+
+
+def test_the_table_shows_mean_and_half_width():
+    found = cells(front_table(Collection((a_point(Path("a"), w=0.3, kl=Interval(0.2, 0.15, 0.25, 9)),))))
+    assert found["w"] == ["0.3"]
+    assert found["helpful"] == ["1.25 ± 0.25"]
+    assert found["safe"] == ["-0.5 ± ?"]
+    assert found["KL to reference (nats)"] == ["0.20 ± 0.05"]
+    assert found["status"] == ["done"]
+    assert "well-formed" not in found
+
+
+def test_a_failed_run_is_shown_even_if_its_error_looks_like_markup():
+    failed = FailedRun(Path("b"), "failed", "KeyError: [/red] [bold]", "modpo", 0.7)
+    text = rendered(front_table(Collection((a_point(Path("a")),), (failed,))))
+    assert "failed: KeyError: [/red] [bold]" in text
+    assert "0.7" in text
+
+
+def test_the_exact_front_stands_beside_each_axis():
+    exact = ExactCurve(AXES, np.array([[0.5, 0.5]]), np.array([[1.75, 0.25]]), np.array([0.125]))
+    points = (a_point(Path("a"), 0.5, kl=Interval(0.1, None, None, 9)), a_point(Path("b"), 0.9))
+    table = front_table(Collection(points), exact)
+    assert [str(column.header) for column in table.columns][3:9] == [
+        "helpful", "exact", "safe", "exact", "KL to reference (nats)", "exact",
+    ]  # fmt: skip
+    assert [[str(cell) for cell in table.columns[index].cells] for index in (4, 6, 8)] == [
+        ["1.75", "-"], ["0.25", "-"], ["0.12", "-"],
+    ]  # fmt: skip
+
+
+def test_nothing_but_failures_is_still_a_table():
+    text = rendered(front_table(Collection((), (FailedRun(Path("runs/b"), "missing", "no result.json"),))))
+    assert "missing: no result.json" in text
