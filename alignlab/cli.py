@@ -19,7 +19,9 @@ from alignlab.config.schema import RunConfig
 register()
 
 
-@hydra.main(config_path=str(config_root("conf")), config_name="config", version_base="1.3")
+@hydra.main(  # type: ignore[untyped-decorator]
+    config_path=str(config_root("conf")), config_name="config", version_base="1.3"
+)
 def run_job(composed: DictConfig) -> None:
     """One job, here or in a launcher's worker. Raises JobFailed after the run folder has recorded the failure."""
     from hydra.core.hydra_config import HydraConfig

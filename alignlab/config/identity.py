@@ -131,4 +131,3 @@ def _show_weights(objectives: Objectives) -> str:
     if len(objectives.weights) <= 2 and abs(sum(objectives.weights.values()) - 1) < 1e-9:
         return f"{trained:.10g}"
     return "_".join(f"{value:.10g}" for value in objectives.weights.values())
-

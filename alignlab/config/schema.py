@@ -159,9 +159,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         choices = ("implicit", "gold")
-        require(
-            self.kind is None or self.kind in choices, "reward.kind", self.kind, nearest(str(self.kind), choices)
-        )
+        require(self.kind is None or self.kind in choices, "reward.kind", self.kind, nearest(str(self.kind), choices))
         require(self.beta is None or self.beta > 0, "reward.beta", self.beta, "must be > 0")
 
 
@@ -275,9 +273,7 @@ class TrainerConfig:
         )
         for name in positive:
             require(getattr(self, name) > 0, f"trainer.{name}", getattr(self, name), "must be > 0")
-        require(
-            self.max_steps == -1 or self.max_steps > 0, "trainer.max_steps", self.max_steps, "must be > 0, or -1"
-        )
+        require(self.max_steps == -1 or self.max_steps > 0, "trainer.max_steps", self.max_steps, "must be > 0, or -1")
         require(self.max_length > 1, "trainer.max_length", self.max_length, "must be > 1 token")
         require(0 <= self.warmup_ratio < 1, "trainer.warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
 

@@ -32,6 +32,7 @@ def read_ranked_rows(config: DatasetConfig, path: Path | None = None) -> list[Ra
         ConfigError: `file:line field: reason` for the first row that cannot be used.
     """
     local = path or getattr(config, "path", None)
+    located: Iterable[tuple[str, dict[str, Any]]]
     if local is not None:
         located = ((place, row) for file in data_files(local) for place, row in read_rows(file))
     else:

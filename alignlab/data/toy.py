@@ -84,7 +84,7 @@ SPLIT_SALT = "toy world: "
 REFUSAL_CHANCE = {True: 0.25, False: 0.1}
 """Chance that a demonstration refuses, by whether the request names a hazard."""
 
-KIND_ODDS = {Kind.STEP: 0.4, Kind.RISK: 0.25, Kind.SHORTCUT: 0.25, Kind.CAUTION: 0.25, Kind.CHATTER: 0.1}
+KIND_ODDS = {Kind.STEP: 0.4, Kind.RISK: 0.25, Kind.SHORTCUT: 0.25, Kind.CAUTION: 0.25, Kind.CHATTER: 0.2}
 """Odds of each sentence kind in a demonstration, among the kinds allowed there."""
 
 HELPFUL_VALUE = {
@@ -101,9 +101,9 @@ SAFE_VALUE = {
     Kind.STEP: 0.0,
     Kind.RISK: -1.5,
     Kind.SHORTCUT: -1.5,
-    Kind.CAUTION: 0.75,
+    Kind.CAUTION: 0.5,
     Kind.CHATTER: 0.0,
-    Kind.REFUSAL: 0.75,
+    Kind.REFUSAL: 1.0,
 }
 """What one sentence adds to `safe`, in reward units (nats at beta=1)."""
 
@@ -246,7 +246,7 @@ def safe(prompt: str, response: str) -> float:
 
 
 def brief(prompt: str, response: str) -> float:
-    """Gold brevity: linear in the number of words, from 1.5 at 8 words to -1.5 at 20; counts every word, formed or not."""
+    """Gold brevity: linear in the number of words, from 1.5 at 8 words to -1.5 at 20, well-formed or not."""
     parse_prompt(prompt)
     return (BRIEF_MIDDLE - len(response.split())) / BRIEF_SCALE
 

@@ -41,7 +41,7 @@ class ExactPoint:
 def exact_point(rewards: ArrayLike, *, weights: ArrayLike, beta: float, min_ess: float = 50.0) -> ExactPoint:
     """The KL-regularised optimum by self-normalised importance weighting over samples of the reference.
 
-    The error falls as 1/ESS: `J_star` is low by about beta * (1/ESS - 1/S) / 2 on average, and the means by a like order.
+    The error falls as 1/ESS: `J_star` is low by about beta * (1/ESS - 1/S) / 2 on average, the means by a like order.
 
     Args:
         rewards: (P, S, M) gold rewards of S samples of pi_ref for each of P prompts.

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 KNOWN_METRICS = ("kl", "attained_share", "kl_to_optimum", "well_formed")
 """The metrics that follow the axes, in this order, wherever a run has them."""
 TITLES = {
-    "kl": "KL to reference (nats)",
-    "attained_share": "attained share",
-    "kl_to_optimum": "KL to optimum (nats)",
-    "well_formed": "well-formed",
+    "kl": "KL to\nreference",
+    "attained_share": "attained\nshare",
+    "kl_to_optimum": "KL to\noptimum",
+    "well_formed": "well-\nformed",
 }
 RUN_COLUMNS = ("folder", "status", "error", "algorithm", "variant", "model", "dataset", "w", "seed")
 METRIC_COLUMNS = ("mean", "low", "high", "n", "missing")
@@ -32,35 +32,41 @@ UNKNOWN = "-"
 def front_table(collection: Collection, exact: ExactCurve | None = None) -> "Table":
     """One row a run: w, mean ± half the 95 % interval on each axis, the known metrics, and how the run ended.
 
-    With `exact`, each axis (and the KL) is followed by its value on the exact front at the same weights. A dash is a
-    value that is not known, `± ?` an interval that is not.
+    With `exact`, the axes and the KL show the exact front's value at the same weights in brackets. A dash is a value
+    that is not known, `± ?` an interval that is not. Run and seed are shown where they differ.
     """
     from rich.table import Table
     from rich.text import Text
 
     axes = collection.axes
     known = [name for name in KNOWN_METRICS if any(name in point.metrics for point in collection.points)]
-    exact_names = () if exact is None else (*axes, *(name for name in known if name == "kl"))
-    table = Table(caption="mean ± half of the 95 % interval; higher is better on the axes: " + ", ".join(axes))
-    for title in ("run", "w", "seed"):
-        table.add_column(title, justify="left" if title == "run" else "right", no_wrap=title != "run")
+    labels = _run_labels(collection)
+    caption = f"mean ± half of the 95 % interval; higher is better: {', '.join(axes)}; KL in nats"
+    table = Table(caption=caption + ("; in brackets: the exact front" if exact is not None else ""))
+    for title in (*labels, "w"):
+        table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True)
     for name in (*axes, *known):
         table.add_column(TITLES.get(name, name), justify="right")
-        if name in exact_names:
-            table.add_column("exact", justify="right", style="dim")
     table.add_column("status")
     for point in collection.points:
-        cells = [point.series, weight_label(point), _seed(point.seed)]
-        for name in (*axes, *known):
-            cells.append(_cell(point.metrics.get(name)))
-            if exact is not None and name in exact_names:
-                cells.append(_exact_cell(exact, point, name))
+        cells = [labels[title](point) for title in labels] + [weight_label(point)]
+        cells += [_cell(point.metrics.get(name)) + _exact_cell(exact, point, name) for name in (*axes, *known)]
         table.add_row(*(Text(cell) for cell in (*cells, "done")))
-    num_values = len(axes) + len(known) + len(exact_names)
     for run in collection.failures:  # Text, because an error may hold what rich would take for markup
-        cells = [run.algorithm or run.folder.name, _w_text(run.w), _seed(run.seed), *[UNKNOWN] * num_values]
+        of_run = {"run": run.algorithm or run.folder.name, "seed": _seed(run.seed)}
+        cells = [*(of_run[title] for title in labels), _w_text(run.w), *[UNKNOWN] * (len(axes) + len(known))]
         table.add_row(*(Text(cell) for cell in cells), Text(f"{run.status}: {run.error}", style="red"))
     return table
+
+
+def _run_labels(collection: Collection) -> dict[str, Callable[[FrontPoint], str]]:
+    """The leading columns that tell runs apart: none where one algorithm ran with one seed."""
+    labels: dict[str, Callable[[FrontPoint], str]] = {}
+    if len({point.series for point in collection.points}) > 1:
+        labels["run"] = lambda point: point.series
+    if len({point.seed for point in collection.points}) > 1:
+        labels["seed"] = lambda point: _seed(point.seed)
+    return labels
 
 
 def weight_label(point: FrontPoint) -> str:
@@ -162,11 +168,11 @@ def _cell(metric: Interval | None) -> str:
     if metric is None or metric.mean is None:
         return UNKNOWN
     half = metric.half_width
-    return f"{metric.mean:.3g} ± ?" if half is None else f"{metric.mean:.2f} ± {half:.2f}"
+    return f"{metric.mean:.3g} ± ?" if half is None else f"{metric.mean:.2f} ±{half:.2f}"
 
 
-def _exact_cell(exact: ExactCurve, point: FrontPoint, name: str) -> str:
-    row = exact.index_of(tuple(point.weights.values()))
-    if row is None or (name != "kl" and name not in exact.axes):
-        return UNKNOWN
-    return f"{exact.kl_K[row] if name == 'kl' else exact.means_KM[row, exact.axes.index(name)]:.2f}"
+def _exact_cell(exact: ExactCurve | None, point: FrontPoint, name: str) -> str:
+    row = None if exact is None else exact.index_of(tuple(point.weights.values()))
+    if exact is None or row is None or (name != "kl" and name not in exact.axes):
+        return ""
+    return f" ({exact.kl_K[row] if name == 'kl' else exact.means_KM[row, exact.axes.index(name)]:.2f})"

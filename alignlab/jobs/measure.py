@@ -62,7 +62,9 @@ def measure(
         _sampled_metrics(config, run, outcome, base=base, adapter=adapter, beta=beta, objectives=objectives)
 
 
-def _preference_metrics(config: RunConfig, policy: ImplicitReward, rows: Sequence[RankedRow]) -> dict[str, dict[str, object]]:
+def _preference_metrics(
+    config: RunConfig, policy: ImplicitReward, rows: Sequence[RankedRow]
+) -> dict[str, dict[str, object]]:
     """Accuracy and margin of the policy's implicit reward by every objective's labels; intervals over prompts."""
     encoder, limit = policy.base.encoder, config.trainer.max_length
     pairs = [[fit(encoder.encode(row.prompt, text), limit) for text in row.responses] for row in rows]
@@ -83,7 +85,8 @@ def _preference_metrics(config: RunConfig, policy: ImplicitReward, rows: Sequenc
             texts = [text for place in usable for text in rows[place].responses]
             prompts = [rows[place].prompt for place in usable for _ in range(2)]
             gold_scores = reward.score(prompts, texts).view(-1, 2).double()
-            slope = _slope((scores[:, 0] - scores[:, 1]).numpy(), (gold_scores[:, 0] - gold_scores[:, 1]).numpy(), groups)
+            implicit, true = scores[:, 0] - scores[:, 1], gold_scores[:, 0] - gold_scores[:, 1]
+            slope = _slope(implicit.numpy(), true.numpy(), groups)
             metrics[f"{name}_slope"] = slope.as_record()
     return metrics
 

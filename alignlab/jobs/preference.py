@@ -42,7 +42,10 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, ranked)}
     pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=config.trainer.max_length)
     outcome.extra["rows"] = {
-        "train": len(pairs.pairs), "too_long": pairs.too_long, "cut": pairs.cut, "merged": pairs.merged
+        "train": len(pairs.pairs),
+        "too_long": pairs.too_long,
+        "cut": pairs.cut,
+        "merged": pairs.merged,
     }
     with run.stage("reference and rewards"):
         table = training_rows(pairs, base, rewards, objectives, algorithm.beta, cache, config)
@@ -52,9 +55,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
         adapter = train_on_processes(config, base, table, loss, run.path)
     save_card(adapter, card(config, base, objectives))
     outcome.artifacts["adapter"] = adapter.name
-    measure(
-        config, run, outcome, base=base, adapter=adapter, beta=algorithm.beta, objectives=objectives, cache=cache
-    )
+    measure(config, run, outcome, base=base, adapter=adapter, beta=algorithm.beta, objectives=objectives, cache=cache)
     finish(outcome, cache, algorithm)
 
 
@@ -112,4 +113,7 @@ def data_inputs(config: RunConfig, rows: Sequence[RankedRow]) -> dict[str, str]:
     pairs = text_id(*(f"{row.id} {row.winner}" for row in rows))
     if isinstance(config.dataset, ToyConfig):
         return {"dataset": f"toy world {toy.WORLD_VERSION}", "pairs": pairs}
-    return {"dataset": input_fingerprints(config).get("dataset.path", str(getattr(config.dataset, "hub", ""))), "pairs": pairs}
+    return {
+        "dataset": input_fingerprints(config).get("dataset.path", str(getattr(config.dataset, "hub", ""))),
+        "pairs": pairs,
+    }

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from alignlab.config.batches import share_batch
 from alignlab.config.errors import ConfigError, nearest
 from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.schema import (
@@ -15,7 +16,6 @@ from alignlab.config.schema import (
 )
 from alignlab.data.sources import check_source
 from alignlab.models.paths import check_folder
-from alignlab.config.batches import share_batch
 
 
 def check(config: RunConfig) -> None:

@@ -102,7 +102,7 @@ def _from_scratch(config: RunConfig) -> Path:
     """Folder of a reference that alignlab trains from random weights, in the cache; trained when it is not there."""
     model = config.model
     assert isinstance(model, FromScratchConfig)
-    made_of = {
+    made_of: dict[str, object] = {
         "architecture": asdict(model.architecture),
         "pretraining": asdict(model.pretraining),
         "template": model.prompt_template,

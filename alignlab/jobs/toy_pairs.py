@@ -18,8 +18,8 @@ from alignlab.models.base import Base
 from alignlab.runs.atomic import write_jsonl
 from alignlab.runs.progress import say
 
-PLAIN_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 32}
-"""Samples of the reference itself: anything else would sample another policy."""
+MAX_NEW_TOKENS = 32
+"""The grammar's longest response and EOS, with room for what is not well-formed."""
 
 
 def toy_pairs_file(config: RunConfig, base: Base) -> Path:
@@ -91,7 +91,12 @@ def _sample_texts(
         for number in range(samples)
     ]
     generator = GeneratorConfig(
-        kind="transformers", samples=samples, batch_size=config.generator.batch_size, **PLAIN_SAMPLING
+        kind="transformers",
+        samples=samples,
+        temperature=1.0,  # the reference itself: any other setting samples another policy
+        top_p=1.0,
+        max_new_tokens=MAX_NEW_TOKENS,
+        batch_size=config.generator.batch_size,
     )
     rows = sample_responses(
         base.model,

@@ -34,7 +34,7 @@ def lora_config(config: PeftConfig) -> LoraConfig:
     targets = config.target_modules
     return LoraConfig(
         r=config.r,
-        lora_alpha=config.alpha,  # type: ignore[arg-type]  # PEFT divides by r; a fraction is fine
+        lora_alpha=config.alpha,  # PEFT divides by r; a fraction is fine
         lora_dropout=config.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         bias="none",

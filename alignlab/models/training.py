@@ -1,5 +1,6 @@
 """What every trainer shares: the recipe as transformers' arguments, resuming, the progress bar."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,13 @@ def _num_steps(engine: Any) -> int:
     if arguments.max_steps > 0:
         return int(arguments.max_steps)
     per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    return max(1, round(len(engine.train_dataset) / per_step * arguments.num_train_epochs))
+    steps_per_epoch = math.ceil(len(engine.train_dataset) / per_step)
+    epochs: float = arguments.num_train_epochs
+    return max(1, math.ceil(steps_per_epoch * epochs))
 
 
 def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed: int) -> dict[str, Any]:
-    """transformers' training arguments; the effective batch is the same on any number of processes."""
+    """Transformers' training arguments; the effective batch is the same on any number of processes."""
     per_device, accumulation = share_batch(trainer, hardware.processes)
     return {
         "learning_rate": trainer.learning_rate,
@@ -75,4 +78,3 @@ def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed
         "report_to": "none",
         "disable_tqdm": True,
     }
-

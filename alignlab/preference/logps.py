@@ -17,7 +17,7 @@ from alignlab.runs.progress import track
 def response_logps(
     model: Any, rows: Sequence[Encoded], *, batch_size: int, label: str, autocast: bool = False
 ) -> Tensor:
-    """log pi(response | prompt) of every row, summed over response tokens, nats, float32 on the CPU, shape (n,).
+    """Log pi(response | prompt) of every row, summed over response tokens, nats, float32 on the CPU, shape (n,).
 
     Args:
         model: a causal language model, with or without an adapter, in evaluation mode.

@@ -50,7 +50,7 @@ class ImplicitReward:
 
 
 def reference_logps(base: Base, rows: Sequence[Encoded], *, cache: ScoreCache, batch_size: int) -> Tensor:
-    """log pi_ref of every row, nats, shape (n,), from the cache where it is known."""
+    """Log pi_ref of every row, nats, shape (n,), from the cache where it is known."""
 
     def compute(missing: list[Encoded]) -> Tensor:
         return response_logps(base.model, missing, batch_size=batch_size, label="reference log-probs")

@@ -57,14 +57,17 @@ class RunFolder:
         """Writes result.json and returns what it says."""
         config = self.config
         objectives = objectives_of(config)
+        weights = objectives.weights
         self.seconds["total"] = round(time.perf_counter() - self._started, 3)
         result = {
             "status": status,
             "algorithm": config.algorithm.name,
             "model": config.model.name,
             "dataset": config.dataset.name,
-            "w": objectives.weights[objectives.trained] if len(objectives.weights) == 2 else list(objectives.weights.values()),
-            "weights": objectives.weights,
+            "w": objectives.weights[objectives.trained]
+            if len(objectives.weights) == 2
+            else list(objectives.weights.values()),
+            "weights": weights,
             "seed": config.seed,
             "metrics": outcome.metrics,
             "axes": outcome.axes,
@@ -100,7 +103,9 @@ def claim(folder: Path, *, wait: bool) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise ConfigError(f"{folder}: in use by another process; wait for it, or choose another hydra.run.dir") from None
+        raise ConfigError(
+            f"{folder}: in use by another process; wait for it, or choose another hydra.run.dir"
+        ) from None
     try:
         yield
     finally:

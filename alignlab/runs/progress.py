@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,13 +11,16 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(highlight=False, soft_wrap=True)
+TABLE_WIDTH = 120
+"""Columns of a log that is no terminal: tables keep their shape there."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
 Item = TypeVar("Item")
 
 
 def say(text: str) -> None:
     """A line for the person at the terminal, and for the job's log."""
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
     logging.getLogger("alignlab").info(text)
 
 

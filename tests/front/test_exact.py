@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from alignlab.front.exact import attained_share, exact_point, kl_to_optimum
 
 REWARDS = np.random.default_rng(0).normal(size=(5, 400, 2)) * [1.0, 1.5] + [0.3, -0.2]
@@ -45,7 +44,7 @@ def test_a_two_response_world_by_hand():
 
 
 def test_normal_rewards_give_the_lognormal_mean():
-    """r ~ N(0, 1): log Z = 1 / (2 beta^2), so J* = 1 / (2 beta); a sampled check, hence the tolerance."""
+    """R ~ N(0, 1): log Z = 1 / (2 beta^2), so J* = 1 / (2 beta); a sampled check, hence the tolerance."""
     rewards = np.random.default_rng(1).normal(size=(20, 20_000, 1))
     assert exact_point(rewards, weights=[1.0], beta=1.0).J_star == pytest.approx(0.5, abs=0.02)
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-
 from alignlab.front.exact import exact_point
 from alignlab.front.metrics import (
     ExactCurve,

@@ -1,0 +1,47 @@
+# `make demo` and `make test` are the whole set-up. PYTHON picks the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint format config validity clean help
+
+help: ## Show what there is.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.run ## Install, then train and draw the helpfulness/safety front on the embedded default.
+	$(BIN)/python -m alignlab --config-name w_front
+
+test: $(VENV)/.dev ## Install the tools too, then lint, check types and run every test.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## Lint and type check only.
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(VENV)/.dev ## Format the code.
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+config: $(VENV)/.run ## Write the flattened default config, which is committed so that a changed default shows.
+	$(BIN)/python -m alignlab --cfg job --resolve > docs/default_config.yaml
+
+validity: $(VENV)/.run ## Three seeds of the whole front against the exact one, written to docs/validity.md.
+	$(BIN)/python -m benchmarks.validity
+
+clean: ## Remove the environment; runs/ and the cache stay.
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alignlab needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first, by its exact version: a pinned wheel that pip already knows is taken before anything else asks for torch.
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parallel,slurm,ray,wandb]'
+	touch $@
