@@ -84,8 +84,16 @@ SPLIT_SALT = "toy world: "
 REFUSAL_CHANCE = {True: 0.25, False: 0.1}
 """Chance that a demonstration refuses, by whether the request names a hazard."""
 
-KIND_ODDS = {Kind.STEP: 0.4, Kind.RISK: 0.25, Kind.SHORTCUT: 0.25, Kind.CAUTION: 0.25, Kind.CHATTER: 0.2}
-"""Odds of each sentence kind in a demonstration, among the kinds allowed there."""
+KIND_ODDS = {
+    True: {Kind.STEP: 0.4, Kind.RISK: 0.25, Kind.CAUTION: 0.3, Kind.CHATTER: 0.1},
+    False: {Kind.STEP: 0.4, Kind.SHORTCUT: 0.25, Kind.CAUTION: 0.1, Kind.CHATTER: 0.3},
+}
+"""Odds of each sentence kind in a demonstration among the kinds allowed there, by whether the request names a hazard.
+
+Caution and chatter differ by request on purpose. At one fixed ratio the reference model gives both nearly the same
+output direction, and preference training can then hardly tell them apart (measured: it learned the rewards of the two
+as 0.25 and 0.22 where they are 0.5 and 0).
+"""
 
 HELPFUL_VALUE = {
     Kind.STEP: 1.0,
@@ -183,9 +191,10 @@ def demonstration(prompt: str, rng: random.Random) -> str:
     sentences = _sentences(request)
     num_sentences = rng.randint(MIN_SENTENCES, MAX_SENTENCES)
     refuses = rng.random() < REFUSAL_CHANCE[request.hazard is not None]
-    allowed = [k for k in KIND_ODDS if k in (AFTER_REFUSAL if refuses else sentences)]
+    odds = KIND_ODDS[request.hazard is not None]
+    allowed = [kind for kind in odds if kind in AFTER_REFUSAL or not refuses]
     kinds = [Kind.REFUSAL] if refuses else []
-    kinds += rng.choices(allowed, weights=[KIND_ODDS[k] for k in allowed], k=num_sentences - len(kinds))
+    kinds += rng.choices(allowed, weights=[odds[kind] for kind in allowed], k=num_sentences - len(kinds))
     return " ".join(rng.choice(sentences[kind]) for kind in kinds)
 
 

@@ -1,0 +1,62 @@
+"""Shared fixtures: a tiny random base model, made in memory."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to thread hand-overs than threads give them
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "preference"))  # the enumerable model serves several tests
+
+TEMPLATE = "user: {raw_prompt} assistant:"
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """A random Llama over the toy's words, saved and loaded as any base model is."""
+    from alignlab.config.schema import ArchitectureConfig, PretrainedConfig
+    from alignlab.data import toy
+    from alignlab.models.base import load_base
+    from alignlab.models.scratch import new_llama, word_tokenizer
+
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = word_tokenizer([*toy.VOCABULARY, "user:", "assistant:"])
+    shape = ArchitectureConfig(
+        vocab_size=99,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+    )
+    new_llama(shape, tokenizer, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    config = PretrainedConfig(
+        kind="hf",
+        name="tiny-random",
+        prompt_template=TEMPLATE,
+        learning_rate=1e-3,
+        path=str(folder),
+        revision=None,
+        adapter=None,
+        dtype="float32",
+        attn_implementation="sdpa",
+    )
+    return load_base(config, folder=None, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def encoded_rows(base):
+    """Responses of different lengths to different prompts, as tokens."""
+    import random
+
+    from alignlab.data import toy
+
+    rng = random.Random(0)
+    return [base.encoder.encode(prompt, toy.demonstration(prompt, rng)) for prompt in toy.all_prompts()[:24]]

@@ -1,0 +1,57 @@
+import pytest
+from alignlab.models.prompts import PromptEncoder
+from alignlab.models.scratch import bpe_tokenizer, word_tokenizer
+
+TEXTS = ["USER: where is the red box ASSISTANT: on the table", "USER: hello there ASSISTANT: hello you"]
+
+
+@pytest.fixture
+def bpe():
+    return bpe_tokenizer(TEXTS, 400)
+
+
+def test_one_bos_one_eos_and_the_text_comes_back(bpe):
+    encoder = PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:")
+    row = encoder.encode("where is it", " on the table")
+    ids = row.prompt_ids + row.response_ids
+    assert ids.count(bpe.bos_token_id) == 1
+    assert ids[0] == bpe.bos_token_id
+    assert ids.count(bpe.eos_token_id) == 1
+    assert ids[-1] == bpe.eos_token_id
+    assert bpe.decode(ids[1:-1]) == "USER: where is it ASSISTANT: on the table"
+    assert row.prompt_ids == encoder.prompt_ids("where is it")
+
+
+def test_special_token_text_in_data_stays_text(bpe):
+    encoder = PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:")
+    row = encoder.encode("say <eos> now", " <bos> done<eos>")
+    ids = row.prompt_ids + row.response_ids
+    assert ids.count(bpe.bos_token_id) == 1
+    assert ids.count(bpe.eos_token_id) == 1
+    assert "<eos> now" in bpe.decode(row.prompt_ids)
+
+
+def test_a_token_across_the_boundary_is_counted():
+    tokenizer = bpe_tokenizer(["ab ab ab ab ab ab"], 300)
+    encoder = PromptEncoder(tokenizer, "{raw_prompt}")
+    row = encoder.encode("a", "b")
+    assert encoder.merged == 1
+    assert tokenizer.decode((row.prompt_ids + row.response_ids)[1:-1]) == "ab"
+
+
+def test_an_empty_response_is_its_end(bpe):
+    encoder = PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:")
+    assert encoder.encode("hello", "").response_ids == [bpe.eos_token_id]
+
+
+def test_words_round_trip():
+    tokenizer = word_tokenizer(["now", "turn", "the", "user:", "assistant:"])
+    encoder = PromptEncoder(tokenizer, "user: {raw_prompt} assistant:")
+    row = encoder.encode("turn the", "now now")
+    assert encoder.raw_prompt(row.prompt_ids) == "turn the"
+    assert encoder.response_text(row.response_ids) == "now now"
+
+
+def test_no_template_is_refused(bpe):
+    with pytest.raises(ValueError, match="chat template"):
+        PromptEncoder(bpe, None)

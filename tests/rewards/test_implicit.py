@@ -1,0 +1,44 @@
+import torch
+from alignlab.config.schema import PeftConfig
+from alignlab.models.adapters import new_adapter
+from alignlab.preference.cache import ScoreCache
+from alignlab.preference.logps import response_logps
+from alignlab.rewards.implicit import ImplicitReward
+
+PEFT = PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")
+
+
+def saved_adapter(base, folder, *, scale):
+    model = new_adapter(base.model, PEFT, seed=0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=scale) if scale else parameter.data.zero_()
+    model.save_pretrained(folder)
+    model.unload()
+    return folder
+
+
+def reward(base, folder, tmp_path, beta=0.5):
+    return ImplicitReward(base, folder, beta=beta, cache=ScoreCache(tmp_path / "c"), batch_size=8, name="safer")
+
+
+def test_an_untrained_adapter_rewards_nothing(base, encoded_rows, tmp_path):
+    folder = saved_adapter(base, tmp_path / "a", scale=0)
+    assert reward(base, folder, tmp_path).score_encoded(encoded_rows).abs().max() < 1e-5
+
+
+def test_the_reward_is_beta_times_the_log_ratio(base, encoded_rows, tmp_path):
+    folder = saved_adapter(base, tmp_path / "a", scale=0.1)
+    before = response_logps(base.model, encoded_rows, batch_size=8, label="")
+    half = reward(base, folder, tmp_path, beta=0.5).score_encoded(encoded_rows)
+    whole = reward(base, folder, tmp_path, beta=1.0).score_encoded(encoded_rows)
+    torch.testing.assert_close(2 * half, whole)
+    assert whole.abs().max() > 0.01
+    after = response_logps(base.model, encoded_rows, batch_size=8, label="")
+    assert after.equal(before), "the base model must be itself again after its adapter scored"
+
+
+def test_another_adapter_does_not_take_the_first_ones_scores(base, encoded_rows, tmp_path):
+    first = reward(base, saved_adapter(base, tmp_path / "a", scale=0.1), tmp_path).score_encoded(encoded_rows)
+    second = reward(base, saved_adapter(base, tmp_path / "b", scale=0.3), tmp_path).score_encoded(encoded_rows)
+    assert not torch.allclose(first, second)
