@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "preference"))  # the enumerable model serves several tests
 
-TEMPLATE = "user: {raw_prompt} assistant:"
+TEMPLATE = "user: {raw_prompt} assistant: "
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,10 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
         "cut": pairs.cut,
         "merged": pairs.merged,
     }
+    if pairs.merged:
+        say(f"{pairs.merged} responses begin inside the prompt's last token; end model.prompt_template at a boundary")
+    if pairs.too_long or pairs.cut:
+        say(f"trainer.max_length: {pairs.too_long} pairs left out (prompt too long), {pairs.cut} responses cut")
     with run.stage("reference and rewards"):
         table = training_rows(pairs, base, rewards, objectives, algorithm.beta, cache, config)
     weight = objectives.weights[objectives.trained]

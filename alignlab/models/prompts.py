@@ -60,7 +60,7 @@ class PromptEncoder:
         assert self.template is not None
         before, after = self.template.split("{raw_prompt}")
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        return text[len(before) : len(text) - len(after)]
+        return text[len(before) : len(text) - len(after.rstrip())].strip()
 
     def _render(self, raw_prompt: str) -> str:
         if self.template is not None:

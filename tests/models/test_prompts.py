@@ -46,7 +46,7 @@ def test_an_empty_response_is_its_end(bpe):
 
 def test_words_round_trip():
     tokenizer = word_tokenizer(["now", "turn", "the", "user:", "assistant:"])
-    encoder = PromptEncoder(tokenizer, "user: {raw_prompt} assistant:")
+    encoder = PromptEncoder(tokenizer, "user: {raw_prompt} assistant: ")
     row = encoder.encode("turn the", "now now")
     assert encoder.raw_prompt(row.prompt_ids) == "turn the"
     assert encoder.response_text(row.response_ids) == "now now"
