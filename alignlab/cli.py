@@ -11,7 +11,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from alignlab.config.compose import compose_jobs, composing, config_root, register, run_config
-from alignlab.config.errors import EXIT_BAD_INPUT, ConfigError
+from alignlab.config.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, ConfigError, Terminated
 from alignlab.config.messages import explain
 from alignlab.config.overrides import admit_new_rewards
 from alignlab.config.schema import RunConfig
@@ -27,12 +27,15 @@ def run_job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from alignlab.jobs.run import run_in_folder
+    from alignlab.runs.progress import hide_bars
 
+    if not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
+        hide_bars()
     run_in_folder(run_config(composed), Path(HydraConfig.get().runtime.output_dir))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code: 0 done, 1 a job failed, 2 bad input."""
+    """Runs the command line and returns its exit code: 0 done, 1 a job failed, 2 bad input, 130 or 143 stopped."""
     given = admit_new_rewards(sys.argv[1:] if argv is None else argv)
     arguments = get_args_parser().parse_args(given)
     asks_hydra = arguments.help or arguments.hydra_help or arguments.shell_completion
@@ -46,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.cfg or arguments.resolve or arguments.package:
         return _hydra(given)
     code = _hydra(given)
-    return _after_sweep(jobs, code) if is_sweep else code
+    stopped = code in (EXIT_INTERRUPTED, EXIT_TERMINATED)
+    return _after_sweep(jobs, code) if is_sweep and not stopped else code
 
 
 def _checked_jobs(arguments: Any) -> tuple[list[tuple[RunConfig, Path]], bool]:
@@ -76,8 +80,8 @@ def _hydra(argv: Sequence[str]) -> int:
         run_job()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stopped:
+        return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
     return 0
 
 

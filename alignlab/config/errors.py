@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from hydra.errors import CompactHydraException
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 class ConfigError(CompactHydraException):  # type: ignore[misc]  # hydra's exceptions are untyped
@@ -14,6 +16,10 @@ class ConfigError(CompactHydraException):  # type: ignore[misc]  # hydra's excep
 
 class JobFailed(CompactHydraException):  # type: ignore[misc]
     """A job ended with an error that is already in its log and its result.json; only a line is left to print."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a job as Ctrl-C does: recorded and resumable."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

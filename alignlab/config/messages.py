@@ -5,36 +5,51 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
 
-from alignlab.config.compose import config_root
+from alignlab.config.compose import is_sweep
 from alignlab.config.errors import ConfigError, nearest
-from alignlab.config.schema import VARIANTS, RunConfig
+from alignlab.config.schema import VARIANTS
 
 _CONVERSION = re.compile(r"Value '(?P<value>[^\n]*?)' (?:of type '[^\n]*?' )?could not be converted to (?P<type>\w+)")
 _FULL_KEY = re.compile(r"full_key: (?P<key>\S+)")
+_MERGING = re.compile(r"Error merging override (?P<override>[^\n]*)\n(?P<reason>[^\n]*)")
 _TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
+_RULES = {
+    "is not Optional": "must not be null",
+    "is not a valid bool": "must be true or false",
+    "to string": "must be text",
+    "is not a ListConfig": "must be a list, e.g. [a,b]",
+    "Cannot assign": "holds keys of its own; set those",
+    "Invalid type assigned": "holds keys of its own; set those",
+}
 
 
-def explain(error: Exception, overrides: Sequence[str]) -> ConfigError:
-    """The same error as a ConfigError of one line or two."""
-    if isinstance(error, ConfigError):
-        return error
+def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> ConfigError:
+    """The same error as a ConfigError of one line or two. Needs Hydra to be set up, for the names that exist."""
     chain = list(_causes(error))
     for cause in chain:  # our own checks arrive wrapped when a resolver or to_object raised them
         if isinstance(cause, ConfigError):
             return cause
-    wrong_override = _unknown_name(overrides)
-    if wrong_override:
-        return ConfigError(wrong_override)
+    wrong = _wrong_config_name(config_name) or _wrong_override(config_name, overrides)
+    if wrong:
+        return ConfigError(wrong)
     text = "\n".join(str(cause) for cause in chain)
     conversion, full_key = _CONVERSION.search(text), _FULL_KEY.search(text)
     if conversion and full_key:
         wanted = _TYPES.get(conversion["type"], conversion["type"])
         return ConfigError(f"{full_key['key']}={conversion['value']}: must be {wanted}")
+    merging = _MERGING.search(text)
+    if merging:
+        rule = next((rule for sign, rule in _RULES.items() if sign in merging["reason"]), merging["reason"])
+        return ConfigError(f"{merging['override']}: {rule}")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("    object_type")]
-    return ConfigError("\n".join(dict.fromkeys(lines[:3])))
+    return ConfigError("\n".join(dict.fromkeys(lines[:3])) or type(error).__name__)
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:
@@ -44,40 +59,100 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _unknown_name(overrides: Sequence[str]) -> str | None:
-    """The first override whose group, choice or key does not exist."""
-    groups = {path.name for path in config_root("conf").iterdir() if path.is_dir()}
+def _choices(group: str) -> list[str]:
+    """The choices of a group, those of --config-dir among them."""
+    return list(GlobalHydra.instance().config_loader().get_group_options(group))
+
+
+def _wrong_config_name(name: str) -> str | None:
+    known = _choices("")
+    return None if name.removesuffix(".yaml") in known else f"--config-name {name}: {nearest(name, known)}"
+
+
+def _wrong_override(config_name: str, overrides: Sequence[str]) -> str | None:
+    """What is wrong with the first override whose group, choice or key does not exist."""
+    groups = [name for name in GlobalHydra.instance().config_loader().list_groups("") if name not in _NO_CHOICE]
+    parsed = []
     for text in overrides:
         try:
-            override = OverridesParser.create().parse_overrides([text])[0]
+            parsed.append((text, OverridesParser.create().parse_overrides([text])[0]))
         except CompactHydraException:
-            return f"{text}: not an override; write key=value, and quote values that hold spaces or symbols"
+            return _not_an_override(text)
+    for _, override in parsed:
+        wrong = _wrong_choice(override, groups)
+        if wrong:
+            return wrong
+    chosen = [text for text, override in parsed if override.key_or_group in groups and not is_sweep(text)]
+    known = compose(config_name, overrides=chosen)
+    for _, override in parsed:
         key = override.key_or_group
-        if key.startswith("hydra"):
-            continue
-        if key in groups:
-            choices = {path.stem for path in (config_root("conf") / key).glob("*.yaml")}
-            values = str(override.get_value_element_as_str()).split(",")
-            wrong = next((value for value in values if value not in choices), None)
-            if wrong is not None:
-                return f"{key}={wrong}: {nearest(wrong, choices)}"
-        elif key not in (known := set(_known_keys(groups, overrides))) and not _open_ended(key):
-            return f"{key}: no such key; {_nearest_key(key, known)}"
+        own = not key.startswith("hydra") and key not in groups and not override.is_add()
+        if own and OmegaConf.select(known, key, default=_MISSING) is _MISSING:
+            return _unknown_key(key, known)
     return None
 
 
-def _open_ended(key: str) -> bool:
-    """Mappings whose names the user chooses: rewards and objectives."""
-    return bool(re.fullmatch(r"(\+*algorithm\.rewards|\+*dataset\.objectives)\.\w+\.\w+", key)) or key.startswith("w.")
+_NO_CHOICE = ("hydra", "schema")
+_MISSING = object()
 
 
-def _known_keys(groups: set[str], overrides: Sequence[str]) -> Iterable[str]:
-    for item in dataclasses.fields(RunConfig):
-        yield item.name
-        variants: Iterable[Any] = VARIANTS.get(item.name, {"": item.type}).values()
-        for variant in variants:
-            if dataclasses.is_dataclass(variant):
-                yield from _field_paths(variant, item.name)
+def _not_an_override(text: str) -> str:
+    key, equals, _ = text.partition("=")
+    if not equals:
+        return f"{text}: not an override; write {key}=VALUE"
+    hint = "; write $HOME for ~" if "~" in text else ""
+    return f"{text}: cannot be read; put quotes around values with spaces or symbols, 'key=\"a b\"'{hint}"
+
+
+def _wrong_choice(override: Override, groups: Sequence[str]) -> str | None:
+    """A choice that its group does not have; also for `hydra/launcher` and its like."""
+    group = override.key_or_group
+    if group.startswith("hydra/"):
+        choices = [name for name in _choices(group) if not name.startswith("_")]
+    elif group in groups:
+        choices = _choices(group)
+    else:
+        return None
+    for value in _values(override):
+        if value not in choices:
+            hint = " (launchers are extras: pip install 'alignlab[parallel,slurm,ray]')" if "launcher" in group else ""
+            return f"{group}={value}: {nearest(value, choices)}{hint}"
+    return None
+
+
+def _values(override: Override) -> list[str]:
+    if override.is_delete():
+        return []
+    if override.is_sweep_override():
+        return [str(value) for value in override.sweep_string_iterator()]
+    value = override.value()
+    return [str(item) for item in value] if isinstance(value, list) else [str("" if value is None else value)]
+
+
+def _unknown_key(key: str, known: DictConfig) -> str:
+    """The wrong key with its nearest siblings, or where the same last name does exist."""
+    if not key:
+        return "=: nothing stands before the equals sign; write key=value"
+    parent, _, leaf = key.rpartition(".")
+    group = key.partition(".")[0]
+    siblings = OmegaConf.select(known, parent) if parent else known
+    if isinstance(siblings, DictConfig) and parent:
+        choice = _choice_of(group, known)
+        elsewhere = "other choices have it; " if _in_another_variant(group, key) else ""
+        return f"{key}: no such key{choice}; {elsewhere}{nearest(leaf, map(str, siblings))}"
+    same = [path for path in _paths(known) if path.rpartition(".")[2] == leaf]
+    if same:
+        return f"{key}: no such key; did you mean {' or '.join(same)}?"
+    return f"{key}: no such key; {nearest(key, map(str, known))}"
+
+
+def _choice_of(group: str, known: DictConfig) -> str:
+    name = OmegaConf.select(known, f"{group}.name")
+    return f" with {group}={name}" if group in VARIANTS and name else ""
+
+
+def _in_another_variant(group: str, key: str) -> bool:
+    return any(key in _field_paths(variant, group) for variant in VARIANTS.get(group, {}).values())
 
 
 def _field_paths(node: Any, prefix: str) -> Iterable[str]:
@@ -87,8 +162,9 @@ def _field_paths(node: Any, prefix: str) -> Iterable[str]:
             yield from _field_paths(item.type, f"{prefix}.{item.name}")
 
 
-def _nearest_key(key: str, known: set[str]) -> str:
-    """Siblings of the wrong key when its parent exists, else the closest of all."""
-    parent = key.rpartition(".")[0]
-    siblings = {name for name in known if name.rpartition(".")[0] == parent}
-    return nearest(key, siblings or {name for name in known if "." not in name})
+def _paths(node: DictConfig, prefix: str = "") -> Iterable[str]:
+    for name in node:
+        yield f"{prefix}{name}"
+        child = node._get_node(name)  # without resolving interpolations
+        if isinstance(child, DictConfig) and not child._is_none():
+            yield from _paths(child, f"{prefix}{name}.")

@@ -1,7 +1,14 @@
-"""What alignlab allows on a command line beyond Hydra's own grammar."""
+"""What alignlab makes of a command line before Hydra sees it: flags, new rewards, presets that give way."""
 
 import re
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from alignlab.config.errors import ConfigError, nearest
 
 _NEW_REWARD = re.compile(r"algorithm\.rewards\.\w+\.\w+=")
 
@@ -12,3 +19,49 @@ def admit_new_rewards(argv: Sequence[str]) -> list[str]:
     The mapping starts empty, because its names come from the dataset; Hydra would call the key unknown.
     """
     return [f"++{argument}" if _NEW_REWARD.match(argument) else argument for argument in argv]
+
+
+def parse_flags(argv: Sequence[str]) -> Namespace:
+    """Hydra's own flags.
+
+    Raises:
+        ConfigError: for an unknown flag, and for the two that cannot work here.
+    """
+    parser = get_args_parser()
+    parser.prog = "python -m alignlab"
+    known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+
+    def refuse(message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        if not unknown.startswith("-"):
+            raise ConfigError(message)
+        raise ConfigError(f"{unknown}: no such flag; settings are key=value without dashes; {nearest(unknown, known)}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    flags = parser.parse_args(argv)
+    if flags.config_path:
+        raise ConfigError(f"--config-path {flags.config_path}: not supported; --config-dir adds a folder to conf/")
+    if flags.experimental_rerun:
+        raise ConfigError("--experimental-rerun: not supported, because it unpickles; give the same command again")
+    if flags.config_dir and not Path(flags.config_dir).is_dir():
+        raise ConfigError(f"--config-dir {flags.config_dir}: no such folder")
+    if flags.resolve and not (flags.cfg or flags.help):
+        raise ConfigError("--resolve: goes with --cfg job")
+    return flags
+
+
+def without_flag(argv: Sequence[str], *flags: str) -> list[str]:
+    """The arguments without some flags that take no value."""
+    return [argument for argument in argv if argument not in flags]
+
+
+def yielding_presets(params: Mapping[str, object], overrides: Sequence[str]) -> list[str]:
+    """Overrides that take out of a preset's sweep what the command line sets: the command line always wins.
+
+    Hydra would run the product of both, `--config-name w_front w=0.3` seven times.
+    """
+    given = {override.lstrip("+").partition("=")[0] for override in overrides}
+    kept = {key: value for key, value in params.items() if key not in given}
+    if len(kept) == len(params):
+        return []
+    return ["~hydra.sweeper.params", "+hydra.sweeper.params={" + ",".join(f"{k}:'{v}'" for k, v in kept.items()) + "}"]

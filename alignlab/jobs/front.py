@@ -13,7 +13,7 @@ from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.picture import draw_front
 from alignlab.front.table import front_table, write_csv
 from alignlab.runs.folder import Outcome, RunFolder
-from alignlab.runs.progress import console, say
+from alignlab.runs.progress import console, quiet_libraries, say
 
 CURVE_POINTS = 41
 """Weightings of the exact front's line, beside the trained ones."""
@@ -39,6 +39,7 @@ def after_sweep(jobs: Sequence[tuple[RunConfig, Path]]) -> None:
         return
     name = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:8]
     target = Path(config.paths.runs) / "front" / config.model.name / config.dataset.name / f"sweep-{name}"
+    quiet_libraries()
     try:
         present(config, folders, target)
     except (ConfigError, ValueError) as error:
@@ -56,7 +57,11 @@ def present(config: RunConfig, folders: Sequence[Path], target: Path) -> dict[st
     except ValueError as error:
         raise ConfigError(str(error)) from None
     target.mkdir(parents=True, exist_ok=True)
-    exact, at_reference = exact_front(config, collection)
+    try:
+        exact, at_reference = exact_front(config, collection)
+    except ValueError as error:
+        say(f"no exact front: {error}")
+        exact, at_reference = None, None
     console.print(front_table(collection, exact))
     write_csv(collection, target / "front.csv")
     artifacts = {"csv": "front.csv"}

@@ -20,12 +20,13 @@ from alignlab.models.adapters import adapted
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
-from alignlab.preference.logps import sequence_kl
+from alignlab.preference.logps import Divergence, divergence
 from alignlab.preference.rows import fit
 from alignlab.rewards.gold import GoldReward
 from alignlab.rewards.implicit import ImplicitReward
 from alignlab.runs.atomic import write_jsonl
 from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.progress import say
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +93,7 @@ def _preference_metrics(
 
 
 def _slope(implicit: Floats, gold: Floats, groups: Sequence[str]) -> Interval:
-    """Slope of implicit on gold differences through the origin; interval by the cluster-robust sandwich over prompts."""
+    """Slope of implicit on gold differences through the origin; cluster-robust interval over prompts."""
     power = float(gold @ gold)
     if power == 0:
         return Interval(mean=None, low=None, high=None, n=len(gold))
@@ -121,55 +122,66 @@ def _sampled_metrics(
             for prompt in prompts
             for sample in range(config.generator.samples)
         ]
-        rows, kl = _sample_with_kl(config, base, adapter, requests)
+        rows, distance = _sample(config, base, adapter, requests)
     groups = [prompt for prompt in prompts for _ in range(config.generator.samples)]
     texts = [base.encoder.response_text(row.response_ids) for row in rows]
     golds = {name: str(objective.gold) for name, objective in config.dataset.objectives.items()}
     scores = {gold: GoldReward(gold, base.encoder).score(groups, texts).double().numpy() for gold in golds.values()}
     formed = np.array([toy.is_well_formed(*pair) for pair in zip(groups, texts, strict=True)], dtype=float)
-    _write_records(run, outcome, requests, groups, texts, scores, kl)
-    for gold, values in scores.items():
-        outcome.metrics[gold] = mean_interval(values, groups).as_record()
-    outcome.metrics["well_formed"] = mean_interval(formed, groups).as_record()
-    if kl is None:
+    columns = scores | ({} if distance is None else {"kl": distance.kl.double().numpy()})
+    _write_records(run, outcome, requests, groups, texts, columns)
+    for name, values in (columns | {"well_formed": formed}).items():
+        outcome.metrics[name] = mean_interval(values, groups).as_record()
+    if distance is None:
         return
-    outcome.metrics["kl"] = mean_interval(kl, groups).as_record()
     with run.stage("exact front"):
         rewards_PSM = reference_samples(config, base, prompts)
-    value = sum(weight * scores[golds[name]] for name, weight in objectives.weights.items()) - beta * kl
+    weighted = sum(weight * scores[golds[name]] for name, weight in objectives.weights.items())
+    tilt = np.asarray(weighted) / beta
     weights = list(objectives.weights.values())
-    outcome.metrics |= _against_optimum(np.asarray(value), rewards_PSM, weights, beta, config.generator.samples)
+    outcome.metrics |= _against_optimum(distance.log_ratio.double().numpy() - tilt, rewards_PSM, weights, beta)
 
 
-def _sample_with_kl(
+def _sample(
     config: RunConfig, base: Base, adapter: Path | None, requests: list[SampleRequest]
-) -> tuple[list[Encoded], Floats | None]:
-    """Responses, and their KL to the reference; None where the sampling settings draw from another distribution."""
+) -> tuple[list[Encoded], Divergence | None]:
+    """Responses and their divergence; None where the sampling settings draw from another distribution."""
     options = {"eos": base.tokenizer.eos_token_id, "pad": base.tokenizer.pad_token_id, "label": "sampling"}
     if adapter is None:
         rows = sample_responses(base.model, requests, config=config.generator, seed=config.seed, **options)
-        return rows, np.zeros(len(rows))
+        return rows, Divergence(torch.zeros(len(rows)), torch.zeros(len(rows)))
     with adapted(base.model, adapter) as model:
         rows = sample_responses(model, requests, config=config.generator, seed=config.seed, **options)
         if config.generator.temperature != 1 or config.generator.top_p != 1:
+            say("no KL and no distance to the optimum: generator.temperature and top_p must be 1 to sample the policy")
             return rows, None
-        kl = sequence_kl(model, rows, batch_size=config.trainer.per_device_eval_batch_size, label="KL to the reference")
-    return rows, kl.double().numpy()
+        batch_size = config.trainer.per_device_eval_batch_size
+        return rows, divergence(model, rows, batch_size=batch_size, label="KL to the reference")
 
 
 def _against_optimum(
-    value: Floats, rewards_PSM: Floats, weights: list[float], beta: float, samples: int
+    excess: Floats, rewards_PSM: Floats, weights: list[float], beta: float
 ) -> dict[str, dict[str, object]]:
-    """attained_share and kl_to_optimum, with intervals over prompts, and the worst effective sample size."""
+    """attained_share and kl_to_optimum, with intervals over prompts, and the worst effective sample size.
+
+    Args:
+        excess: log(pi/pi_ref) - w.r/beta of every sampled response, prompt by prompt, shape (P * samples,). With log Z
+            of its prompt added it is log(pi/pi_w), whose mean is KL(pi || pi_w): near the optimum it hardly varies,
+            which makes it a far sharper estimate than reward and KL apart.
+        rewards_PSM: gold rewards of reference samples on the same prompts.
+        weights: one weight an objective.
+        beta: KL strength, 1/nat.
+    """
     points = [exact_point(rewards_PSM[[place]], weights=weights, beta=beta) for place in range(len(rewards_PSM))]
-    best = np.array([point.J_star for point in points])
+    log_z_P = np.array([point.J_star for point in points]) / beta
     gain = float(np.mean([point.J_star - point.J_ref for point in points]))
-    gaps = best - value.reshape(len(points), samples).mean(axis=1)
-    distance = mean_interval(gaps / beta, list(range(len(points))))
+    samples = excess.size // len(points)
+    distances = excess + np.repeat(log_z_P, samples)
+    distance = mean_interval(distances, np.repeat(np.arange(len(points)), samples).tolist())
     metrics = {"kl_to_optimum": distance.as_record()}
     if gain > 1e-9 and distance.mean is not None:
         share = [None if end is None else 1 - end * beta / gain for end in (distance.mean, distance.high, distance.low)]
-        metrics["attained_share"] = Interval(share[0], share[1], share[2], n=value.size).as_record()
+        metrics["attained_share"] = Interval(share[0], share[1], share[2], n=excess.size).as_record()
     ess = min(float(point.ess_P.min()) for point in points)
     metrics["exact_ess"] = Interval(mean=ess, low=None, high=None, n=rewards_PSM.shape[1]).as_record()
     return metrics
@@ -181,23 +193,18 @@ def _write_records(
     requests: Sequence[SampleRequest],
     prompts: Sequence[str],
     texts: Sequence[str],
-    scores: dict[str, Floats],
-    kl: Floats | None,
+    columns: dict[str, Floats],
 ) -> None:
+    """generations.jsonl and scores.jsonl, one row a response, joined by id."""
     ids = [text_id(request.id) for request in requests]
-    write_jsonl(
-        run.path / "generations.jsonl",
-        [
-            {"id": row_id, "prompt": prompt, "response": text}
-            for row_id, prompt, text in zip(ids, prompts, texts, strict=True)
-        ],
-    )
-    columns = {**scores, **({} if kl is None else {"kl": kl})}
-    write_jsonl(
-        run.path / "scores.jsonl",
-        [
-            {"id": row_id, **{name: float(values[place]) for name, values in columns.items()}}
-            for place, row_id in enumerate(ids)
-        ],
-    )
+    generations = [
+        {"id": row_id, "prompt": prompt, "response": text}
+        for row_id, prompt, text in zip(ids, prompts, texts, strict=True)
+    ]
+    scores = [
+        {"id": row_id, **{name: float(values[place]) for name, values in columns.items()}}
+        for place, row_id in enumerate(ids)
+    ]
+    write_jsonl(run.path / "generations.jsonl", generations)
+    write_jsonl(run.path / "scores.jsonl", scores)
     outcome.artifacts |= {"generations": "generations.jsonl", "scores": "scores.jsonl"}

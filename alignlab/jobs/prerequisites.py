@@ -43,6 +43,11 @@ def reference(config: RunConfig) -> Base:
     return _resident[key]
 
 
+def forget_models() -> None:
+    """Drops the resident base model; the next job loads it again."""
+    _resident.clear()
+
+
 def ranked_rows(config: RunConfig, base: Base, split: str | None) -> list[RankedRow]:
     """The rows of one split; the toy's are sampled from the reference first."""
     made = toy_pairs_file(config, base) if isinstance(config.dataset, ToyConfig) else None

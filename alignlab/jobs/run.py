@@ -5,7 +5,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from omegaconf.errors import OmegaConfBaseException
+
+from alignlab.config.compose import load_run_config
 from alignlab.config.errors import ConfigError, nearest
+from alignlab.config.identity import run_folder
 from alignlab.config.names import JOBS
 from alignlab.config.schema import RunConfig
 from alignlab.runs.folder import claim, finished_result, recording
@@ -33,6 +37,7 @@ def run_in_folder(config: RunConfig, folder: Path, *, wait: bool = False) -> dic
     """
     quiet_libraries()
     with claim(folder, wait=wait):
+        _refuse_another_run(config, folder)
         done = finished_result(folder)
         if done is not None and not config.force and config.algorithm.name != "front":
             say(f"done before: {folder}")
@@ -40,7 +45,26 @@ def run_in_folder(config: RunConfig, folder: Path, *, wait: bool = False) -> dic
         say(f"running: {folder}")
         job = load_job(config.algorithm.name)
         with recording(folder, config) as (run, outcome):
-            job.run(config, run, outcome)
+            try:
+                job.run(config, run, outcome)
+            except BaseException:
+                # The next job of this process must not find a base model that was left with half an adapter in it.
+                importlib.import_module("alignlab.jobs.prerequisites").forget_models()
+                raise
     result = finished_result(folder)
     assert result is not None
     return result
+
+
+def _refuse_another_run(config: RunConfig, folder: Path) -> None:
+    """Only a folder that hydra.run.dir names can hold another run; its result or checkpoints are not this one's."""
+    if config.force or config.algorithm.name == "front" or not (folder / "config.json").exists():
+        return
+    try:
+        same = run_folder(load_run_config(folder / "config.json")) == run_folder(config)
+    except (ConfigError, OSError, ValueError, KeyError, OmegaConfBaseException):
+        same = False
+    if not same:
+        raise ConfigError(
+            f"{folder}: holds another run; choose another hydra.run.dir, or give force=true to replace it"
+        )

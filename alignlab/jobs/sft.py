@@ -1,5 +1,7 @@
 """Supervised fine-tuning on the chosen responses of the dataset's first objective."""
 
+import dataclasses
+
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import RunConfig
 from alignlab.data.records import pairs_by
@@ -8,6 +10,7 @@ from alignlab.models.adapters import lora_config
 from alignlab.models.sft import train_sft
 from alignlab.preference.rows import encode_pairs
 from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.progress import say
 from alignlab.runs.tracking import tracking
 
 
@@ -21,13 +24,15 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     )
     outcome.inputs |= {"model": base.id, "revision": base.revision}
     outcome.extra["rows"] = {"train": len(pairs.pairs), "too_long": pairs.too_long, "cut": pairs.cut}
+    if config.hardware.processes > 1:
+        say(f"hardware.processes={config.hardware.processes}: has no effect on algorithm=sft, which trains on one")
     with run.stage("training"), tracking(config, run.path) as tracker:
         trained = train_sft(
             base.model,
             base.tokenizer,
             [pair.chosen for pair in pairs.pairs],
             trainer=config.trainer,
-            hardware=config.hardware,
+            hardware=dataclasses.replace(config.hardware, processes=1),
             seed=config.seed,
             checkpoints=run.path / "checkpoints",
             peft=lora_config(config.peft),

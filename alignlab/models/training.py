@@ -1,16 +1,22 @@
-"""What every trainer shares: the recipe as transformers' arguments, resuming, the progress bar."""
+"""What every trainer shares: the recipe as transformers' arguments, resuming, stopping, the progress bar."""
 
+import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, TrainerConfig
-from alignlab.runs.progress import Bar, progress
+from alignlab.runs.atomic import write_json
+from alignlab.runs.progress import Bar, progress, say
 
 NUM_CHECKPOINTS_KEPT = 2
+SEAL = "sealed.json"
+"""A checkpoint's files and their hashes, written when all of them are there."""
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]
@@ -26,20 +32,85 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         self.seen = state.global_step
 
 
+class StopAtNonsense(TrainerCallback):  # type: ignore[misc]
+    """Stops before a gradient that is not finite reaches the weights; transformers would train on.
+
+    Raises:
+        FloatingPointError: naming the optimizer step.
+    """
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Looks at the summed and clipped gradient; a loss that is not a number has made it so too."""
+        gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
+        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            raise FloatingPointError(f"step {state.global_step + 1}: the gradient is not finite")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """A loss can be infinite where its gradient is not."""
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"step {state.global_step}: the loss is {loss}")
+
+
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
+    """Says of a checkpoint that it is whole: transformers writes its files one by one, and a crash may come between."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Hashes the files once every process has written its own."""
+        self.engine.accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_json(folder / SEAL, _hashes(folder))
+
+
 def run_trainer(engine: Any, checkpoints: Path) -> None:
-    """Trains to the end under a progress bar, from the newest checkpoint if there is one."""
+    """Trains to the end under a progress bar, from the newest checkpoint if there is one.
+
+    Raises:
+        FloatingPointError: if loss or gradient is not finite; names the step.
+    """
     engine.remove_callback(PrinterCallback)
     resumed = last_whole_checkpoint(checkpoints)
+    if resumed:
+        say(f"goes on from {resumed}")
     with progress("training", _num_steps(engine)) as bar:
-        engine.add_callback(ProgressCallback(bar))
+        for callback in (ProgressCallback(bar), StopAtNonsense(), SealCheckpoints(engine)):
+            engine.add_callback(callback)
         engine.train(resume_from_checkpoint=resumed)
 
 
 def last_whole_checkpoint(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end; transformers writes trainer_state.json last."""
-    found = [folder for folder in checkpoints.glob("checkpoint-*") if (folder / "trainer_state.json").is_file()]
-    newest = max(found, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
-    return str(newest) if newest else None
+    """The newest checkpoint whose files are what was sealed; a damaged one is passed over, and said so."""
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda folder: -int(folder.name.rpartition("-")[2]))
+    for folder in found:
+        damage = _damage(folder)
+        if damage is None:
+            return str(folder)
+        say(f"{folder}: {damage}; not used")
+    return None
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        sealed = json.loads((folder / SEAL).read_text())
+    except (OSError, ValueError):
+        return "was not written to its end"
+    present = _hashes(folder)
+    wrong = sorted(name for name, digest in sealed.items() if present.get(name) != digest)
+    return f"{wrong[0]} is damaged" if wrong else None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a checkpoint but the seal itself."""
+    hashes = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL):
+        with file.open("rb") as stream:
+            hashes[str(file.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
 
 
 def _num_steps(engine: Any) -> int:
@@ -49,7 +120,8 @@ def _num_steps(engine: Any) -> int:
     per_step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     steps_per_epoch = math.ceil(len(engine.train_dataset) / per_step)
     epochs: float = arguments.num_train_epochs
-    return max(1, math.ceil(steps_per_epoch * epochs))
+    steps: int = math.ceil(steps_per_epoch * epochs)
+    return max(1, steps)
 
 
 def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed: int) -> dict[str, Any]:

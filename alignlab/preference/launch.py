@@ -2,21 +2,26 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 
 from alignlab.config.compose import load_run_config
 from alignlab.config.schema import RunConfig
 from alignlab.models.base import Base, load_base
 from alignlab.preference.trainer import PreferenceLoss, train_preference
+from alignlab.runs.atomic import write_text
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.tracking import tracking
 
 STAGE = "stage"
+ERROR = "error.txt"
 
 
 def train_on_processes(config: RunConfig, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path) -> Path:
@@ -34,19 +39,38 @@ def train_on_processes(config: RunConfig, base: Base, rows: Dataset, loss: Prefe
     """
     if config.hardware.processes == 1:
         return _train(config, base, rows, loss, folder)
-    rows.save_to_disk(str(folder / STAGE / "rows"))
-    (folder / STAGE / "stage.json").write_text(json.dumps({"base": base.path, "loss": asdict(loss)}))
+    stage = folder / STAGE
+    shutil.rmtree(stage, ignore_errors=True)
+    rows.save_to_disk(str(stage / "rows"))
+    (stage / "stage.json").write_text(json.dumps({"base": base.path, "loss": asdict(loss)}))
     say(f"training on {config.hardware.processes} processes")
     base.model.to("cpu")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]  # --standalone: a free port for each run
     command += [f"--nproc-per-node={config.hardware.processes}", "-m", "alignlab.preference.launch", str(folder)]
     log = folder / "processes.log"
-    with log.open("wb") as stream:
-        ended = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=_environment(), check=False)
+    code = _run(command, log, _environment(config.hardware.processes))
     base.model.to(config.hardware.device)
-    if ended.returncode:
-        raise RuntimeError(f"a training process ended with code {ended.returncode}; see {log}")
+    if code:
+        told = stage / ERROR
+        reason = told.read_text() if told.exists() else f"a training process ended with code {code}"
+        raise RuntimeError(f"{reason}; see {log}")
+    shutil.rmtree(stage)
     return folder / "adapter"
+
+
+def _run(command: list[str], log: Path, environment: dict[str, str]) -> int:
+    """Exit code of a command whose processes end with this one, however this one ends: see _end_with_parent."""
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT, env=environment
+        ) as started,
+    ):
+        try:
+            return started.wait()
+        finally:
+            assert started.stdin is not None
+            started.stdin.close()
 
 
 def _train(config: RunConfig, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path) -> Path:
@@ -64,16 +88,27 @@ def _train(config: RunConfig, base: Base, rows: Dataset, loss: PreferenceLoss, f
         )
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment, with alignlab importable and the cores shared out."""
+def _environment(processes: int) -> dict[str, str]:
+    """This process's environment, with alignlab importable and its share of the cores shared out again."""
     package_root = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
-    return {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": search}
+    threads = max(1, torch.get_num_threads() // processes)
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": search}
 
 
 def worker(folder: Path) -> None:
-    """One of the processes that torchrun starts."""
+    """One of the processes that torchrun starts; what stops it is told to the process that started torchrun."""
+    _end_with_parent()
     quiet_libraries()
+    try:
+        _train_one_rank(folder)
+    except Exception as error:
+        lines = str(error).splitlines() or [""]
+        write_text(folder / STAGE / ERROR, f"{type(error).__name__}: {lines[0]}")
+        raise
+
+
+def _train_one_rank(folder: Path) -> None:
     config = load_run_config(folder / "config.json")
     stage = json.loads((folder / STAGE / "stage.json").read_text())
     rank = int(os.environ["LOCAL_RANK"])
@@ -83,6 +118,20 @@ def worker(folder: Path) -> None:
     if rank:
         config.tracker.kind = "local"
     _train(config, base, rows, PreferenceLoss(**stage["loss"]), folder)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that holds the run folder is gone, also when that was killed.
+
+    torchrun's processes inherit its standard input, a pipe whose other end only that process holds. Without this a
+    killed run would leave processes at work in a folder that the next run takes for free.
+    """
+
+    def wait_for_the_end() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
 
 
 if __name__ == "__main__":

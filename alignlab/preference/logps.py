@@ -3,7 +3,8 @@
 Shape letters: R rows of a batch, T tokens, N scored tokens, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -70,38 +71,46 @@ def _batches_by_length(rows: Sequence[Encoded], batch_size: int) -> list[list[in
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-@torch.no_grad()
-def sequence_kl(model: Any, rows: Sequence[Encoded], *, batch_size: int, label: str) -> Tensor:
-    """KL(pi || pi_ref) along every sampled response, nats, shape (n,): never negative, and exact given the prefix.
+@dataclass(frozen=True)
+class Divergence:
+    """How far a policy is from its reference along responses that it sampled, nats, each of shape (n,)."""
 
-    The mean over responses sampled from pi estimates the sequence-level KL without bias. At each position the sum over
-    the whole vocabulary replaces the sampled token's log-ratio, which removes most of the variance.
+    kl: Tensor
+    """KL of the next-token distributions, summed over positions: never negative; its mean estimates KL(pi || pi_ref)."""
+    log_ratio: Tensor
+    """log pi - log pi_ref of the sampled tokens: the same mean, more variance, but exact for each response."""
+
+
+@torch.no_grad()
+def divergence(model: Any, rows: Sequence[Encoded], *, batch_size: int, label: str) -> Divergence:
+    """Divergence of an adapted model from its base, along responses sampled at temperature 1 without truncation.
+
+    In `kl`, the sum over the whole vocabulary replaces the sampled token's log-ratio at each position, which removes
+    most of the variance.
 
     Args:
         model: a PEFT model; its base is the reference.
-        rows: responses sampled from the adapted model at temperature 1 without truncation.
+        rows: responses that the adapted model sampled.
         batch_size: rows of one forward.
         label: what the progress bar says.
 
     Source: Amini et al. 2025, arXiv:2504.10637 (the Rao-Blackwellised estimator).
     """
-    result = torch.empty(len(rows))
+    kl, log_ratio = torch.empty(len(rows)), torch.empty(len(rows))
     for places in track(_batches_by_length(rows, batch_size), label=label):
         batch = [rows[place] for place in places]
-        logits_NV, _, row_of_N = response_logits(model, batch)
+        logits_NV, targets_N, row_of_N = response_logits(model, batch)
         with model.disable_adapter():
             ref_logits_NV, _, _ = response_logits(model, batch)
         logp_NV, ref_logp_NV = torch.log_softmax(logits_NV, -1), torch.log_softmax(ref_logits_NV, -1)
-        kl_N = (logp_NV.exp() * (logp_NV - ref_logp_NV)).sum(-1).clamp(min=0)
-        result[places] = torch.zeros(len(batch), device=kl_N.device).index_add(0, row_of_N, kl_N).cpu()
-    return result
+        gap_NV = logp_NV - ref_logp_NV
+        kl_N = (logp_NV.exp() * gap_NV).sum(-1).clamp(min=0)  # a sum of float32 terms can fall below 0 by rounding
+        ratio_N = gap_NV.gather(-1, targets_N[:, None])[:, 0]
+        zeros = torch.zeros(len(batch), device=kl_N.device)
+        kl[places] = zeros.index_add(0, row_of_N, kl_N).cpu()
+        log_ratio[places] = zeros.index_add(0, row_of_N, ratio_N).cpu()
+    return Divergence(kl, log_ratio)
 
 
 def _device(model: Any) -> torch.device:
     return next(model.parameters()).device  # type: ignore[no-any-return]
-
-
-def batched(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Slices of at most `size` rows."""
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

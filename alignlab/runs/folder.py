@@ -14,11 +14,23 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from alignlab.config.errors import ConfigError, JobFailed
+from alignlab.config.errors import ConfigError, JobFailed, Terminated
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import RunConfig
 from alignlab.runs.atomic import write_json
+from alignlab.runs.progress import say
 
+MADE_BY_A_RUN = (
+    "result.json",
+    "metrics.jsonl",
+    "generations.jsonl",
+    "scores.jsonl",
+    "processes.log",
+    "checkpoints",
+    "stage",
+    "adapter",
+)
+"""What force=true takes away before a run starts anew."""
 LIBRARIES = ("alignlab", "torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 Metrics = dict[str, dict[str, Any]]
 
@@ -99,13 +111,16 @@ def claim(folder: Path, *, wait: bool) -> Iterator[None]:
         ConfigError: if another process holds it and `wait` is false.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=-1 if wait else 0)
+    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout:
-        raise ConfigError(
-            f"{folder}: in use by another process; wait for it, or choose another hydra.run.dir"
-        ) from None
+        if not wait:
+            raise ConfigError(
+                f"{folder}: in use by another process; wait for it, or choose another hydra.run.dir"
+            ) from None
+        say(f"waits for another process: {folder}")
+        lock.acquire()
     try:
         yield
     finally:
@@ -121,9 +136,8 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
         ConfigError: as it is, after it was recorded.
     """
     if config.force:
-        for name in ("result.json", "checkpoints", "adapter"):
-            target = folder / name
-            shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
+        for name in MADE_BY_A_RUN:
+            _remove(folder / name)
     write_json(folder / "config.json", asdict(config))
     run, outcome = RunFolder(folder, config), Outcome()
     with _job_log(folder / "job.log"), _term_as_interrupt():
@@ -134,7 +148,7 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
             raise
         except ConfigError as error:
             logging.getLogger("alignlab").error("%s", error)
-            run.record(outcome, "failed", str(error))
+            run.record(outcome, "failed", " ".join(str(error).split()))
             raise
         except Exception as error:
             logging.getLogger("alignlab").exception("job failed")
@@ -143,6 +157,11 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
             raise JobFailed(f"{folder}: {line}\n  the whole story: {folder / 'job.log'}") from error
         else:
             run.record(outcome, "done", None)
+            _remove(folder / "checkpoints")  # only now: a run that is killed while it measures does not train again
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -166,7 +185,7 @@ def _term_as_interrupt() -> Iterator[None]:
     """A cluster's SIGTERM ends a job as Ctrl-C does: recorded and resumable."""
 
     def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     try:
         before = signal.signal(signal.SIGTERM, stop)

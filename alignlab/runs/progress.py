@@ -16,12 +16,19 @@ TABLE_WIDTH = 120
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
 Item = TypeVar("Item")
+_bars_hidden = False
 
 
 def say(text: str) -> None:
     """A line for the person at the terminal, and for the job's log."""
     console.print(text, markup=False, soft_wrap=True)
     logging.getLogger("alignlab").info(text)
+
+
+def hide_bars() -> None:
+    """No bars from now on: several processes would draw them over one another."""
+    global _bars_hidden
+    _bars_hidden = True
 
 
 @contextmanager
@@ -34,7 +41,7 @@ def progress(label: str, total: int) -> Iterator["Bar"]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console, transient=True, disable=_bars_hidden or not console.is_terminal) as bars:
         yield Bar(bars, bars.add_task(label, total=total))
 
 

@@ -1,6 +1,7 @@
 """Where training metrics go: metrics.jsonl in the run folder always, wandb when asked. TRL's metric names."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from alignlab.config.schema import RunConfig
+from alignlab.runs.atomic import write_jsonl
 
 
 class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -18,6 +20,11 @@ class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 
     def __init__(self, path: Path, wandb_run: Any | None) -> None:
         self.path, self.wandb_run = path, wandb_run
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Drops what a killed run logged past the checkpoint that this one goes on from: those steps come again."""
+        if state.is_world_process_zero and self.path.exists():
+            write_jsonl(self.path, _up_to(self.path, state.global_step))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Appends one line, from the first process only."""
@@ -27,9 +34,27 @@ class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line of values at a step."""
         with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"step": step, **values}) + "\n")
+            stream.write(json.dumps({"step": step, **{name: _plain(value) for name, value in values.items()}}) + "\n")
         if self.wandb_run is not None:
             self.wandb_run.log(values, step=step)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null says that a number is unknown."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _up_to(path: Path, step: int) -> list[dict[str, Any]]:
+    """The lines of a log up to a step, without a torn last line and without the summary of an ended training."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["step"] <= step and "train_runtime" not in row:
+            kept.append(row)
+    return kept
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import torch
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import new_adapter
 from alignlab.models.prompts import Encoded
-from alignlab.preference.logps import response_logps, sequence_kl
+from alignlab.preference.logps import divergence, response_logps
 
 
 def plain_logps(model, row):
@@ -36,12 +36,14 @@ def test_the_prompt_is_not_scored(base, encoded_rows):
 def test_kl_of_a_fresh_adapter_is_zero_and_of_a_changed_one_is_not(base, encoded_rows):
     model = new_adapter(base.model, PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear"), seed=0).eval()
     try:
-        fresh = sequence_kl(model, encoded_rows, batch_size=8, label="")
+        fresh = divergence(model, encoded_rows, batch_size=8, label="")
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 parameter.data.normal_(std=0.1)
-        changed = sequence_kl(model, encoded_rows, batch_size=8, label="")
+        changed = divergence(model, encoded_rows, batch_size=8, label="")
     finally:
         model.unload()
-    assert fresh.abs().max() < 1e-5
-    assert changed.min() > 0
+    assert fresh.kl.max() < 1e-5
+    assert fresh.log_ratio.abs().max() < 1e-5
+    assert changed.kl.min() > 0
+    assert changed.log_ratio.abs().max() > 1e-3
