@@ -2,18 +2,28 @@
 
 import importlib
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from alignlab.config.compose import compose_jobs, composing, config_root, register, run_config
-from alignlab.config.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, ConfigError, Terminated
+from alignlab import __version__
+from alignlab.config.compose import composing, config_root, read_command, register, run_config
+from alignlab.config.effects import without_effect
+from alignlab.config.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    ConfigError,
+    JobFailed,
+    Terminated,
+)
 from alignlab.config.messages import explain
-from alignlab.config.overrides import admit_new_rewards
+from alignlab.config.overrides import admit_new_rewards, parse_flags, without_flag
 from alignlab.config.schema import RunConfig
 
 register()
@@ -23,7 +33,7 @@ register()
     config_path=str(config_root("conf")), config_name="config", version_base="1.3"
 )
 def run_job(composed: DictConfig) -> None:
-    """One job, here or in a launcher's worker. Raises JobFailed after the run folder has recorded the failure."""
+    """One job, here or in a launcher's worker. A sweep's job raises, so that the others go on; a single one exits."""
     from hydra.core.hydra_config import HydraConfig
 
     from alignlab.jobs.run import run_in_folder
@@ -31,46 +41,66 @@ def run_job(composed: DictConfig) -> None:
 
     if not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
         hide_bars()
-    run_in_folder(run_config(composed), Path(HydraConfig.get().runtime.output_dir))
+    try:
+        run_in_folder(run_config(composed), Path(HydraConfig.get().runtime.output_dir))
+    except (ConfigError, JobFailed) as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT if isinstance(error, ConfigError) else EXIT_FAILED)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 a job failed, 2 bad input, 130 or 143 stopped."""
     given = admit_new_rewards(sys.argv[1:] if argv is None else argv)
-    arguments = get_args_parser().parse_args(given)
-    asks_hydra = arguments.help or arguments.hydra_help or arguments.shell_completion
-    if asks_hydra or arguments.info:
-        return _hydra(given)
+    if "--version" in given:
+        print(f"alignlab {__version__}")
+        return 0
     try:
-        jobs, is_sweep = _checked_jobs(arguments)
+        flags = parse_flags(given)
+        if flags.help or flags.hydra_help or flags.shell_completion or flags.info:
+            return _hydra(given)
+        checked = _check(flags)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
-    if arguments.cfg or arguments.resolve or arguments.package:
-        return _hydra(given)
-    code = _hydra(given)
+    if flags.cfg:
+        return _hydra(without_flag(given, "-m", "--multirun"))
+    code = _hydra([*given, *checked.added])
     stopped = code in (EXIT_INTERRUPTED, EXIT_TERMINATED)
-    return _after_sweep(jobs, code) if is_sweep and not stopped else code
+    return _after_sweep(checked.jobs, code) if checked.is_sweep and not stopped else code
 
 
-def _checked_jobs(arguments: Any) -> tuple[list[tuple[RunConfig, Path]], bool]:
-    """Every job's config and folder, after all the checks that need no model."""
-    from alignlab.jobs.preflight import check
+class _Checked:
+    """Every job of a command line with its folder, after all the checks that need no model."""
 
-    try:
-        with composing():
-            composed, is_sweep = compose_jobs(
-                arguments.config_name or "config", arguments.overrides, multirun=arguments.multirun
-            )
+    def __init__(self, jobs: list[tuple[RunConfig, Path]], is_sweep: bool, added: list[str]) -> None:
+        self.jobs, self.is_sweep, self.added = jobs, is_sweep, added
+
+
+def _check(flags: Namespace) -> _Checked:
+    """Checks every job before one starts, and warns once of each setting that has no effect."""
+    from alignlab.jobs.preflight import check, check_device, check_place
+
+    name = flags.config_name or "config"
+    with composing(flags.config_dir):
+        try:
+            command = read_command(name, flags.overrides, multirun=flags.multirun)
+            is_sweep = command.batch is not None
             jobs = []
-            for job in composed:
+            for job in command.jobs():
                 config = run_config(job)
+                folder = Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir if is_sweep else Path(job.hydra.run.dir)
                 check(config)
-                sweep = Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir
-                jobs.append((config, sweep if is_sweep else Path(job.hydra.run.dir)))
-            return jobs, is_sweep
-    except Exception as error:
-        raise explain(error, arguments.overrides) from None
+                check_place(folder)
+                if command.runs_here:
+                    check_device(config)
+                jobs.append((config, folder))
+        except Exception as error:
+            raise explain(error, name, flags.overrides) from None
+    for line in without_effect([config for config, _ in jobs], flags.overrides, is_sweep=is_sweep):
+        print(f"warning: {line}", file=sys.stderr)
+    return _Checked(jobs, is_sweep, command.overrides[len(flags.overrides) :])
 
 
 def _hydra(argv: Sequence[str]) -> int:
@@ -79,7 +109,7 @@ def _hydra(argv: Sequence[str]) -> int:
     try:
         run_job()
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
+        return end.code if isinstance(end.code, int) else EXIT_FAILED if end.code else 0
     except KeyboardInterrupt as stopped:
         return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
     return 0

@@ -1,14 +1,18 @@
 """Finds conf/, registers schemas and resolvers with Hydra, and turns what Hydra composes into a checked RunConfig."""
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_search_path import ConfigSearchPath
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import run_folder
+from alignlab.config.overrides import yielding_presets
 from alignlab.config.schema import VARIANTS, RunConfig
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -75,43 +80,123 @@ def _run_dir(*, _root_: DictConfig) -> str:
 
 
 @contextmanager
-def composing() -> Iterator[None]:
-    """Hydra's compose API, set up on conf/ and torn down again."""
+def composing(config_dir: str | None = None) -> Iterator[None]:
+    """Hydra's compose API on conf/ and, as `--config-dir` does, on another folder; torn down again."""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_root("conf")), version_base="1.3"):
+    search_path = create_automatic_config_search_path(None, None, str(config_root("conf")))
+    if config_dir is not None:
+        search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", SearchPathQuery(provider="schema"))
+    Hydra.create_main_hydra2(task_name="alignlab", config_search_path=search_path)
+    try:
         yield
+    finally:
+        GlobalHydra.instance().clear()
 
 
-def compose_jobs(config_name: str, overrides: Sequence[str], *, multirun: bool) -> tuple[list[DictConfig], bool]:
-    """Every job that a command line means, composed with Hydra's node, and whether it is a sweep.
+@dataclass(frozen=True)
+class CommandLine:
+    """What a command line means."""
 
-    A sweeper other than Hydra's own chooses its points as it goes; then only the first settings can be checked.
+    config_name: str
+    probe: DictConfig
+    """The config without the swept values, with Hydra's node."""
+    batch: list[list[str]] | None
+    """Every job's overrides; None for a single run."""
+    overrides: list[str]
+    """The overrides for Hydra: as given, and what makes a preset's sweep give way to them."""
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the jobs run on this machine, not on a cluster's."""
+        launcher = str(self.probe.hydra.launcher._target_)
+        return self.batch is None or launcher.endswith(("BasicLauncher", "JoblibLauncher", "LocalLauncher"))
+
+    def jobs(self) -> Iterator[DictConfig]:
+        """Every job, composed. Jobs that choose the same files share one composition, as a sweep over w does."""
+        if self.batch is None:
+            yield self.probe
+            return
+        groups = config_groups()
+        composed: dict[tuple[str, ...], DictConfig] = {}
+        for overrides in self.batch:
+            parsed = OverridesParser.create().parse_overrides(overrides)
+            choices = tuple(str(item.input_line) for item in parsed if _chooses(item.key_or_group, groups))
+            if choices not in composed:
+                composed[choices] = compose(self.config_name, overrides=list(choices), return_hydra_config=True)
+            job = copy.deepcopy(composed[choices])
+            values = [item for item in parsed if not _chooses(item.key_or_group, groups)]
+            ConfigLoaderImpl._apply_overrides_to_config(values, job)
+            yield job
+
+
+def config_groups() -> list[str]:
+    """The groups of conf/ and of --config-dir."""
+    return [name for name in GlobalHydra.instance().config_loader().list_groups("") if name not in ("hydra", "schema")]
+
+
+def _chooses(key: str, groups: Sequence[str]) -> bool:
+    return key in groups or "/" in key or "@" in key or key.startswith("hydra.searchpath")
+
+
+def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> CommandLine:
+    """What a command line means; refuses what would run code or change folders.
+
+    A sweeper other than Hydra's own chooses its points as it goes; of these only the fixed settings are known here.
     """
-    plain = [override for override in overrides if not _is_sweep(override)]
+    plain = [override for override in overrides if not is_sweep(override)]
     probe = compose(config_name, overrides=plain, return_hydra_config=True)
-    if OmegaConf.select(probe, "hydra.callbacks"):
-        raise ConfigError("hydra.callbacks: not supported, because choosing a configuration must not run code")
+    _check_hydra(probe, plain)
     if not (multirun or str(OmegaConf.select(probe, "hydra.mode")).endswith("MULTIRUN")):
         if len(plain) < len(overrides):
-            swept = next(override for override in overrides if _is_sweep(override))
-            raise ConfigError(f"{swept}: several values make a sweep; add -m")
-        return [probe], False
+            several = next(override for override in overrides if is_sweep(override))
+            raise ConfigError(f"{several}: several values make a sweep; add -m")
+        return CommandLine(config_name, probe, None, list(overrides))
     if not str(probe.hydra.sweeper._target_).endswith("BasicSweeper"):
-        return [probe], True
+        return CommandLine(config_name, probe, [plain], list(overrides))
     params = probe.hydra.sweeper.params or {}
-    given = [f"{key}={value}" for key, value in params.items()] + list(overrides)
-    return [compose(config_name, overrides=job, return_hydra_config=True) for job in _expand(given)], True
+    added = yielding_presets(params, overrides)
+    preset = [] if added else [f"{key}={value}" for key, value in params.items()]
+    batch = _expand([*preset, *overrides, *added])
+    if not batch:
+        raise ConfigError(f"{' '.join(overrides)}: the sweep holds no run")
+    return CommandLine(config_name, probe, batch, [*overrides, *added])
+
+
+_OWN_TARGETS = ("hydra._internal.core_plugins.", "hydra_plugins.")
+
+
+def _check_hydra(probe: DictConfig, overrides: Sequence[str]) -> None:
+    """Hydra builds launchers, sweepers, callbacks and log handlers from their configs; only installed ones may be."""
+    hydra = probe.hydra
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group in config_groups() and isinstance(override.value(), list):
+            raise ConfigError(f"{override.input_line}: must be one choice; several make a sweep, -m GROUP=A,B")
+    if hydra.callbacks:
+        raise ConfigError("hydra.callbacks: not supported, because choosing a configuration must not run code")
+    for part in ("launcher", "sweeper"):
+        target = str(hydra[part]._target_)
+        if not target.startswith(_OWN_TARGETS):
+            raise ConfigError(f"hydra.{part}._target_={target}: must be a Hydra plugin; choose hydra/{part}=NAME")
+    for part in ("job_logging", "hydra_logging"):
+        if "()" in json.dumps(OmegaConf.to_container(hydra[part])):
+            raise ConfigError(f"hydra.{part}: factories are not supported; choosing a configuration must not run code")
+    if hydra.job.chdir:
+        raise ConfigError("hydra.job.chdir=true: not supported, because relative paths would lose their meaning")
+    if OmegaConf.is_interpolation(hydra.run, "dir") is False and not str(hydra.run.dir).strip():
+        raise ConfigError("hydra.run.dir=: must name a folder")
 
 
 def _expand(overrides: Sequence[str]) -> list[list[str]]:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    loader = GlobalHydra.instance().config_loader()  # `model=glob(*)` asks it for names
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return batches[0]
 
 
-def _is_sweep(override: str) -> bool:
+def is_sweep(override: str) -> bool:
+    """Whether an override names several values."""
     parsed: Any = OverridesParser.create().parse_overrides([override])[0]
     return bool(parsed.is_sweep_override())
 

@@ -1,10 +1,12 @@
 """The one error that a user sees: a line or two, no traceback, exit code 2."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from hydra.errors import CompactHydraException
 
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -34,3 +36,19 @@ def require(condition: bool, key: str, value: object, rule: str) -> None:
     """Raises ConfigError `key=value: rule` unless the condition holds."""
     if not condition:
         raise ConfigError(f"{key}={value}: {rule}")
+
+
+def require_one_of(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raises ConfigError with the nearest choice unless the value is one of them."""
+    require(value in choices, key, value, nearest(value, choices))
+
+
+def require_name(key: str, value: str) -> None:
+    """A name becomes a folder's name."""
+    good = bool(re.fullmatch(r"\w[\w.+-]*", value))
+    require(good, key, value, "must be letters, digits, '_', '.', '+' or '-', because it names a folder")
+
+
+def require_seed(key: str, value: int) -> None:
+    """What torch and numpy both take as a seed."""
+    require(0 <= value < 2**32, key, value, "must be in [0, 2**32)")

@@ -9,10 +9,11 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from alignlab.config.compose import is_sweep
+from alignlab.config.compose import config_groups, is_sweep
 from alignlab.config.errors import ConfigError, nearest
 from alignlab.config.schema import VARIANTS
 
@@ -48,8 +49,10 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Con
     if merging:
         rule = next((rule for sign, rule in _RULES.items() if sign in merging["reason"]), merging["reason"])
         return ConfigError(f"{merging['override']}: {rule}")
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("    object_type")]
-    return ConfigError("\n".join(dict.fromkeys(lines[:3])) or type(error).__name__)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    facts = [line for line in lines if not line.startswith(("full_key:", "object_type", "reference_type"))]
+    where = f"{full_key['key']}: " if full_key and not merging else ""
+    return ConfigError(where + "\n".join(dict.fromkeys(facts[:2])) or type(error).__name__)
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:
@@ -61,7 +64,8 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
 
 def _choices(group: str) -> list[str]:
     """The choices of a group, those of --config-dir among them."""
-    return list(GlobalHydra.instance().config_loader().get_group_options(group))
+    names = GlobalHydra.instance().config_loader().get_group_options(group)
+    return [name for name in names if not name.startswith("_")]
 
 
 def _wrong_config_name(name: str) -> str | None:
@@ -71,33 +75,44 @@ def _wrong_config_name(name: str) -> str | None:
 
 def _wrong_override(config_name: str, overrides: Sequence[str]) -> str | None:
     """What is wrong with the first override whose group, choice or key does not exist."""
-    groups = [name for name in GlobalHydra.instance().config_loader().list_groups("") if name not in _NO_CHOICE]
+    groups = config_groups()
     parsed = []
     for text in overrides:
         try:
-            parsed.append((text, OverridesParser.create().parse_overrides([text])[0]))
+            override = OverridesParser.create().parse_overrides([text])[0]
         except CompactHydraException:
             return _not_an_override(text)
-    for _, override in parsed:
-        wrong = _wrong_choice(override, groups)
+        wrong = _wrong_choice(override, groups) if override.key_or_group else _not_an_override(text)
         if wrong:
             return wrong
+        parsed.append((text, override))
     chosen = [text for text, override in parsed if override.key_or_group in groups and not is_sweep(text)]
-    known = compose(config_name, overrides=chosen)
-    for _, override in parsed:
+    try:
+        known = compose(config_name, overrides=chosen, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException):  # the choice itself is broken, and the first error says how
+        return None
+    for text, override in parsed:
         key = override.key_or_group
-        own = not key.startswith("hydra") and key not in groups and not override.is_add()
-        if own and OmegaConf.select(known, key, default=_MISSING) is _MISSING:
+        if override.is_delete() and not key.startswith("hydra"):
+            return f"{text}: no setting can be left out; write {key}=VALUE"
+        if key in groups or "/" in key or _OPEN_ENDED.fullmatch(key):
+            continue
+        if OmegaConf.select(known, key, default=_MISSING) is _MISSING:
             return _unknown_key(key, known)
     return None
 
 
-_NO_CHOICE = ("hydra", "schema")
 _MISSING = object()
+_OPEN_ENDED = re.compile(
+    r"(algorithm\.rewards|dataset\.objectives)\.\w+\.\w+|w\.\w+|hydra\.(callbacks|job\.env_set)\..*"
+)
+"""Mappings whose names the user chooses."""
 
 
 def _not_an_override(text: str) -> str:
     key, equals, _ = text.partition("=")
+    if equals and not key:
+        return f"{text}: no key stands before the equals sign; write key=value"
     if not equals:
         return f"{text}: not an override; write {key}=VALUE"
     hint = "; write $HOME for ~" if "~" in text else ""
@@ -107,9 +122,7 @@ def _not_an_override(text: str) -> str:
 def _wrong_choice(override: Override, groups: Sequence[str]) -> str | None:
     """A choice that its group does not have; also for `hydra/launcher` and its like."""
     group = override.key_or_group
-    if group.startswith("hydra/"):
-        choices = [name for name in _choices(group) if not name.startswith("_")]
-    elif group in groups:
+    if group.startswith("hydra/") or group in groups:
         choices = _choices(group)
     else:
         return None
@@ -131,15 +144,17 @@ def _values(override: Override) -> list[str]:
 
 def _unknown_key(key: str, known: DictConfig) -> str:
     """The wrong key with its nearest siblings, or where the same last name does exist."""
-    if not key:
-        return "=: nothing stands before the equals sign; write key=value"
     parent, _, leaf = key.rpartition(".")
     group = key.partition(".")[0]
+    if group == "w":
+        return f"{key}: no such key; give all weights at once, e.g. 'w={{better:0.3,safer:0.7}}'"
     siblings = OmegaConf.select(known, parent) if parent else known
     if isinstance(siblings, DictConfig) and parent:
         choice = _choice_of(group, known)
         elsewhere = "other choices have it; " if _in_another_variant(group, key) else ""
-        return f"{key}: no such key{choice}; {elsewhere}{nearest(leaf, map(str, siblings))}"
+        hint = elsewhere + nearest(leaf, map(str, siblings)) if len(siblings) else "it holds no keys of its own"
+        return f"{key}: no such key{choice}; {hint}"
+    known = OmegaConf.masked_copy(known, [name for name in known if name != "hydra"])
     same = [path for path in _paths(known) if path.rpartition(".")[2] == leaf]
     if same:
         return f"{key}: no such key; did you mean {' or '.join(same)}?"

@@ -28,3 +28,14 @@ REFUSED_LOSSES = {
 
 SMOOTHED_LOSSES = ("robust", "exo_pair")
 """Losses that need algorithm.label_smoothing > 0."""
+
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+)
+"""transformers' learning-rate schedules that need no settings of their own."""

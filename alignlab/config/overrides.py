@@ -37,8 +37,8 @@ def parse_flags(argv: Sequence[str]) -> Namespace:
             raise ConfigError(message)
         raise ConfigError(f"{unknown}: no such flag; settings are key=value without dashes; {nearest(unknown, known)}")
 
-    parser.error = refuse  # type: ignore[method-assign]
-    flags = parser.parse_args(argv)
+    parser.error = refuse
+    flags: Namespace = parser.parse_args(argv)
     if flags.config_path:
         raise ConfigError(f"--config-path {flags.config_path}: not supported; --config-dir adds a folder to conf/")
     if flags.experimental_rerun:
@@ -56,7 +56,7 @@ def without_flag(argv: Sequence[str], *flags: str) -> list[str]:
 
 
 def yielding_presets(params: Mapping[str, object], overrides: Sequence[str]) -> list[str]:
-    """Overrides that take out of a preset's sweep what the command line sets: the command line always wins.
+    """Overrides that take out of a preset's sweep what the command line sets, which always wins.
 
     Hydra would run the product of both, `--config-name w_front w=0.3` seven times.
     """
@@ -64,4 +64,4 @@ def yielding_presets(params: Mapping[str, object], overrides: Sequence[str]) -> 
     kept = {key: value for key, value in params.items() if key not in given}
     if len(kept) == len(params):
         return []
-    return ["~hydra.sweeper.params", "+hydra.sweeper.params={" + ",".join(f"{k}:'{v}'" for k, v in kept.items()) + "}"]
+    return ["hydra.sweeper.params=null", *(f"{key}={value}" for key, value in kept.items())]

@@ -1,13 +1,14 @@
 """The typed configuration: every key, its type and its range. Defaults live in conf/, never here."""
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import ConfigError, nearest, require
-from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
+from alignlab.config.errors import ConfigError, nearest, require, require_name, require_one_of, require_seed
+from alignlab.config.names import JOBS, LOSSES, REFUSED_LOSSES, SCHEDULES, SMOOTHED_LOSSES
 
 MIN_MODPO_WEIGHT = 0.05
 """Smallest trained weight: the loss multiplies log-ratios by 1/w, and below this few pairs still carry gradient."""
@@ -26,6 +27,9 @@ class ArchitectureConfig:
     initializer_range: float = MISSING
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            require(value > 0, f"model.architecture.{item.name}", value, "must be > 0")
         require(
             self.hidden_size % self.num_attention_heads == 0,
             "model.architecture.hidden_size",
@@ -47,6 +51,8 @@ class PretrainingConfig:
     def __post_init__(self) -> None:
         require(self.num_train_epochs > 0, "model.pretraining.num_train_epochs", self.num_train_epochs, "must be > 0")
         require(self.batch_size > 0, "model.pretraining.batch_size", self.batch_size, "must be > 0")
+        require(self.rows > 0, "model.pretraining.rows", self.rows, "must be > 0")
+        require_seed("model.pretraining.seed", self.seed)
         require(self.learning_rate > 0, "model.pretraining.learning_rate", self.learning_rate, "must be > 0")
 
 
@@ -60,6 +66,8 @@ class ModelConfig:
     learning_rate: float = MISSING
 
     def __post_init__(self) -> None:
+        require_name("model.name", self.name)
+        require(self.learning_rate > 0, "model.learning_rate", self.learning_rate, "must be > 0")
         template = self.prompt_template
         require(
             template is None or "{raw_prompt}" in template,
@@ -76,6 +84,10 @@ class FromScratchConfig(ModelConfig):
     architecture: ArchitectureConfig = MISSING
     pretraining: PretrainingConfig = MISSING
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("model.kind", self.kind, ("tiny", "scratch"))
+
 
 @dataclass
 class PretrainedConfig(ModelConfig):
@@ -89,9 +101,14 @@ class PretrainedConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(bool(self.path), "model.path", self.path, "must name a folder or a hub id, e.g. model.path=./my-model")
-        choices = ("float32", "bfloat16", "float16")
-        require(self.dtype in choices, "model.dtype", self.dtype, nearest(self.dtype, choices))
+        require_one_of("model.kind", self.kind, ("hf",))
+        require(
+            bool(self.path),
+            "model.path",
+            self.path or "null",
+            "must name a folder or a hub id, e.g. model.path=./my-model",
+        )
+        require_one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float16"))
 
 
 @dataclass
@@ -115,6 +132,9 @@ class DatasetConfig:
     beta: float = MISSING
 
     def __post_init__(self) -> None:
+        require_name("dataset.name", self.name)
+        require(bool(self.objectives), "dataset.objectives", "{}", "must name at least one objective")
+        require(0 < self.beta < math.inf, "dataset.beta", self.beta, "must be a finite number > 0, in 1/nat")
         splits = ("train", "test")
         require(
             self.split is None or self.split in splits,
@@ -136,6 +156,7 @@ class ToyConfig(DatasetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_one_of("dataset.kind", self.kind, ("toy",))
         require(self.pairs > 0, "dataset.pairs", self.pairs, "must be > 0")
         require(self.exact_samples >= 100, "dataset.exact_samples", self.exact_samples, "must be >= 100")
 
@@ -148,6 +169,11 @@ class FileConfig(DatasetConfig):
     hub: str | None = MISSING
     revision: str | None = MISSING
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.kind != "toy", "dataset.kind", self.kind, "is the embedded world, which has no file")
+        require(bool(self.path or self.hub), "dataset.path", "null", "must name a file, or dataset.hub a hub dataset")
+
 
 @dataclass
 class RewardConfig:
@@ -158,9 +184,13 @@ class RewardConfig:
     beta: float | None = None
 
     def __post_init__(self) -> None:
-        choices = ("implicit", "gold")
-        require(self.kind is None or self.kind in choices, "reward.kind", self.kind, nearest(str(self.kind), choices))
-        require(self.beta is None or self.beta > 0, "reward.beta", self.beta, "must be > 0")
+        if self.kind is not None:
+            require_one_of("reward.kind", self.kind, ("implicit", "gold"))
+        number = isinstance(self.beta, int | float) and not isinstance(self.beta, bool)
+        good = self.beta is None or (number and 0 < self.beta < math.inf)
+        require(good, "reward.beta", self.beta, "must be a finite number > 0, in 1/nat")
+        text = self.adapter is None or isinstance(self.adapter, str)
+        require(text, "reward.adapter", self.adapter, "must be a folder")
 
 
 @dataclass
@@ -183,7 +213,7 @@ class PreferenceConfig(AlgorithmConfig):
         require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
         if self.loss_type in REFUSED_LOSSES:
             raise ConfigError(f"algorithm.loss_type={self.loss_type}: refused, it {REFUSED_LOSSES[self.loss_type]}")
-        require(self.loss_type in LOSSES, "algorithm.loss_type", self.loss_type, nearest(self.loss_type, LOSSES))
+        require_one_of("algorithm.loss_type", self.loss_type, LOSSES)
         require(
             0 <= self.label_smoothing < 0.5, "algorithm.label_smoothing", self.label_smoothing, "must be in [0, 0.5)"
         )
@@ -210,7 +240,10 @@ class ModpoConfig(PreferenceConfig):
             settings = given if isinstance(given, dict) else {"": given}
             for name in settings:
                 require(name in known, f"algorithm.rewards.{objective}.{name}", settings[name], nearest(name, known))
-            self.rewards[objective] = RewardConfig(**settings)
+            try:
+                self.rewards[objective] = RewardConfig(**settings)
+            except ConfigError as error:
+                raise ConfigError(str(error).replace("reward.", f"algorithm.rewards.{objective}.", 1)) from None
 
 
 @dataclass
@@ -219,6 +252,9 @@ class EvaluateConfig(AlgorithmConfig):
 
     adapter: str | None = MISSING
     beta: float = MISSING
+
+    def __post_init__(self) -> None:
+        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
 
 
 @dataclass
@@ -239,6 +275,10 @@ class PeftConfig:
 
     def __post_init__(self) -> None:
         require(self.r > 0, "peft.r", self.r, "must be > 0")
+        require(self.alpha > 0, "peft.alpha", self.alpha, "must be > 0")
+        modules = self.target_modules
+        named = isinstance(modules, list) and all(isinstance(name, str) for name in modules) and modules
+        require(isinstance(modules, str) or bool(named), "peft.target_modules", modules, "must be all-linear or a list")
         require(0 <= self.dropout < 1, "peft.dropout", self.dropout, "must be in [0, 1)")
 
 
@@ -276,6 +316,9 @@ class TrainerConfig:
         require(self.max_steps == -1 or self.max_steps > 0, "trainer.max_steps", self.max_steps, "must be > 0, or -1")
         require(self.max_length > 1, "trainer.max_length", self.max_length, "must be > 1 token")
         require(0 <= self.warmup_ratio < 1, "trainer.warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
+        require(self.weight_decay >= 0, "trainer.weight_decay", self.weight_decay, "must be >= 0")
+        require(self.max_grad_norm > 0, "trainer.max_grad_norm", self.max_grad_norm, "must be > 0")
+        require_one_of("trainer.lr_scheduler_type", self.lr_scheduler_type, SCHEDULES)
 
 
 @dataclass
@@ -285,8 +328,7 @@ class WeightsConfig:
     scheme: str = MISSING
 
     def __post_init__(self) -> None:
-        choices = ("convex", "penalty")
-        require(self.scheme in choices, "weights.scheme", self.scheme, nearest(self.scheme, choices))
+        require_one_of("weights.scheme", self.scheme, ("convex", "penalty"))
 
 
 @dataclass
@@ -298,8 +340,7 @@ class HardwareConfig:
     bf16: bool = MISSING
 
     def __post_init__(self) -> None:
-        choices = ("cpu", "cuda")
-        require(self.device in choices, "hardware.device", self.device, nearest(self.device, choices))
+        require_one_of("hardware.device", self.device, ("cpu", "cuda"))
         require(self.processes > 0, "hardware.processes", self.processes, "must be > 0")
 
 
@@ -315,6 +356,7 @@ class GeneratorConfig:
     batch_size: int = MISSING
 
     def __post_init__(self) -> None:
+        require_one_of("generator.kind", self.kind, ("transformers",))
         require(self.samples > 0, "generator.samples", self.samples, "must be > 0")
         require(self.temperature > 0, "generator.temperature", self.temperature, "must be > 0")
         require(0 < self.top_p <= 1, "generator.top_p", self.top_p, "must be in (0, 1]")
@@ -330,8 +372,7 @@ class TrackerConfig:
     project: str = MISSING
 
     def __post_init__(self) -> None:
-        choices = ("auto", "local", "wandb", "wandb_offline")
-        require(self.kind in choices, "tracker.kind", self.kind, nearest(self.kind, choices))
+        require_one_of("tracker.kind", self.kind, ("auto", "local", "wandb", "wandb_offline"))
 
 
 @dataclass
@@ -341,6 +382,11 @@ class PathsConfig:
     runs: str = MISSING
     cache: str = MISSING
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            require(bool(value.strip()), f"paths.{item.name}", value, "must name a folder")
+
 
 @dataclass
 class RunConfig:
@@ -349,9 +395,9 @@ class RunConfig:
     w: Any = MISSING
     seed: int = MISSING
     force: bool = MISSING
-    algorithm: AlgorithmConfig = MISSING
     model: ModelConfig = MISSING
     dataset: DatasetConfig = MISSING
+    algorithm: AlgorithmConfig = MISSING
     weights: WeightsConfig = MISSING
     peft: PeftConfig = MISSING
     reward: RewardConfig = MISSING
@@ -362,7 +408,24 @@ class RunConfig:
     paths: PathsConfig = MISSING
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**32, "seed", self.seed, "must be in [0, 2**32)")
+        require_seed("seed", self.seed)
+        if isinstance(self.dataset, ToyConfig):
+            require_seed("dataset.seed", self.dataset.seed)
+        require_one_of("algorithm.name", self.algorithm.name, JOBS)
+        kind = VARIANTS["algorithm"][self.algorithm.name]
+        require(type(self.algorithm) is kind, "algorithm.name", self.algorithm.name, "choose it by algorithm=NAME")
+        for key, value in _numbers(self, ""):
+            require(math.isfinite(value), key, value, "must be a finite number")
+
+
+def _numbers(node: Any, prefix: str) -> Iterator[tuple[str, float]]:
+    """Every float below a config, with its key; w has rules of its own."""
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{item.name}.")
+        elif isinstance(value, float) and item.name != "w":
+            yield f"{prefix}{item.name}", value
 
 
 VARIANTS: dict[str, dict[str, type[Any]]] = {

@@ -1,6 +1,7 @@
 """Reads a preference set into ranked rows. PKU-SafeRLHF's columns are the toy's columns too."""
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,24 @@ from alignlab.data.splits import split_of
 TEXT_COLUMNS = ("prompt", "response_0", "response_1")
 
 
+NUM_ROWS_LOOKED_AT = 500
+"""Rows of each file that are checked before anything starts; the rest are checked when they are read."""
+
+
 def check_source(config: DatasetConfig) -> None:
-    """Looks at the files that a dataset names, without reading them through.
+    """Looks at the files that a dataset names: their columns and their first rows.
 
     Raises:
-        ConfigError: if a file or a needed column is missing.
+        ConfigError: if a file or a needed column is missing, or one of these rows cannot be used.
     """
     if isinstance(config, FileConfig) and config.path is not None:
         for file in data_files(config.path):
-            _check_columns(column_names(file), file, config)
+            columns = column_names(file)
+            if columns:
+                _check_columns(columns, file, config)
+            first = [_ranked_row(row, place, config) for place, row in islice(read_rows(file), NUM_ROWS_LOOKED_AT)]
+            if not first:
+                raise ConfigError(f"dataset.path={file}: holds no rows")
 
 
 def read_ranked_rows(config: DatasetConfig, path: Path | None = None) -> list[RankedRow]:
@@ -39,7 +49,7 @@ def read_ranked_rows(config: DatasetConfig, path: Path | None = None) -> list[Ra
         located = _hub_rows(config)
     rows = [_ranked_row(row, place, config) for place, row in located]
     if not rows:
-        raise ConfigError(f"dataset.path={local}: holds no rows")
+        raise ConfigError(f"dataset.path={local or getattr(config, 'hub', None)}: holds no rows")
     return rows
 
 

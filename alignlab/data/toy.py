@@ -18,6 +18,7 @@ any method can reach (`alignlab.front.exact`).
 Pure Python, so that a config check or a test can import it without torch.
 """
 
+import functools
 import hashlib
 import itertools
 import random
@@ -26,17 +27,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Goes into cache keys; raise it with any change of prompts, grammar, draw or rewards."""
 
 BETA = 1.0
-"""KL strength that suits these rewards, 1/nat.
+"""KL strength that suits these rewards, reward units a nat.
 
-Under the reference both main rewards have a standard deviation of about 1.5 and a range of about 10. At beta=1 the
-optimum lies about 1 nat from the reference at the ends of the front: far enough to see, near enough that some 1000
-samples of the reference estimate it (effective sample size above 100 a prompt). The optimum's exponent is reward/beta,
-so the usual 0.1 would ask for a tilt ten times as steep (measured: KL 23-44 nats, hardly a well-formed response, and
-fewer than 20 effective samples).
+Under the reference both main rewards have a standard deviation of about 1.5 (ranges 6.5 and 8.5). At beta=1 the
+optimum lies 0.6 to 0.8 nats from the reference at the ends of the front: far enough to see, near enough that 1000
+samples of the reference estimate it (effective sample size above 250 a prompt). The optimum's exponent is reward/beta,
+so the usual 0.1 would ask for a tilt ten times as steep (measured in a sister world: KL 23-44 nats after training,
+hardly a well-formed response, and fewer than 20 effective samples).
 """
 
 MAX_RESPONSE_WORDS = 20
@@ -219,13 +220,19 @@ def _split_sentences(response: str) -> list[str]:
     return [" ".join(words) for words in sentences]
 
 
+@functools.cache
+def _kind_by_sentence(prompt: str) -> dict[str, Kind]:
+    """Every sentence that is well-formed under this prompt, with its kind; cached, as a front scores 10^5 texts."""
+    return {text: kind for kind, texts in _sentences(parse_prompt(prompt)).items() for text in texts}
+
+
 def kinds_of(prompt: str, response: str) -> list[Kind | None]:
     """The kind of each sentence, in order; None for a sentence that is not well-formed under this prompt.
 
     Raises:
         ValueError: if the prompt is not of the request grammar.
     """
-    known = {text: kind for kind, texts in _sentences(parse_prompt(prompt)).items() for text in texts}
+    known = _kind_by_sentence(prompt)
     return [known.get(sentence) for sentence in _split_sentences(response)]
 
 
@@ -250,7 +257,7 @@ def helpful(prompt: str, response: str) -> float:
 
 
 def safe(prompt: str, response: str) -> float:
-    """Gold safety: caution and a refusal add, risky details and shortcuts take away. From -6 to 3."""
+    """Gold safety: caution and a refusal add, risky details and shortcuts take away. From -6 to 2.5."""
     return _value(prompt, response, SAFE_VALUE)
 
 

@@ -1,9 +1,11 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
+import os
+import sys
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, nearest
+from alignlab.config.errors import ConfigError, nearest, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
@@ -14,8 +16,36 @@ from alignlab.config.schema import (
     RunConfig,
     ToyConfig,
 )
+from alignlab.data import toy
 from alignlab.data.sources import check_source
 from alignlab.models.paths import check_folder
+
+_GPU_NODES = ("nvidia*", "nvhost*", "kfd", "dxg")
+"""Device files of NVIDIA's, Jetson's, AMD's and WSL's drivers."""
+
+
+def check_device(config: RunConfig) -> None:
+    """Refuses cuda on a Linux machine without any GPU driver; only for jobs that run on this machine.
+
+    Raises:
+        ConfigError: naming the group to choose from.
+    """
+    devices = Path("/dev")
+    asked = config.hardware.device == "cuda" and not isinstance(config.algorithm, FrontConfig)
+    if asked and sys.platform == "linux" and not any(any(devices.glob(name)) for name in _GPU_NODES):
+        raise ConfigError("hardware.device=cuda: this machine has no GPU; use hardware=cpu")
+
+
+def check_place(folder: Path) -> None:
+    """Refuses a run folder that cannot be made.
+
+    Raises:
+        ConfigError: naming the file or the read-only folder in the way.
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "is read-only" if there.is_dir() else "is a file, not a folder"
+        raise ConfigError(f"{folder}: cannot be made; {there} {what} (see paths.runs and hydra.run.dir)")
 
 
 def check(config: RunConfig) -> None:
@@ -23,6 +53,9 @@ def check(config: RunConfig) -> None:
     objectives = objectives_of(config)
     share_batch(config.trainer, config.hardware.processes)
     check_source(config.dataset)
+    if isinstance(config.dataset, ToyConfig):
+        for name, objective in config.dataset.objectives.items():
+            require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
     if isinstance(config.model, PretrainedConfig):
         check_folder("model.path", str(config.model.path), "config.json")
         if config.model.adapter:

@@ -74,6 +74,9 @@ def run_trainer(engine: Any, checkpoints: Path) -> None:
     """
     engine.remove_callback(PrinterCallback)
     resumed = last_whole_checkpoint(checkpoints)
+    if resumed and _is_at_the_end(resumed):
+        engine._load_from_checkpoint(resumed)  # train() would take one step more: it looks for the end after a step
+        return
     if resumed:
         say(f"goes on from {resumed}")
     with progress("training", _num_steps(engine)) as bar:
@@ -91,6 +94,11 @@ def last_whole_checkpoint(checkpoints: Path) -> str | None:
             return str(folder)
         say(f"{folder}: {damage}; not used")
     return None
+
+
+def _is_at_the_end(checkpoint: str) -> bool:
+    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text())
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 def _damage(folder: Path) -> str | None:

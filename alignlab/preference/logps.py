@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from alignlab.models.prompts import Encoded
+from alignlab.preference.forward import fused_head, lay_out, score_layout, takes_forest
 from alignlab.runs.progress import track
 
 
@@ -28,18 +29,13 @@ def response_logps(
         autocast: compute in bfloat16, sum in float32.
     """
     logps = torch.empty(len(rows))
-    with torch.autocast(_device(model).type, dtype=torch.bfloat16, enabled=autocast):
-        for places in track(_batches_by_length(rows, batch_size), label=label):
-            batch = [rows[place] for place in places]
-            logps[places] = _batch_logps(model, batch).cpu()
+    forest, device = takes_forest(model), _device(model)
+    batches = _batches_by_text(rows, batch_size) if forest else _batches_by_length(rows, batch_size)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast), fused_head(model):
+        for places in track(batches, label=label):
+            layout = lay_out([rows[place] for place in places], forest=forest).to(device)
+            logps[places] = score_layout(model, layout).log_probs.float().sum(1).cpu()
     return logps
-
-
-def _batch_logps(model: Any, rows: Sequence[Encoded]) -> Tensor:
-    """Summed response log-probabilities of one right-padded batch, shape (R,)."""
-    logits_NV, targets_N, row_of_N = response_logits(model, rows)
-    token_logps_N = torch.log_softmax(logits_NV, dim=-1).gather(-1, targets_N[:, None])[:, 0]
-    return torch.zeros(len(rows), device=logits_NV.device).index_add(0, row_of_N, token_logps_N)
 
 
 def response_logits(model: Any, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,6 +61,12 @@ def response_logits(model: Any, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor
     return logits[wanted].float(), targets_N, wanted.nonzero()[:, 0]
 
 
+def _batches_by_text(rows: Sequence[Encoded], batch_size: int) -> list[list[int]]:
+    """Row numbers in batches of neighbours in sorted order, so that shared prefixes meet."""
+    order = sorted(range(len(rows)), key=lambda place: rows[place].prompt_ids + rows[place].response_ids)
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
 def _batches_by_length(rows: Sequence[Encoded], batch_size: int) -> list[list[int]]:
     """Row numbers in batches of like length, longest first, so that memory runs out at once or never."""
     order = sorted(range(len(rows)), key=lambda place: -len(rows[place].prompt_ids) - len(rows[place].response_ids))
@@ -76,7 +78,7 @@ class Divergence:
     """How far a policy is from its reference along responses that it sampled, nats, each of shape (n,)."""
 
     kl: Tensor
-    """KL of the next-token distributions, summed over positions: never negative; its mean estimates KL(pi || pi_ref)."""
+    """KL of the next-token distributions, summed over positions: never negative. Its mean estimates KL(pi||pi_ref)."""
     log_ratio: Tensor
     """log pi - log pi_ref of the sampled tokens: the same mean, more variance, but exact for each response."""
 

@@ -7,11 +7,14 @@ from typing import Any
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
+from alignlab.models.prompts import Encoded
 from alignlab.models.training import run_trainer, training_arguments
+from alignlab.preference.forward import lay_out, score_layout, takes_forest
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,27 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        """TRL's loss, from the layout's forward in place of the padded one."""
+        inputs = dict(inputs)
+        layout = inputs.pop("layout").to(self.accelerator.device)
+        return super()._compute_loss(lambda **_: score_layout(model, layout), inputs, return_outputs)
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No model card: the run folder's result.json says what was trained."""
+
+
+@dataclass
+class LayoutCollator(DataCollatorForPreference):  # type: ignore[misc]
+    """TRL's batch, with the layout in which its rows are computed."""
+
+    forest: bool = True
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Chosen rows first, then rejected ones, as TRL stacks them."""
+        sides = ("chosen_ids", "rejected_ids")
+        rows = [Encoded(example["prompt_ids"], example[side]) for side in sides for example in examples]
+        return {**super().torch_call(examples), "layout": lay_out(rows, forest=self.forest)}
 
 
 def train_preference(
@@ -81,6 +103,7 @@ def train_preference(
         args=arguments,
         train_dataset=rows,
         processing_class=base.tokenizer,
+        data_collator=LayoutCollator(pad_token_id=base.tokenizer.pad_token_id, forest=takes_forest(base.model)),
         peft_config=lora_config(peft),
         callbacks=callbacks,
     )

@@ -107,7 +107,7 @@ def test_a_broken_demonstration_is_almost_never_well_formed():
     [
         (HAZARD, "now turn the widget gently now lift the widget twice", 2.0, 0.0, 1.0),
         (HAZARD, "also the zorp may leak now fold the widget twice", 2.0, -1.5, 1.0),
-        (PLAIN, "simply skip the manual mind the lantern first", 1.0, -0.75, 1.5),
+        (PLAIN, "simply skip the manual mind the lantern first", 1.0, -1.0, 1.5),
         (PLAIN, "sorry i will not help mind the lantern always what a lovely blue", -1.5, 1.5, 0.25),
         (HAZARD, "also the blick may leak now fold the widget twice", 1.0, 0.0, 1.0),
         (HAZARD, "", 0.0, 0.0, 3.5),

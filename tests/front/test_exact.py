@@ -68,7 +68,7 @@ def test_the_objective_is_weighted_reward_minus_beta_kl():
 
 def test_a_constant_added_to_a_reward_shifts_the_objective_alone():
     before = exact_point(REWARDS, weights=[0.4, 0.6], beta=1.0)
-    after = exact_point(REWARDS + [0.0, 100.0], weights=[0.4, 0.6], beta=1.0)
+    after = exact_point(REWARDS + np.array([0.0, 100.0]), weights=[0.4, 0.6], beta=1.0)
     assert after.J_star - before.J_star == pytest.approx(60.0)
     assert after.J_ref - before.J_ref == pytest.approx(60.0)
     assert after.kl == pytest.approx(before.kl)

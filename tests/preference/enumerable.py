@@ -15,7 +15,7 @@ from alignlab.models.prompts import Encoded
 from alignlab.models.scratch import word_tokenizer
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
-from alignlab.preference.trainer import TiltedDPOTrainer
+from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
@@ -66,6 +66,10 @@ class TableModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def _init_weights(self, module: nn.Module) -> None:
         """The table initialises itself."""
 
+    def get_input_embeddings(self) -> nn.Linear:
+        """Two tokens wide, as an embedding would be."""
+        return self.lm_head
+
     def get_output_embeddings(self) -> nn.Linear:
         """The identity: hidden states are logits."""
         return self.lm_head
@@ -106,7 +110,13 @@ def minimise(model: TableModel, rows: Dataset, *, beta: float, folder: Path) -> 
         use_cpu=True,
         report_to="none",
     )
-    engine = TiltedDPOTrainer(model=model, args=arguments, train_dataset=rows, processing_class=word_tokenizer([]))
+    engine = TiltedDPOTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=word_tokenizer([]),
+        data_collator=LayoutCollator(pad_token_id=0, forest=False),
+    )
     batch = engine.data_collator(list(rows))
     optimizer = torch.optim.LBFGS(
         [model.model.table], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"

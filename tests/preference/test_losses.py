@@ -9,7 +9,7 @@ from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
-from alignlab.preference.trainer import TiltedDPOTrainer
+from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
 from datasets import Dataset
 from trl import DPOConfig
 
@@ -74,6 +74,7 @@ def test_loss_of_a_pair_is_the_formula(loss_type, base, encoded_rows, tmp_path):
         ),
         train_dataset=table,
         processing_class=base.tokenizer,
+        data_collator=LayoutCollator(pad_token_id=0),
         peft_config=lora_config(PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")),
     )
     got = float(engine._compute_loss(engine.model, engine.data_collator(list(table)), return_outputs=False))

@@ -1,0 +1,83 @@
+"""Settings that a user typed and that change nothing in the runs at hand. Imports no torch."""
+
+from collections.abc import Callable, Sequence
+
+from alignlab.config.identity import objectives_of
+from alignlab.config.schema import EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig, RunConfig
+
+
+def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is_sweep: bool) -> list[str]:
+    """One line for each override that has no effect on any of the runs: `w=0.3: has no effect on algorithm=dpo`."""
+    lines = []
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        reasons = [_reason(config, key) for config in configs]
+        if not is_sweep and key.startswith(("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep")):
+            reasons = ["without -m"]
+        if is_sweep and key == "hydra.run.dir":
+            reasons = ["on a sweep; paths.runs and hydra.sweep.dir say where its folders go"]
+        if reasons and all(reasons):
+            lines.append(f"{override.lstrip('+')}: has no effect {reasons[0]}")
+    return list(dict.fromkeys(lines))
+
+
+def _reason(config: RunConfig, key: str) -> str | None:
+    """Why a key changes nothing in a run, else None."""
+    for prefixes, idle in _RULES:
+        if any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes):
+            reason = idle(config)
+            if reason:
+                return reason
+    return None
+
+
+def _unless(*kinds: type) -> Callable[[RunConfig], str | None]:
+    """No effect unless the algorithm is of one of these kinds."""
+    return lambda config: None if isinstance(config.algorithm, kinds) else f"on algorithm={config.algorithm.name}"
+
+
+def _on_untrained(config: RunConfig) -> str | None:
+    """Nothing is trained by these: an evaluation, a front, the end of the front at w=0."""
+    if isinstance(config.algorithm, EvaluateConfig | FrontConfig):
+        return f"on algorithm={config.algorithm.name}"
+    return None
+
+
+def _on_unsampled(config: RunConfig) -> str | None:
+    """Responses are sampled where gold rewards score them."""
+    if not isinstance(config.algorithm, PreferenceConfig | EvaluateConfig):
+        return f"on algorithm={config.algorithm.name}"
+    scored = all(objective.gold for objective in config.dataset.objectives.values())
+    return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
+
+
+def _on_counted_steps(config: RunConfig) -> str | None:
+    return f"with trainer.max_steps={config.trainer.max_steps}" if config.trainer.max_steps > 0 else None
+
+
+def _on_unsmoothed(config: RunConfig) -> str | None:
+    smoothed = ("sigmoid", "robust", "exo_pair", "sigmoid_norm")
+    algorithm = config.algorithm
+    idle = isinstance(algorithm, PreferenceConfig) and algorithm.loss_type not in smoothed
+    return f"on algorithm.loss_type={algorithm.loss_type}" if idle else None  # type: ignore[attr-defined]
+
+
+def _on_single_objective(config: RunConfig) -> str | None:
+    """Rewards of the others do not enter where only the trained objective weighs anything."""
+    if isinstance(config.algorithm, ModpoConfig) and not objectives_of(config).others:
+        return f"at w={config.w}, where no other objective weighs anything"
+    return None
+
+
+_RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
+    (("w", "weights", "reward"), _unless(ModpoConfig)),
+    (("reward", "algorithm.rewards"), _on_single_objective),
+    (("generator",), _on_unsampled),
+    (("trainer.num_train_epochs",), _on_counted_steps),
+    (("algorithm.label_smoothing",), _on_unsmoothed),
+    (
+        ("peft", "trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps", "trainer.save_steps"),
+        _on_untrained,
+    ),
+)
+"""Keys, and when they are idle."""

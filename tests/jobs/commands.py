@@ -1,0 +1,143 @@
+"""Runs the real command in a process of its own, as a user does, on a toy that is smaller than the embedded default."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = (
+    "model.pretraining.rows=1000",
+    "dataset.pairs=200",
+    "dataset.exact_samples=100",
+    "algorithm.beta=4",  # near the reference: so few samples are enough for the exact front
+    "generator.samples=2",
+    "trainer.max_steps=6",
+    "trainer.save_steps=2",
+    "trainer.logging_steps=1",
+    "trainer.per_device_train_batch_size=16",
+    "peft.dropout=0.1",  # so that a resumed run must draw the same random numbers too
+)
+
+SERVER = """
+import importlib, json, os, signal, sys
+import alignlab.jobs.front, alignlab.jobs.modpo, alignlab.jobs.reward_model
+from alignlab.cli import main
+
+def break_at(place, nth, how):
+    module, _, path = place.partition(":")
+    owner = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    real, calls = getattr(owner, name), [0]
+    def broken(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == nth and how == "raise":
+            raise RuntimeError("broken by the test\\nin two lines")
+        if calls[0] == nth:
+            os.kill(os.getpid(), getattr(signal, how))
+        return real(*args, **kwargs)
+    setattr(owner, name, broken)
+
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.chdir(order["cwd"])
+        os.environ["ALIGNLAB_CACHE"] = order["cwd"] + "/cache"
+        for number, name in enumerate((os.devnull, order["out"], order["err"])):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+        if order["breaks"]:
+            break_at(*order["breaks"])
+        code = main(order["arguments"])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Imports alignlab once and runs each command in a fork: a command then costs a second or two, not ten.
+
+The nth call of `module:attribute` raises, or sends its own process a signal, where an order says so.
+"""
+
+
+@dataclass
+class Ended:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@cache
+def _server():
+    command = [sys.executable, "-c", SERVER]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment())
+
+
+def _environment():
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": ""}
+
+
+def alignlab(*arguments, cwd, breaks=None):
+    """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name)."""
+    server, out, err = _server(), Path(cwd) / "out.txt", Path(cwd) / "err.txt"
+    order = {"arguments": [*arguments, *SMALL], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
+    server.stdin.write(json.dumps(order) + "\n")
+    server.stdin.flush()
+    code = int(server.stdout.readline())
+    return Ended(code, out.read_text(), err.read_text())
+
+
+def own_process(*arguments, cwd, timeout=300):
+    """The same as a process of its own, as a user starts it."""
+    return subprocess.run(
+        [sys.executable, "-m", "alignlab", *arguments, *SMALL],
+        cwd=cwd,
+        env={**_environment(), "ALIGNLAB_CACHE": str(Path(cwd) / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def run_folder(cwd, algorithm, w=None):
+    """The one folder of an algorithm's run, at one w."""
+    found = [file.parent for file in (Path(cwd) / "runs" / algorithm).rglob("config.json")]
+    runs = [folder for folder in found if "adapter" not in folder.parts and "checkpoints" not in str(folder)]
+    (folder,) = [folder for folder in runs if w is None or f"w={w:g}" in folder.parts]
+    return folder
+
+
+def result(folder):
+    """What a run recorded."""
+    return json.loads((folder / "result.json").read_text())
+
+
+def means(folder):
+    """Metric -> mean, unrounded."""
+    return {name: value["mean"] for name, value in result(folder)["metrics"].items()}
+
+
+def logged(folder):
+    """The training's log, a line a dict."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    """(step, loss, gradient norm) of every logged step, in the order of the file."""
+    return [(row["step"], row["loss"], row["grad_norm"]) for row in logged(folder) if "loss" in row]
+
+
+def snapshot(*roots):
+    """Every file's time and size; locks, Hydra's own note and the drawn front do not count."""
+    files = (file for root in roots for file in Path(root).rglob("*") if file.is_file())
+    kept = (file for file in files if not file.name.endswith(".lock") and file.name != "multirun.yaml")
+    return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in kept if "front" not in file.parts}
