@@ -24,7 +24,8 @@ format: $(VENV)/.dev ## Format the code.
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 config: $(VENV)/.run ## Write the flattened default config, which is committed so that a changed default shows.
-	$(BIN)/python -m alignlab --cfg job --resolve > docs/default_config.yaml
+	echo '# Every setting with its default, written by `make config`; a changed default shows here.' > docs/default_config.yaml
+	$(BIN)/python -m alignlab --cfg job >> docs/default_config.yaml
 
 validity: $(VENV)/.run ## Three seeds of the whole front against the exact one, written to docs/validity.md.
 	$(BIN)/python -m benchmarks.validity

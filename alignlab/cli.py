@@ -1,9 +1,11 @@
 """The entry point: compose, check everything, dispatch to Hydra, draw the front after a sweep. Imports no torch."""
 
 import importlib
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -11,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from alignlab import __version__
-from alignlab.config.compose import composing, config_root, read_command, register, run_config
+from alignlab.config.compose import composing, config_root, is_sweep, read_command, register, run_config
 from alignlab.config.effects import without_effect
 from alignlab.config.errors import (
     EXIT_BAD_INPUT,
@@ -23,7 +25,7 @@ from alignlab.config.errors import (
     Terminated,
 )
 from alignlab.config.messages import explain
-from alignlab.config.overrides import admit_new_rewards, parse_flags, without_flag
+from alignlab.config.overrides import admit_new_rewards, one_run, parse_flags
 from alignlab.config.schema import RunConfig
 
 register()
@@ -58,24 +60,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         flags = parse_flags(given)
-        if flags.help or flags.hydra_help or flags.shell_completion or flags.info:
+        if flags.hydra_help or flags.shell_completion or flags.info:
             return _hydra(given)
+        if argv is None and (flags.help or flags.cfg):
+            _end_quietly_in_a_pipe()
+        if flags.help:
+            print(_help(flags))
+            return 0
         checked = _check(flags)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_INPUT
     if flags.cfg:
-        return _hydra(without_flag(given, "-m", "--multirun"))
+        return _hydra(one_run(given, flags.overrides, checked.first))
     code = _hydra([*given, *checked.added])
     stopped = code in (EXIT_INTERRUPTED, EXIT_TERMINATED)
     return _after_sweep(checked.jobs, code) if checked.is_sweep and not stopped else code
 
 
+def _help(flags: Namespace) -> str:
+    from alignlab.config.help import help_text
+
+    name = flags.config_name or "config"
+    with composing(flags.config_dir):
+        try:
+            return help_text(name, [override for override in flags.overrides if not is_sweep(override)])
+        except Exception as error:
+            raise explain(error, name, flags.overrides) from None
+
+
+@dataclass(frozen=True)
 class _Checked:
     """Every job of a command line with its folder, after all the checks that need no model."""
 
-    def __init__(self, jobs: list[tuple[RunConfig, Path]], is_sweep: bool, added: list[str]) -> None:
-        self.jobs, self.is_sweep, self.added = jobs, is_sweep, added
+    jobs: list[tuple[RunConfig, Path]]
+    first: list[str]
+    """The overrides of the first job."""
+    is_sweep: bool
+    added: list[str]
+    """Overrides for Hydra beside those given."""
 
 
 def _check(flags: Namespace) -> _Checked:
@@ -100,7 +123,14 @@ def _check(flags: Namespace) -> _Checked:
             raise explain(error, name, flags.overrides) from None
     for line in without_effect([config for config, _ in jobs], flags.overrides, is_sweep=is_sweep):
         print(f"warning: {line}", file=sys.stderr)
-    return _Checked(jobs, is_sweep, command.overrides[len(flags.overrides) :])
+    first = command.batch[0] if command.batch else command.overrides
+    return _Checked(jobs, first, is_sweep, command.overrides[len(flags.overrides) :])
+
+
+def _end_quietly_in_a_pipe() -> None:
+    """`--help | head` ends as other tools do, without a BrokenPipeError."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def _hydra(argv: Sequence[str]) -> int:

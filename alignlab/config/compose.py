@@ -134,6 +134,12 @@ def config_groups() -> list[str]:
     return [name for name in GlobalHydra.instance().config_loader().list_groups("") if name not in ("hydra", "schema")]
 
 
+def choices_of(group: str) -> list[str]:
+    """The choices of a group; of the group "" the presets."""
+    names = GlobalHydra.instance().config_loader().get_group_options(group)
+    return [name for name in names if not name.startswith("_")]
+
+
 def _chooses(key: str, groups: Sequence[str]) -> bool:
     return key in groups or "/" in key or "@" in key or key.startswith("hydra.searchpath")
 

@@ -1,5 +1,6 @@
 """What a run is: the name of its folder is a function of everything that changes its result."""
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -116,14 +117,20 @@ def fingerprint(path: Path, *, content: bool = True) -> str:
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
+        stat = file.stat()
         digest.update(file.name.encode())
         if content:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            digest.update(_content(file, stat.st_size, stat.st_mtime_ns))
         else:
-            stat = file.stat()
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=4096)
+def _content(file: Path, size: int, mtime_ns: int) -> bytes:
+    """Hash of a file's bytes; a sweep reads each file once, and a changed file again."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _show_weights(objectives: Objectives) -> str:

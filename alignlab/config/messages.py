@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignlab.config.compose import config_groups, is_sweep
+from alignlab.config.compose import choices_of, config_groups
 from alignlab.config.errors import ConfigError, nearest
 from alignlab.config.schema import VARIANTS
 
@@ -62,14 +61,8 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
         seen = seen.__cause__ or seen.__context__
 
 
-def _choices(group: str) -> list[str]:
-    """The choices of a group, those of --config-dir among them."""
-    names = GlobalHydra.instance().config_loader().get_group_options(group)
-    return [name for name in names if not name.startswith("_")]
-
-
 def _wrong_config_name(name: str) -> str | None:
-    known = _choices("")
+    known = choices_of("")
     return None if name.removesuffix(".yaml") in known else f"--config-name {name}: {nearest(name, known)}"
 
 
@@ -86,7 +79,7 @@ def _wrong_override(config_name: str, overrides: Sequence[str]) -> str | None:
         if wrong:
             return wrong
         parsed.append((text, override))
-    chosen = [text for text, override in parsed if override.key_or_group in groups and not is_sweep(text)]
+    chosen = [text for text, override in parsed if _selects(override, groups)]
     try:
         known = compose(config_name, overrides=chosen, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):  # the choice itself is broken, and the first error says how
@@ -102,10 +95,12 @@ def _wrong_override(config_name: str, overrides: Sequence[str]) -> str | None:
     return None
 
 
+def _selects(override: Override, groups: Sequence[str]) -> bool:
+    return override.key_or_group in groups and not override.is_delete() and not override.is_sweep_override()
+
+
 _MISSING = object()
-_OPEN_ENDED = re.compile(
-    r"(algorithm\.rewards|dataset\.objectives)\.\w+\.\w+|w\.\w+|hydra\.(callbacks|job\.env_set)\..*"
-)
+_OPEN_ENDED = re.compile(r"(algorithm\.rewards|dataset\.objectives)\.\w+\.\w+|hydra\.job\.env_set\..*")
 """Mappings whose names the user chooses."""
 
 
@@ -123,7 +118,7 @@ def _wrong_choice(override: Override, groups: Sequence[str]) -> str | None:
     """A choice that its group does not have; also for `hydra/launcher` and its like."""
     group = override.key_or_group
     if group.startswith("hydra/") or group in groups:
-        choices = _choices(group)
+        choices = choices_of(group)
     else:
         return None
     for value in _values(override):

@@ -50,9 +50,9 @@ def parse_flags(argv: Sequence[str]) -> Namespace:
     return flags
 
 
-def without_flag(argv: Sequence[str], *flags: str) -> list[str]:
-    """The arguments without some flags that take no value."""
-    return [argument for argument in argv if argument not in flags]
+def one_run(argv: Sequence[str], overrides: Sequence[str], first: Sequence[str]) -> list[str]:
+    """The arguments with one run's overrides in place of a sweep's; Hydra shows the config of one run only."""
+    return [argument for argument in argv if argument not in (*overrides, "-m", "--multirun")] + list(first)
 
 
 def yielding_presets(params: Mapping[str, object], overrides: Sequence[str]) -> list[str]:

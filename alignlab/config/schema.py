@@ -45,6 +45,9 @@ class PretrainingConfig:
     num_train_epochs: float = MISSING
     batch_size: int = MISSING
     learning_rate: float = MISSING
+    lr_scheduler_type: str = MISSING
+    warmup_ratio: float = MISSING
+    adam_beta2: float = MISSING
     rows: int = MISSING
     seed: int = MISSING
 

@@ -72,10 +72,12 @@ def _from_mapping(w: Mapping[object, object], objectives: Sequence[str]) -> dict
 
 def _number(value: object, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
-        raise ConfigError(f"{key}={value}: must be a finite number, or a list with one weight per objective")
+        raise ConfigError(f"{key}={_show(value)}: must be a finite number, or a list with one weight per objective")
     return float(value)
 
 
 def _show(w: object) -> str:
     """The weights as a user types them."""
+    if w is None or isinstance(w, bool):
+        return "null" if w is None else str(w).lower()
     return str(w).replace("'", "").replace(" ", "")

@@ -151,6 +151,7 @@ def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, 
         seed=seed,
         checkpoints=checkpoints,
         peft=None,
+        adam_beta2=model.pretraining.adam_beta2,
     )
     with new_folder(folder) as target:
         trained.save_pretrained(target)
@@ -177,6 +178,10 @@ def _pretraining_recipe(trainer: TrainerConfig, model: FromScratchConfig) -> Tra
     return dataclasses.replace(
         trainer,
         learning_rate=pretraining.learning_rate,
+        lr_scheduler_type=pretraining.lr_scheduler_type,
+        warmup_ratio=pretraining.warmup_ratio,
+        max_grad_norm=1.0,
+        weight_decay=0.0,
         num_train_epochs=pretraining.num_train_epochs,
         max_steps=-1,
         per_device_train_batch_size=pretraining.batch_size,

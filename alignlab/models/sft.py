@@ -24,6 +24,7 @@ def train_sft(
     seed: int,
     checkpoints: Path,
     peft: LoraConfig | None,
+    adam_beta2: float = 0.999,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Any:
     """Trains on the responses' tokens (the prompts' carry no loss) and returns the trained model.
@@ -37,6 +38,7 @@ def train_sft(
         seed: of adapter initialisation and row order.
         checkpoints: folder of the checkpoints; the newest is resumed.
         peft: a LoRA adapter to train instead of the model.
+        adam_beta2: AdamW's second decay rate.
         callbacks: told about logs and steps.
     """
     arguments = SFTConfig(
@@ -44,6 +46,7 @@ def train_sft(
         **training_arguments(trainer, hardware, seed=seed),
         max_length=None,
         completion_only_loss=True,
+        adam_beta2=adam_beta2,
     )
     table = {
         "input_ids": [row.prompt_ids + row.response_ids for row in rows],

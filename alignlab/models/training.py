@@ -1,12 +1,15 @@
 """What every trainer shares: the recipe as transformers' arguments, resuming, stopping, the progress bar."""
 
 import hashlib
+import itertools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
 from alignlab.config.batches import share_batch
@@ -64,6 +67,33 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_json(folder / SEAL, _hashes(folder))
+
+
+class WholeBatches(Sampler[int]):
+    """Row numbers in an order of each epoch's own, their last batch filled up from the order's beginning.
+
+    One process would end an epoch on a short batch, several fill it up each in its own way. Filled up for all of them,
+    the steps are the same on any number of processes.
+
+    Args:
+        num_rows: rows of the data.
+        batch_size: rows of an optimizer step, over all processes and accumulated forwards.
+        seed: with the epoch's number it makes the order.
+    """
+
+    def __init__(self, num_rows: int, *, batch_size: int, seed: int) -> None:
+        self.num_rows, self.batch_size, self.seed, self.epoch = num_rows, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate before an epoch, also before a resumed one."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.batch_size) * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+        yield from itertools.islice(itertools.cycle(order), len(self))
 
 
 def run_trainer(engine: Any, checkpoints: Path) -> None:

@@ -128,7 +128,7 @@ def _end_with_parent() -> None:
     """
 
     def wait_for_the_end() -> None:
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)
         os._exit(1)
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()

@@ -13,7 +13,7 @@ from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
-from alignlab.models.training import run_trainer, training_arguments
+from alignlab.models.training import WholeBatches, run_trainer, training_arguments
 from alignlab.preference.forward import lay_out, score_layout, takes_forest
 
 
@@ -45,6 +45,11 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         inputs = dict(inputs)
         layout = inputs.pop("layout").to(self.accelerator.device)
         return super()._compute_loss(lambda **_: score_layout(model, layout), inputs, return_outputs)
+
+    def _get_train_sampler(self, *_: Any) -> WholeBatches:
+        arguments = self.args
+        batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        return WholeBatches(len(self.train_dataset), batch_size=batch, seed=arguments.data_seed)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No model card: the run folder's result.json says what was trained."""

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+import math
 import shutil
 import signal
 import time
@@ -81,7 +82,7 @@ class RunFolder:
             else list(objectives.weights.values()),
             "weights": weights,
             "seed": config.seed,
-            "metrics": outcome.metrics,
+            "metrics": _without_nan(outcome.metrics),
             "axes": outcome.axes,
             "artifacts": outcome.artifacts,
             "inputs": outcome.inputs,
@@ -143,6 +144,7 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
     with _job_log(folder / "job.log"), _term_as_interrupt():
         try:
             yield run, outcome
+            _check_finite(outcome.metrics)
         except KeyboardInterrupt:
             run.record(outcome, "interrupted", "interrupted; the same command goes on from here")
             raise
@@ -150,7 +152,7 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
             logging.getLogger("alignlab").error("%s", error)
             run.record(outcome, "failed", " ".join(str(error).split()))
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logging.getLogger("alignlab").exception("job failed")
             line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             run.record(outcome, "failed", line)
@@ -162,6 +164,23 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _check_finite(metrics: Metrics) -> None:
+    """A diverged run is no result."""
+    for name, record in metrics.items():
+        for part, value in record.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ArithmeticError(f"the metric {name}.{part} is {value}: the run diverged")
+
+
+def _without_nan(value: Any) -> Any:
+    """The same record with null where a number is not finite, which JSON cannot say."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def _environment():
 def alignlab(*arguments, cwd, breaks=None):
     """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name)."""
     server, out, err = _server(), Path(cwd) / "out.txt", Path(cwd) / "err.txt"
-    order = {"arguments": [*arguments, *SMALL], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
+    order = {"arguments": [*SMALL, *arguments], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
     server.stdin.write(json.dumps(order) + "\n")
     server.stdin.flush()
     code = int(server.stdout.readline())
@@ -98,7 +98,7 @@ def alignlab(*arguments, cwd, breaks=None):
 def own_process(*arguments, cwd, timeout=300):
     """The same as a process of its own, as a user starts it."""
     return subprocess.run(
-        [sys.executable, "-m", "alignlab", *arguments, *SMALL],
+        [sys.executable, "-m", "alignlab", *SMALL, *arguments],
         cwd=cwd,
         env={**_environment(), "ALIGNLAB_CACHE": str(Path(cwd) / "cache")},
         capture_output=True,

@@ -84,7 +84,7 @@ def test_without_the_optimizers_state_it_would_not(whole, broken_often):
     (checkpoint / SEAL).write_text(json.dumps(seal))
     ended = alignlab("w=0.5", cwd=half)
     assert ended.returncode == 0, ended.stderr
-    assert f"goes on from {folder.relative_to(half)}/checkpoints/checkpoint-4" in ended.stdout
+    assert "checkpoints/checkpoint-4" in ended.stdout
     assert losses(folder)[:4] == losses(run_folder(whole, "modpo"))[:4]
     assert losses(folder)[5] != losses(run_folder(whole, "modpo"))[5]
 

@@ -1,0 +1,108 @@
+"""Every YAML: it composes, its keys are explained, and none of them names code to run."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from alignlab.config.compose import composing, config_root
+from hydra import compose
+from omegaconf import OmegaConf
+
+ROOTS = {name: config_root(name) for name in ("conf", "sweeps", "launchers")}
+CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent != ROOTS["conf"])
+SWEEPS = sorted(ROOTS["sweeps"].rglob("*.yaml"))
+LAUNCHERS = sorted(ROOTS["launchers"].rglob("*.yaml"))
+GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "reward", "tracker"}
+NEEDS = {"hf": ["model.path=owner/name"], "pku_saferlhf": ["model=scratch"], "pku_saferlhf_10k": ["model=scratch"]}
+"""What a choice does not work without."""
+
+
+def test_the_walk_sees_every_file():
+    on_disk = {path for root in ROOTS.values() for path in root.rglob("*") if path.is_file()}
+    assert on_disk == {ROOTS["conf"] / "config.yaml", *CHOICES, *SWEEPS, *LAUNCHERS}
+    assert {path.parent.name for path in CHOICES} == GROUPS
+    assert (len(CHOICES), len(SWEEPS), len(LAUNCHERS)) >= (35, 3, 4), "the walk lost files"
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_choice_composes_into_a_checked_run(run_of, path):
+    config = run_of(f"{path.parent.name}={path.stem}", *NEEDS.get(path.stem, []))
+    assert config.seed == 0
+    if path.parent.name in ("model", "dataset", "algorithm"):
+        assert getattr(config, path.parent.name).name == path.stem, "a choice is named as its file"
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_composes(runs_of, path):
+    runs = runs_of(name=path.stem)
+    assert len(runs) > 2
+    assert f"--config-name {path.stem}" in path.read_text(), "its comment holds the command"
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_every_launcher_composes(runs_of, path):
+    pytest.importorskip({"parallel": "joblib", "ray_local": "ray"}.get(path.stem, "submitit"))
+    assert len(runs_of("w=0.1,0.9", f"hydra/launcher={path.stem}", multirun=True)) == 2
+
+
+def unexplained(text):
+    """Keys without a comment above, apart from headings (whose keys are explained), defaults, kinds and names."""
+    lines = text.splitlines()
+    found = []
+    for above, line, below in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
+        key = re.match(r"( *)([\w./]+):", line)
+        if not key or key[2] in ("defaults", "kind", "name", "scheme", "mode", "subdir", "dir", "output_subdir"):
+            continue
+        is_heading = line.rstrip().endswith(":") and len(below) - len(below.lstrip()) > len(key[1])
+        if not is_heading and not above.lstrip().startswith("#"):
+            found.append(key[2])
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [ROOTS["conf"] / "config.yaml", *CHOICES, *SWEEPS, *LAUNCHERS], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_every_file_and_key_is_explained(path):
+    text = path.read_text()
+    assert text.startswith("# "), "a file says in its first line what it is"
+    assert unexplained(text) == []
+
+
+def test_an_unexplained_key_is_seen():
+    assert unexplained("# a file\nx:\n  # why\n  a: 1\n  b: 2\n") == ["b"]
+
+
+def keys_and_values(node):
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield str(key)
+            yield from keys_and_values(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from keys_and_values(value)
+    else:
+        yield str(node)
+
+
+@pytest.mark.parametrize("root", ROOTS.values(), ids=list(ROOTS))
+def test_no_file_names_code_to_run(root):
+    for path in root.rglob("*.yaml"):
+        words = list(keys_and_values(yaml.safe_load(path.read_text())))
+        assert not [word for word in words if word in ("_target_", "_partial_", "()") or "callbacks" in word], path
+
+
+def test_numbers_are_written_as_numbers():
+    for root in ROOTS.values():
+        for path in root.rglob("*.yaml"):
+            for word in keys_and_values(yaml.safe_load(path.read_text())):
+                assert not re.fullmatch(r"\d+e-?\d+|None", word), f"{path}: {word} is text to YAML"
+
+
+def test_the_committed_default_config_is_todays():
+    committed = (Path(__file__).parents[2] / "docs" / "default_config.yaml").read_text()
+    heading, _, settings = committed.partition("\n")
+    assert heading.startswith("# ")
+    with composing():
+        today = OmegaConf.to_yaml(compose("config"))
+    assert settings == today, "run `make config` and look at the difference"
