@@ -68,7 +68,8 @@ def _preference_metrics(
 ) -> dict[str, dict[str, object]]:
     """Accuracy and margin of the policy's implicit reward by every objective's labels; intervals over prompts."""
     encoder, limit = policy.base.encoder, config.trainer.max_length
-    pairs = [[fit(encoder.encode(row.prompt, text), limit) for text in row.responses] for row in rows]
+    encoded = encoder.encode_all([(row.prompt, text) for row in rows for text in row.responses])
+    pairs = [(fit(first, limit), fit(second, limit)) for first, second in zip(encoded[::2], encoded[1::2], strict=True)]
     usable = [place for place, pair in enumerate(pairs) if all(row.response_ids for row in pair)]
     scores = policy.score_encoded([row for place in usable for row in pairs[place]]).view(-1, 2).double()
     groups = [text_id(rows[place].prompt) for place in usable]
@@ -118,8 +119,8 @@ def _sampled_metrics(
     prompts = toy.prompts("test")
     with run.stage("sampling"):
         requests = [
-            SampleRequest(f"{prompt}/{sample}", base.encoder.prompt_ids(prompt))
-            for prompt in prompts
+            SampleRequest(f"{prompt}/{sample}", ids)
+            for prompt, ids in ((prompt, base.encoder.prompt_ids(prompt)) for prompt in prompts)
             for sample in range(config.generator.samples)
         ]
         rows, distance = _sample(config, base, adapter, requests)

@@ -138,7 +138,7 @@ def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, 
         tokenizer = bpe_tokenizer(corpus, model.architecture.vocab_size)
     encoder = PromptEncoder(tokenizer, model.prompt_template)
     limit = model.architecture.max_position_embeddings
-    rows = [row for row in (encoder.encode(*text) for text in texts) if len(row.prompt_ids) < limit]
+    rows = [row for row in encoder.encode_all(texts) if len(row.prompt_ids) < limit]
     rows = [dataclasses.replace(row, response_ids=row.response_ids[: limit - len(row.prompt_ids)]) for row in rows]
     seed = model.pretraining.seed
     checkpoints = folder.parent / f".{folder.name}.checkpoints"

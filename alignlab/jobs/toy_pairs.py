@@ -86,8 +86,8 @@ def _sample_texts(
 ) -> list[list[str]]:
     """`samples` responses of the reference to each prompt."""
     requests = [
-        SampleRequest(f"{purpose}/{prompt}/{number}", base.encoder.prompt_ids(prompt))
-        for prompt in prompts
+        SampleRequest(f"{purpose}/{prompt}/{number}", ids)
+        for prompt, ids in ((prompt, base.encoder.prompt_ids(prompt)) for prompt in prompts)
         for number in range(samples)
     ]
     generator = GeneratorConfig(

@@ -1,5 +1,6 @@
 """From a request to prompt tokens and response tokens: one place for templates, BOS, EOS and the boundary."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +36,22 @@ class PromptEncoder:
 
     def prompt_ids(self, raw_prompt: str) -> list[int]:
         """Tokens of the rendered prompt, with BOS if the tokenizer adds one."""
-        return self._tokens(self._render(raw_prompt))
+        return self._tokens_of([self._render(raw_prompt)])[0]
 
     def encode(self, raw_prompt: str, response: str) -> Encoded:
         """Tokens of prompt and response, as the tokenizer reads them in one text; EOS is appended once."""
-        prompt = self.prompt_ids(raw_prompt)
-        text = self._tokens(self._render(raw_prompt) + response)
+        return self.encode_all([(raw_prompt, response)])[0]
+
+    def encode_all(self, texts: Sequence[tuple[str, str]]) -> list[Encoded]:
+        """The same for many (prompt, response), tokenised together."""
+        if not texts:
+            return []
+        rendered = {prompt: self._render(prompt) for prompt, _ in texts}
+        prompts = dict(zip(rendered, self._tokens_of(list(rendered.values())), strict=True))
+        whole = self._tokens_of([rendered[prompt] + response for prompt, response in texts])
+        return [self._split(prompts[prompt], ids) for (prompt, _), ids in zip(texts, whole, strict=True)]
+
+    def _split(self, prompt: list[int], text: list[int]) -> Encoded:
         shared = _common_prefix(prompt, text)
         self.merged += shared < len(prompt)
         eos = int(self.tokenizer.eos_token_id)
@@ -68,13 +79,13 @@ class PromptEncoder:
         messages = [{"role": "user", "content": raw_prompt}]
         return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
-    def _tokens(self, text: str) -> list[int]:
+    def _tokens_of(self, texts: list[str]) -> list[list[int]]:
         # A string template holds no special tokens, so what looks like one came with the data and stays text. A chat
         # template writes its own special tokens, BOS among them.
         own = self.template is not None
-        ids: list[int] = self.tokenizer(text, add_special_tokens=own, split_special_tokens=own)["input_ids"]
+        rows: list[list[int]] = self.tokenizer(texts, add_special_tokens=own, split_special_tokens=own)["input_ids"]
         eos = self.tokenizer.eos_token_id
-        return ids[:-1] if own and ids and ids[-1] == eos and not text.endswith(self.tokenizer.eos_token) else ids
+        return [ids[:-1] if own and ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
 
 
 def _common_prefix(left: list[int], right: list[int]) -> int:

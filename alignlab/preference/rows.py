@@ -42,8 +42,9 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
     """
     merged_before = encoder.merged
     kept, too_long, cut = [], 0, 0
-    for pair in pairs:
-        chosen, rejected = encoder.encode(pair.prompt, pair.chosen), encoder.encode(pair.prompt, pair.rejected)
+    chosen_rows = encoder.encode_all([(pair.prompt, pair.chosen) for pair in pairs])
+    rejected_rows = encoder.encode_all([(pair.prompt, pair.rejected) for pair in pairs])
+    for pair, chosen, rejected in zip(pairs, chosen_rows, rejected_rows, strict=True):
         if max(len(chosen.prompt_ids), len(rejected.prompt_ids)) >= max_length:
             too_long += 1
             continue

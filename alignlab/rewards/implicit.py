@@ -36,8 +36,7 @@ class ImplicitReward:
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""
-        pairs = zip(prompts, responses, strict=True)
-        return self.score_encoded([self.base.encoder.encode(prompt, response) for prompt, response in pairs])
+        return self.score_encoded(self.base.encoder.encode_all(list(zip(prompts, responses, strict=True))))
 
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
         """The same for rows that are tokenised, shape (n,)."""

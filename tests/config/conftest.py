@@ -2,7 +2,9 @@
 
 import pytest
 from alignlab.config.compose import composing, read_command, register, run_config
+from alignlab.config.identity import objectives_of
 from alignlab.config.messages import explain
+from alignlab.config.overrides import admit_new_rewards
 
 register()
 
@@ -12,10 +14,15 @@ def runs_of(monkeypatch):
     """(overrides, ...) -> the RunConfigs that they mean; errors read as the command line prints them."""
     monkeypatch.setenv("ALIGNLAB_CACHE", "/nowhere/cache")
 
-    def runs(*overrides, name="config", multirun=False, config_dir=None):
+    def runs(*given, name="config", multirun=False, config_dir=None):
+        overrides = admit_new_rewards(given)
         with composing(config_dir):
             try:
-                return [run_config(job) for job in read_command(name, overrides, multirun=multirun).jobs()]
+                jobs = read_command(name, overrides, multirun=multirun).jobs()
+                configs = [run_config(job) for job in jobs]
+                for config in configs:
+                    objectives_of(config)
+                return configs
             except Exception as error:
                 raise explain(error, name, overrides) from None
 

@@ -78,11 +78,13 @@ class Ended:
 @cache
 def _server():
     command = [sys.executable, "-c", SERVER]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment())
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment("."))
 
 
-def _environment():
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": ""}
+def environment(cwd):
+    """Variables of a command that runs in a folder of its own, with its own cache."""
+    own = {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "ALIGNLAB_CACHE": str(Path(cwd) / "cache")}
+    return {**os.environ, **own}
 
 
 def alignlab(*arguments, cwd, breaks=None):
@@ -100,7 +102,7 @@ def own_process(*arguments, cwd, timeout=300):
     return subprocess.run(
         [sys.executable, "-m", "alignlab", *SMALL, *arguments],
         cwd=cwd,
-        env={**_environment(), "ALIGNLAB_CACHE": str(Path(cwd) / "cache")},
+        env=environment(cwd),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -1,38 +1,165 @@
-"""Two processes train what one process trains with twice the accumulation."""
+"""Two processes train what one process trains with twice the accumulation, and end with the one that started them."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from commands import REPOSITORY, SMALL, alignlab, losses, own_process, result, run_folder
+import torch
+from accelerate.data_loader import BatchSamplerShard
+from alignlab.models.training import WholeBatches
+from commands import SMALL, alignlab, environment, logged, losses, result, run_folder
 from safetensors.torch import load_file
+from torch.utils.data import BatchSampler, RandomSampler
 
-pytestmark = pytest.mark.slow
-# Batches of 16 from 160 pairs, 13 steps: past the end of the data, and with pairs of different lengths on the two.
-BATCH = ("trainer.per_device_train_batch_size=8", "trainer.gradient_accumulation_steps=2")
-RECIPE = (*BATCH, "peft.dropout=0", "w=0.6", "seed=1")
+# Steps of 12 pairs from 160: the fourteenth is short of pairs, and the fifteenth belongs to the next epoch.
+RECIPE = (
+    "w=0.6",
+    "reward=gold",
+    "peft.dropout=0",
+    "trainer.per_device_train_batch_size=6",
+    "trainer.gradient_accumulation_steps=2",
+)
+NUM_STEPS = 16
 
 
 @pytest.fixture(scope="module")
-def both(whole, tmp_path_factory):
-    """The folders of one command on one process and on two."""
-    found = []
-    for hardware in ("cpu", "cpu_2"):
-        folder = tmp_path_factory.mktemp(hardware)
+def prepared(whole, tmp_path_factory):
+    """Makes a new folder in which the reference model and the pairs are there."""
+
+    def make(name):
+        folder = tmp_path_factory.mktemp(name)
         shutil.copytree(whole / "cache", folder / "cache")
-        ended = alignlab(*RECIPE, f"hardware={hardware}", cwd=folder, small=LAST_BATCH_SHORT)
+        return folder
+
+    return make
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains_with_twice_the_accumulation(prepared):
+    folders = []
+    for hardware in ("cpu", "cpu_2"):
+        place = prepared(hardware)
+        ended = alignlab(*RECIPE, f"trainer.max_steps={NUM_STEPS}", f"hardware={hardware}", cwd=place)
         assert ended.returncode == 0, ended.stderr
-        found.append(run_folder(folder, "modpo"))
+        folders.append(run_folder(place, "modpo"))
+    one, two = folders
+    assert "training on 2 processes" in ended.stdout
+    assert one.name == two.name  # the hardware is no part of what a run is
+    assert len(losses(one)) == NUM_STEPS
+    for ours, theirs in zip(losses(one), losses(two), strict=True):
+        assert theirs == pytest.approx(ours, abs=1e-5)
+    for name in ("rewards/margins", "rewards/accuracies", "logps/chosen", "num_tokens", "epoch"):
+        ours, theirs = ([row[name] for row in logged(folder) if name in row] for folder in folders)
+        assert theirs == pytest.approx(ours, abs=1e-4)
+    weights = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5)
+    assert not (two / "stage").exists()
+
+
+def _rows_of_each_step(sampler, *, processes, per_device, accumulation):
+    """The rows of every optimizer step, as accelerate shares a sampler out."""
+    batches = [
+        list(BatchSamplerShard(BatchSampler(sampler, per_device, drop_last=False), processes, rank))
+        for rank in range(processes)
+    ]
+    forwards = [sum(together, []) for together in zip(*batches, strict=True)]
+    starts = range(0, len(forwards), accumulation)
+    return [sorted(sum(forwards[start : start + accumulation], [])) for start in starts]
+
+
+@pytest.mark.parametrize("num_rows", [5, 12, 31, 160])
+def test_a_step_has_the_same_rows_on_any_number_of_processes(num_rows):
+    layouts = [(1, 6, 2), (2, 6, 1), (2, 3, 2), (4, 3, 1), (1, 12, 1)]
+    steps = []
+    for processes, per_device, accumulation in layouts:
+        sampler = WholeBatches(num_rows, batch_size=12, seed=3)
+        sampler.set_epoch(2)
+        steps.append(_rows_of_each_step(sampler, processes=processes, per_device=per_device, accumulation=accumulation))
+    assert all(other == steps[0] for other in steps)
+    assert {row for step in steps[0] for row in step} == set(range(num_rows))
+    assert all(len(step) == 12 for step in steps[0])
+
+
+def test_without_filling_up_it_would_not():
+    """Control: as transformers and accelerate do it, the last step of an epoch depends on the processes."""
+    one, two = (
+        _rows_of_each_step(
+            RandomSampler(range(31), generator=torch.Generator().manual_seed(3)),
+            processes=processes,
+            per_device=6,
+            accumulation=2 // processes,
+        )
+        for processes in (1, 2)
+    )
+    assert one[:-1] == two[:-1]
+    assert one[-1] != two[-1]
+
+
+def test_an_epoch_has_an_order_of_its_own():
+    sampler = WholeBatches(40, batch_size=8, seed=0)
+    first = list(sampler)
+    assert first == list(sampler)
+    sampler.set_epoch(1)
+    assert sorted(sampler) == sorted(first)
+    assert list(sampler) != first
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_is_named_with_its_log(prepared):
+    place = prepared("fails")
+    ended = alignlab(*RECIPE, "hardware=cpu_2", "peft.target_modules=nothing_of_that_name", cwd=place)
+    assert ended.returncode == 1
+    folder = run_folder(place, "modpo")
+    record = result(folder)
+    assert record["status"] == "failed"
+    assert "ValueError: Target module" in record["error"]
+    assert str(folder.relative_to(place) / "processes.log") in record["error"]
+    assert record["error"].splitlines()[0] in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Traceback" in (folder / "processes.log").read_text()
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(prepared):
+    place = prepared("killed")
+    command = [*SMALL, *RECIPE, "trainer.max_steps=400", "hardware=cpu_2"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "alignlab", *command],
+        cwd=place,
+        env=environment(place),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _wait(lambda: any((place / "runs").rglob("checkpoint-4/sealed.json")), seconds=60)
+    assert len(_alive(place)) == 4  # control: alignlab, torchrun and two workers are seen
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    _wait(lambda: not _alive(place), seconds=20)
+    checkpoints = sorted((place / "runs").rglob("sealed.json"))
+    assert checkpoints
+
+
+def _alive(place):
+    """Processes that work in a folder."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                if Path(os.readlink(process / "cwd")) == place and (process / "cmdline").read_bytes():
+                    found.append(process.name)
+            except OSError:
+                continue
     return found
 
 
-LAST_BATCH_SHORT = tuple(
-    "trainer.max_steps=12" if setting.startswith("trainer.max_steps") else setting
-    for setting in SMALL
-    if not setting.startswith(("peft.dropout", "trainer.per_device"))
-)
+def _wait(true, *, seconds):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)

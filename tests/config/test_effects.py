@@ -1,0 +1,46 @@
+"""Settings that were typed and change nothing are named, the others are not."""
+
+import pytest
+from alignlab.config.effects import without_effect
+
+ON_DATA = ["model=scratch", "dataset=pku_saferlhf"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "idle"),
+    [
+        (["algorithm=dpo", "w=0.3"], "w=0.3: has no effect on algorithm=dpo"),
+        (["algorithm=sft", "weights=penalty"], "weights=penalty: has no effect on algorithm=sft"),
+        (["algorithm=dpo", "reward=gold"], "reward=gold: has no effect on algorithm=dpo"),
+        (["w=1", "algorithm.rewards.safer.beta=0.2"], "has no effect at w=1, where no other objective weighs"),
+        (["algorithm=evaluate", "trainer.max_steps=3"], "trainer.max_steps=3: has no effect on algorithm=evaluate"),
+        (["algorithm=front", "peft.r=4"], "peft.r=4: has no effect on algorithm=front"),
+        ([*ON_DATA, "generator.samples=3"], "has no effect on dataset=pku_saferlhf, whose metrics need no samples"),
+        (["trainer.max_steps=3", "trainer.num_train_epochs=2"], "has no effect with trainer.max_steps=3"),
+        (["algorithm.loss_type=hinge", "algorithm.label_smoothing=0.1"], "no effect on algorithm.loss_type=hinge"),
+        (["hydra/launcher=basic"], "hydra/launcher=basic: has no effect without -m"),
+    ],
+)
+def test_named_once(runs_of, overrides, idle):
+    (line,) = without_effect(runs_of(*overrides), overrides, is_sweep=False)
+    assert idle in line
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["w=0.3"],
+        ["w=0.3", "reward=gold", "algorithm.rewards.safer.kind=gold"],
+        ["trainer.num_train_epochs=2"],
+        ["algorithm=evaluate", "generator.samples=3", "trainer.per_device_eval_batch_size=4"],
+        ["algorithm.label_smoothing=0.1"],
+        ["algorithm=dpo", "peft.r=4", "seed=2", "hydra.run.dir=x"],
+    ],
+)
+def test_what_has_an_effect_is_not_named(runs_of, overrides):
+    assert without_effect(runs_of(*overrides), overrides, is_sweep=False) == []
+
+
+def test_an_effect_on_one_run_of_a_sweep_is_an_effect(runs_of):
+    overrides = ["algorithm=dpo,modpo", "w=0.3"]
+    assert without_effect(runs_of(*overrides, multirun=True), overrides, is_sweep=True) == []
