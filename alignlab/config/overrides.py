@@ -21,6 +21,19 @@ def admit_new_rewards(argv: Sequence[str]) -> list[str]:
     return [f"++{argument}" if _NEW_REWARD.match(argument) else argument for argument in argv]
 
 
+def quote_paths(argv: Sequence[str]) -> list[str]:
+    """Quotes the parts of a value that hold `=`, which Hydra's grammar refuses and every run folder of a w holds."""
+    return [_quoted(argument) for argument in argv]
+
+
+def _quoted(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    if argument.startswith("-") or "=" not in value or any(mark in value for mark in "'\"\\({"):
+        return argument
+    parts = re.split(r"([\[\],])", value)
+    return key + equals + "".join(f"'{part.strip()}'" if "=" in part else part for part in parts)
+
+
 def parse_flags(argv: Sequence[str]) -> Namespace:
     """Hydra's own flags.
 

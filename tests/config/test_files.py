@@ -91,16 +91,15 @@ def keys_and_values(node):
 def test_no_file_names_code_to_run(root):
     for path in root.rglob("*.yaml"):
         words = list(keys_and_values(yaml.safe_load(path.read_text())))
-        assert not [word for word in words if word in ("_target_", "_partial_", "()") or "callbacks" in word], path
+        assert not [word for word in map(str, words) if word in ("_target_", "()") or "callbacks" in word], path
 
 
 def test_numbers_are_written_as_numbers():
     for root in ROOTS.values():
         for path in root.rglob("*.yaml"):
             for word in keys_and_values(yaml.safe_load(path.read_text())):
-                assert not re.fullmatch(r"[\d.]+e-?\d+|None", str(word) if isinstance(word, str) else ""), (
-                    f"{path}: {word}"
-                )
+                as_text = isinstance(word, str) and re.fullmatch(r"[\d.]+e-?\d+|None", word)
+                assert not as_text, f"{path}: {word} is text to YAML"
 
 
 def test_the_committed_default_config_is_todays():

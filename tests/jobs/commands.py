@@ -90,24 +90,13 @@ def environment(cwd):
 def alignlab(*arguments, cwd, breaks=None):
     """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name)."""
     server, out, err = _server(), Path(cwd) / "out.txt", Path(cwd) / "err.txt"
-    order = {"arguments": [*SMALL, *arguments], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    values = [*SMALL, *(argument for argument in arguments if not argument.startswith("-"))]  # the last one wins
+    order = {"arguments": [*flags, *values], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
     server.stdin.write(json.dumps(order) + "\n")
     server.stdin.flush()
     code = int(server.stdout.readline())
     return Ended(code, out.read_text(), err.read_text())
-
-
-def own_process(*arguments, cwd, timeout=300):
-    """The same as a process of its own, as a user starts it."""
-    return subprocess.run(
-        [sys.executable, "-m", "alignlab", *SMALL, *arguments],
-        cwd=cwd,
-        env=environment(cwd),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
 
 
 def run_folder(cwd, algorithm, w=None):

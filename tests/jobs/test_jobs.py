@@ -1,0 +1,178 @@
+"""The jobs from end to end on a minute toy, through the real command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from alignlab.cli import main
+from safetensors.torch import load_file
+
+SMALL = [
+    "model.pretraining.rows=640",
+    "dataset.pairs=150",
+    "dataset.exact_samples=300",
+    "generator.samples=2",
+    "trainer.max_steps=3",
+    "trainer.per_device_train_batch_size=8",
+    "trainer.logging_steps=1",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where this module's runs and cache lie."""
+    return tmp_path_factory.mktemp("jobs")
+
+
+def run(place, *overrides):
+    """The exit code of a command on the small settings."""
+    return main([*overrides, *SMALL, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+
+
+def result_of(place, pattern):
+    """result.json of the one run that the pattern finds."""
+    (file,) = place.glob(f"runs/{pattern}/result.json")
+    return json.loads(file.read_text()), file.parent
+
+
+def adapter_of(folder: Path):
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def modpo_at_half(place):
+    assert run(place, "w=0.5") == 0
+    return result_of(place, "modpo/tiny/toy/w=0.5/*")
+
+
+def test_result_says_what_it_was_and_what_came_out(modpo_at_half):
+    result, folder = modpo_at_half
+    assert result["status"] == "done"
+    assert result["error"] is None
+    assert result["weights"] == {"better": 0.5, "safer": 0.5}
+    assert set(result["metrics"]) >= {"helpful", "safe", "kl", "attained_share", "kl_to_optimum", "well_formed"}
+    for metric in result["metrics"].values():
+        assert metric["n"] > 0
+        assert metric["ci95"] is None or metric["ci95"][0] <= metric["mean"] <= metric["ci95"][1]
+    for path in result["artifacts"].values():
+        assert (folder / path).exists()
+    assert result["metrics"]["kl"]["mean"] >= 0
+    assert not (folder / "checkpoints").exists()
+
+
+def test_generations_and_scores_join_by_id(modpo_at_half):
+    result, folder = modpo_at_half
+    rows = [[json.loads(line) for line in (folder / name).open()] for name in ("generations.jsonl", "scores.jsonl")]
+    assert [row["id"] for row in rows[0]] == [row["id"] for row in rows[1]]
+    assert len({row["id"] for row in rows[0]}) == len(rows[0]) == result["metrics"]["helpful"]["n"]
+    mean = sum(row["helpful"] for row in rows[1]) / len(rows[1])
+    assert mean == pytest.approx(result["metrics"]["helpful"]["mean"])
+
+
+def test_the_reward_was_made_and_says_what_it_is(place, modpo_at_half):
+    result, folder = result_of(place, "reward_model/tiny/toy/*")
+    card = json.loads((folder / "adapter" / "alignlab.json").read_text())
+    assert card["objective"] == "safer"
+    assert card["beta"] == 1.0
+    assert card["base"] == result["inputs"]["model"]
+    assert card["dataset"] == "toy"
+    assert "{raw_prompt}" in card["prompt_template"]
+
+
+def test_w_1_is_dpo_to_the_bit(place, modpo_at_half):
+    assert run(place, "w=1") == 0
+    assert run(place, "algorithm=dpo") == 0
+    _, modpo = result_of(place, "modpo/tiny/toy/w=1/*")
+    _, dpo = result_of(place, "dpo/tiny/toy/*")
+    left, right = adapter_of(modpo), adapter_of(dpo)
+    assert left.keys() == right.keys()
+    assert all(left[name].equal(right[name]) for name in left)
+    _, half = modpo_at_half
+    other = adapter_of(half)
+    assert not all(left[name].equal(other[name]) for name in left)
+
+
+def test_w_0_is_the_margin_adapter(place, modpo_at_half):
+    assert run(place, "w=0") == 0
+    result, folder = result_of(place, "modpo/tiny/toy/w=0/*")
+    _, reward = result_of(place, "reward_model/tiny/toy/*")
+    left, right = adapter_of(folder), adapter_of(reward)
+    assert all(left[name].equal(right[name]) for name in left)
+    assert "training" not in result["seconds"]
+
+
+def test_step_0_loss_is_that_of_the_tilted_margin(place, modpo_at_half):
+    """Before the first step the policy is the reference: DPO's loss is ln 2, MODPO's -log sigmoid of the tilt."""
+    dpo = [json.loads(line) for line in next(place.glob("runs/modpo/tiny/toy/w=1/*/metrics.jsonl")).open()]
+    assert dpo[0]["loss"] == pytest.approx(0.6931472, abs=2e-6)
+    _, folder = modpo_at_half
+    modpo = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    assert modpo[0]["loss"] != pytest.approx(0.6931472, abs=2e-6)
+
+
+def test_a_gold_margin_needs_no_reward_model(place, modpo_at_half):
+    assert run(place, "w=0.5", "reward=gold") == 0
+    folders = list(place.glob("runs/modpo/tiny/toy/w=0.5/*"))
+    assert len(folders) == 2
+
+
+def test_evaluate_the_reference_and_an_adapter(place, modpo_at_half):
+    _, folder = modpo_at_half
+    assert run(place, "algorithm=evaluate", f"hydra.run.dir={place}/ev-ref") == 0
+    reference = json.loads((place / "ev-ref" / "result.json").read_text())
+    assert reference["metrics"]["kl"]["mean"] == 0
+    assert run(place, "algorithm=evaluate", f"algorithm.adapter={folder}/adapter", f"hydra.run.dir={place}/ev") == 0
+    again = json.loads((place / "ev" / "result.json").read_text())
+    before = json.loads((folder / "result.json").read_text())
+    for name in ("helpful", "safe", "kl", "kl_to_optimum"):
+        assert again["metrics"][name]["mean"] == pytest.approx(before["metrics"][name]["mean"], abs=1e-6)
+
+
+def test_sft_adapter_is_a_start_for_any_model(place, modpo_at_half):
+    assert run(place, "algorithm=sft") == 0
+    _, folder = result_of(place, "sft/tiny/toy/*")
+    assert adapter_of(folder)
+    (reference,) = (path.parent for path in place.glob("cache/references/*/config.json"))
+    overrides = ["algorithm=dpo", "model=hf", f"model.path={reference}", f"model.adapter={folder}/adapter"]
+    assert run_hf(place, *overrides, "model.prompt_template='user: {raw_prompt} assistant: '") == 0
+    result, _ = result_of(place, "dpo/hf/toy/*")
+    assert result["status"] == "done"
+
+
+def run_hf(place, *overrides):
+    """A run on a model from a folder, which has no pretraining to shorten."""
+    settings = [item for item in SMALL if not item.startswith("model.")]
+    return main([*overrides, *settings, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+
+
+def test_an_adapter_made_elsewhere_needs_its_beta(place, modpo_at_half, capfd):
+    _, reward = result_of(place, "reward_model/tiny/toy/*")
+    foreign = place / "foreign"
+    shutil.copytree(reward / "adapter", foreign)
+    (foreign / "alignlab.json").unlink()
+    named = f"algorithm.rewards.safer.adapter={foreign}"
+    assert run(place, "w=0.5", named) == 2
+    assert "algorithm.rewards.safer.beta" in capfd.readouterr().err
+    assert run(place, "w=0.5", named, "algorithm.rewards.safer.beta=1.0") == 0
+
+
+def test_a_reward_at_another_beta_is_refused(place, modpo_at_half, capfd):
+    _, reward = result_of(place, "reward_model/tiny/toy/*")
+    named = f"algorithm.rewards.safer.adapter={reward}/adapter"
+    assert run(place, "w=0.5", named, "algorithm.rewards.safer.beta=5.0") == 2
+    assert "beta=1" in capfd.readouterr().err
+
+
+def test_front_on_its_own(place, modpo_at_half):
+    assert (
+        run(
+            place,
+            "algorithm=front",
+            f"algorithm.runs=[{place}/runs/modpo/tiny/toy/w=0, {place}/runs/modpo/tiny/toy/w=1]",
+        )
+        == 0
+    )
+    (folder,) = place.glob("runs/front/tiny/toy/*")
+    assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
+    assert len((folder / "front.csv").read_text().splitlines()) == 3
