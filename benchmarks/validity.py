@@ -1,0 +1,169 @@
+"""Whether training finds the front: three seeds of the embedded default against the exact optimum.
+
+    python -m benchmarks.validity            # about five minutes on two cores; writes docs/validity.md
+
+Every figure comes from the runs' own result.json; finished runs are not run again.
+"""
+
+import argparse
+import importlib.metadata
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from alignlab.cli import main as alignlab
+from alignlab.front.metrics import Interval, mean_interval
+
+WEIGHTS = (0, 0.1, 0.3, 0.5, 0.7, 0.9, 1)
+COLUMNS = {
+    "attained_share": "share of the attainable gain",
+    "kl_to_optimum": "KL to the optimum, nats",
+    "kl": "KL to the reference, nats",
+    "helpful": "helpful",
+    "safe": "safe",
+    "well_formed": "well-formed",
+}
+TARGETS = {"attained_share": (0.75, None), "kl_to_optimum": (None, 0.3), "well_formed": (0.95, None), "kl": (0.0, None)}
+SLOPE_RANGE = (0.8, 1.2)
+
+PAGE = """# Validity: does training find the front?
+
+Made by `make validity` (`python -m benchmarks.validity`); not edited by hand.
+
+The embedded default (`model=tiny dataset=toy`) over seeds {seeds}. The seed changes the pairs, their labels, the
+adapter's initial weights, the order of the rows and the evaluation's samples; the reference model is the same. All
+figures are on held-out prompts, which neither the reference nor a policy was trained on. The exact front is known
+because the rewards are: see `alignlab/front/exact.py`.
+
+Mean over seeds ± half of the 95% t-interval over seeds:
+
+{header}
+{rule}
+{rows}
+
+Over all {num_runs} runs: {worst}.
+
+Slope of the safety margin on the gold reward, within held-out prompts, with its 95% interval over prompts: {slopes}.
+
+Targets, for every single run: share at least 0.75, KL to the optimum at most 0.3 nats, well-formed at least 0.95, KL to
+the reference never negative, slope within 0.8 to 1.2. {targets}
+
+What falls short: trained points lie inside the exact front, most where it is farthest from the reference, and the share
+never reaches 1. The share is least certain where there is least to gain: at w=0.5 the whole gain is some 0.17 nats.
+
+{seconds:.0f} seconds of runs in all. {versions}.
+"""
+
+
+def main() -> int:
+    """Runs the sweep, reads its results, writes the page; 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path("docs/validity.md"))
+    parser.add_argument("overrides", nargs="*", help="further alignlab overrides")
+    arguments = parser.parse_args()
+    command = ["-m", f"seed={arguments.seeds}", f"w={','.join(map(str, WEIGHTS))}", f"paths.runs={arguments.runs}"]
+    code = alignlab([*command, *arguments.overrides])
+    if code:
+        return code
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    policies = {
+        w: [one_result(arguments.runs, f"modpo/tiny/toy/w={w}/seed={seed}-*") for seed in seeds] for w in WEIGHTS
+    }
+    margins = [one_result(arguments.runs, f"reward_model/tiny/toy/seed={seed}-*") for seed in seeds]
+    missed = list(misses(policies, margins))
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(page(policies, margins, seeds, missed))
+    print(f"{arguments.out}: {'every target held' if not missed else '; '.join(missed)}")
+    return 1 if missed else 0
+
+
+def one_result(runs: Path, pattern: str) -> dict[str, Any]:
+    """The newest result that the pattern finds."""
+    files = sorted(runs.glob(f"{pattern}/result.json"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise SystemExit(f"{runs}/{pattern}: no result.json")
+    result: dict[str, Any] = json.loads(files[-1].read_text())
+    return result
+
+
+def mean_of(result: dict[str, Any], metric: str) -> float:
+    """A metric's mean."""
+    return float(result["metrics"][metric]["mean"])
+
+
+def over_seeds(results: Iterable[dict[str, Any]], metric: str) -> Interval:
+    """Mean over seeds with its 95% t-interval."""
+    values = [mean_of(result, metric) for result in results]
+    return mean_interval(values, list(range(len(values))))
+
+
+def misses(policies: dict[float, list[dict[str, Any]]], margins: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """One line for every run that misses a target."""
+    for w, results in policies.items():
+        for metric, (low, high) in TARGETS.items():
+            for result in results:
+                value = mean_of(result, metric)
+                if (low is not None and value < low) or (high is not None and value > high):
+                    yield f"w={w} seed={result['seed']}: {metric}={value:.3f}"
+    for result in margins:
+        slope = mean_of(result, "safer_slope")
+        if not SLOPE_RANGE[0] <= slope <= SLOPE_RANGE[1]:
+            yield f"margin seed={result['seed']}: slope={slope:.3f}"
+
+
+def page(
+    policies: dict[float, list[dict[str, Any]]],
+    margins: Sequence[dict[str, Any]],
+    seeds: Sequence[int],
+    missed: Sequence[str],
+) -> str:
+    """docs/validity.md."""
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers", "trl", "peft")
+    )
+    every = [result for results in policies.values() for result in results]
+    worst = {
+        "least share": min(mean_of(result, "attained_share") for result in every),
+        "greatest KL to the optimum": max(mean_of(result, "kl_to_optimum") for result in every),
+        "least well-formed": min(mean_of(result, "well_formed") for result in every),
+        "least KL to the reference": min(mean_of(result, "kl") for result in every),
+        "least effective sample size": min(mean_of(result, "exact_ess") for result in every),
+    }
+    header = "| w | " + " | ".join(COLUMNS.values()) + " |"
+    rows = [
+        "| " + " | ".join([f"{w:g}", *(show(over_seeds(results, name)) for name in COLUMNS)]) + " |"
+        for w, results in policies.items()
+    ]
+    slopes = ", ".join(
+        f"seed {result['seed']}: {mean_of(result, 'safer_slope'):.3f} "
+        f"[{result['metrics']['safer_slope']['ci95'][0]:.3f}, {result['metrics']['safer_slope']['ci95'][1]:.3f}]"
+        for result in margins
+    )
+    seconds = np.sum([result["seconds"]["total"] for result in every])
+    targets = "Every target held." if not missed else "Missed: " + "; ".join(missed) + "."
+    return PAGE.format(
+        seeds=", ".join(map(str, seeds)),
+        header=header,
+        rule="|" + "---|" * (len(COLUMNS) + 1),
+        rows="\n".join(rows),
+        num_runs=len(every),
+        worst=", ".join(f"{name} {value:.3f}" for name, value in worst.items()),
+        slopes=slopes,
+        targets=targets,
+        seconds=seconds,
+        versions=versions,
+    )
+
+
+def show(interval: Interval) -> str:
+    """Mean ± half width."""
+    half = interval.half_width
+    return f"{interval.mean:.3f} ± {half:.3f}" if half is not None else f"{interval.mean:.3f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

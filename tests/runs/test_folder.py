@@ -1,0 +1,167 @@
+"""A run's folder: one process at a time, and a result.json whatever happened."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import types
+
+import pytest
+from alignlab.config.compose import composing, read_command, register, run_config
+from alignlab.config.errors import ConfigError, JobFailed
+from alignlab.jobs import run as runner
+from alignlab.runs.folder import claim, finished_result, recording
+
+register()
+
+
+@pytest.fixture(scope="module")
+def config():
+    with composing():
+        (job,) = read_command("config", ["w=0.3", "seed=4"], multirun=False).jobs()
+        return run_config(job)
+
+
+def read(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_a_job_that_ends_well(config, tmp_path):
+    with recording(tmp_path, config) as (run, outcome):
+        with run.stage("training"):
+            pass
+        outcome.metrics["kl"] = {"mean": 0.5, "ci95": [0.4, 0.6], "n": 9}
+        outcome.artifacts["adapter"] = "adapter"
+        outcome.inputs["model"] = "abc"
+    record = read(tmp_path)
+    assert (record["status"], record["error"], record["algorithm"]) == ("done", None, "modpo")
+    assert (record["w"], record["weights"], record["seed"]) == (0.3, {"better": 0.3, "safer": 0.7}, 4)
+    assert record["metrics"] == {"kl": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 9}}
+    assert record["artifacts"] == {"adapter": "adapter"}
+    assert set(record["seconds"]) == {"training", "total"}
+    assert record["versions"]["alignlab"]
+    assert (tmp_path / "config.json").exists()
+    assert (tmp_path / "job.log").exists()
+    assert finished_result(tmp_path) == record
+
+
+@pytest.mark.parametrize(
+    ("error", "ends_as", "status", "said"),
+    [
+        (RuntimeError("no room\nat all"), JobFailed, "failed", "RuntimeError: no room"),
+        (RuntimeError(), JobFailed, "failed", "RuntimeError: "),
+        (SystemExit(3), JobFailed, "failed", "SystemExit: 3"),
+        (ConfigError("w=2: must be less"), ConfigError, "failed", "w=2: must be less"),
+        (KeyboardInterrupt(), KeyboardInterrupt, "interrupted", "the same command goes on from here"),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, BaseException) else "",
+)
+def test_a_job_that_ends_badly(config, tmp_path, error, ends_as, status, said):
+    with pytest.raises(ends_as), recording(tmp_path, config) as (_, outcome):
+        outcome.metrics["kl"] = {"mean": 0.5}
+        raise error
+    record = read(tmp_path)
+    assert record["status"] == status
+    assert said in record["error"]
+    assert "\n" not in record["error"]
+    assert record["metrics"] == {"kl": {"mean": 0.5}}, "what was known is kept"
+    assert finished_result(tmp_path) is None
+
+
+def test_the_traceback_is_in_the_log(config, tmp_path):
+    with pytest.raises(JobFailed, match="job.log"), recording(tmp_path, config):
+        raise RuntimeError("no room")
+    assert "Traceback" in (tmp_path / "job.log").read_text()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_diverged_run_has_failed_and_its_record_is_still_json(config, tmp_path, value):
+    with pytest.raises(JobFailed, match="diverged"), recording(tmp_path, config) as (_, outcome):
+        outcome.metrics |= {"kl": {"mean": value, "n": 3}, "helpful": {"mean": 1.0}}
+    record = read(tmp_path)
+    assert (record["status"], record["metrics"]["kl"]["mean"]) == ("failed", None)
+    assert record["metrics"]["helpful"]["mean"] == 1.0
+
+
+def test_torn_or_foreign_records_are_not_finished(tmp_path):
+    for text in ("", '{"status": "do', "[1]", '{"status": "failed"}'):
+        (tmp_path / "result.json").write_text(text)
+        assert finished_result(tmp_path) is None
+
+
+def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from alignlab.runs.folder import claim\n"
+        "from alignlab.config.errors import ConfigError\n"
+        "try:\n    with claim(Path(sys.argv[1]), wait=False): print('claimed')\n"
+        "except ConfigError as error: print(error)"
+    )
+
+    def claimed_elsewhere():
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    with claim(tmp_path, wait=False):
+        assert "in use by another process" in claimed_elsewhere()
+    assert claimed_elsewhere() == "claimed", "the lock ends with the block"
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from alignlab.runs.folder import claim\n"
+        "with claim(Path(sys.argv[1]), wait=False): os._exit(1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 1
+    with claim(tmp_path, wait=False):
+        pass
+
+
+class CountedJob(types.ModuleType):
+    """A job that counts how often it ran."""
+
+    def __init__(self, error=None):
+        super().__init__("counted")
+        self.count, self.error = 0, error
+
+    def run(self, config, run, outcome):
+        self.count += 1
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def job(monkeypatch):
+    counted = CountedJob()
+    monkeypatch.setattr(runner, "load_job", lambda name: counted)
+    return counted
+
+
+def test_a_finished_run_is_read_not_run(config, tmp_path, job):
+    first = runner.run_in_folder(config, tmp_path)
+    assert runner.run_in_folder(config, tmp_path) == first
+    assert job.count == 1
+
+
+def test_force_runs_it_again(config, tmp_path, job):
+    runner.run_in_folder(config, tmp_path)
+    (tmp_path / "adapter").mkdir()
+    runner.run_in_folder(dataclasses.replace(config, force=True), tmp_path)
+    assert job.count == 2
+    assert not (tmp_path / "adapter").exists(), "nothing of the old run is taken for the new one's"
+
+
+def test_a_failed_run_is_run_again(config, tmp_path, job):
+    job.error = RuntimeError("no room")
+    with pytest.raises(JobFailed):
+        runner.run_in_folder(config, tmp_path)
+    job.error = None
+    assert runner.run_in_folder(config, tmp_path)["status"] == "done"
+    assert job.count == 2
+
+
+def test_a_folder_in_use_keeps_its_files(config, tmp_path, job):
+    with claim(tmp_path, wait=False), pytest.raises(ConfigError, match="in use"):
+        runner.run_in_folder(config, tmp_path)
+    assert job.count == 0
+    assert not (tmp_path / "config.json").exists()
