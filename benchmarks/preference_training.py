@@ -140,6 +140,7 @@ def _settings(folder: str, work: Any, arguments: argparse.Namespace) -> Any:
         gradient_checkpointing=False,
         logging_steps=1,
         save_strategy="no",
+        train_sampling_strategy="sequential",  # a request's pairs lie together, for both kinds
         report_to="none",
         disable_tqdm=True,
         use_cpu=not arguments.cuda,

@@ -37,10 +37,11 @@ def score_layout(model: Any, layout: Layout) -> FusedCausalLMOutput:
         model: a causal language model with TRL's fused head, wrapped or not.
         layout: the tokens, on the model's device.
     """
-    with _only_scored(causal_lm(model).base_model, layout.sources_N):
+    inner = causal_lm(model)
+    with _only_scored(inner.base_model, layout.sources_N):
         output = model(
             input_ids=layout.ids_RL,
-            attention_mask=_attention(layout),
+            attention_mask=_attention(layout, inner),
             position_ids=layout.positions_RL,
             shift_labels=layout.targets_N[None],
             fused_lm_head=True,
@@ -50,11 +51,15 @@ def score_layout(model: Any, layout: Layout) -> FusedCausalLMOutput:
     return FusedCausalLMOutput(**rows, aux_loss=output.aux_loss)
 
 
-def _attention(layout: Layout) -> Tensor:
+def _attention(layout: Layout, inner: Any) -> Tensor:
+    """The mask in the form that the model's attention takes: which tokens are real, or which may see which."""
     if layout.is_causal:
-        own_tree = torch.arange(1, layout.ids_RL.shape[1] + 1, device=layout.ids_RL.device)
-        return (layout.ends_RL > own_tree) | (layout.ends_RL[:, :1] == own_tree)
-    return layout.mask()
+        return layout.real_mask()
+    mask = layout.mask()
+    if inner.config._attn_implementation != "eager":
+        return mask
+    lowest = torch.finfo(inner.dtype).min  # eager attention adds its mask to the scores
+    return torch.zeros(mask.shape, dtype=inner.dtype, device=mask.device).masked_fill(~mask, lowest)
 
 
 def _to_rows(values_1N: Tensor | None, entries_BT: Tensor) -> Tensor | None:

@@ -61,6 +61,10 @@ class Layout:
         earlier = slots[None, :] <= slots[:, None]
         return (earlier & (slots[:, None] < self.ends_RL[:, None, :]))[:, None]
 
+    def real_mask(self) -> Tensor:
+        """Which slots hold a token, where each packed row is one row from its start, bool, shape (R, L)."""
+        return torch.arange(self.ids_RL.shape[1], device=self.ids_RL.device) < self.ends_RL[:, :1]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Layout":
         """The layout on a device; accelerate calls this."""
         moved = {

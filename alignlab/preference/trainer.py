@@ -46,8 +46,10 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         layout = inputs.pop("layout").to(self.accelerator.device)
         return super()._compute_loss(lambda **_: score_layout(model, layout), inputs, return_outputs)
 
-    def _get_train_sampler(self, *_: Any) -> WholeBatches:
+    def _get_train_sampler(self, *given: Any) -> Any:
         arguments = self.args
+        if arguments.train_sampling_strategy != "random":
+            return super()._get_train_sampler(*given)
         batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         return WholeBatches(len(self.train_dataset), batch_size=batch, seed=arguments.data_seed)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from alignlab import __version__
 from alignlab.config.errors import ConfigError, JobFailed, Terminated
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import RunConfig
@@ -32,7 +33,7 @@ MADE_BY_A_RUN = (
     "adapter",
 )
 """What force=true takes away before a run starts anew."""
-LIBRARIES = ("alignlab", "torch", "transformers", "trl", "peft", "datasets", "hydra-core")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 Metrics = dict[str, dict[str, Any]]
 
 
@@ -87,7 +88,7 @@ class RunFolder:
             "artifacts": outcome.artifacts,
             "inputs": outcome.inputs,
             "seconds": self.seconds,
-            "versions": {name: _version(name) for name in LIBRARIES},
+            "versions": {"alignlab": __version__, **{name: _version(name) for name in LIBRARIES}},
             "error": error,
             **outcome.extra,
         }
@@ -101,7 +102,7 @@ def finished_result(folder: Path) -> dict[str, Any] | None:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     except (OSError, ValueError):
         return None
-    return result if result.get("status") == "done" else None
+    return result if isinstance(result, dict) and result.get("status") == "done" else None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A sweep gives the same numbers wherever its jobs run."""
 
 import importlib.util
+import itertools
 import json
 import shutil
 import subprocess
@@ -119,7 +120,7 @@ def test_a_launchers_keys_are_those_of_its_plugin(file):
 def test_a_launchers_keys_are_commented(file):
     lines = file.read_text().splitlines()
     own = lines[lines.index("  - _self_") + 1 :]
-    for above, line in zip(own, own[1:], strict=False):
+    for above, line in itertools.pairwise(own):
         key, _, value = line.strip().partition(":")
         if value and not key.startswith("#"):
             assert above.strip().startswith("#"), line

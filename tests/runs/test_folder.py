@@ -70,7 +70,7 @@ def test_a_job_that_ends_badly(config, tmp_path, error, ends_as, status, said):
 
 
 def test_the_traceback_is_in_the_log(config, tmp_path):
-    with pytest.raises(JobFailed, match="job.log"), recording(tmp_path, config):
+    with pytest.raises(JobFailed, match=r"job\.log"), recording(tmp_path, config):
         raise RuntimeError("no room")
     assert "Traceback" in (tmp_path / "job.log").read_text()
 
