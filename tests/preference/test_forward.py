@@ -120,7 +120,8 @@ def trained(kind, model, pairs, folder):
         per_device_train_batch_size=5,
         max_steps=4,
         train_sampling_strategy="sequential",
-        learning_rate=5e-4,
+        learning_rate=5e-3,
+        bf16=False,  # TRL turns it on unless told not to
         max_length=None,
         precompute_ref_log_probs=True,
         gradient_checkpointing=False,
@@ -139,7 +140,7 @@ def trained(kind, model, pairs, folder):
         peft_config=lora_config(PeftConfig(r=4, alpha=8.0, dropout=0.0, target_modules="all-linear")),
         **more,
     )
-    batch = engine.data_collator(list(table)[:7])
+    batch = engine.data_collator(list(table)[:5])
     engine._compute_loss(engine.model, batch, return_outputs=False).backward()
     gradients = {name: p.grad.clone() for name, p in engine.model.named_parameters() if p.grad is not None}
     engine.model.zero_grad()
@@ -154,7 +155,7 @@ def test_training_equals_trl(family, tmp_path):
     expected_logs, expected = trained("trl", model_of(family), ranked_pairs(), tmp_path / "t")
     for ours, theirs in zip(logs, expected_logs, strict=True):
         for name in ("loss", "rewards/margins", "logps/chosen", "logps/rejected", "entropy", "num_tokens"):
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-6), name
+            assert ours[name] == pytest.approx(theirs[name], rel=2e-5, abs=1e-5), name
     assert gradients.keys() == expected.keys()
     assert len(gradients) > 10
     for name, gradient in expected.items():
