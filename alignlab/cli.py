@@ -40,11 +40,15 @@ def run_job(composed: DictConfig) -> None:
 
     from alignlab.jobs.run import run_in_folder
     from alignlab.runs.progress import hide_bars
+    from alignlab.runs.summary import print_summary
 
     if not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
         hide_bars()
     try:
-        run_in_folder(run_config(composed), Path(HydraConfig.get().runtime.output_dir))
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        result = run_in_folder(run_config(composed), folder)
+        if HydraConfig.get().mode == RunMode.RUN:
+            print_summary(result, folder)
     except (ConfigError, JobFailed) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
