@@ -187,7 +187,16 @@ def test_a_folder_in_use_is_refused(here):
 
 def test_a_finished_run_is_not_run_again(here):
     (here / "old").mkdir()
-    (here / "old" / "result.json").write_text('{"status": "done"}')
+    record = {
+        "status": "done",
+        "algorithm": "modpo",
+        "weights": {"better": 0.5, "safer": 0.5},
+        "seed": 0,
+        "error": None,
+    }
+    record |= {"model": "tiny", "dataset": "toy"}
+    record |= {"metrics": {"kl": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 9}}, "axes": ["kl"], "artifacts": {}}
+    (here / "old" / "result.json").write_text(json.dumps(record))
     code, out, said, heavy, _ = alignlab("hydra.run.dir=old", cwd=here)
     assert (code, said, heavy) == (0, "", [])
     assert out.startswith("done before: ")

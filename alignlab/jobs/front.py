@@ -93,5 +93,10 @@ def exact_front(config: RunConfig, collection: Collection) -> tuple[ExactCurve |
     rewards_PSM = reference_samples(config, reference(config), toy.prompts("test"))
     trained = [point.first_weight for point in collection.points if point.first_weight is not None]
     grid = sorted({*np.linspace(0, 1, CURVE_POINTS).round(6).tolist(), *trained})
-    curve = exact_curve(rewards_PSM, weights=np.array([[w, 1 - w] for w in grid]), beta=beta, axes=collection.axes)
-    return curve, tuple(rewards_PSM.mean(axis=(0, 1)).tolist())
+    at_reference = tuple(rewards_PSM.mean(axis=(0, 1)).tolist())
+    try:
+        weights = np.array([[w, 1 - w] for w in grid])
+        return exact_curve(rewards_PSM, weights=weights, beta=beta, axes=collection.axes), at_reference
+    except ValueError as error:
+        say(f"no exact front: {error} (dataset.exact_samples, algorithm.beta)")
+        return None, at_reference

@@ -140,7 +140,10 @@ def _sampled_metrics(
     weighted = sum(weight * scores[golds[name]] for name, weight in objectives.weights.items())
     tilt = np.asarray(weighted) / beta
     weights = list(objectives.weights.values())
-    outcome.metrics |= _against_optimum(distance.log_ratio.double().numpy() - tilt, rewards_PSM, weights, beta)
+    try:
+        outcome.metrics |= _against_optimum(distance.log_ratio.double().numpy() - tilt, rewards_PSM, weights, beta)
+    except ValueError as error:  # too few effective samples: the optimum is not known, the run is none the worse
+        say(f"no distance to the optimum: {error} (dataset.exact_samples, algorithm.beta)")
 
 
 def _sample(
@@ -173,9 +176,11 @@ def _against_optimum(
         weights: one weight an objective.
         beta: KL strength, 1/nat.
     """
-    points = [exact_point(rewards_PSM[[place]], weights=weights, beta=beta) for place in range(len(rewards_PSM))]
+    whole = exact_point(rewards_PSM, weights=weights, beta=beta)
+    prompts = [rewards_PSM[[place]] for place in range(len(rewards_PSM))]
+    points = [exact_point(rewards_1SM, weights=weights, beta=beta) for rewards_1SM in prompts]
     log_z_P = np.array([point.J_star for point in points]) / beta
-    gain = float(np.mean([point.J_star - point.J_ref for point in points]))
+    gain = whole.J_star - whole.J_ref
     samples = excess.size // len(points)
     distances = excess + np.repeat(log_z_P, samples)
     distance = mean_interval(distances, np.repeat(np.arange(len(points)), samples).tolist())
@@ -183,8 +188,9 @@ def _against_optimum(
     if gain > 1e-9 and distance.mean is not None:
         share = [None if end is None else 1 - end * beta / gain for end in (distance.mean, distance.high, distance.low)]
         metrics["attained_share"] = Interval(share[0], share[1], share[2], n=excess.size).as_record()
-    ess = min(float(point.ess_P.min()) for point in points)
-    metrics["exact_ess"] = Interval(mean=ess, low=None, high=None, n=rewards_PSM.shape[1]).as_record()
+    metrics["exact_ess"] = Interval(
+        mean=float(whole.ess_P.min()), low=None, high=None, n=rewards_PSM.shape[1]
+    ).as_record()
     return metrics
 
 

@@ -134,6 +134,8 @@ class CountedJob(types.ModuleType):
 def job(monkeypatch):
     counted = CountedJob()
     monkeypatch.setattr(runner, "load_job", lambda name: counted)
+    light = types.SimpleNamespace(forget_models=lambda: None)  # the real one imports torch
+    monkeypatch.setitem(sys.modules, "alignlab.jobs.prerequisites", light)
     return counted
 
 
