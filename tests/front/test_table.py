@@ -1,6 +1,7 @@
 """The table and the CSV: every run is a row, failed ones too, and an unknown number is never a number."""
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -112,11 +113,13 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 def test_the_table_shows_mean_and_half_width():
     found = cells(front_table(Collection((a_point(Path("a"), w=0.3, kl=Interval(0.2, 0.15, 0.25, 9)),))))
     assert found["w"] == ["0.3"]
-    assert found["helpful"] == ["1.25 ± 0.25"]
+    assert found["helpful"] == ["1.25 ±0.25"]
     assert found["safe"] == ["-0.5 ± ?"]
-    assert found["KL to reference (nats)"] == ["0.20 ± 0.05"]
+    assert found["KL to\nreference"] == ["0.20 ±0.05"]
     assert found["status"] == ["done"]
-    assert "well-formed" not in found
+    assert "well-\nformed" not in found
+    assert "run" not in found
+    assert "seed" not in found
 
 
 def test_a_failed_run_is_shown_even_if_its_error_looks_like_markup():
@@ -129,13 +132,17 @@ def test_a_failed_run_is_shown_even_if_its_error_looks_like_markup():
 def test_the_exact_front_stands_beside_each_axis():
     exact = ExactCurve(AXES, np.array([[0.5, 0.5]]), np.array([[1.75, 0.25]]), np.array([0.125]))
     points = (a_point(Path("a"), 0.5, kl=Interval(0.1, None, None, 9)), a_point(Path("b"), 0.9))
-    table = front_table(Collection(points), exact)
-    assert [str(column.header) for column in table.columns][3:9] == [
-        "helpful", "exact", "safe", "exact", "KL to reference (nats)", "exact",
-    ]  # fmt: skip
-    assert [[str(cell) for cell in table.columns[index].cells] for index in (4, 6, 8)] == [
-        ["1.75", "-"], ["0.25", "-"], ["0.12", "-"],
-    ]  # fmt: skip
+    found = cells(front_table(Collection(points), exact))
+    assert found["helpful"] == ["1.25 ±0.25 (1.75)", "1.25 ±0.25"]
+    assert found["safe"] == ["-0.5 ± ? (0.25)", "-0.5 ± ?"]
+    assert found["KL to\nreference"] == ["0.1 ± ? (0.12)", "-"]
+
+
+def test_runs_and_seeds_are_told_apart_where_they_differ():
+    points = (a_point(Path("a"), 0.5), dataclasses.replace(a_point(Path("b"), 0.5), algorithm="soup", seed=1))
+    found = cells(front_table(Collection(points)))
+    assert found["run"] == ["modpo", "soup"]
+    assert found["seed"] == ["0", "1"]
 
 
 def test_nothing_but_failures_is_still_a_table():
