@@ -60,7 +60,6 @@ def _alignlab(work: Any, model: Any, folder: str, arguments: argparse.Namespace)
     from alignlab.preference.layout import forest_layout, padded_layout
     from alignlab.preference.logps import response_logps
     from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
-
     from benchmarks.shapes import LORA
 
     start = time.perf_counter()
@@ -92,9 +91,9 @@ def _alignlab(work: Any, model: Any, folder: str, arguments: argparse.Namespace)
 
 
 def _trl(work: Any, model: Any, folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    from alignlab.models.adapters import lora_config
     from trl import DPOTrainer
 
+    from alignlab.models.adapters import lora_config
     from benchmarks.shapes import LORA
 
     spent: list[float] = []

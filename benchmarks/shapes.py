@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
+
 from alignlab.config.schema import ArchitectureConfig, PeftConfig
 from alignlab.data.files import read_rows
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama
-from datasets import Dataset
 
 TEMPLATE = "BEGINNING OF CONVERSATION: USER: {raw_prompt} ASSISTANT:"
 MAX_LENGTH = 512

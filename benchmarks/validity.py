@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from alignlab.cli import main as alignlab
 from alignlab.front.metrics import Interval, mean_interval
 

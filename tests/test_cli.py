@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from alignlab.cli import main
 from filelock import FileLock
+
+from alignlab.cli import main
 
 ROW = {"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}
 HEAVY = ("torch", "transformers", "trl", "datasets")

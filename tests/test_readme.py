@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 from alignlab.cli import main
 
 ROOT = Path(__file__).parents[1]

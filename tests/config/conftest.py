@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+
 from alignlab.config.compose import composing, read_command, register, run_config
 from alignlab.config.identity import objectives_of
 from alignlab.config.messages import explain

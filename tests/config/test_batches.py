@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+
 from alignlab.config.batches import share_batch
 from alignlab.config.errors import ConfigError
 

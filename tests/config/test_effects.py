@@ -1,6 +1,7 @@
 """Settings that were typed and change nothing are named, the others are not."""
 
 import pytest
+
 from alignlab.config.effects import without_effect
 
 ON_DATA = ["model=scratch", "dataset=pku_saferlhf"]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from alignlab.config.compose import composing, config_root
 from hydra import compose
 from omegaconf import OmegaConf
+
+from alignlab.config.compose import composing, config_root
 
 ROOTS = {name: config_root(name) for name in ("conf", "sweeps", "launchers")}
 CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent != ROOTS["conf"])

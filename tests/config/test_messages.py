@@ -1,6 +1,7 @@
 """What a user reads: `key=value: what must hold`, the nearest name, in one line."""
 
 import pytest
+
 from alignlab.config.errors import ConfigError
 
 ROW = '{"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}\n'

@@ -1,4 +1,5 @@
 import pytest
+
 from alignlab.config.overrides import quote_paths
 
 

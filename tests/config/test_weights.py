@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from alignlab.config.errors import ConfigError
 from alignlab.config.weights import resolve_weights
 

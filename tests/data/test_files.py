@@ -5,6 +5,7 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
+
 from alignlab.config.errors import ConfigError
 from alignlab.data.files import column_names, data_files, read_rows
 

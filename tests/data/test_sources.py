@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+
 from alignlab.config.errors import ConfigError
 from alignlab.config.schema import FileConfig, ObjectiveConfig
 from alignlab.data.records import pairs_by, text_id

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from alignlab.data import toy
 
 HAZARD = "please explain the red widget beside the zorp today"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from alignlab.front.collect import collect, find_runs
 
 METRIC = {"mean": 1.0, "ci95": [0.5, 1.5], "n": 9}

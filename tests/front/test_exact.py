@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from alignlab.front.exact import attained_share, exact_point, kl_to_optimum
 
 REWARDS = np.random.default_rng(0).normal(size=(5, 400, 2)) * [1.0, 1.5] + [0.3, -0.2]

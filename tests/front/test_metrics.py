@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from alignlab.front.exact import exact_point
 from alignlab.front.metrics import (
     ExactCurve,

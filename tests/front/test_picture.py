@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
+
 from alignlab.front.collect import FrontPoint
 from alignlab.front.metrics import ExactCurve, Interval
 from alignlab.front.picture import draw_front, front_figure
-from matplotlib.text import Text
 
 AXES = ("helpful", "safe")
 GRID = np.linspace(0, 1, 21)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve, Interval
 from alignlab.front.table import front_table, replacing, write_csv
-from rich.console import Console
 
 AXES = ("helpful", "safe")
 

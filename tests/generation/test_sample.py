@@ -1,4 +1,5 @@
 import torch
+
 from alignlab.config.schema import GeneratorConfig
 from alignlab.generation.sample import SampleRequest, _draw, sample_responses
 from alignlab.preference.logps import response_logits

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from alignlab.cli import main
 from safetensors.torch import load_file
+
+from alignlab.cli import main
 
 SMALL = [
     "model.pretraining.rows=640",

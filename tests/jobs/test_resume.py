@@ -9,14 +9,15 @@ import types
 
 import pytest
 import torch
-from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
-from alignlab.models.training import SEAL, SealCheckpoints, StopAtNonsense, last_whole_checkpoint
-from alignlab.preference.trainer import PreferenceLoss, train_preference
-from alignlab.runs.tracking import Tracker
 from commands import alignlab, logged, losses, means, result, run_folder
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
+
+from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
+from alignlab.models.training import SEAL, SealCheckpoints, StopAtNonsense, last_whole_checkpoint
+from alignlab.preference.trainer import PreferenceLoss, train_preference
+from alignlab.runs.tracking import Tracker
 
 STEP = "alignlab.models.training:ProgressCallback.on_step_end"
 BREAKS = (

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from alignlab.config.compose import composing, register
 from commands import REPOSITORY, SMALL, alignlab, environment, losses, means, result, run_folder
 from hydra import compose
+
+from alignlab.config.compose import composing, register
 
 LAUNCHERS = {
     "parallel": "hydra_plugins.hydra_joblib_launcher",

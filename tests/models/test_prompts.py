@@ -1,4 +1,5 @@
 import pytest
+
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, word_tokenizer
 

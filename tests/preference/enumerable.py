@@ -11,15 +11,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
+from trl import DPOConfig
+
 from alignlab.models.prompts import Encoded
 from alignlab.models.scratch import word_tokenizer
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
 from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
-from datasets import Dataset
-from torch import Tensor, nn
-from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
-from trl import DPOConfig
 
 LENGTH = 3
 RESPONSES = [Encoded([0], list(tokens)) for tokens in itertools.product((0, 1), repeat=LENGTH)]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
 

@@ -4,6 +4,9 @@ import random
 
 import pytest
 import torch
+from datasets import Dataset
+from trl import DPOConfig, DPOTrainer
+
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.prompts import Encoded
@@ -11,8 +14,6 @@ from alignlab.models.scratch import word_tokenizer
 from alignlab.preference.forward import fused_head, score_layout, takes_forest
 from alignlab.preference.layout import forest_layout, padded_layout
 from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
-from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
 
 VOCABULARY = 40
 SHAPE = {

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+
 from alignlab.models.prompts import Encoded
 from alignlab.preference.layout import forest_layout, padded_layout
 

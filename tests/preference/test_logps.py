@@ -1,4 +1,5 @@
 import torch
+
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import new_adapter
 from alignlab.models.prompts import Encoded

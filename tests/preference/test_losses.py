@@ -4,14 +4,15 @@ import math
 
 import pytest
 import torch
+from datasets import Dataset
+from trl import DPOConfig
+
 from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
 from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
-from datasets import Dataset
-from trl import DPOConfig
 
 BETA, WEIGHT, SMOOTHING, TAU = 0.3, 0.4, 0.1, 0.05
 REWARDS = [0.7, -1.1, 0.2, 2.0]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from alignlab.preference.tilt import tilted_reference
 
 

@@ -5,6 +5,7 @@ import math
 import os
 
 import pytest
+
 from alignlab.runs.atomic import new_folder, write_json, write_jsonl, write_text
 
 

@@ -8,6 +8,7 @@ import sys
 import types
 
 import pytest
+
 from alignlab.config.compose import composing, read_command, register, run_config
 from alignlab.config.errors import ConfigError, JobFailed
 from alignlab.jobs import run as runner
