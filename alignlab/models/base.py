@@ -21,8 +21,15 @@ class Base:
     encoder: PromptEncoder
     path: str
     id: str
-    """Hash of weights and tokenizer: what caches and adapters are tied to."""
+    """Hash of weights and tokenizer: what adapters are tied to."""
+    autocast: bool = False
+    """Compute in bfloat16 where training does, so that policy and reference take one numeric path."""
     revision: str | None = None
+
+    @property
+    def scorer(self) -> str:
+        """What log-probabilities depend on: the weights, and the precision in which they are computed."""
+        return f"{self.id}:{self.model.dtype}{'+autocast' if self.autocast else ''}"
 
     @property
     def device(self) -> torch.device:
@@ -30,13 +37,14 @@ class Base:
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
 
-def load_base(config: ModelConfig, *, folder: Path | None, device: str) -> Base:
+def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast: bool = False) -> Base:
     """The base model in evaluation mode, without gradients.
 
     Args:
         config: the model's settings.
         folder: where a from-scratch reference lies; None for a pretrained model.
         device: cpu or cuda.
+        autocast: compute in bfloat16, whatever the weights' type.
     """
     if isinstance(config, PretrainedConfig):
         path, dtype = str(config.path), getattr(torch, config.dtype)
@@ -55,7 +63,7 @@ def load_base(config: ModelConfig, *, folder: Path | None, device: str) -> Base:
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
         identity += f"+{fingerprint(Path(config.adapter))}"
-    return Base(model, tokenizer, encoder, path, f"{identity}:{dtype}", revision)
+    return Base(model, tokenizer, encoder, path, identity, autocast, revision)
 
 
 def _merged(model: Any, adapter: str) -> Any:

@@ -32,7 +32,7 @@ class ImplicitReward:
     ) -> None:
         self.base, self.adapter, self.beta = base, adapter, beta
         self.cache, self.batch_size, self.name = cache, batch_size, name
-        self.id = f"{base.id}+{fingerprint(adapter / 'adapter_model.safetensors')}"
+        self.id = f"{base.scorer}+{fingerprint(adapter / 'adapter_model.safetensors')}"
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""
@@ -45,13 +45,20 @@ class ImplicitReward:
 
     def _logps(self, rows: list[Encoded]) -> Tensor:
         with adapted(self.base.model, self.adapter) as model:
-            return response_logps(model, rows, batch_size=self.batch_size, label=f"{self.name} log-probs")
+            return response_logps(
+                model,
+                rows,
+                batch_size=self.batch_size,
+                label=f"{self.name} log-probs",
+                autocast=self.base.autocast,
+            )
 
 
 def reference_logps(base: Base, rows: Sequence[Encoded], *, cache: ScoreCache, batch_size: int) -> Tensor:
     """Log pi_ref of every row, nats, shape (n,), from the cache where it is known."""
 
     def compute(missing: list[Encoded]) -> Tensor:
-        return response_logps(base.model, missing, batch_size=batch_size, label="reference log-probs")
+        label, autocast = "reference log-probs", base.autocast
+        return response_logps(base.model, missing, batch_size=batch_size, label=label, autocast=autocast)
 
-    return cache.scores(base.id, rows, compute, name="reference")
+    return cache.scores(base.scorer, rows, compute, name="reference")

@@ -4,7 +4,7 @@ from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import new_adapter
 from alignlab.preference.cache import ScoreCache
 from alignlab.preference.logps import response_logps
-from alignlab.rewards.implicit import ImplicitReward
+from alignlab.rewards.implicit import ImplicitReward, reference_logps
 
 PEFT = PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")
 
@@ -43,3 +43,13 @@ def test_another_adapter_does_not_take_the_first_ones_scores(base, encoded_rows,
     first = reward(base, saved_adapter(base, tmp_path / "a", scale=0.1), tmp_path).score_encoded(encoded_rows)
     second = reward(base, saved_adapter(base, tmp_path / "b", scale=0.3), tmp_path).score_encoded(encoded_rows)
     assert not torch.allclose(first, second)
+
+
+def test_another_precision_does_not_take_the_first_ones_scores(base, encoded_rows, tmp_path):
+    import dataclasses
+
+    cache = ScoreCache(tmp_path / "c")
+    plain = reference_logps(base, encoded_rows, cache=cache, batch_size=8)
+    rough = reference_logps(dataclasses.replace(base, autocast=True), encoded_rows, cache=cache, batch_size=8)
+    assert not plain.equal(rough)
+    torch.testing.assert_close(plain, rough, rtol=2e-2, atol=0.5)
