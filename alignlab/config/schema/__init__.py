@@ -1,0 +1,50 @@
+"""The typed configuration: every key, its type and its range, a file a group. Defaults live in conf/, never here."""
+
+from alignlab.config.schema.algorithm import (
+    MIN_MODPO_WEIGHT,
+    AlgorithmConfig,
+    EvaluateConfig,
+    FrontConfig,
+    ModpoConfig,
+    PreferenceConfig,
+)
+from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
+from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.model import (
+    ArchitectureConfig,
+    FromScratchConfig,
+    ModelConfig,
+    PretrainedConfig,
+    PretrainingConfig,
+)
+from alignlab.config.schema.reward import RewardConfig
+from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, TrackerConfig
+from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
+
+__all__ = [
+    "MIN_MODPO_WEIGHT",
+    "VARIANTS",
+    "AlgorithmConfig",
+    "ArchitectureConfig",
+    "DatasetConfig",
+    "EvaluateConfig",
+    "FileConfig",
+    "FromScratchConfig",
+    "FrontConfig",
+    "GeneratorConfig",
+    "HardwareConfig",
+    "ModelConfig",
+    "ModpoConfig",
+    "ObjectiveConfig",
+    "PathsConfig",
+    "PeftConfig",
+    "PreferenceConfig",
+    "PretrainedConfig",
+    "PretrainingConfig",
+    "RewardConfig",
+    "RunConfig",
+    "ToyConfig",
+    "TrackerConfig",
+    "TrainerConfig",
+    "WeightsConfig",
+]

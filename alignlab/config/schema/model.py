@@ -1,0 +1,107 @@
+"""Models: what is trained, and how a request becomes its prompt."""
+
+from dataclasses import dataclass, fields
+
+from omegaconf import MISSING
+
+from alignlab.config.errors import require, require_name, require_one_of, require_seed
+
+
+@dataclass
+class ArchitectureConfig:
+    """Shape of a Llama that is trained from scratch."""
+
+    vocab_size: int = MISSING
+    hidden_size: int = MISSING
+    intermediate_size: int = MISSING
+    num_hidden_layers: int = MISSING
+    num_attention_heads: int = MISSING
+    max_position_embeddings: int = MISSING
+    initializer_range: float = MISSING
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            require(value > 0, f"model.architecture.{item.name}", value, "must be > 0")
+        require(
+            self.hidden_size % self.num_attention_heads == 0,
+            "model.architecture.hidden_size",
+            self.hidden_size,
+            f"must be a multiple of num_attention_heads={self.num_attention_heads}",
+        )
+
+
+@dataclass
+class PretrainingConfig:
+    """How a model that starts from random weights is taught the data's language (SFT on responses)."""
+
+    num_train_epochs: float = MISSING
+    batch_size: int = MISSING
+    learning_rate: float = MISSING
+    lr_scheduler_type: str = MISSING
+    warmup_ratio: float = MISSING
+    adam_beta2: float = MISSING
+    rows: int = MISSING
+    seed: int = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.num_train_epochs > 0, "model.pretraining.num_train_epochs", self.num_train_epochs, "must be > 0")
+        require(self.batch_size > 0, "model.pretraining.batch_size", self.batch_size, "must be > 0")
+        require(self.rows > 0, "model.pretraining.rows", self.rows, "must be > 0")
+        require_seed("model.pretraining.seed", self.seed)
+        require(self.learning_rate > 0, "model.pretraining.learning_rate", self.learning_rate, "must be > 0")
+
+
+@dataclass
+class ModelConfig:
+    """What every model has."""
+
+    kind: str = MISSING
+    name: str = MISSING
+    prompt_template: str | None = MISSING
+    learning_rate: float = MISSING
+
+    def __post_init__(self) -> None:
+        require_name("model.name", self.name)
+        require(self.learning_rate > 0, "model.learning_rate", self.learning_rate, "must be > 0")
+        template = self.prompt_template
+        require(
+            template is None or "{raw_prompt}" in template,
+            "model.prompt_template",
+            repr(template),
+            "must contain {raw_prompt}, or be null for the model's own chat template",
+        )
+
+
+@dataclass
+class FromScratchConfig(ModelConfig):
+    """A small Llama that alignlab trains itself: `tiny` (the toy's words) and `scratch` (a BPE of the data)."""
+
+    architecture: ArchitectureConfig = MISSING
+    pretraining: PretrainingConfig = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("model.kind", self.kind, ("tiny", "scratch"))
+
+
+@dataclass
+class PretrainedConfig(ModelConfig):
+    """Any causal language model in transformers' format, from a folder or the hub."""
+
+    path: str | None = MISSING
+    revision: str | None = MISSING
+    adapter: str | None = MISSING
+    dtype: str = MISSING
+    attn_implementation: str = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("model.kind", self.kind, ("hf",))
+        require(
+            bool(self.path),
+            "model.path",
+            self.path or "null",
+            "must name a folder or a hub id, e.g. model.path=./my-model",
+        )
+        require_one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float16"))

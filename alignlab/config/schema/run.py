@@ -1,0 +1,96 @@
+"""One run, whole: every group with its type, and what no group owns."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from alignlab.config.errors import require, require_one_of, require_seed
+from alignlab.config.names import JOBS
+from alignlab.config.schema.algorithm import AlgorithmConfig, EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig
+from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ToyConfig
+from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
+from alignlab.config.schema.reward import RewardConfig
+from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
+
+
+@dataclass
+class TrackerConfig:
+    """Where training metrics go beside the run folder."""
+
+    kind: str = MISSING
+    project: str = MISSING
+
+    def __post_init__(self) -> None:
+        require_one_of("tracker.kind", self.kind, ("auto", "local", "wandb", "wandb_offline"))
+
+
+@dataclass
+class PathsConfig:
+    """Where files go. No part of a run's identity."""
+
+    runs: str = MISSING
+    cache: str = MISSING
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            require(bool(value.strip()), f"paths.{item.name}", value, "must name a folder")
+
+
+@dataclass
+class RunConfig:
+    """One run, whole."""
+
+    w: Any = MISSING
+    seed: int = MISSING
+    force: bool = MISSING
+    model: ModelConfig = MISSING
+    dataset: DatasetConfig = MISSING
+    algorithm: AlgorithmConfig = MISSING
+    weights: WeightsConfig = MISSING
+    peft: PeftConfig = MISSING
+    reward: RewardConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    generator: GeneratorConfig = MISSING
+    hardware: HardwareConfig = MISSING
+    tracker: TrackerConfig = MISSING
+    paths: PathsConfig = MISSING
+
+    def __post_init__(self) -> None:
+        require_seed("seed", self.seed)
+        if isinstance(self.dataset, ToyConfig):
+            require_seed("dataset.seed", self.dataset.seed)
+        require_one_of("algorithm.name", self.algorithm.name, JOBS)
+        kind = VARIANTS["algorithm"][self.algorithm.name]
+        require(type(self.algorithm) is kind, "algorithm.name", self.algorithm.name, "choose it by algorithm=NAME")
+        for key, value in _numbers(self, ""):
+            require(math.isfinite(value), key, value, "must be a finite number")
+
+
+def _numbers(node: Any, prefix: str) -> Iterator[tuple[str, float]]:
+    """Every float below a config, with its key; w has rules of its own."""
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if is_dataclass(value):
+            yield from _numbers(value, f"{prefix}{item.name}.")
+        elif isinstance(value, float) and item.name != "w":
+            yield f"{prefix}{item.name}", value
+
+
+VARIANTS: dict[str, dict[str, type[Any]]] = {
+    "model": {"from_scratch": FromScratchConfig, "pretrained": PretrainedConfig},
+    "dataset": {"toy": ToyConfig, "file": FileConfig},
+    "algorithm": {
+        "sft": AlgorithmConfig,
+        "reward_model": PreferenceConfig,
+        "dpo": PreferenceConfig,
+        "modpo": ModpoConfig,
+        "evaluate": EvaluateConfig,
+        "front": FrontConfig,
+    },
+}
+"""Groups whose choices differ in their keys: group -> schema name -> type."""

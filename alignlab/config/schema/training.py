@@ -1,0 +1,89 @@
+"""How a run trains: adapter, recipe, weights of the objectives, hardware."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from alignlab.config.errors import require, require_one_of
+from alignlab.config.names import SCHEDULES
+
+
+@dataclass
+class PeftConfig:
+    """The LoRA adapter that is trained."""
+
+    r: int = MISSING
+    alpha: float = MISSING
+    dropout: float = MISSING
+    target_modules: Any = MISSING
+
+    def __post_init__(self) -> None:
+        require(self.r > 0, "peft.r", self.r, "must be > 0")
+        require(self.alpha > 0, "peft.alpha", self.alpha, "must be > 0")
+        modules = self.target_modules
+        named = isinstance(modules, list) and all(isinstance(name, str) for name in modules) and modules
+        require(isinstance(modules, str) or bool(named), "peft.target_modules", modules, "must be all-linear or a list")
+        require(0 <= self.dropout < 1, "peft.dropout", self.dropout, "must be in [0, 1)")
+
+
+@dataclass
+class TrainerConfig:
+    """The optimiser's recipe, in TRL's words. One effective batch, however many processes share it."""
+
+    learning_rate: float = MISSING
+    num_train_epochs: float = MISSING
+    max_steps: int = MISSING
+    per_device_train_batch_size: int = MISSING
+    gradient_accumulation_steps: int = MISSING
+    per_device_eval_batch_size: int = MISSING
+    max_length: int = MISSING
+    lr_scheduler_type: str = MISSING
+    warmup_ratio: float = MISSING
+    weight_decay: float = MISSING
+    max_grad_norm: float = MISSING
+    gradient_checkpointing: bool = MISSING
+    save_steps: int = MISSING
+    logging_steps: int = MISSING
+
+    def __post_init__(self) -> None:
+        positive = (
+            "learning_rate",
+            "num_train_epochs",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "per_device_eval_batch_size",
+            "save_steps",
+            "logging_steps",
+        )
+        for name in positive:
+            require(getattr(self, name) > 0, f"trainer.{name}", getattr(self, name), "must be > 0")
+        require(self.max_steps == -1 or self.max_steps > 0, "trainer.max_steps", self.max_steps, "must be > 0, or -1")
+        require(self.max_length > 1, "trainer.max_length", self.max_length, "must be > 1 token")
+        require(0 <= self.warmup_ratio < 1, "trainer.warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
+        require(self.weight_decay >= 0, "trainer.weight_decay", self.weight_decay, "must be >= 0")
+        require(self.max_grad_norm > 0, "trainer.max_grad_norm", self.max_grad_norm, "must be > 0")
+        require_one_of("trainer.lr_scheduler_type", self.lr_scheduler_type, SCHEDULES)
+
+
+@dataclass
+class WeightsConfig:
+    """How w becomes one weight per objective."""
+
+    scheme: str = MISSING
+
+    def __post_init__(self) -> None:
+        require_one_of("weights.scheme", self.scheme, ("convex", "penalty"))
+
+
+@dataclass
+class HardwareConfig:
+    """Where a run computes. Does not change what it computes, so it is no part of the run folder's name."""
+
+    device: str = MISSING
+    processes: int = MISSING
+    bf16: bool = MISSING
+
+    def __post_init__(self) -> None:
+        require_one_of("hardware.device", self.device, ("cpu", "cuda"))
+        require(self.processes > 0, "hardware.processes", self.processes, "must be > 0")
