@@ -9,6 +9,7 @@ from typing import Any
 
 from alignlab import __version__
 from alignlab.config.errors import ConfigError, nearest
+from alignlab.config.names import JUDGED
 from alignlab.config.schema import FrontConfig, ModpoConfig, PreferenceConfig, RewardConfig, RunConfig
 from alignlab.config.weights import resolve_weights
 
@@ -17,6 +18,19 @@ _PLACE_NOT_SUBSTANCE = {
     "hardware": ("device", "processes"),
     "generator": ("batch_size",),
     "algorithm": ("rewards",),
+    "judge": (
+        "api_key_env",
+        "workers",
+        "timeout_s",
+        "deadline_s",
+        "backoff_s",
+        "on_no_answer",
+        "dry_run",
+        "max_usd",
+        "usd_per_million_input_tokens",
+        "usd_per_million_output_tokens",
+        "batch_size",
+    ),
 }
 """Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to."""
 
@@ -80,6 +94,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
             fields[group].pop(key, None)
     for group in ("force", "tracker", "paths", "w", "weights", "reward"):
         del fields[group]
+    if config.algorithm.name not in JUDGED:
+        del fields["judge"]
     trainer = config.trainer
     fields["trainer"]["per_device_train_batch_size"] = (
         trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
@@ -105,6 +121,8 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
     }
+    if config.algorithm.name in JUDGED:
+        named["judge.path"] = (getattr(config.judge, "path", None), False)
     if isinstance(config.algorithm, ModpoConfig):
         for name in objectives_of(config).others:
             named[f"algorithm.rewards.{name}.adapter"] = (reward_of(config, name).adapter, True)

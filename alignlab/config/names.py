@@ -10,6 +10,12 @@ JOBS = {
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
 
+JUDGED = ("course_correction", "synthesis")
+"""Algorithms that a judge has a say in."""
+
+WORDINGS = ("direct", "contrast")
+"""The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""
+
 LOSSES = ("sigmoid", "hinge", "ipo", "robust", "exo_pair", "discopop", "sigmoid_norm")
 """TRL's DPO losses that see the two responses only through the difference of their (tilted) log-ratios."""
 

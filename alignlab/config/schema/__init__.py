@@ -10,6 +10,13 @@ from alignlab.config.schema.algorithm import (
 )
 from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.judge import (
+    AskingJudgeConfig,
+    JudgeConfig,
+    LocalJudgeConfig,
+    OpenAIJudgeConfig,
+    RulesJudgeConfig,
+)
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -26,6 +33,7 @@ __all__ = [
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "AskingJudgeConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",
@@ -33,15 +41,19 @@ __all__ = [
     "FrontConfig",
     "GeneratorConfig",
     "HardwareConfig",
+    "JudgeConfig",
+    "LocalJudgeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
+    "OpenAIJudgeConfig",
     "PathsConfig",
     "PeftConfig",
     "PreferenceConfig",
     "PretrainedConfig",
     "PretrainingConfig",
     "RewardConfig",
+    "RulesJudgeConfig",
     "RunConfig",
     "ToyConfig",
     "TrackerConfig",
