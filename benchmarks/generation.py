@@ -123,7 +123,7 @@ def alignlab_way(
     from alignlab.generation.base import PrefixRequest
     from alignlab.generation.draw import Sampling
     from alignlab.generation.local import Decoder, DecodeSettings
-    from alignlab.generation.trunks import trunks_of
+    from alignlab.generation.trunks import lanes_of, trunks_of
 
     drawn: dict[str, list[list[int]]] = {prefix.id: [] for prefix in requests}
     settings = DecodeSettings(Sampling(temperature, 0.7), arguments.new_tokens, 0, frozenset({STOP}))
@@ -131,9 +131,10 @@ def alignlab_way(
         model,
         settings,
         batch_size=arguments.batch,
-        finished=lambda lane, tokens: drawn[lane.request.id].append(tokens),
+        finished=lambda lane, tokens: drawn[requests[lane.request].id].append(tokens),
     )
-    decoder.run(trunks_of([PrefixRequest(prefix.id, prefix.ids, samples) for prefix in requests]))
+    lanes = lanes_of([PrefixRequest(prefix.id, prefix.ids, samples) for prefix in requests])
+    decoder.run(trunks_of(lanes))
     return drawn, decoder.counts.prefill_tokens
 
 

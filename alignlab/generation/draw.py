@@ -28,7 +28,7 @@ class Sampling:
     temperature: float
     """0 takes the most probable token."""
     top_p: float
-    """Nucleus: the smallest set of most probable tokens that reaches it; tokens as probable as the last belong to it."""
+    """Nucleus: the most probable tokens that together reach it; those as probable as its last one belong to it."""
 
 
 class Uniforms:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from alignlab.generation.base import sample_id
 from alignlab.generation.draw import Sampling, Uniforms, draw_tokens
 from alignlab.generation.shared import Fork, SharedCache, shared_attention
 from alignlab.generation.trunks import Lane, Trunk, split
@@ -129,8 +128,8 @@ class Decoder:
         self._regrow(samples, caches, firsts)
 
     def _sample(self, lane: Lane, trunk: int) -> _Sample:
-        name = sample_id(lane.request.id, lane.sample)
-        return _Sample(lane, trunk, Uniforms(name, seed=self._settings.seed, count=self._settings.max_new_tokens))
+        uniforms = Uniforms(lane.name, seed=self._settings.seed, count=self._settings.max_new_tokens)
+        return _Sample(lane, trunk, uniforms)
 
     def _regrow(self, new: list[_Sample], caches: list[DynamicCache], firsts: list[Tensor]) -> None:
         """Makes the cache anew: without what has ended, with the trunks that were just read."""
@@ -179,7 +178,9 @@ class Decoder:
         """Draws the samples' next tokens and notes them; tells of the samples that they end."""
 
         def again(rows: list[int], attempt: int) -> Tensor:
-            numbers = [samples[row].uniforms.attempt(attempt)[len(samples[row].tokens) - 1] for row in rows]
+            last = self._settings.max_new_tokens - 1  # for what has ended and still runs along
+            steps = [min(len(samples[row].tokens), last) for row in rows]
+            numbers = [samples[row].uniforms.attempt(attempt)[step] for row, step in zip(rows, steps, strict=True)]
             return torch.tensor(numbers, dtype=torch.float64, device=logits_LV.device)
 
         tokens_L = draw_tokens(logits_LV, numbers_L, again, self._settings.sampling)
@@ -198,7 +199,7 @@ def read_trunks(model: Any, trunks: Sequence[Trunk]) -> tuple[DynamicCache, Tens
     device = next(model.parameters()).device
     width = max(len(trunk.token_ids) for trunk in trunks)
     # Filled up at the end: no earlier token sees what comes after it, and no lane is that deep.
-    ids = torch.tensor([trunk.token_ids + [0] * (width - len(trunk.token_ids)) for trunk in trunks], device=device)
+    ids = torch.tensor([(*trunk.token_ids, *[0] * (width - len(trunk.token_ids))) for trunk in trunks], device=device)
     places = {(row, lane.depth): 0 for row, trunk in enumerate(trunks) for lane in trunk.lanes}
     flat_N = torch.tensor([row * width + depth - 1 for row, depth in places], device=device)
     cache = DynamicCache()

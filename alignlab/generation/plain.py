@@ -1,4 +1,4 @@
-"""Continuations by a model whose layers cannot share a prefix: every path reads its own, through transformers' generate.
+"""Continuations by a model whose layers cannot share a prefix: each path reads its own, by transformers' generate.
 
 Recurrent state, convolutions and the like end up here. Draws come from the same numbers as everywhere.
 """
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from alignlab.generation.base import sample_id
 from alignlab.generation.draw import Uniforms, draw_tokens
 from alignlab.generation.local import Counts, DecodeSettings, Finished
 from alignlab.generation.trunks import Lane, Trunk
@@ -28,7 +27,7 @@ class PlainDecoder:
     def run(self, trunks: Sequence[Trunk]) -> None:
         """Decodes every lane of the trunks."""
         for lanes in self._batches(trunks):
-            ids = torch.tensor([lane.request.prefix_ids for lane in lanes], device=self._device)
+            ids = torch.tensor([lane.prefix_ids for lane in lanes], device=self._device)
             drawing = _Drawing(lanes, self._settings, width=ids.shape[1])
             output = self._model.generate(
                 input_ids=ids,
@@ -71,8 +70,8 @@ class _Drawing(LogitsProcessor):  # type: ignore[misc]  # transformers is untype
     """Leaves each row the one token that its numbers draw; a greedy search then takes it."""
 
     def __init__(self, lanes: Sequence[Lane], settings: DecodeSettings, *, width: int) -> None:
-        names = [sample_id(lane.request.id, lane.sample) for lane in lanes]
-        self._uniforms = [Uniforms(name, seed=settings.seed, count=settings.max_new_tokens) for name in names]
+        count = settings.max_new_tokens
+        self._uniforms = [Uniforms(lane.name, seed=settings.seed, count=count) for lane in lanes]
         self._sampling, self._width = settings.sampling, width
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

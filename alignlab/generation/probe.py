@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from alignlab.generation.base import PrefixRequest
 from alignlab.generation.draw import Sampling
 from alignlab.generation.local import Decoder, DecodeSettings, causal_lm
-from alignlab.generation.trunks import trunks_of
+from alignlab.generation.trunks import lanes_of, trunks_of
 from alignlab.runs.progress import say
 
 _LAYERS = {"full_attention", "sliding_attention"}
@@ -49,7 +49,7 @@ class _Watched(Decoder):
     logits_LV: Tensor
 
     def _draw(self, logits_LV: Tensor, samples: Sequence[Any], numbers_L: Tensor) -> Tensor:
-        self.texts = [[*sample.lane.request.prefix_ids, *sample.tokens] for sample in samples]
+        self.texts = [[*sample.lane.prefix_ids, *sample.tokens] for sample in samples]
         self.logits_LV = logits_LV
         return super()._draw(logits_LV, samples, numbers_L)
 
@@ -63,7 +63,7 @@ def _same_logits(model: Any) -> bool:
     settings = DecodeSettings(Sampling(1.0, 1.0), _NEW_TOKENS, 0, frozenset())
     watched = _Watched(model, settings, batch_size=8, finished=lambda lane, tokens: None)
     try:
-        watched.run(trunks_of(requests))
+        watched.run(trunks_of(lanes_of(requests)))
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError):
         return False
     device = next(model.parameters()).device

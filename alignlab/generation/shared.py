@@ -55,7 +55,7 @@ class Fork:
 
     def to_grid(self, lanes: Tensor) -> Tensor:
         """(L, ...) -> (B, N, ...)."""
-        return lanes.unflatten(0, self._grid_BN.shape) if self._is_full else lanes[self._grid_BN]
+        return lanes.view(*self._grid_BN.shape, *lanes.shape[1:]) if self._is_full else lanes[self._grid_BN]
 
     def to_lanes(self, grid: Tensor) -> Tensor:
         """(B, N, ...) -> (L, ...)."""
@@ -170,9 +170,9 @@ def _attend(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     position_bias: Tensor | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface, for one query a lane: query (L, H * G, 1, D), own key and value (L, H, T, D).
+    """Transformers' attention interface, for one query a lane: query (L, H * G, 1, D), own key and value (L, H, T, D).
 
     Raises:
         NotImplementedError: for attention with sinks or position biases; the caller then reads each prefix apart.
@@ -196,10 +196,11 @@ def _attend(
 
 def _by_trunk(rows_LHGX: Tensor, matrices_BHXY: Tensor, fork: Fork) -> Tensor:
     """Each lane's rows times its trunk's matrix, one product a trunk and head, shape (L, H, G, Y)."""
-    _, heads, group, _ = rows_LHGX.shape
+    group = rows_LHGX.shape[2]
     grid_BHMX = fork.to_grid(rows_LHGX).transpose(1, 2).flatten(2, 3)
-    product_BHNGY = (grid_BHMX @ matrices_BHXY).unflatten(2, (-1, group))
-    return fork.to_lanes(product_BHNGY.transpose(1, 2))
+    product_BHMY = grid_BHMX @ matrices_BHXY
+    trunks, heads, rows, size = product_BHMY.shape
+    return fork.to_lanes(product_BHMY.view(trunks, heads, rows // group, group, size).transpose(1, 2))
 
 
 AttentionInterface.register(_NAME, _attend)

@@ -9,7 +9,7 @@ from alignlab.config.schema.algorithm import (
     PreferenceConfig,
 )
 from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import (
     AskingJudgeConfig,
     JudgeConfig,
@@ -42,6 +42,7 @@ __all__ = [
     "GeneratorConfig",
     "HardwareConfig",
     "JudgeConfig",
+    "LocalGeneratorConfig",
     "LocalJudgeConfig",
     "ModelConfig",
     "ModpoConfig",
@@ -55,6 +56,7 @@ __all__ = [
     "RewardConfig",
     "RulesJudgeConfig",
     "RunConfig",
+    "ServerGeneratorConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",
