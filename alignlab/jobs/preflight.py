@@ -1,5 +1,6 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -78,6 +79,8 @@ def check(config: RunConfig) -> None:
         check_folder("model.path", str(config.model.path), "config.json")
         if config.model.adapter:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
+        if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+            raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
     if config.algorithm.name in JUDGED and isinstance(config.judge, LocalJudgeConfig):
