@@ -6,7 +6,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from alignlab.config.errors import ConfigError
+from alignlab.config.errors import ConfigError, masked
 
 if TYPE_CHECKING:
     from alignlab.runs.openai_client import Endpoint
@@ -138,5 +138,5 @@ def _said(error: dict[str, Any], endpoint: "Endpoint") -> str:
     key = endpoint.key()
     if key:
         words = words.replace(key, "***")
-    words = re.sub(r"\S*\*\*\S*|\b(?:sk|pk|key|Bearer)[-_ ]\S{8,}", "***", words)
+    words = masked(re.sub(r"\S*\*\*\S*", "***", words))
     return f": {words[:MOST_SAID]}" if words else ""

@@ -5,6 +5,7 @@ take an exhausted quota for a rate limit, miss broken bodies, and bound each rea
 """
 
 import asyncio
+import functools
 import heapq
 import itertools
 import logging
@@ -23,8 +24,8 @@ CUT = 0.8
 """What a 429 leaves of the calls in flight."""
 MOST_DOUBLINGS = 6
 """The wait before another try doubles this often, then stays."""
-UNANSWERED_IN_A_ROW = 5
-"""Calls that may run out of time one after the other before the server counts as down."""
+UNANSWERED_IN_A_ROW = 3
+"""Calls that may run out of time one after the other before the server is asked whether it is there at all."""
 
 
 class NoAnswer(RuntimeError):
@@ -119,6 +120,7 @@ class OpenAIServer:
         self._limit = float(min(FIRST_LIMIT, endpoint.workers))
         self._was_cut = False
         self._no_cut_before = self._paused_until = 0.0
+        self._good_call: Call | None = None
 
     def ask(self, calls: Iterable[Call], on_reply: OnReply) -> None:
         """Makes every call; returns when all are answered.
@@ -203,6 +205,10 @@ class _Session:
                 done, _ = await asyncio.wait(self._active, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     self._settle(self._active.pop(task), task, clock())
+                if self._late_in_a_row >= UNANSWERED_IN_A_ROW:
+                    await self._require_life(client)
+            if self._late and self._server._keep_unanswered and self._calls_end is None:
+                await self._require_life(client)
         finally:
             for task in self._active:
                 task.cancel()
@@ -267,10 +273,8 @@ class _Session:
         server = self._server
         server._pace(now, None)
         server.traffic.answered += 1
-        self._late_in_a_row = 0
-        if server._keep_unanswered:
-            while self._late:  # the server is alive, so it was these calls that it could not answer
-                self._on_reply(Reply(self._late.pop(0).call, None, "no_answer"))
+        server._good_call = reply.call if reply.body is not None else server._good_call
+        self._alive()
         follow_up = self._on_reply(reply)
         if follow_up is not None and self._calls_end is None:
             self._push(now, _Pending(follow_up))
@@ -290,18 +294,32 @@ class _Session:
             return
         self._late.append(pending)
         self._late_in_a_row += 1
-        if self._late_in_a_row >= UNANSWERED_IN_A_ROW:
+
+    def _alive(self) -> None:
+        """The server answers, so what ran out of time is what it cannot answer."""
+        self._late_in_a_row = 0
+        while self._late and self._server._keep_unanswered:
+            self._on_reply(Reply(self._late.pop(0).call, None, "no_answer"))
+
+    async def _require_life(self, client: Any) -> None:
+        """Asks again what was answered before.
+
+        Raises:
+            NoAnswer: if that is not answered either: then it is the server, not the calls that ran out of time.
+        """
+        if self._server._good_call is None:
             raise self._no_answer()
+        try:
+            await self._server._try(client, self._server._good_call, self._server.endpoint.timeout_s)
+        except Transient:
+            raise self._no_answer() from None
+        self._alive()
 
     def _end(self) -> None:
         if self._calls_end is not None:
             raise self._calls_end
-        if not self._late:
-            return
-        if not (self._server._keep_unanswered and self._server.traffic.answered):
+        if self._late:
             raise self._no_answer()
-        for pending in self._late:
-            self._on_reply(Reply(pending.call, None, "no_answer"))
 
     def _no_answer(self) -> NoAnswer:
         endpoint, faults = self._server.endpoint, self._server.traffic.faults
@@ -319,6 +337,7 @@ def _client(endpoint: Endpoint) -> Any:
     for name in ("openai", "httpx2", "httpcore2"):  # a line for each call would fill the job's log
         logging.getLogger(name).setLevel(logging.WARNING)
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=endpoint.workers)
+    http = openai.DefaultAsyncHttpxClient(follow_redirects=False, limits=limits, verify=_certificates())
     return openai.AsyncOpenAI(
         base_url=endpoint.base_url,
         api_key=endpoint.key() or "none",
@@ -328,5 +347,13 @@ def _client(endpoint: Endpoint) -> Any:
         project="",
         max_retries=0,
         timeout=endpoint.timeout_s,
-        http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False, limits=limits),
+        http_client=http,
     )
+
+
+@functools.cache
+def _certificates() -> Any:
+    """Read once: it takes longer than a call to a server nearby."""
+    import httpx2
+
+    return httpx2.create_ssl_context()

@@ -147,6 +147,8 @@ ANSWER_SCHEMA: dict[str, Any] = {
 """The reason comes first: a judge that has said why judges better than one that says why afterwards."""
 
 _SAID = {"yes": True, "no": False}
+_PLAIN = re.compile(r"([\"'*`]{0,3})(yes|no)\.?\1\.?", re.IGNORECASE)
+"""The bare word, as a judge writes it that cares little for JSON."""
 
 
 def read_answer(text: str, continuation: str) -> Answer:
@@ -158,9 +160,9 @@ def read_answer(text: str, continuation: str) -> Answer:
     """
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("```")]
     last = lines[-1] if lines else ""
-    plain = last.strip("*\"'`").removesuffix(".").lower()
-    if plain in _SAID:
-        return Answer(_SAID[plain], plain)
+    plain = _PLAIN.fullmatch(last)
+    if plain:
+        return Answer(_SAID[plain[2].lower()], plain[2].lower())
     answer = _json_object("\n".join(lines)) or _json_object(last)
     said = answer.get("corrected")
     if isinstance(said, str):
