@@ -13,9 +13,9 @@ from alignlab.models.prompts import PromptEncoder
 TURNS = ("continue", "reinject_header")
 """What a prefix is followed by: nothing; or, as the reference code had it, the turn's end and the next turn's header.
 
-In the second form an end token that reads `</s>` is left out, because that code removed this one text: Llama-2's turn
-stays open, Zephyr's header comes again without an end before it, Llama-3's, Qwen's, Gemma's and Phi's turns are closed
-and begun anew. (Its second BOS and its cut by words of the rendered prompt are not repeated.)
+In the second form end tokens that read `</s>` are left out everywhere, because that code removed this one text:
+Llama-2's turn stays open, Zephyr's header comes again without an end before it, Llama-3's, Qwen's, Gemma's and Phi's
+turns are closed and begun anew. Its second BOS is not repeated.
 """
 
 _STAND_INS = ("a", "1")
@@ -104,7 +104,8 @@ def _chat_turn(encoder: PromptEncoder, prompt: Prompt, text: str, turn: str) -> 
     if turn == "continue":
         return _like_prompt(encoder, prompt, _render(encoder.tokenizer, messages, continue_final_message=True))
     ids = _like_prompt(encoder, prompt, _render(encoder.tokenizer, messages, add_generation_prompt=True))
-    return _without_slash_s(encoder, ids, len(header_ids(encoder, prompt)))
+    end = encoder.tokenizer.eos_token_id if encoder.tokenizer.eos_token == "</s>" else None
+    return [token for token in ids if token != end]
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], **how: bool) -> list[int]:
@@ -143,12 +144,6 @@ def _string_turn(encoder: PromptEncoder, prompt: Prompt, text: str, turn: str) -
 def _encoded(encoder: PromptEncoder, prompt: Prompt, text: str) -> list[int]:
     row = encoder.encode(prompt, text)
     return [*row.prompt_ids, *row.response_ids[:-1]]  # a response ends with EOS; this one goes on
-
-
-def _without_slash_s(encoder: PromptEncoder, ids: list[int], start: int) -> list[int]:
-    if encoder.tokenizer.eos_token != "</s>":
-        return ids
-    return [*ids[:start], *(token for token in ids[start:] if token != encoder.tokenizer.eos_token_id)]
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:

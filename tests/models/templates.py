@@ -15,7 +15,12 @@ the a to of and where is my red box on table under blue lamp near door i am sorr
 me how can make cake sure here are steps first take some flour then add two eggs milk stir it well wait stop should not
 user assistant system model chat between curious human answer question helpful polite good day what now
 """.split()
-_TEXTS = [" ".join(WORDS), " ".join(WORDS[::-1]), " ".join(word.capitalize() for word in WORDS), ", . : ; ! ? ' \n \n\n"]
+_TEXTS = [
+    " ".join(WORDS),
+    " ".join(WORDS[::-1]),
+    " ".join(word.capitalize() for word in WORDS),
+    ", . : ; ! ? ' \n \n\n",
+]
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,7 @@ def tokenizer_of(family: Family) -> PreTrainedTokenizerFast:
     made.add_tokens([AddedToken(text, special=False, normalized=False) for text in family.plain])
     if family.adds_bos:
         bos = (family.bos, made.bos_token_id)
-        made._tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{family.bos} $A", special_tokens=[bos]
-        )
+        made._tokenizer.post_processor = processors.TemplateProcessing(single=f"{family.bos} $A", special_tokens=[bos])
     return made
 
 
