@@ -77,8 +77,7 @@ def open_turn(
 
 
 def header_ids(encoder: PromptEncoder, prompt: Prompt) -> list[int]:
-    """Tokens up to the answer's first one: the prompt, the assistant's header, and an empty thought if the family
-    writes one before an answer."""
+    """Tokens up to the answer's first: prompt, assistant's header, an empty thought where the family writes one."""
     left, right = (open_turn(encoder, prompt, text) for text in _STAND_INS)
     return left[: _common(left, right)]
 

@@ -10,17 +10,12 @@ from dataclasses import dataclass
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-WORDS = """
-the a to of and where is my red box on table under blue lamp near door i am sorry but cannot help with that please tell
-me how can make cake sure here are steps first take some flour then add two eggs milk stir it well wait stop should not
-user assistant system model chat between curious human answer question helpful polite good day what now
-""".split()
-_TEXTS = [
-    " ".join(WORDS),
-    " ".join(WORDS[::-1]),
-    " ".join(word.capitalize() for word in WORDS),
-    ", . : ; ! ? ' \n \n\n",
-]
+_WORDS = (
+    "the a to of and where is my red box on table under blue lamp near door i am sorry but cannot help with that please"
+    " tell me how can make cake sure here are steps first take some flour then add two eggs milk stir it well wait stop"
+    " should not user assistant system model chat between curious human answer question helpful polite good day what"
+)
+_TEXTS = [_WORDS, " ".join(_WORDS.split()[::-1]), _WORDS.title(), ", . : ; ! ? ' \n \n\n"]
 
 
 @dataclass(frozen=True)
