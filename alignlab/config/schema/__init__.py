@@ -8,7 +8,15 @@ from alignlab.config.schema.algorithm import (
     ModpoConfig,
     PreferenceConfig,
 )
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
+from alignlab.config.schema.dataset import (
+    BeaverTailsConfig,
+    C2SynConfig,
+    DatasetConfig,
+    FileConfig,
+    ObjectiveConfig,
+    ShpConfig,
+    ToyConfig,
+)
 from alignlab.config.schema.generation import GeneratorConfig
 from alignlab.config.schema.model import (
     ArchitectureConfig,
@@ -26,6 +34,8 @@ __all__ = [
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "BeaverTailsConfig",
+    "C2SynConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",
@@ -43,6 +53,7 @@ __all__ = [
     "PretrainingConfig",
     "RewardConfig",
     "RunConfig",
+    "ShpConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",
