@@ -5,14 +5,16 @@ import sys
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, nearest, require_one_of
+from alignlab.config.errors import ConfigError, nearest, require_key, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     EvaluateConfig,
     FrontConfig,
+    LocalJudgeConfig,
     ModpoConfig,
+    OpenAIJudgeConfig,
     PretrainedConfig,
     RunConfig,
     ToyConfig,
@@ -36,6 +38,17 @@ def check_device(config: RunConfig) -> None:
     asked = config.hardware.device == "cuda" and not isinstance(config.algorithm, FrontConfig)
     if asked and sys.platform == "linux" and not any(any(devices.glob(name)) for name in _GPU_NODES):
         raise ConfigError("hardware.device=cuda: this machine has no GPU; use hardware=cpu")
+
+
+def check_key(config: RunConfig) -> None:
+    """Refuses a judge whose key is not in the environment; only for jobs that run on this machine.
+
+    Raises:
+        ConfigError: naming the variable.
+    """
+    judge = config.judge
+    if config.algorithm.name in REQUEST_JOBS and isinstance(judge, OpenAIJudgeConfig) and not judge.dry_run:
+        require_key("judge", judge.api_key_env)
 
 
 def check_place(folder: Path) -> None:
@@ -64,6 +77,8 @@ def check(config: RunConfig) -> None:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
+        check_folder("judge.path", str(config.judge.path), "config.json")
     if isinstance(config.algorithm, ModpoConfig):
         _check_modpo(config, objectives)
     if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:

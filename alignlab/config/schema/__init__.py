@@ -18,6 +18,13 @@ from alignlab.config.schema.dataset import (
     ToyConfig,
 )
 from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.judge import (
+    AskingJudgeConfig,
+    JudgeConfig,
+    LocalJudgeConfig,
+    OpenAIJudgeConfig,
+    RulesJudgeConfig,
+)
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -34,6 +41,7 @@ __all__ = [
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "AskingJudgeConfig",
     "BeaverTailsConfig",
     "C2SynConfig",
     "DatasetConfig",
@@ -43,15 +51,19 @@ __all__ = [
     "FrontConfig",
     "GeneratorConfig",
     "HardwareConfig",
+    "JudgeConfig",
+    "LocalJudgeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
+    "OpenAIJudgeConfig",
     "PathsConfig",
     "PeftConfig",
     "PreferenceConfig",
     "PretrainedConfig",
     "PretrainingConfig",
     "RewardConfig",
+    "RulesJudgeConfig",
     "RunConfig",
     "ShpConfig",
     "ToyConfig",
