@@ -217,6 +217,7 @@ def load_run_config(path: Path) -> RunConfig:
         "model": "pretrained" if plain["model"]["kind"] == "hf" else "from_scratch",
         "dataset": dataset_variant(plain["dataset"]["kind"]),
         "algorithm": plain["algorithm"]["name"],
+        "generator": plain["generator"]["kind"],
         "judge": plain["judge"]["kind"],
     }
     typed = OmegaConf.create({group: OmegaConf.structured(VARIANTS[group][kind]) for group, kind in kinds.items()})

@@ -1,5 +1,6 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ from alignlab.config.schema import (
     LocalJudgeConfig,
     ModpoConfig,
     OpenAIJudgeConfig,
+    PreferenceConfig,
     PretrainedConfig,
     RunConfig,
+    ServerGeneratorConfig,
     ToyConfig,
 )
 from alignlab.data import toy
@@ -41,7 +44,7 @@ def check_device(config: RunConfig) -> None:
 
 
 def check_key(config: RunConfig) -> None:
-    """Refuses a judge whose key is not in the environment; only for jobs that run on this machine.
+    """Refuses a judge or a generator whose key is not in the environment; only for jobs that run on this machine.
 
     Raises:
         ConfigError: naming the variable.
@@ -49,6 +52,8 @@ def check_key(config: RunConfig) -> None:
     judge = config.judge
     if config.algorithm.name in REQUEST_JOBS and isinstance(judge, OpenAIJudgeConfig) and not judge.dry_run:
         require_key("judge", judge.api_key_env)
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.generator, ServerGeneratorConfig):
+        require_key("generator", config.generator.api_key_env)
 
 
 def check_place(folder: Path) -> None:
@@ -75,10 +80,19 @@ def check(config: RunConfig) -> None:
         check_folder("model.path", str(config.model.path), "config.json")
         if config.model.adapter:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
+        if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+            raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
     if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
         check_folder("judge.path", str(config.judge.path), "config.json")
+    samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
+    scored = all(objective.gold for objective in config.dataset.objectives.values())
+    if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
+        raise ConfigError(
+            f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "
+            "use generator=transformers"
+        )
     if isinstance(config.algorithm, ModpoConfig):
         _check_modpo(config, objectives)
     if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:

@@ -17,7 +17,7 @@ from alignlab.config.schema.dataset import (
     ShpConfig,
     ToyConfig,
 )
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import (
     AskingJudgeConfig,
     JudgeConfig,
@@ -52,6 +52,7 @@ __all__ = [
     "GeneratorConfig",
     "HardwareConfig",
     "JudgeConfig",
+    "LocalGeneratorConfig",
     "LocalJudgeConfig",
     "ModelConfig",
     "ModpoConfig",
@@ -65,6 +66,7 @@ __all__ = [
     "RewardConfig",
     "RulesJudgeConfig",
     "RunConfig",
+    "ServerGeneratorConfig",
     "ShpConfig",
     "ToyConfig",
     "TrackerConfig",

@@ -97,6 +97,7 @@ def _load(config: LocalJudgeConfig, device: str) -> Base:
         revision=config.revision,
         adapter=None,
         dtype=config.dtype,
+        quantization=None,
         attn_implementation="sdpa",
     )
     try:
