@@ -24,6 +24,7 @@ from alignlab.config.errors import ConfigError
 from alignlab.config.identity import run_folder
 from alignlab.config.overrides import yielding_presets
 from alignlab.config.schema import VARIANTS, RunConfig
+from alignlab.config.schema.dataset import dataset_variant
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -214,7 +215,7 @@ def load_run_config(path: Path) -> RunConfig:
     plain = json.loads(path.read_text())
     kinds = {
         "model": "pretrained" if plain["model"]["kind"] == "hf" else "from_scratch",
-        "dataset": "toy" if plain["dataset"]["kind"] == "toy" else "file",
+        "dataset": dataset_variant(plain["dataset"]["kind"]),
         "algorithm": plain["algorithm"]["name"],
         "judge": plain["judge"]["kind"],
     }

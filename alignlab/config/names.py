@@ -10,8 +10,11 @@ JOBS = {
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
 
-JUDGED = ("course_correction", "synthesis")
-"""Algorithms that a judge has a say in."""
+REQUEST_JOBS = ("course_correction", "synthesis")
+"""Algorithms that take requests with a harmful response from a dataset, not preferences."""
+
+RANKED_FILE = "ranked.jsonl"
+"""What a synthesis run leaves for training, in its folder."""
 
 WORDINGS = ("direct", "contrast")
 """The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""

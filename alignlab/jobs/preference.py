@@ -10,9 +10,9 @@ from datasets import Dataset
 from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
 from alignlab.config.schema import PreferenceConfig, RunConfig, ToyConfig
 from alignlab.data import toy
-from alignlab.data.records import RankedRow, pairs_by, text_id
+from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
 from alignlab.jobs.measure import measure
-from alignlab.jobs.prerequisites import ranked_rows, reference, reward
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference, reward
 from alignlab.models.adapters import AdapterCard, save_card
 from alignlab.models.base import Base
 from alignlab.preference.cache import ScoreCache
@@ -36,6 +36,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     objectives = objectives_of(config)
     cache = ScoreCache(Path(config.paths.cache) / "scores")
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         ranked = ranked_rows(config, base, config.dataset.split)
         rewards = {name: reward(config, name, base, cache) for name in objectives.others}
@@ -43,6 +44,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=config.trainer.max_length)
     outcome.extra["rows"] = {
         "train": len(pairs.pairs),
+        "silent": num_silent(ranked, objectives.trained),
         "too_long": pairs.too_long,
         "cut": pairs.cut,
         "merged": pairs.merged,
@@ -114,7 +116,7 @@ def finish(outcome: Outcome, cache: ScoreCache, algorithm: PreferenceConfig) -> 
 
 def data_inputs(config: RunConfig, rows: Sequence[RankedRow]) -> dict[str, str]:
     """`dataset`: what is evaluated on, the same for all seeds; `pairs`: what is trained on."""
-    pairs = text_id(*(f"{row.id} {row.winner}" for row in rows))
+    pairs = text_id(*(f"{row.id} {row.scores}" for row in rows))
     if isinstance(config.dataset, ToyConfig):
         return {"dataset": f"toy world {toy.WORLD_VERSION}", "pairs": pairs}
     return {

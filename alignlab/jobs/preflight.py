@@ -7,7 +7,7 @@ from pathlib import Path
 from alignlab.config.batches import share_batch
 from alignlab.config.errors import ConfigError, nearest, require_key, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
-from alignlab.config.names import JUDGED
+from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     EvaluateConfig,
@@ -20,6 +20,7 @@ from alignlab.config.schema import (
     ToyConfig,
 )
 from alignlab.data import toy
+from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source
 from alignlab.models.paths import check_folder
 
@@ -46,7 +47,7 @@ def check_key(config: RunConfig) -> None:
         ConfigError: naming the variable.
     """
     judge = config.judge
-    if config.algorithm.name in JUDGED and isinstance(judge, OpenAIJudgeConfig) and not judge.dry_run:
+    if config.algorithm.name in REQUEST_JOBS and isinstance(judge, OpenAIJudgeConfig) and not judge.dry_run:
         require_key("judge", judge.api_key_env)
 
 
@@ -66,7 +67,7 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError for the first thing that cannot work."""
     objectives = objectives_of(config)
     share_batch(config.trainer, config.hardware.processes)
-    check_source(config.dataset)
+    _check_data(config)
     if isinstance(config.dataset, ToyConfig):
         for name, objective in config.dataset.objectives.items():
             require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
@@ -76,7 +77,7 @@ def check(config: RunConfig) -> None:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
-    if config.algorithm.name in JUDGED and isinstance(config.judge, LocalJudgeConfig):
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
         check_folder("judge.path", str(config.judge.path), "config.json")
     if isinstance(config.algorithm, ModpoConfig):
         _check_modpo(config, objectives)
@@ -86,6 +87,14 @@ def check(config: RunConfig) -> None:
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
+
+
+def _check_data(config: RunConfig) -> None:
+    """Every row that the job will read, or draw requests from; a front reads none."""
+    if config.algorithm.name in REQUEST_JOBS:
+        check_requests(config.dataset)
+    elif not isinstance(config.algorithm, FrontConfig):
+        check_source(config.dataset, max_length=config.trainer.max_length)
 
 
 def _check_modpo(config: RunConfig, objectives: Objectives) -> None:

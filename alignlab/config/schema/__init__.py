@@ -8,7 +8,15 @@ from alignlab.config.schema.algorithm import (
     ModpoConfig,
     PreferenceConfig,
 )
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
+from alignlab.config.schema.dataset import (
+    BeaverTailsConfig,
+    C2SynConfig,
+    DatasetConfig,
+    FileConfig,
+    ObjectiveConfig,
+    ShpConfig,
+    ToyConfig,
+)
 from alignlab.config.schema.generation import GeneratorConfig
 from alignlab.config.schema.judge import (
     AskingJudgeConfig,
@@ -34,6 +42,8 @@ __all__ = [
     "AlgorithmConfig",
     "ArchitectureConfig",
     "AskingJudgeConfig",
+    "BeaverTailsConfig",
+    "C2SynConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",
@@ -55,6 +65,7 @@ __all__ = [
     "RewardConfig",
     "RulesJudgeConfig",
     "RunConfig",
+    "ShpConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",

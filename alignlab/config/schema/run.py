@@ -10,7 +10,7 @@ from omegaconf import MISSING
 from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
 from alignlab.config.schema.algorithm import AlgorithmConfig, EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ToyConfig
+from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig
 from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
@@ -85,7 +85,7 @@ def _numbers(node: Any, prefix: str) -> Iterator[tuple[str, float]]:
 
 VARIANTS: dict[str, dict[str, type[Any]]] = {
     "model": {"from_scratch": FromScratchConfig, "pretrained": PretrainedConfig},
-    "dataset": {"toy": ToyConfig, "file": FileConfig},
+    "dataset": {**DATASET_VARIANTS},
     "algorithm": {
         "sft": AlgorithmConfig,
         "reward_model": PreferenceConfig,
