@@ -15,6 +15,7 @@ REQUEST_JOBS = ("course_correction", "synthesis")
 
 RANKED_FILE = "ranked.jsonl"
 """What a synthesis run leaves for training, in its folder."""
+
 WORDINGS = ("direct", "contrast")
 """The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""
 
