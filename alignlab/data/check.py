@@ -126,7 +126,7 @@ def split_key(prompt: Prompt) -> str:
 
 
 def check_objectives(config: DatasetConfig, rows: Sequence[RankedRow], source: str) -> None:
-    """Refuses an objective with a label that ranks nothing.
+    """Refuses an objective whose label says nothing of any response.
 
     Raises:
         ConfigError: naming the objective.
@@ -134,9 +134,9 @@ def check_objectives(config: DatasetConfig, rows: Sequence[RankedRow], source: s
     for name, objective in config.objectives.items():
         if objective.label is None:
             continue
-        if not any(next(ranked_pairs(row, name), None) for row in rows):
+        if not any(score is not None for row in rows for score in row.scores[name]):
             key = f"dataset.objectives.{name}.label={objective.label}"
-            raise ConfigError(f"{key}: ranks no two responses in {len(rows):,} rows of {source}")
+            raise ConfigError(f"{key}: scores no response in {len(rows):,} rows of {source}")
 
 
 def check_report(config: FileConfig, report: Report) -> None:
