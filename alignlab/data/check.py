@@ -17,7 +17,8 @@ CHARACTERS_A_TOKEN = 16
 """No tokenizer makes text of fewer tokens than one in so many characters, blanks aside, or of fewer than one a word;
 what is too long by this is too long for certain, and the rest is counted when it is tokenised."""
 
-Key = tuple[Prompt, frozenset[str]]
+Key = tuple[str | None, Prompt, frozenset[str]]
+"""Split, prompt and responses: in two splits the prompt is the fault, not the repetition."""
 
 
 def checked_rows(
@@ -81,7 +82,7 @@ def is_too_long(prompt: Prompt, max_length: int) -> bool:
 
 def _check_repeated(made: Sequence[RankedRow], seen: dict[Key, RankedRow], config: DatasetConfig) -> None:
     """Refuses a row whose prompt and responses came before, and says whether its labels turn them round."""
-    keys = [(row.prompt, frozenset(row.responses)) for row in made]
+    keys = [(row.split, row.prompt, frozenset(row.responses)) for row in made]
     for key, row in zip(keys, made, strict=True):
         first = seen.get(key)
         if first is None:
