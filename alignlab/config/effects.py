@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from alignlab.config.errors import masked
 from alignlab.config.identity import objectives_of
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig, RunConfig
@@ -18,7 +19,7 @@ def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is
         if is_sweep and key == "hydra.run.dir":
             reasons = ["on a sweep; paths.runs and hydra.sweep.dir say where its folders go"]
         if reasons and all(reasons):
-            lines.append(f"{override.lstrip('+')}: has no effect {reasons[0]}")
+            lines.append(masked(f"{override.lstrip('+')}: has no effect {reasons[0]}"))
     return list(dict.fromkeys(lines))
 
 
@@ -50,6 +51,10 @@ def _on_unsampled(config: RunConfig) -> str | None:
         return f"on algorithm={config.algorithm.name}"
     scored = all(objective.gold for objective in config.dataset.objectives.values())
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
+
+
+def _on_unjudged(config: RunConfig) -> str | None:
+    return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
 
 
 def _on_counted_steps(config: RunConfig) -> str | None:
@@ -87,6 +92,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
     (("w", "weights", "reward"), _unless(ModpoConfig)),
     (("reward", "algorithm.rewards"), _on_single_objective),
     (("generator",), _on_unsampled),
+    (("judge",), _on_unjudged),
     (("trainer.num_train_epochs",), _on_counted_steps),
     (
         tuple(f"dataset.{key}" for key in ("hub", "revision", "subset", "data_dir", "train_split", "test_split")),

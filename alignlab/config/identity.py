@@ -16,9 +16,22 @@ from alignlab.config.weights import resolve_weights
 _PLACE_NOT_SUBSTANCE = {
     "trainer": ("save_steps", "logging_steps", "per_device_eval_batch_size", "gradient_checkpointing"),
     "hardware": ("device", "processes"),
-    "generator": ("batch_size",),
+    "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
     "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
     "algorithm": ("rewards",),
+    "judge": (
+        "api_key_env",
+        "workers",
+        "timeout_s",
+        "deadline_s",
+        "backoff_s",
+        "on_no_answer",
+        "dry_run",
+        "max_usd",
+        "usd_per_million_input_tokens",
+        "usd_per_million_output_tokens",
+        "batch_size",
+    ),
 }
 """Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to.
 The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
@@ -85,6 +98,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields["dataset"].pop("requests", None)
     for group in ("force", "tracker", "paths", "w", "weights", "reward"):
         del fields[group]
+    if config.algorithm.name not in REQUEST_JOBS:
+        del fields["judge"]
     trainer = config.trainer
     fields["trainer"]["per_device_train_batch_size"] = (
         trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
@@ -110,6 +125,8 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
     }
+    if config.algorithm.name in REQUEST_JOBS:
+        named["judge.path"] = (getattr(config.judge, "path", None), False)
     if isinstance(config.algorithm, ModpoConfig):
         for name in objectives_of(config).others:
             named[f"algorithm.rewards.{name}.adapter"] = (reward_of(config, name).adapter, True)

@@ -1,21 +1,25 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, nearest, require_one_of
+from alignlab.config.errors import ConfigError, nearest, require_key, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     EvaluateConfig,
     FrontConfig,
+    LocalJudgeConfig,
     ModpoConfig,
+    OpenAIJudgeConfig,
     PreferenceConfig,
     PretrainedConfig,
     RunConfig,
+    ServerGeneratorConfig,
     ToyConfig,
 )
 from alignlab.data import toy
@@ -37,6 +41,19 @@ def check_device(config: RunConfig) -> None:
     asked = config.hardware.device == "cuda" and not isinstance(config.algorithm, FrontConfig)
     if asked and sys.platform == "linux" and not any(any(devices.glob(name)) for name in _GPU_NODES):
         raise ConfigError("hardware.device=cuda: this machine has no GPU; use hardware=cpu")
+
+
+def check_key(config: RunConfig) -> None:
+    """Refuses a judge or a generator whose key is not in the environment; only for jobs that run on this machine.
+
+    Raises:
+        ConfigError: naming the variable.
+    """
+    judge = config.judge
+    if config.algorithm.name in REQUEST_JOBS and isinstance(judge, OpenAIJudgeConfig) and not judge.dry_run:
+        require_key("judge", judge.api_key_env)
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.generator, ServerGeneratorConfig):
+        require_key("generator", config.generator.api_key_env)
 
 
 def check_place(folder: Path) -> None:
@@ -63,8 +80,19 @@ def check(config: RunConfig) -> None:
         check_folder("model.path", str(config.model.path), "config.json")
         if config.model.adapter:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
+        if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+            raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
+        check_folder("judge.path", str(config.judge.path), "config.json")
+    samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
+    scored = all(objective.gold for objective in config.dataset.objectives.values())
+    if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
+        raise ConfigError(
+            f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "
+            "use generator=transformers"
+        )
     if isinstance(config.algorithm, ModpoConfig):
         _check_modpo(config, objectives)
     if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:

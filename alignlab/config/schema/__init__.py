@@ -17,7 +17,14 @@ from alignlab.config.schema.dataset import (
     ShpConfig,
     ToyConfig,
 )
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.config.schema.judge import (
+    AskingJudgeConfig,
+    JudgeConfig,
+    LocalJudgeConfig,
+    OpenAIJudgeConfig,
+    RulesJudgeConfig,
+)
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -34,6 +41,7 @@ __all__ = [
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "AskingJudgeConfig",
     "BeaverTailsConfig",
     "C2SynConfig",
     "DatasetConfig",
@@ -43,16 +51,22 @@ __all__ = [
     "FrontConfig",
     "GeneratorConfig",
     "HardwareConfig",
+    "JudgeConfig",
+    "LocalGeneratorConfig",
+    "LocalJudgeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
+    "OpenAIJudgeConfig",
     "PathsConfig",
     "PeftConfig",
     "PreferenceConfig",
     "PretrainedConfig",
     "PretrainingConfig",
     "RewardConfig",
+    "RulesJudgeConfig",
     "RunConfig",
+    "ServerGeneratorConfig",
     "ShpConfig",
     "ToyConfig",
     "TrackerConfig",
