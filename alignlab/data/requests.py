@@ -11,7 +11,7 @@ from alignlab.data.adapters.fields import Row, flag_of, text_of
 from alignlab.data.adapters.pku import SAFE, TEXTS
 from alignlab.data.check import check_report
 from alignlab.data.files import DataFile, data_files, num_rows
-from alignlab.data.located import Located, file_rows
+from alignlab.data.located import Located, file_rows, without_collection
 from alignlab.data.records import HarmRequest, text_id
 from alignlab.data.report import BadRow, LeftOut, Report
 from alignlab.data.sources import files_of, reading_key, under_bar
@@ -58,9 +58,9 @@ def load_requests(config: DatasetConfig, made: Path | None = None) -> tuple[list
         raise ConfigError(f"dataset={config.name}: holds no harmful responses to begin with; choose toy or c2_eval")
     key = reading_key(config) if made is None else f"{made} {made.stat().st_mtime_ns}"
     if key not in _last:
-        loaded = _read(config, made)
         _last.clear()
-        _last[key] = loaded
+        with without_collection():
+            _last[key] = _read(config, made)
     requests, report = _last[key]
     if isinstance(config, FileConfig):
         check_report(config, report)

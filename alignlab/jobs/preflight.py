@@ -72,7 +72,7 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError for the first thing that cannot work."""
     objectives = objectives_of(config)
     share_batch(config.trainer, config.hardware.processes)
-    _check_data(config)
+    _check_data(config, objectives)
     if isinstance(config.dataset, ToyConfig):
         for name, objective in config.dataset.objectives.items():
             require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
@@ -103,12 +103,13 @@ def check(config: RunConfig) -> None:
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
 
 
-def _check_data(config: RunConfig) -> None:
+def _check_data(config: RunConfig, objectives: Objectives) -> None:
     """Every row that the job will read, or draw requests from; a front reads none."""
     if config.algorithm.name in REQUEST_JOBS:
         check_requests(config.dataset)
     elif not isinstance(config.algorithm, FrontConfig):
-        check_source(config.dataset, max_length=config.trainer.max_length)
+        trained = objectives.trained if isinstance(config.algorithm, PreferenceConfig) else None
+        check_source(config.dataset, max_length=config.trainer.max_length, trained=trained)
 
 
 def _check_modpo(config: RunConfig, objectives: Objectives) -> None:
