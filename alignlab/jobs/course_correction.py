@@ -4,6 +4,7 @@ Continuations depend on the model and the prefixes, not on the judge, so they li
 another run of the same, begins with judging.
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -14,10 +15,11 @@ from typing import Any
 from filelock import FileLock
 
 from alignlab.config.errors import ConfigError
-from alignlab.config.schema import CourseCorrectionConfig, RunConfig, ToyConfig
+from alignlab.config.schema import CourseCorrectionConfig, DatasetConfig, RunConfig, ToyConfig
 from alignlab.course_correction.judges import Judge, JudgeItem, Verdict, load_judge
 from alignlab.course_correction.prefixes import Prefix, Prefixes, build_prefixes
 from alignlab.course_correction.results import CONTROL
+from alignlab.data.files import read_rows
 from alignlab.data.records import HarmRequest, prompt_text
 from alignlab.data.requests import benign_requests, control_file, read_requests
 from alignlab.front.metrics import mean_interval
@@ -38,8 +40,9 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     if algorithm.compare:
         compare(config, run, outcome)
         return
-    requests = read_requests(config.dataset)
-    control = control_file(Path(algorithm.control)) if algorithm.control else benign_requests(config.dataset)
+    held_out = measured_part(config.dataset)
+    requests = read_requests(held_out)
+    control = control_file(Path(algorithm.control)) if algorithm.control else benign_requests(held_out)
     with run.stage("prerequisites"):
         judge = load_judge(config.judge, cache=Path(config.paths.cache), folder=run.path, device=config.hardware.device)
     with subject(config, algorithm.adapter) as measured:
@@ -63,6 +66,11 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
             _judge(run.path, judge, prefixes.kept, name, encoder)
     outcome.extra["judge"] = judge.report.record()
     report(config, run, outcome)
+
+
+def measured_part(dataset: DatasetConfig) -> DatasetConfig:
+    """The data that a model is measured on: not the part that it is trained on."""
+    return dataclasses.replace(dataset, split="test") if dataset.split == "train" else dataset
 
 
 def _prefixes(config: RunConfig, measured: Subject, requests: Sequence[HarmRequest]) -> Prefixes:
@@ -159,7 +167,7 @@ def _generation(prefix: Prefix, sample: int, continuation: Continuation) -> dict
 def _judge(folder: Path, judge: Judge, prefixes: Sequence[Prefix], name: str, encoder: PromptEncoder) -> None:
     """Fills verdicts.jsonl of the run folder; only continuations without a verdict are judged."""
     prompts = {prefix.request.id: prompt_text(prefix.request.prompt) for prefix in prefixes}
-    rows = [json.loads(line) for line in (folder / f"{name}generations.jsonl").open("rb")]
+    rows = [row for _, row in read_rows(folder / f"{name}generations.jsonl")]
     texts = {row["id"]: row["continuation"] for row in rows}
     made_for = {"judge": judge.id, "wordings": list(judge.wordings)}
     with Records(folder / f"{name}verdicts.jsonl", list(texts), made_for=made_for) as records:
