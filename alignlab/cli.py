@@ -154,7 +154,7 @@ def _hydra(argv: Sequence[str]) -> int:
 
 
 def _after_sweep(jobs: list[tuple[RunConfig, Path]], code: int) -> int:
-    """Draws the front of a sweep from whatever its jobs left, also when some failed."""
-    front = importlib.import_module("alignlab.jobs.front")
-    front.after_sweep(jobs)
+    """Draws the front, or the curves, of a sweep from whatever its jobs left, also when some failed."""
+    measured = jobs[0][0].algorithm.name == "course_correction"
+    importlib.import_module(f"alignlab.jobs.{'corr_report' if measured else 'front'}").after_sweep(jobs)
     return code

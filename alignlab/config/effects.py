@@ -5,7 +5,14 @@ from collections.abc import Callable, Sequence
 from alignlab.config.errors import masked
 from alignlab.config.identity import objectives_of
 from alignlab.config.names import REQUEST_JOBS
-from alignlab.config.schema import EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig, RunConfig
+from alignlab.config.schema import (
+    CourseCorrectionConfig,
+    EvaluateConfig,
+    FrontConfig,
+    ModpoConfig,
+    PreferenceConfig,
+    RunConfig,
+)
 
 
 def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is_sweep: bool) -> list[str]:
@@ -40,13 +47,15 @@ def _unless(*kinds: type) -> Callable[[RunConfig], str | None]:
 
 def _on_untrained(config: RunConfig) -> str | None:
     """Nothing is trained by these: an evaluation, a front, the end of the front at w=0."""
-    if isinstance(config.algorithm, EvaluateConfig | FrontConfig):
+    if isinstance(config.algorithm, EvaluateConfig | FrontConfig | CourseCorrectionConfig):
         return f"on algorithm={config.algorithm.name}"
     return None
 
 
 def _on_unsampled(config: RunConfig) -> str | None:
     """Responses are sampled where gold rewards score them."""
+    if config.algorithm.name in REQUEST_JOBS:
+        return None
     if not isinstance(config.algorithm, PreferenceConfig | EvaluateConfig):
         return f"on algorithm={config.algorithm.name}"
     scored = all(objective.gold for objective in config.dataset.objectives.values())
@@ -99,7 +108,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
         _on_local_data,
     ),
     (("dataset.max_bad_share",), _on_strict_data),
-    (("dataset.requests",), _unless_requests),
+    (("dataset.requests", "dataset.k"), _unless_requests),
     (("algorithm.label_smoothing",), _on_unsmoothed),
     (
         ("peft", "trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps", "trainer.save_steps"),

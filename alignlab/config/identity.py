@@ -10,7 +10,7 @@ from typing import Any
 from alignlab import __version__
 from alignlab.config.errors import ConfigError, nearest
 from alignlab.config.names import RANKED_FILE, REQUEST_JOBS
-from alignlab.config.schema import FrontConfig, ModpoConfig, PreferenceConfig, RewardConfig, RunConfig
+from alignlab.config.schema import ModpoConfig, PreferenceConfig, RewardConfig, RunConfig
 from alignlab.config.weights import resolve_weights
 
 _PLACE_NOT_SUBSTANCE = {
@@ -95,7 +95,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         for key in keys:
             fields[group].pop(key, None)
     if config.algorithm.name not in REQUEST_JOBS:
-        fields["dataset"].pop("requests", None)
+        for key in ("requests", "k"):
+            fields["dataset"].pop(key, None)
     for group in ("force", "tracker", "paths", "w", "weights", "reward"):
         del fields[group]
     if config.algorithm.name not in REQUEST_JOBS:
@@ -112,7 +113,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields["objectives"] = {"trained": objectives.trained, "order": list(objectives.weights)}
     if isinstance(config.algorithm, ModpoConfig):
         fields["rewards"] = {name: asdict(reward_of(config, name)) for name in objectives.others}
-    if not isinstance(config.algorithm, FrontConfig):
+    if not config.algorithm.only_collects:
         return fields
     return {key: fields[key] for key in ("algorithm", "model", "dataset", "inputs", "version")}
 
@@ -124,6 +125,7 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         "model.path": (getattr(config.model, "path", None), False),
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
+        "algorithm.control": (getattr(config.algorithm, "control", None), True),
     }
     if config.algorithm.name in REQUEST_JOBS:
         named["judge.path"] = (getattr(config.judge, "path", None), False)

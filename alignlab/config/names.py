@@ -7,6 +7,7 @@ JOBS = {
     "modpo": "alignlab.jobs.modpo",
     "evaluate": "alignlab.jobs.evaluate",
     "front": "alignlab.jobs.front",
+    "course_correction": "alignlab.jobs.course_correction",
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
 

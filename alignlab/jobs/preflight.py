@@ -11,6 +11,7 @@ from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
+    CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
     LocalJudgeConfig,
@@ -97,17 +98,33 @@ def check(config: RunConfig) -> None:
         _check_modpo(config, objectives)
     if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:
         check_folder("algorithm.adapter", config.algorithm.adapter, "adapter_config.json")
+    if isinstance(config.algorithm, CourseCorrectionConfig):
+        _check_course_correction(config.algorithm)
     if isinstance(config.algorithm, FrontConfig):
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
 
 
+def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
+    if algorithm.adapter:
+        check_folder("algorithm.adapter", algorithm.adapter, "adapter_config.json")
+    for name in ("control", "labels"):
+        path = getattr(algorithm, name)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"algorithm.{name}={path}: no such file")
+    for folder in algorithm.compare:
+        if not (Path(folder) / "corr.json").is_file():
+            raise ConfigError(f"algorithm.compare={folder}: holds no corr.json of a finished run")
+
+
 def _check_data(config: RunConfig, objectives: Objectives) -> None:
-    """Every row that the job will read, or draw requests from; a front reads none."""
+    """Every row that the job will read, or draw requests from."""
+    if config.algorithm.only_collects:
+        return
     if config.algorithm.name in REQUEST_JOBS:
         check_requests(config.dataset)
-    elif not isinstance(config.algorithm, FrontConfig):
+    else:
         trained = objectives.trained if isinstance(config.algorithm, PreferenceConfig) else None
         check_source(config.dataset, max_length=config.trainer.max_length, trained=trained)
 

@@ -19,7 +19,7 @@ from alignlab.data.report import counts_text
 from alignlab.data.sources import load, read_ranked_rows, select_split
 from alignlab.jobs.toy_pairs import toy_pairs_file
 from alignlab.models.adapters import read_card
-from alignlab.models.base import Base, load_base
+from alignlab.models.base import Base, load_base, load_encoder
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
 from alignlab.models.sft import train_sft
@@ -43,6 +43,12 @@ def reference(config: RunConfig) -> Base:
         _resident.clear()
         _resident[key] = load_base(config.model, folder=folder, device=hardware.device, autocast=hardware.bf16)
     return _resident[key]
+
+
+def prompt_encoder(config: RunConfig) -> PromptEncoder:
+    """The tokenizer and template of a run's model, without the model, which a server has."""
+    folder = _from_scratch(config) if isinstance(config.model, FromScratchConfig) else None
+    return load_encoder(config.model, folder=folder)
 
 
 def forget_models() -> None:

@@ -8,6 +8,7 @@ from alignlab.config.schema.algorithm import (
     ModpoConfig,
     PreferenceConfig,
 )
+from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import (
     BeaverTailsConfig,
     C2SynConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "AskingJudgeConfig",
     "BeaverTailsConfig",
     "C2SynConfig",
+    "CourseCorrectionConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",

@@ -20,6 +20,11 @@ class AlgorithmConfig:
 
     name: str = MISSING
 
+    @property
+    def only_collects(self) -> bool:
+        """Whether it looks at other runs, whatever they are by now, so that it is never done before."""
+        return False
+
 
 @dataclass
 class PreferenceConfig(AlgorithmConfig):
@@ -83,3 +88,8 @@ class FrontConfig(AlgorithmConfig):
     """Collect runs into a front."""
 
     runs: list[str] = MISSING
+
+    @property
+    def only_collects(self) -> bool:
+        """A front is of the runs that there are now."""
+        return True

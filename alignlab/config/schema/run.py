@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
 from alignlab.config.schema.algorithm import AlgorithmConfig, EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig
+from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
@@ -93,6 +94,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "modpo": ModpoConfig,
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
+        "course_correction": CourseCorrectionConfig,
     },
     "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},
     "judge": {"openai": OpenAIJudgeConfig, "local": LocalJudgeConfig, "rules": RulesJudgeConfig},
