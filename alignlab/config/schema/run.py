@@ -9,7 +9,6 @@ from omegaconf import MISSING
 
 from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
-from alignlab.config.rewards import complete_rewards
 from alignlab.config.schema.algorithm import (
     AlgorithmConfig,
     EvaluateConfig,
@@ -18,6 +17,7 @@ from alignlab.config.schema.algorithm import (
     PreferenceConfig,
     RewardModelConfig,
 )
+from alignlab.config.schema.completion import complete_rewards
 from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
