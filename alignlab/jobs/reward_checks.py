@@ -18,6 +18,7 @@ from alignlab.config.schema import (
     ModpoConfig,
     PreferenceConfig,
     PythonConfig,
+    RewardModelConfig,
     RunConfig,
 )
 from alignlab.models.cards import AdapterCard, read_card, read_classifier_card
@@ -29,6 +30,9 @@ SCORE_TYPES = ("reward", "cost")
 
 def check_rewards(config: RunConfig, objectives: Objectives) -> None:
     """Raises ConfigError for the first reward that cannot work, naming objective and key."""
+    algorithm, adapter = config.algorithm, getattr(config.model, "adapter", None)
+    if isinstance(algorithm, RewardModelConfig) and algorithm.kind == "classifier" and adapter:
+        raise ConfigError(f"model.adapter={adapter}: not with algorithm.kind=classifier; merge it into a model first")
     for name in getattr(config.algorithm, "rewards", {}):
         if name not in objectives.weights:
             raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")

@@ -1,11 +1,11 @@
-"""Whether a reward says what its objective's own labels say: the sign, and the scale, before anything is trained on it."""
+"""Whether a reward says what its objective's own labels say: its sign and its scale."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 from alignlab.front.metrics import Interval, mean_interval
 from alignlab.preference.rows import EncodedPair

@@ -25,6 +25,15 @@ HEADS = ("score", "classifier")
 ADAPTER = "adapter_config.json"
 
 
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32, also within autocast."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Its output, float32."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return nn.functional.linear(hidden.float(), self.weight, self.bias)
+
+
 @dataclass(frozen=True)
 class ClassifierSource:
     """Where a classifier's weights are, and how it reads."""
@@ -154,15 +163,8 @@ def head_in_float32(model: Any) -> None:
     """Computes a linear score head in float32, whatever the body's type: 16 bits are too few for a score."""
     for name in HEADS:
         head = getattr(model, name, None)
-        if isinstance(head, nn.Linear):
-            head.float()
-            head.register_forward_pre_hook(_to_weights_type)
-
-
-def _to_weights_type(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    weight = head.weight
-    assert isinstance(weight, Tensor)
-    return (inputs[0].to(weight.dtype), *inputs[1:])
+        if type(head) is nn.Linear:
+            head.float().__class__ = Float32Linear
 
 
 def _whole(path: str, revision: str | None, dtype: torch.dtype) -> Any:
