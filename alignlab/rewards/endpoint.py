@@ -20,14 +20,11 @@ from alignlab.config.errors import ConfigError
 from alignlab.config.schema import HttpConfig
 from alignlab.config.schema.reward import is_metadata_host
 from alignlab.data.records import Prompt
-from alignlab.models.prompts import PromptEncoder
+from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.preference.cache import ScoreCache
-from alignlab.rewards.base import TextReward, text_key
-from alignlab.rewards.posting import Row, post
+from alignlab.rewards.base import TextReward, as_text_row, texts_of
+from alignlab.rewards.posting import post
 from alignlab.runs.progress import progress
-
-BATCHES_KEPT_AT_ONCE = 16
-"""Batches whose scores go into the cache together: what a failure costs at most."""
 
 
 class EndpointReward(TextReward):
@@ -47,7 +44,7 @@ class EndpointReward(TextReward):
         self._scorer_id = f"http:{config.url}:{config.version}"
         super().__init__(f"{self._scorer_id}{':negated' if config.negate else ''}", encoder)
         self._config, self._cache, self._name = config, cache, name
-        self._remembered: dict[str, float] = {}
+        self._remembered: dict[bytes, float] = {}
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Scores, shape (n,).
@@ -55,25 +52,23 @@ class EndpointReward(TextReward):
         Raises:
             EndpointError: if a batch stays without an answer, or an answer is not one finite number a response.
         """
-        rows = list(zip(prompts, responses, strict=True))
-        scores = self._for_now(rows) if self._config.version is None else self._kept(rows)
+        rows = [as_text_row(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        if self._config.version is None:
+            scores = self._for_now(rows)
+        else:
+            scores = self._cache.scores(self._scorer_id, rows, self._ask, name=self._name).float()
         return -scores if self._config.negate else scores
 
-    def _kept(self, rows: Sequence[Row]) -> Tensor:
-        size = self._config.batch_size * BATCHES_KEPT_AT_ONCE
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        scorer, name = self._scorer_id, self._name
-        known = [self._cache.scores(scorer, part, self._ask, name=name, key=text_key) for part in parts]
-        return torch.cat(known) if known else torch.zeros(0)
-
-    def _for_now(self, rows: Sequence[Row]) -> Tensor:
-        first = {text_key(row): row for row in rows if text_key(row) not in self._remembered}
+    def _for_now(self, rows: Sequence[Encoded]) -> Tensor:
+        keys = [bytes(row.prompt_ids + row.response_ids) for row in rows]
+        first = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._remembered}
         if first:
             self._remembered.update(zip(first, self._ask(list(first.values())).tolist(), strict=True))
-        return torch.tensor([self._remembered[text_key(row)] for row in rows])
+        return torch.tensor([self._remembered[key] for key in keys])
 
-    def _ask(self, rows: list[Row]) -> Tensor:
+    def _ask(self, given: list[Encoded]) -> Tensor:
         """Scores of rows, a few requests in flight; the first that fails stops the others."""
+        rows = [texts_of(row) for row in given]
         size, stop = self._config.batch_size, threading.Event()
         starts = range(0, len(rows), size)
         with (
