@@ -19,6 +19,8 @@ from alignlab.data.records import Prompt
 Row = tuple[Prompt, str]
 MOST_BYTES = 64 * 2**20
 """Of one answer; the rest is not read."""
+GREATEST = float(np.finfo(np.float32).max)
+"""A score above it is none: scores are float32."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 """Seconds between tries, doubled each time, unless the server says Retry-After."""
 
@@ -63,7 +65,7 @@ def _try(client: httpx.Client, url: str, body: dict[str, Any], end: float) -> tu
     """(trouble, seconds to wait or None where another try is no use, content where there is no trouble)."""
     try:
         status, headers, content = _send(client, url, body, end)
-    except (httpx.TransportError, TimeoutError) as error:
+    except (httpx.HTTPError, TimeoutError) as error:
         return type(error).__name__, 0.0, None
     if status == httpx.codes.OK:
         return "", None, content
@@ -110,7 +112,7 @@ def scores_of(content: bytes, count: int, start: int) -> list[float]:
         raise EndpointError(f"{len(scores)} scores for {count} responses, rows {start}..{start + count - 1}")
     for place, value in enumerate(scores):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+        if not number or not -GREATEST <= value <= GREATEST:  # NaN is in no range
             what = str(value)[:20] if number else type(value).__name__
             raise EndpointError(f"the score of row {start + place} is {what}, must be a finite number")
     return [float(value) for value in scores]
