@@ -9,8 +9,23 @@ from alignlab.config.schema.algorithm import (
     PreferenceConfig,
     RewardModelConfig,
 )
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.dataset import (
+    BeaverTailsConfig,
+    C2SynConfig,
+    DatasetConfig,
+    FileConfig,
+    ObjectiveConfig,
+    ShpConfig,
+    ToyConfig,
+)
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.config.schema.judge import (
+    AskingJudgeConfig,
+    JudgeConfig,
+    LocalJudgeConfig,
+    OpenAIJudgeConfig,
+    RulesJudgeConfig,
+)
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -39,7 +54,10 @@ __all__ = [
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "AskingJudgeConfig",
     "BeaverConfig",
+    "BeaverTailsConfig",
+    "C2SynConfig",
     "ClassifierConfig",
     "DatasetConfig",
     "EvaluateConfig",
@@ -51,10 +69,14 @@ __all__ = [
     "HardwareConfig",
     "HttpConfig",
     "ImplicitConfig",
+    "JudgeConfig",
     "LengthConfig",
+    "LocalGeneratorConfig",
+    "LocalJudgeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
+    "OpenAIJudgeConfig",
     "PathsConfig",
     "PeftConfig",
     "PreferenceConfig",
@@ -63,8 +85,11 @@ __all__ = [
     "PythonConfig",
     "RewardConfig",
     "RewardModelConfig",
+    "RulesJudgeConfig",
     "RunConfig",
     "ScorerConfig",
+    "ServerGeneratorConfig",
+    "ShpConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",
