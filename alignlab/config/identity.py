@@ -44,7 +44,7 @@ _PLACE_NOT_SUBSTANCE = {
 }
 """Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to.
 The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
-_PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "concurrency", "deadline", "retries")
+_PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "workers", "timeout_s", "deadline_s", "backoff_s")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@
 A prompt is text, or a list of {"role", "content"} where it is a conversation.
 """
 
-import os
 import socket
 import threading
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ import httpx
 import torch
 from torch import Tensor
 
-from alignlab.config.errors import ConfigError
+from alignlab.config.errors import ConfigError, require_key
 from alignlab.config.schema import HttpConfig
-from alignlab.config.schema.reward import is_metadata_host
+from alignlab.config.schema.judge import serves_metadata
 from alignlab.data.records import Prompt
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.preference.cache import ScoreCache
@@ -73,7 +72,7 @@ class EndpointReward(TextReward):
         starts = range(0, len(rows), size)
         with (
             client_of(self._config) as client,
-            ThreadPoolExecutor(self._config.concurrency) as pool,
+            ThreadPoolExecutor(self._config.workers) as pool,
             progress(f"asks for {self._name}", len(starts)) as bar,
         ):
             asked = [pool.submit(post, client, self._config, rows[at : at + size], at, stop) for at in starts]
@@ -95,17 +94,13 @@ def client_of(config: HttpConfig) -> httpx.Client:
     Raises:
         ConfigError: if the host is one at which a cloud hands out credentials, or the key's variable is not set.
     """
-    host = str(urlsplit(str(config.url)).hostname)
+    host = str(urlsplit(config.url).hostname)
     try:
         addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
     except OSError:
         addresses = set()  # a proxy may know the host
-    if any(is_metadata_host(address.partition("%")[0]) for address in addresses):
+    if any(serves_metadata(address.partition("%")[0]) for address in addresses):
         raise ConfigError(f"reward.url: {host} is a link-local or metadata address, which is refused")
-    headers = {}
-    if config.api_key_env:
-        key = os.environ.get(config.api_key_env)
-        if not key:
-            raise ConfigError(f"reward.api_key_env={config.api_key_env}: this environment variable is not set")
-        headers["Authorization"] = f"Bearer {key}"
+    key = require_key("reward", config.api_key_env)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.Client(headers=headers, follow_redirects=False)
