@@ -11,6 +11,7 @@ from alignlab.config.schema import (
     FrontConfig,
     ModpoConfig,
     PreferenceConfig,
+    RewardModelConfig,
     RunConfig,
 )
 
@@ -58,6 +59,8 @@ def _on_unsampled(config: RunConfig) -> str | None:
         return None
     if not isinstance(config.algorithm, PreferenceConfig | EvaluateConfig):
         return f"on algorithm={config.algorithm.name}"
+    if isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier":
+        return "on a classifier, which writes nothing"
     scored = all(objective.gold for objective in config.dataset.objectives.values())
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
 
@@ -84,6 +87,17 @@ def _on_single_objective(config: RunConfig) -> str | None:
     return None
 
 
+def _on_classifier(config: RunConfig) -> str | None:
+    """A classifier learns Bradley-Terry scores: no beta, no choice of a loss."""
+    idle = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier"
+    return "with algorithm.kind=classifier" if idle else None
+
+
+def _on_full_training(config: RunConfig) -> str | None:
+    full = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.full
+    return "with algorithm.full=true" if full else None
+
+
 def _on_local_data(config: RunConfig) -> str | None:
     return "with dataset.path, which is read in the hub's place" if getattr(config.dataset, "path", None) else None
 
@@ -99,7 +113,9 @@ def _unless_requests(config: RunConfig) -> str | None:
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
     (("w", "weights", "reward"), _unless(ModpoConfig)),
-    (("reward", "algorithm.rewards"), _on_single_objective),
+    (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
+    (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
+    (("peft",), _on_full_training),
     (("generator",), _on_unsampled),
     (("judge",), _on_unjudged),
     (("trainer.num_train_epochs",), _on_counted_steps),
