@@ -120,14 +120,14 @@ def fingerprint(path: Path, *, content: bool = True) -> str:
         stat = file.stat()
         digest.update(file.name.encode())
         if content:
-            digest.update(_content(file, stat.st_size, stat.st_mtime_ns))
+            digest.update(_content(file, stat.st_size, stat.st_ctime_ns))  # a copied file may bring its old mtime
         else:
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=4096)
-def _content(file: Path, size: int, mtime_ns: int) -> bytes:
+def _content(file: Path, size: int, ctime_ns: int) -> bytes:
     """Hash of a file's bytes; a sweep reads each file once, and a changed file again."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
