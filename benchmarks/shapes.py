@@ -60,7 +60,7 @@ class Workload:
         return [[left for left, _ in part] + [right for _, right in part] for part in parts]
 
     def tokens(self) -> dict[str, int]:
-        """Tokens of one epoch: in padded batches, of the rows alone, distinct ones of a batch, and as alignlab's slots."""
+        """Tokens of one epoch: padded, real, distinct ones of a batch, and the slots that alignlab computes."""
         counts = dict.fromkeys(("padded", "real", "distinct", "computed"), 0)
         for rows in self.batches():
             laid_out, shared = forest_layout(rows), forest_layout(rows, mask_price=0)
