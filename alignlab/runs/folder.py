@@ -26,6 +26,8 @@ MADE_BY_A_RUN = (
     "result.json",
     "metrics.jsonl",
     "generations.jsonl",
+    "verdicts.jsonl",
+    "records",
     "scores.jsonl",
     "processes.log",
     "checkpoints",
