@@ -67,11 +67,12 @@ def summarise(runs: Runs, *, shape: str, requests: int) -> dict[str, Any]:
         "ratio": ratios["training"],
         "ratio_reference": ratios["reference"],
         "ratio_end_to_end": ratios["end_to_end"],
+        "ratio_cpu": median_ratio(runs, "cpu", slow="trl", fast="alignlab"),
         "loss_difference": max(greatest_difference(left["losses"], right["losses"]) for left, right in neighbours),
         "tokens": tokens,
         "bound": bound,
         "share_of_bound": ratios["training"] / bound,
-        "seconds": seconds_of(runs, TIMES),
+        "seconds": seconds_of(runs, (*TIMES, "cpu")),
         "parts": {kind: _middle(of_kind)["parts"] for kind, of_kind in runs.items()},
         "memory": {kind: max(run["memory"] for run in of_kind) for kind, of_kind in runs.items()},
     }
@@ -98,7 +99,10 @@ def table(summary: dict[str, Any]) -> str:
     ratios = [summary[name] for name in ("ratio", "ratio_reference", "ratio_end_to_end")]
     lines.append("| ratio | " + " | ".join(f"**{value:.1f}**" for value in ratios) + " | |")
     lines += ["", _bound(summary), *_parts(summary), ""]
-    lines.append(f"Greatest relative difference of a step's loss: {summary['loss_difference']:.1e}.")
+    lines.append(
+        f"Greatest relative difference of a step's loss: {summary['loss_difference']:.1e}. Ratio of the training's "
+        f"processor time, which a busy machine disturbs less: {summary['ratio_cpu']:.1f}."
+    )
     if summary.get("machine"):
         lines += ["", machine_line(summary["machine"])]
     return "\n".join(lines)

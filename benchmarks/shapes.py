@@ -138,18 +138,19 @@ def synthetic_workload(
     return Workload(tokenizer, pairs, batch_size or PAIRS_A_BATCH[shape])
 
 
-def model_of(tokenizer: Any, *, hidden: int, layers: int, **changes: Any) -> Any:
+def model_of(
+    tokenizer: Any, *, hidden: int, layers: int, heads: int | None = None, intermediate: int | None = None
+) -> Any:
     """A random Llama; 256 by 6 over 8,000 tokens has 8.9M parameters."""
     shape = ArchitectureConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=changes.pop("intermediate", None) or hidden * 8 // 3 // 8 * 8,
+        intermediate_size=intermediate or hidden * 8 // 3 // 8 * 8,
         num_hidden_layers=layers,
-        num_attention_heads=changes.pop("heads", None) or max(1, hidden // 32),
-        max_position_embeddings=changes.pop("positions", 1024),
+        num_attention_heads=heads or max(1, hidden // 32),
+        max_position_embeddings=1024,
         initializer_range=0.02,
     )
-    assert not changes
     return new_llama(shape, tokenizer, seed=0).requires_grad_(False)
 
 

@@ -131,15 +131,16 @@ def _trl(work: Workload, model: Any, folder: str, recipe: Recipe) -> dict[str, A
 def _train(engine: Any, start: float, reference: float, recipe: Recipe) -> dict[str, Any]:
     clock = StepClock(lambda: _now(recipe))
     engine.add_callback(clock)
-    ready = _now(recipe)
+    ready, cpu = _now(recipe), time.process_time()
     with clock.parts_of(engine) if recipe.parts else _nothing():
         engine.train()
-    end = _now(recipe)
+    end, cpu = _now(recipe), time.process_time() - cpu
     losses = [entry["loss"] for entry in engine.state.log_history if "loss" in entry]
     training = end - ready
     return {
         "reference": reference,
         "training": training,
+        "cpu": cpu,
         "end_to_end": end - start,
         "losses": losses,
         "steps": clock.steps,

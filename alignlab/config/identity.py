@@ -16,9 +16,9 @@ _PLACE_NOT_SUBSTANCE = {
     "trainer": ("save_steps", "logging_steps", "per_device_eval_batch_size", "gradient_checkpointing"),
     "hardware": ("device", "processes"),
     "generator": ("batch_size",),
-    "algorithm": ("rewards",),
+    "algorithm": ("rewards", "objective"),
 }
-"""Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to."""
+"""Keys that change where or how fast a run computes, not what. Rewards and objective enter as what they resolve to."""
 
 
 @dataclass(frozen=True)
