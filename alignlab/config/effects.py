@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from alignlab.config.errors import masked
 from alignlab.config.identity import objectives_of
+from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig, RunConfig
 
 
@@ -17,7 +19,7 @@ def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is
         if is_sweep and key == "hydra.run.dir":
             reasons = ["on a sweep; paths.runs and hydra.sweep.dir say where its folders go"]
         if reasons and all(reasons):
-            lines.append(f"{override.lstrip('+')}: has no effect {reasons[0]}")
+            lines.append(masked(f"{override.lstrip('+')}: has no effect {reasons[0]}"))
     return list(dict.fromkeys(lines))
 
 
@@ -51,6 +53,10 @@ def _on_unsampled(config: RunConfig) -> str | None:
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
 
 
+def _on_unjudged(config: RunConfig) -> str | None:
+    return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
+
+
 def _on_counted_steps(config: RunConfig) -> str | None:
     return f"with trainer.max_steps={config.trainer.max_steps}" if config.trainer.max_steps > 0 else None
 
@@ -69,11 +75,31 @@ def _on_single_objective(config: RunConfig) -> str | None:
     return None
 
 
+def _on_local_data(config: RunConfig) -> str | None:
+    return "with dataset.path, which is read in the hub's place" if getattr(config.dataset, "path", None) else None
+
+
+def _on_strict_data(config: RunConfig) -> str | None:
+    strict = getattr(config.dataset, "on_bad_row", None) == "error"
+    return "with dataset.on_bad_row=error" if strict else None
+
+
+def _unless_requests(config: RunConfig) -> str | None:
+    return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
     (("w", "weights", "reward"), _unless(ModpoConfig)),
     (("reward", "algorithm.rewards"), _on_single_objective),
     (("generator",), _on_unsampled),
+    (("judge",), _on_unjudged),
     (("trainer.num_train_epochs",), _on_counted_steps),
+    (
+        tuple(f"dataset.{key}" for key in ("hub", "revision", "subset", "data_dir", "train_split", "test_split")),
+        _on_local_data,
+    ),
+    (("dataset.max_bad_share",), _on_strict_data),
+    (("dataset.requests",), _unless_requests),
     (("algorithm.label_smoothing",), _on_unsmoothed),
     (
         ("peft", "trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps", "trainer.save_steps"),

@@ -10,6 +10,14 @@ JOBS = {
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
 
+REQUEST_JOBS = ("course_correction", "synthesis")
+"""Algorithms that take requests with a harmful response from a dataset, not preferences, and may ask a judge."""
+
+RANKED_FILE = "ranked.jsonl"
+"""What a synthesis run leaves for training, in its folder."""
+WORDINGS = ("direct", "contrast")
+"""The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""
+
 LOSSES = ("sigmoid", "hinge", "ipo", "robust", "exo_pair", "discopop", "sigmoid_norm")
 """TRL's DPO losses that see the two responses only through the difference of their (tilted) log-ratios."""
 

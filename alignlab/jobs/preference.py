@@ -12,7 +12,7 @@ from alignlab.config.schema import PreferenceConfig, RunConfig, ToyConfig
 from alignlab.data import toy
 from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
 from alignlab.jobs.measure import measure
-from alignlab.jobs.prerequisites import ranked_rows, reference, reward
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference, reward
 from alignlab.models.adapters import AdapterCard, save_card
 from alignlab.models.base import Base
 from alignlab.preference.cache import ScoreCache
@@ -36,6 +36,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     objectives = objectives_of(config)
     cache = ScoreCache(Path(config.paths.cache) / "scores")
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         ranked = ranked_rows(config, base, config.dataset.split)
         rewards = {name: reward(config, name, base, cache) for name in objectives.others}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import cached_file
 
 from alignlab.config.errors import ConfigError
@@ -57,23 +57,58 @@ def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast
         device: cpu or cuda.
         autocast: compute in bfloat16, whatever the weights' type.
     """
-    revision = None
+    encoder = load_encoder(config, folder=folder)
+    path, revision = _place(config, folder)
     if isinstance(config, PretrainedConfig):
-        path, dtype, attention = str(config.path), getattr(torch, config.dtype), config.attn_implementation
-        revision = commit_of(path, config.revision)
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        options: dict[str, Any] = {"attn_implementation": config.attn_implementation}
+        if config.quantization is not None:
+            options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
     else:
-        path, dtype, attention = str(folder), torch.float32, "sdpa"
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype, attn_implementation=attention)
+        dtype, options = torch.float32, {"attn_implementation": "sdpa"}
+    model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype, **options)
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
         adapter = local_adapter(config.adapter)
         model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
         identity += f"+{adapter_id(adapter)}"
+    if "device_map" not in options:
+        model = model.to(device)
+    model = model.eval().requires_grad_(False)
+    if isinstance(config, PretrainedConfig) and config.quantization is not None:
+        identity += f"+{config.quantization}"
+    return Base(model, encoder.tokenizer, encoder, path, identity, autocast, revision)
+
+
+def load_encoder(config: ModelConfig, *, folder: Path | None) -> PromptEncoder:
+    """The model's tokenizer and prompt template without the model, which a server may have.
+
+    Args:
+        config: the model's settings.
+        folder: where a from-scratch reference lies; None for a pretrained model.
+    """
+    path, revision = _place(config, folder)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(device).eval().requires_grad_(False)
-    return Base(model, tokenizer, PromptEncoder(tokenizer, config.prompt_template), path, identity, autocast, revision)
+    return PromptEncoder(tokenizer, config.prompt_template)
+
+
+def _place(config: ModelConfig, folder: Path | None) -> tuple[str, str | None]:
+    """Path or hub id, and the hub id's commit."""
+    if isinstance(config, PretrainedConfig):
+        return str(config.path), commit_of(str(config.path), config.revision)
+    return str(folder), None
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """The reference code's settings, but for the precision of the products, which is the model's."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def commit_of(path: str, revision: str | None) -> str | None:

@@ -114,7 +114,7 @@ class Records:
             if key in self._places:
                 raise ValueError(f"{self.path.name}: the id {key!r} is known already")
             assert self._file is not None, "records are added while the file is open and not finished"
-            whole = data + b"\t%08x\n" % zlib.crc32(data)
+            whole = _with_check(data)
             self._append(self._file, whole)
             self._places[key] = (self._size, len(data))
             self._size += len(whole)
@@ -216,8 +216,8 @@ class Records:
         with self._partial.open("rb") as stream:
             for number, line in enumerate(stream, 1):
                 place = f"{self._partial}:{number}"
-                data, _, check = line[:-1].rpartition(b"\t")
-                if check != b"%08x" % zlib.crc32(data):
+                data = _checked(line)
+                if data is None:
                     raise ConfigError(f"{place}: damaged, its checksum does not fit; take the line out, or {_ANEW}")
                 key = self._id_of(data, place)
                 if key in self._places:
@@ -250,6 +250,28 @@ class Records:
             for start, length in places:
                 stream.seek(start)
                 yield stream.read(length)
+
+
+def checked_line(record: Record) -> bytes:
+    """A record as a line that shows damage: JSON, a tab, CRC-32 of the JSON."""
+    return _with_check(_line(record))
+
+
+def checked_lines(data: bytes) -> Iterator[Record | None]:
+    """The records of such lines, None for each damaged one; what follows the last line end was cut, and is none."""
+    for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+        whole = _checked(line)
+        yield None if whole is None else json.loads(whole)
+
+
+def _with_check(data: bytes) -> bytes:
+    return data + b"\t%08x\n" % zlib.crc32(data)
+
+
+def _checked(line: bytes) -> bytes | None:
+    """The JSON of a line whose checksum fits."""
+    data, _, check = line[:-1].rpartition(b"\t")
+    return data if check == b"%08x" % zlib.crc32(data) else None
 
 
 def _line(record: Record) -> bytes:

@@ -8,8 +8,23 @@ from alignlab.config.schema.algorithm import (
     ModpoConfig,
     PreferenceConfig,
 )
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.dataset import (
+    BeaverTailsConfig,
+    C2SynConfig,
+    DatasetConfig,
+    FileConfig,
+    ObjectiveConfig,
+    ShpConfig,
+    ToyConfig,
+)
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.config.schema.judge import (
+    AskingJudgeConfig,
+    JudgeConfig,
+    LocalJudgeConfig,
+    OpenAIJudgeConfig,
+    RulesJudgeConfig,
+)
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -26,6 +41,9 @@ __all__ = [
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "AskingJudgeConfig",
+    "BeaverTailsConfig",
+    "C2SynConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",
@@ -33,16 +51,23 @@ __all__ = [
     "FrontConfig",
     "GeneratorConfig",
     "HardwareConfig",
+    "JudgeConfig",
+    "LocalGeneratorConfig",
+    "LocalJudgeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
+    "OpenAIJudgeConfig",
     "PathsConfig",
     "PeftConfig",
     "PreferenceConfig",
     "PretrainedConfig",
     "PretrainingConfig",
     "RewardConfig",
+    "RulesJudgeConfig",
     "RunConfig",
+    "ServerGeneratorConfig",
+    "ShpConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",

@@ -10,8 +10,9 @@ from omegaconf import MISSING
 from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
 from alignlab.config.schema.algorithm import AlgorithmConfig, EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ToyConfig
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.reward import RewardConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
@@ -56,6 +57,7 @@ class RunConfig:
     reward: RewardConfig = MISSING
     trainer: TrainerConfig = MISSING
     generator: GeneratorConfig = MISSING
+    judge: JudgeConfig = MISSING
     hardware: HardwareConfig = MISSING
     tracker: TrackerConfig = MISSING
     paths: PathsConfig = MISSING
@@ -83,7 +85,7 @@ def _numbers(node: Any, prefix: str) -> Iterator[tuple[str, float]]:
 
 VARIANTS: dict[str, dict[str, type[Any]]] = {
     "model": {"from_scratch": FromScratchConfig, "pretrained": PretrainedConfig},
-    "dataset": {"toy": ToyConfig, "file": FileConfig},
+    "dataset": {**DATASET_VARIANTS},
     "algorithm": {
         "sft": AlgorithmConfig,
         "reward_model": PreferenceConfig,
@@ -92,5 +94,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
     },
+    "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},
+    "judge": {"openai": OpenAIJudgeConfig, "local": LocalJudgeConfig, "rules": RulesJudgeConfig},
 }
 """Groups whose choices differ in their keys: group -> schema name -> type."""
