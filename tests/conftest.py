@@ -47,6 +47,7 @@ def base(tmp_path_factory):
         revision=None,
         adapter=None,
         dtype="float32",
+        quantization=None,
         attn_implementation="sdpa",
     )
     return load_base(config, folder=None, device="cpu")

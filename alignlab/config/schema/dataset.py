@@ -49,6 +49,7 @@ class DatasetConfig:
     split: str | None = MISSING
     test_share: float = MISSING
     max_rows: int | None = MISSING
+    k: list[int] = MISSING
     beta: float = MISSING
 
     def __post_init__(self) -> None:
@@ -75,12 +76,13 @@ class DatasetConfig:
             return
         require(bool(self.use), "dataset.use", "[]", "must name at least one objective, or be null for all")
         require(len(set(self.use)) == len(self.use), "dataset.use", self.use, "names an objective twice")
+        known = dict(self.objectives)
         for name in self.use:
-            if name not in self.objectives and self.kind in _NAMED_BY_USE:
-                self.objectives[name] = ObjectiveConfig(label=_NAMED_BY_USE[self.kind] or name)
-            if name not in self.objectives:
-                raise ConfigError(f"dataset.use={name}: no such objective; {nearest(name, self.objectives)}")
-        self.objectives = {name: self.objectives[name] for name in self.use}
+            if name not in known and self.kind in _NAMED_BY_USE:
+                known[name] = ObjectiveConfig(label=_NAMED_BY_USE[self.kind] or name)
+            if name not in known:
+                raise ConfigError(f"dataset.use={name}: no such objective; {nearest(name, known)}")
+        self.objectives = {name: known[name] for name in self.use}
 
 
 @dataclass

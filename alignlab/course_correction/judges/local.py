@@ -98,6 +98,7 @@ def _load(config: LocalJudgeConfig, device: str) -> Base:
         revision=config.revision,
         adapter=None,
         dtype=config.dtype,
+        quantization=None,
         attn_implementation="sdpa",
     )
     try:
