@@ -26,7 +26,7 @@ _PLACE_NOT_SUBSTANCE = {
     "hardware": ("device", "processes"),
     "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
     "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
-    "algorithm": ("rewards", "check_rewards"),
+    "algorithm": ("rewards", "check_rewards", "objective"),
     "judge": (
         "api_key_env",
         "workers",
@@ -41,8 +41,8 @@ _PLACE_NOT_SUBSTANCE = {
         "batch_size",
     ),
 }
-"""Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to.
-The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
+"""Keys that change where or how fast a run computes, not what. Rewards and objective enter as what they
+resolve to. The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
 _PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "workers", "timeout_s", "deadline_s", "backoff_s")
 
 
@@ -191,14 +191,14 @@ def fingerprint(path: Path, *, content: bool = True) -> str:
         stat = file.stat()
         digest.update(file.name.encode())
         if content:
-            digest.update(_content(file, stat.st_size, stat.st_mtime_ns))
+            digest.update(_content(file, stat.st_size, stat.st_ctime_ns))  # a copied file may bring its old mtime
         else:
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=4096)
-def _content(file: Path, size: int, mtime_ns: int) -> bytes:
+def _content(file: Path, size: int, ctime_ns: int) -> bytes:
     """Hash of a file's bytes; a sweep reads each file once, and a changed file again."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

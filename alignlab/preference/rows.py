@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alignlab.data.records import Pair, text_id
+from alignlab.data.records import Pair
 from alignlab.models.prompts import Encoded, PromptEncoder
 
 
@@ -53,11 +53,6 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
     if not kept:
         raise ValueError(f"trainer.max_length={max_length}: no prompt of {len(pairs)} pairs is shorter")
     return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)
-
-
-def encoded_id(row: Encoded) -> str:
-    """Hash of the tokens: what a log-probability depends on, beside the model."""
-    return text_id(" ".join(map(str, row.prompt_ids)), " ".join(map(str, row.response_ids)))
 
 
 def _too_long(row: Encoded, limit: int) -> bool:
