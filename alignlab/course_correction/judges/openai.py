@@ -10,6 +10,7 @@ from alignlab.config.schema import OpenAIJudgeConfig
 from alignlab.course_correction.judges.asking import Ask, AskingJudge, OnAnswer
 from alignlab.course_correction.judges.base import Answer, hash_of
 from alignlab.course_correction.judges.budget import Budget, tokens_of
+from alignlab.course_correction.judges.known import KNOWN_CASES
 from alignlab.course_correction.judges.wording import ANSWER_SCHEMA, JSON_FORM, build_prompt, prompt_id, read_answer
 from alignlab.runs.endpoint import Endpoint
 from alignlab.runs.openai_client import Call, OpenAIServer, Reply
@@ -103,7 +104,8 @@ class OpenAIJudge(AskingJudge):
             return None
 
         try:
-            self._server.ask(self._calls(by_id), on_reply)
+            probe = self._call("probe", Ask(KNOWN_CASES[0].item, self.wordings[0]))
+            self._server.ask(self._calls(by_id), on_reply, probe=probe)
         finally:
             self._close(say_it=not known)
 
