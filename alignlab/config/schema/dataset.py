@@ -49,6 +49,7 @@ class DatasetConfig:
     split: str | None = MISSING
     test_share: float = MISSING
     max_rows: int | None = MISSING
+    k: list[int] = MISSING
     beta: float = MISSING
 
     def __post_init__(self) -> None:
