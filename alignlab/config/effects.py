@@ -93,11 +93,8 @@ def _on_classifier(config: RunConfig) -> str | None:
 
 def _without_rewards(config: RunConfig) -> str | None:
     """The group is the default for the objectives that MODPO needs, and for those that an evaluation names."""
-    return (
-        None
-        if rewarded(config) or isinstance(config.algorithm, ModpoConfig)
-        else f"on algorithm={config.algorithm.name}"
-    )
+    takes = isinstance(config.algorithm, ModpoConfig) or bool(rewarded(config))
+    return None if takes else f"on algorithm={config.algorithm.name}"
 
 
 def _on_full_training(config: RunConfig) -> str | None:
