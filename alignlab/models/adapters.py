@@ -1,8 +1,6 @@
 """LoRA adapters: new ones, saved ones, and the metadata that travels with them."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from alignlab.config.errors import ConfigError
 from alignlab.config.schema import PeftConfig
+from alignlab.models.adapted import adapted as adapted
 from alignlab.runs.atomic import write_json
 
 CARD = "alignlab.json"
@@ -47,16 +46,6 @@ def new_adapter(model: Any, config: PeftConfig, *, seed: int) -> PeftModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, lora_config(config))
-
-
-@contextmanager
-def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
-    """The model with a saved adapter, in evaluation mode; the base model is itself again afterwards."""
-    wrapped = PeftModel.from_pretrained(model, str(folder))
-    try:
-        yield wrapped.eval()
-    finally:
-        wrapped.unload()
 
 
 def save_card(folder: Path, card: AdapterCard) -> None:

@@ -43,7 +43,7 @@ class ScoreCache:
     def scores(
         self, scorer: str, rows: Sequence[Encoded], compute: Callable[[list[Encoded]], Tensor], *, name: str
     ) -> Tensor:
-        """One float32 score a row, shape (n,), computed only where no run has computed it.
+        """One float64 score a row, shape (n,), computed only where no run has computed it.
 
         Args:
             scorer: identity of what scores: hashes of base, adapter and precision.
@@ -64,7 +64,7 @@ class ScoreCache:
         count = self.counts.setdefault(name, CacheCount())
         count.computed += len(first)
         count.reused += len(set(ids)) - len(first)
-        return torch.tensor([known[row_id] for row_id in ids])
+        return torch.tensor([known[row_id] for row_id in ids], dtype=torch.float64)
 
 
 def _read(path: Path, scorer: str) -> dict[str, float]:
@@ -85,7 +85,7 @@ def _read(path: Path, scorer: str) -> dict[str, float]:
 
 def _write(path: Path, scorer: str, scores: dict[str, float]) -> None:
     ids = sorted(scores)
-    column = pa.array([scores[row_id] for row_id in ids], pa.float32())
+    column = pa.array([scores[row_id] for row_id in ids], pa.float64())
     header = {"scorer": scorer, "digest": _digest(ids, column.to_pylist())}
     table = pa.table({"id": ids, "score": column}).replace_schema_metadata({"alignlab": json.dumps(header)})
     beside = path.with_suffix(".tmp")

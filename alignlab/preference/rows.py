@@ -44,8 +44,9 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
     kept, too_long, cut = [], 0, 0
     chosen_rows = encoder.encode_all([(pair.prompt, pair.chosen) for pair in pairs])
     rejected_rows = encoder.encode_all([(pair.prompt, pair.rejected) for pair in pairs])
-    for pair, chosen, rejected in zip(pairs, chosen_rows, rejected_rows, strict=True):
-        if max(len(chosen.prompt_ids), len(rejected.prompt_ids)) >= max_length:
+    for pair, *rows in zip(pairs, chosen_rows, rejected_rows, strict=True):
+        chosen, rejected = one_boundary(*rows)
+        if len(chosen.prompt_ids) >= max_length:
             too_long += 1
             continue
         cut += _too_long(chosen, max_length) + _too_long(rejected, max_length)
@@ -53,6 +54,19 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
     if not kept:
         raise ValueError(f"trainer.max_length={max_length}: no prompt of {len(pairs)} pairs is shorter")
     return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)
+
+
+def one_boundary(left: Encoded, right: Encoded) -> tuple[Encoded, Encoded]:
+    """Both rows with the prompt that they share: where one response merges with its end, the other gives it up too.
+
+    Otherwise a token of the prompt would count in one of the two log-probabilities alone.
+    """
+    start = min(len(left.prompt_ids), len(right.prompt_ids))
+    return _start_at(left, start), _start_at(right, start)
+
+
+def _start_at(row: Encoded, start: int) -> Encoded:
+    return Encoded(row.prompt_ids[:start], row.prompt_ids[start:] + row.response_ids)
 
 
 def encoded_id(row: Encoded) -> str:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from alignlab.config.identity import fingerprint
-from alignlab.models.adapters import adapted
+from alignlab.models.adapted import adapted, adapter_fingerprint
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
@@ -32,7 +31,7 @@ class ImplicitReward:
     ) -> None:
         self.base, self.adapter, self.beta = base, adapter, beta
         self.cache, self.batch_size, self.name = cache, batch_size, name
-        self.id = f"{base.scorer}+{fingerprint(adapter / 'adapter_model.safetensors')}"
+        self.id = f"{base.scorer}+{adapter_fingerprint(adapter)}"
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""
@@ -41,9 +40,13 @@ class ImplicitReward:
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
         """The same for rows that are tokenised, shape (n,)."""
         reference = reference_logps(self.base, rows, cache=self.cache, batch_size=self.batch_size)
-        return self.beta * (self.cache.scores(self.id, rows, self._logps, name=self.name) - reference)
+        return (self.beta * (self.logps(rows) - reference)).float()
 
-    def _logps(self, rows: list[Encoded]) -> Tensor:
+    def logps(self, rows: Sequence[Encoded]) -> Tensor:
+        """Log pi of every row, nats, float64, shape (n,), from the cache where it is known."""
+        return self.cache.scores(self.id, rows, self._compute, name=self.name)
+
+    def _compute(self, rows: list[Encoded]) -> Tensor:
         with adapted(self.base.model, self.adapter) as model:
             return response_logps(
                 model,
@@ -55,7 +58,7 @@ class ImplicitReward:
 
 
 def reference_logps(base: Base, rows: Sequence[Encoded], *, cache: ScoreCache, batch_size: int) -> Tensor:
-    """Log pi_ref of every row, nats, shape (n,), from the cache where it is known."""
+    """Log pi_ref of every row, nats, float64, shape (n,), from the cache where it is known."""
 
     def compute(missing: list[Encoded]) -> Tensor:
         label, autocast = "reference log-probs", base.autocast

@@ -61,9 +61,9 @@ def test_a_damaged_table_is_rebuilt(tmp_path, damage):
     elif damage == "empty":
         data = bytearray()
     else:
-        place = data.find(torch.tensor([4.0, 5.0]).numpy().tobytes())
-        place = data.find(torch.tensor([4.0]).numpy().tobytes()) if place < 0 else place
-        data[place + 2] ^= 0x40
+        place = data.find(torch.tensor([4.0], dtype=torch.float64).numpy().tobytes())
+        assert place > 0
+        data[place + 6] ^= 0x40
     path.write_bytes(data)
     assert ScoreCache(tmp_path).scores("scorer", ROWS, compute, name="x").tolist() == [4, 5, 4]
     assert compute.asked == 4
