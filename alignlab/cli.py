@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from alignlab import __version__
-from alignlab.config.compose import composing, config_root, is_sweep, read_command, register, run_config
+from alignlab.config.compose import composing, is_sweep, read_command, register, run_config
 from alignlab.config.effects import without_effect
 from alignlab.config.errors import (
     EXIT_BAD_INPUT,
@@ -26,6 +26,7 @@ from alignlab.config.errors import (
 )
 from alignlab.config.messages import explain
 from alignlab.config.overrides import admit_new_rewards, one_run, parse_flags, quote_paths
+from alignlab.config.roots import config_root
 from alignlab.config.schema import RunConfig
 
 register()

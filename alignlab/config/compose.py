@@ -23,15 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import run_folder
 from alignlab.config.overrides import yielding_presets
+from alignlab.config.roots import config_root
 from alignlab.config.schema import VARIANTS, RunConfig
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def config_root(name: str) -> Path:
-    """`conf`, `sweeps` or `launchers`: inside the installed package, else beside the checkout's package."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
 class ExtraRoots(SearchPathPlugin):  # type: ignore[misc]  # hydra's plugin base is untyped
@@ -214,6 +207,7 @@ def load_run_config(path: Path) -> RunConfig:
         "model": "pretrained" if plain["model"]["kind"] == "hf" else "from_scratch",
         "dataset": "toy" if plain["dataset"]["kind"] == "toy" else "file",
         "algorithm": plain["algorithm"]["name"],
+        "reward": plain["reward"]["kind"],
     }
     typed = OmegaConf.create({group: OmegaConf.structured(VARIANTS[group][kind]) for group, kind in kinds.items()})
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), typed, plain))

@@ -80,10 +80,10 @@ def _ranked_row(row: dict[str, Any], place: str, config: DatasetConfig) -> Ranke
         value = row.get(column)
         if not isinstance(value, str):
             raise ConfigError(f"{place} {column}: must be text, is {type(value).__name__}")
-    winner = {}
+    scores: dict[str, tuple[float | None, ...]] = {}
     for name, objective in config.objectives.items():
         label = row.get(objective.label)
         if label not in (0, 1) or isinstance(label, bool):
             raise ConfigError(f"{place} {objective.label}: must be 0 or 1, is {label!r}")
-        winner[name] = int(label)
-    return RankedRow(row["prompt"], (row["response_0"], row["response_1"]), winner)
+        scores[name] = (0.0, 1.0) if label else (1.0, 0.0)
+    return RankedRow(row["prompt"], (row["response_0"], row["response_1"]), scores, place)

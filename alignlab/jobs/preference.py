@@ -10,7 +10,7 @@ from datasets import Dataset
 from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
 from alignlab.config.schema import PreferenceConfig, RunConfig, ToyConfig
 from alignlab.data import toy
-from alignlab.data.records import RankedRow, pairs_by, text_id
+from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
 from alignlab.jobs.measure import measure
 from alignlab.jobs.prerequisites import ranked_rows, reference, reward
 from alignlab.models.adapters import AdapterCard, save_card
@@ -43,6 +43,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=config.trainer.max_length)
     outcome.extra["rows"] = {
         "train": len(pairs.pairs),
+        "silent": num_silent(ranked, objectives.trained),
         "too_long": pairs.too_long,
         "cut": pairs.cut,
         "merged": pairs.merged,
@@ -114,7 +115,7 @@ def finish(outcome: Outcome, cache: ScoreCache, algorithm: PreferenceConfig) -> 
 
 def data_inputs(config: RunConfig, rows: Sequence[RankedRow]) -> dict[str, str]:
     """`dataset`: what is evaluated on, the same for all seeds; `pairs`: what is trained on."""
-    pairs = text_id(*(f"{row.id} {row.winner}" for row in rows))
+    pairs = text_id(*(f"{row.id} {row.scores}" for row in rows))
     if isinstance(config.dataset, ToyConfig):
         return {"dataset": f"toy world {toy.WORLD_VERSION}", "pairs": pairs}
     return {

@@ -14,7 +14,7 @@ from alignlab.config.errors import ConfigError
 from alignlab.config.identity import input_fingerprints, reward_of, run_folder
 from alignlab.config.schema import FromScratchConfig, PreferenceConfig, RunConfig, ToyConfig, TrainerConfig
 from alignlab.data import toy
-from alignlab.data.records import RankedRow
+from alignlab.data.records import Prompt, RankedRow, prompt_text
 from alignlab.data.sources import read_ranked_rows, select_split
 from alignlab.jobs.toy_pairs import toy_pairs_file
 from alignlab.models.adapters import read_card
@@ -135,7 +135,7 @@ def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, 
         template_words = str(model.prompt_template).replace("{raw_prompt}", " ").split()
         tokenizer = word_tokenizer([*dict.fromkeys([*toy.VOCABULARY, *template_words])])
     else:
-        corpus = (text for pair in texts for text in pair)
+        corpus = (text for prompt, response in texts for text in (prompt_text(prompt), response))
         tokenizer = bpe_tokenizer(corpus, model.architecture.vocab_size)
     encoder = PromptEncoder(tokenizer, model.prompt_template)
     limit = model.architecture.max_position_embeddings
@@ -161,7 +161,7 @@ def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, 
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def _demonstrations(config: RunConfig, model: FromScratchConfig) -> list[tuple[str, str]]:
+def _demonstrations(config: RunConfig, model: FromScratchConfig) -> list[tuple[Prompt, str]]:
     """(prompt, response) to learn from: the toy's grammar, or both responses of the data's training prompts."""
     if model.kind == "tiny":
         rng = random.Random(f"demonstrations {model.pretraining.seed}")

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from alignlab.data.records import Prompt, Turn
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -34,15 +36,15 @@ class PromptEncoder:
         self.merged = 0
         """Responses whose first characters share a token with the prompt's end; there the boundary moves left."""
 
-    def prompt_ids(self, raw_prompt: str) -> list[int]:
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of the rendered prompt, with BOS if the tokenizer adds one."""
-        return self._tokens_of([self._render(raw_prompt)])[0]
+        return self._tokens_of([self._render(prompt)])[0]
 
-    def encode(self, raw_prompt: str, response: str) -> Encoded:
+    def encode(self, prompt: Prompt, response: str) -> Encoded:
         """Tokens of prompt and response, as the tokenizer reads them in one text; EOS is appended once."""
-        return self.encode_all([(raw_prompt, response)])[0]
+        return self.encode_all([(prompt, response)])[0]
 
-    def encode_all(self, texts: Sequence[tuple[str, str]]) -> list[Encoded]:
+    def encode_all(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
         """The same for many (prompt, response), tokenised together."""
         if not texts:
             return []
@@ -73,10 +75,11 @@ class PromptEncoder:
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return text[len(before) : len(text) - len(after.rstrip())].strip()
 
-    def _render(self, raw_prompt: str) -> str:
+    def _render(self, prompt: Prompt) -> str:
+        turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
         if self.template is not None:
-            return self.template.replace("{raw_prompt}", raw_prompt)
-        messages = [{"role": "user", "content": raw_prompt}]
+            return _filled(self.template, turns)
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
     def _tokens_of(self, texts: list[str]) -> list[list[int]]:
@@ -86,6 +89,19 @@ class PromptEncoder:
         rows: list[list[int]] = self.tokenizer(texts, add_special_tokens=own, split_special_tokens=own)["input_ids"]
         eos = self.tokenizer.eos_token_id
         return [ids[:-1] if own and ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
+
+
+def _filled(template: str, turns: Sequence[Turn]) -> str:
+    """The turns by a string template: each request filled in, each earlier answer where a response would stand."""
+    gap = "\n\n" if "\n" in template else " "
+    text = ""
+    for turn in turns:
+        if turn.role == "user":
+            between = gap if text and not template[:1].isspace() else ""
+            text += between + template.replace("{raw_prompt}", turn.content)
+        else:
+            text += turn.content if turn.role == "assistant" else turn.content + gap
+    return text
 
 
 def _common_prefix(left: list[int], right: list[int]) -> int:

@@ -8,7 +8,8 @@ import yaml
 from hydra import compose
 from omegaconf import OmegaConf
 
-from alignlab.config.compose import composing, config_root
+from alignlab.config.compose import composing
+from alignlab.config.roots import config_root
 
 ROOTS = {name: config_root(name) for name in ("conf", "sweeps", "launchers")}
 CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent != ROOTS["conf"])

@@ -7,7 +7,7 @@ import pytest
 
 from alignlab.config.errors import ConfigError
 from alignlab.config.schema import FileConfig, ObjectiveConfig
-from alignlab.data.records import pairs_by, text_id
+from alignlab.data.records import Turn, pairs_by, text_id
 from alignlab.data.sources import NUM_ROWS_LOOKED_AT, check_source, read_ranked_rows, select_split
 from alignlab.data.splits import split_of
 
@@ -164,3 +164,17 @@ def test_the_share_is_kept_and_the_salt_counts():
 def test_ids_keep_texts_apart():
     assert text_id("ab", "c") != text_id("a", "bc")
     assert text_id("ab", "c") == text_id("ab", "c")
+
+
+def test_a_conversation_falls_where_its_first_request_does():
+    prompts = [f"request number {number}" for number in range(60)]
+    talks = [(Turn("user", text), Turn("assistant", "yes"), Turn("user", "and then")) for text in prompts]
+    assert [split_of(talk, 0.5) for talk in talks] == [split_of(text, 0.5) for text in prompts]
+
+
+def test_unicode_forms_are_one_prompt():
+    assert {split_of(text, 0.5) for text in ("caf\u00e9 au lait", "cafe\u0301 AU\u00a0lait")} == {
+        split_of("CAF\u00c9 au lait", 0.5)
+    }
+    forms = [[f"{letter} {number}" for number in range(80)] for letter in ("\u00e9", "e\u0301")]
+    assert [split_of(text, 0.5) for text in forms[0]] == [split_of(text, 0.5) for text in forms[1]]

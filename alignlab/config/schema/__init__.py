@@ -7,6 +7,7 @@ from alignlab.config.schema.algorithm import (
     FrontConfig,
     ModpoConfig,
     PreferenceConfig,
+    RewardModelConfig,
 )
 from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig
@@ -17,22 +18,40 @@ from alignlab.config.schema.model import (
     PretrainedConfig,
     PretrainingConfig,
 )
-from alignlab.config.schema.reward import RewardConfig
+from alignlab.config.schema.reward import (
+    REWARD_KINDS,
+    BeaverConfig,
+    ClassifierConfig,
+    GoldConfig,
+    HttpConfig,
+    ImplicitConfig,
+    LengthConfig,
+    PythonConfig,
+    RewardConfig,
+    ScorerConfig,
+)
 from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, TrackerConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
     "MIN_MODPO_WEIGHT",
+    "REWARD_KINDS",
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "BeaverConfig",
+    "ClassifierConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",
     "FromScratchConfig",
     "FrontConfig",
     "GeneratorConfig",
+    "GoldConfig",
     "HardwareConfig",
+    "HttpConfig",
+    "ImplicitConfig",
+    "LengthConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
@@ -41,8 +60,11 @@ __all__ = [
     "PreferenceConfig",
     "PretrainedConfig",
     "PretrainingConfig",
+    "PythonConfig",
     "RewardConfig",
+    "RewardModelConfig",
     "RunConfig",
+    "ScorerConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",
