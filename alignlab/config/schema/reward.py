@@ -194,7 +194,9 @@ def _check_url(url: str | None) -> None:
         raise ConfigError("reward.url: must not hold a user name or password; name an env variable: reward.api_key_env")
     good = parts.scheme in ("http", "https") and bool(parts.hostname)
     require(good, "reward.url", url, "must begin with http:// or https:// and name a host")
-    require(not is_metadata_host(str(parts.hostname)), "reward.url", url, "link-local and metadata addresses are refused")
+    require(
+        not is_metadata_host(str(parts.hostname)), "reward.url", url, "link-local and metadata addresses are refused"
+    )
 
 
 def is_metadata_host(host: str) -> bool:
