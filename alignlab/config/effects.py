@@ -3,7 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from alignlab.config.identity import objectives_of
-from alignlab.config.schema import EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig, RunConfig
+from alignlab.config.schema import (
+    EvaluateConfig,
+    FrontConfig,
+    ModpoConfig,
+    PreferenceConfig,
+    RewardModelConfig,
+    RunConfig,
+)
 
 
 def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is_sweep: bool) -> list[str]:
@@ -47,6 +54,8 @@ def _on_unsampled(config: RunConfig) -> str | None:
     """Responses are sampled where gold rewards score them."""
     if not isinstance(config.algorithm, PreferenceConfig | EvaluateConfig):
         return f"on algorithm={config.algorithm.name}"
+    if isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier":
+        return "on a classifier, which writes nothing"
     scored = all(objective.gold for objective in config.dataset.objectives.values())
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
 
@@ -69,9 +78,22 @@ def _on_single_objective(config: RunConfig) -> str | None:
     return None
 
 
+def _on_classifier(config: RunConfig) -> str | None:
+    """A classifier learns Bradley-Terry scores: no beta, no choice of a loss."""
+    idle = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier"
+    return "with algorithm.kind=classifier" if idle else None
+
+
+def _on_full_training(config: RunConfig) -> str | None:
+    full = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.full
+    return "with algorithm.full=true" if full else None
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
     (("w", "weights", "reward"), _unless(ModpoConfig)),
-    (("reward", "algorithm.rewards"), _on_single_objective),
+    (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
+    (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
+    (("peft",), _on_full_training),
     (("generator",), _on_unsampled),
     (("trainer.num_train_epochs",), _on_counted_steps),
     (("algorithm.label_smoothing",), _on_unsmoothed),

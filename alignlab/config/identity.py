@@ -9,16 +9,30 @@ from typing import Any
 
 from alignlab import __version__
 from alignlab.config.errors import ConfigError, nearest
-from alignlab.config.schema import FrontConfig, ModpoConfig, PreferenceConfig, RewardConfig, RunConfig
+from alignlab.config.programs import program_version
+from alignlab.config.schema import (
+    BALANCED,
+    AuditConfig,
+    FrontConfig,
+    MergeConfig,
+    ModpoConfig,
+    PreferenceConfig,
+    PythonConfig,
+    RewardConfig,
+    RewardModelConfig,
+    RunConfig,
+    SftConfig,
+)
 from alignlab.config.weights import resolve_weights
 
 _PLACE_NOT_SUBSTANCE = {
     "trainer": ("save_steps", "logging_steps", "per_device_eval_batch_size", "gradient_checkpointing"),
     "hardware": ("device", "processes"),
     "generator": ("batch_size",),
-    "algorithm": ("rewards",),
+    "algorithm": ("rewards", "check_rewards"),
 }
 """Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to."""
+_PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "concurrency", "deadline", "retries")
 
 
 @dataclass(frozen=True)
@@ -38,15 +52,21 @@ def objectives_of(config: RunConfig) -> Objectives:
     """The trained objective and the weights of a run.
 
     Raises:
-        ConfigError: if the algorithm names an objective that the dataset lacks, or w does not fit.
+        ConfigError: if the algorithm names an objective that the dataset lacks or has no labels of, or w does not fit.
     """
     names = list(config.dataset.objectives)
     algorithm = config.algorithm
-    default = 1 if algorithm.name == "reward_model" and len(names) > 1 else 0
-    trained = (algorithm.objective if isinstance(algorithm, PreferenceConfig) else None) or names[default]
+    labelled = [name for name in names if config.dataset.objectives[name].label is not None]
+    if not labelled:
+        raise ConfigError(f"dataset.objectives: none of {', '.join(names)} has a label, so there is nothing to train on")
+    default = 1 if algorithm.name == "reward_model" and len(labelled) > 1 else 0
+    trained = getattr(algorithm, "objective", None) or labelled[default]
     if trained not in names:
         raise ConfigError(f"algorithm.objective={trained}: no such objective; {nearest(trained, names)}")
-    if isinstance(algorithm, ModpoConfig):
+    if trained not in labelled:
+        reason = f"dataset={config.dataset.name} has no labels of it, so it can be a reward only"
+        raise ConfigError(f"algorithm.objective={trained}: {reason}; {nearest(trained, labelled)}")
+    if isinstance(algorithm, BALANCED):
         weights = resolve_weights(config.w, objectives=names, trained=trained, scheme=config.weights.scheme)
     else:
         weights = {name: float(name == trained) for name in names}
@@ -55,18 +75,24 @@ def objectives_of(config: RunConfig) -> Objectives:
 
 def reward_of(config: RunConfig, objective: str) -> RewardConfig:
     """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`."""
-    assert isinstance(config.algorithm, ModpoConfig)
-    own = config.algorithm.rewards.get(objective, RewardConfig())
-    default = config.reward
-    return RewardConfig(
-        kind=own.kind or default.kind, adapter=own.adapter or default.adapter, beta=own.beta or default.beta
-    )
+    rewards: dict[str, RewardConfig] = getattr(config.algorithm, "rewards", {})
+    return rewards.get(objective, config.reward)
+
+
+def rewarded(config: RunConfig) -> list[str]:
+    """The objectives whose rewards a run needs: MODPO's others; elsewhere those that algorithm.rewards names.
+
+    An audit needs both.
+    """
+    others = list(objectives_of(config).others) if isinstance(config.algorithm, BALANCED) else []
+    named = [] if isinstance(config.algorithm, ModpoConfig) else list(getattr(config.algorithm, "rewards", {}))
+    return list(dict.fromkeys([*others, *named]))
 
 
 def run_folder(config: RunConfig) -> PurePosixPath:
     """The folder of a run below paths.runs, e.g. `modpo/tiny/toy/w=0.3/seed=0-1a2b3c4d`."""
     parts = [config.algorithm.name, config.model.name, config.dataset.name]
-    if isinstance(config.algorithm, ModpoConfig):
+    if isinstance(config.algorithm, BALANCED):
         parts.append(f"w={_show_weights(objectives_of(config))}")
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
     return PurePosixPath(*parts, f"seed={config.seed}-{digest}")
@@ -88,13 +114,33 @@ def identity(config: RunConfig) -> dict[str, Any]:
     fields["version"] = __version__.rsplit(".", 1)[0]
     fields["inputs"] = input_fingerprints(config)
     objectives = objectives_of(config)
-    if isinstance(config.algorithm, PreferenceConfig):
+    if isinstance(config.algorithm, PreferenceConfig | AuditConfig | SftConfig):
         fields["objectives"] = {"trained": objectives.trained, "order": list(objectives.weights)}
-    if isinstance(config.algorithm, ModpoConfig):
-        fields["rewards"] = {name: asdict(reward_of(config, name)) for name in objectives.others}
-    if not isinstance(config.algorithm, FrontConfig):
-        return fields
-    return {key: fields[key] for key in ("algorithm", "model", "dataset", "inputs", "version")}
+    fields["rewards"] = {name: _substance(reward_of(config, name)) for name in rewarded(config)}
+    if isinstance(config.algorithm, RewardModelConfig):
+        _drop_idle_keys(fields, config.algorithm)
+    if isinstance(config.algorithm, FrontConfig):
+        return {key: fields[key] for key in ("algorithm", "model", "dataset", "inputs", "version")}
+    if isinstance(config.algorithm, MergeConfig):
+        return {key: fields[key] for key in ("algorithm", "model", "inputs", "version")}
+    return fields
+
+
+def _substance(reward: RewardConfig) -> dict[str, Any]:
+    kept = {key: value for key, value in asdict(reward).items() if key not in _PLACE_OF_A_REWARD}
+    if isinstance(reward, PythonConfig):
+        kept["version"] = program_version(str(reward.function))
+    return kept
+
+
+def _drop_idle_keys(fields: dict[str, Any], algorithm: RewardModelConfig) -> None:
+    """What a classifier's training never reads."""
+    if algorithm.kind == "classifier":
+        for key in ("beta", "loss_type", "label_smoothing"):
+            del fields["algorithm"][key]
+        del fields["generator"]
+    if algorithm.full:
+        del fields["peft"]
 
 
 def input_fingerprints(config: RunConfig) -> dict[str, str]:
@@ -105,9 +151,12 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
     }
-    if isinstance(config.algorithm, ModpoConfig):
-        for name in objectives_of(config).others:
-            named[f"algorithm.rewards.{name}.adapter"] = (reward_of(config, name).adapter, True)
+    for name in rewarded(config):
+        reward = reward_of(config, name)
+        named[f"algorithm.rewards.{name}.adapter"] = (getattr(reward, "adapter", None), True)
+        path = getattr(reward, "path", None)
+        is_adapter = bool(path) and (Path(str(path)) / "adapter_config.json").exists()
+        named[f"algorithm.rewards.{name}.path"] = (path, is_adapter)
     found = {key: (Path(path), content) for key, (path, content) in named.items() if path and Path(path).exists()}
     return {key: fingerprint(path, content=content) for key, (path, content) in found.items()}
 

@@ -5,10 +5,22 @@ JOBS = {
     "reward_model": "alignlab.jobs.reward_model",
     "dpo": "alignlab.jobs.dpo",
     "modpo": "alignlab.jobs.modpo",
+    "audit": "alignlab.jobs.audit",
+    "merge": "alignlab.jobs.merge",
     "evaluate": "alignlab.jobs.evaluate",
     "front": "alignlab.jobs.front",
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
+
+PROGRAMS = {
+    "brief": "alignlab.rewards.programs:brief",
+    "complete": "alignlab.rewards.programs:complete",
+    "distinct": "alignlab.rewards.programs:distinct",
+    "refusal": "alignlab.rewards.programs:refusal",
+}
+"""reward.function -> where it is. An installed package adds its own through the entry-point group below."""
+
+PROGRAM_GROUP = "alignlab.rewards"
 
 LOSSES = ("sigmoid", "hinge", "ipo", "robust", "exo_pair", "discopop", "sigmoid_norm")
 """TRL's DPO losses that see the two responses only through the difference of their (tilted) log-ratios."""

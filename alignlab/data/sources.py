@@ -70,7 +70,8 @@ def _hub_rows(config: DatasetConfig) -> Iterable[tuple[str, dict[str, Any]]]:
 
 
 def _check_columns(columns: list[str], file: Path, config: DatasetConfig) -> None:
-    for needed in (*TEXT_COLUMNS, *(objective.label for objective in config.objectives.values())):
+    labels = (objective.label for objective in config.objectives.values() if objective.label is not None)
+    for needed in (*TEXT_COLUMNS, *labels):
         if needed not in columns:
             raise ConfigError(f"dataset.path={file}: lacks the column {needed!r}; {nearest(needed, columns)}")
 
@@ -82,6 +83,8 @@ def _ranked_row(row: dict[str, Any], place: str, config: DatasetConfig) -> Ranke
             raise ConfigError(f"{place} {column}: must be text, is {type(value).__name__}")
     scores: dict[str, tuple[float | None, ...]] = {}
     for name, objective in config.objectives.items():
+        if objective.label is None:
+            continue
         label = row.get(objective.label)
         if label not in (0, 1) or isinstance(label, bool):
             raise ConfigError(f"{place} {objective.label}: must be 0 or 1, is {label!r}")

@@ -13,8 +13,8 @@ from alignlab.data import toy
 from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
 from alignlab.jobs.measure import measure
 from alignlab.jobs.prerequisites import ranked_rows, reference, reward
-from alignlab.models.adapters import AdapterCard, save_card
 from alignlab.models.base import Base
+from alignlab.models.cards import AdapterCard, save_card
 from alignlab.preference.cache import ScoreCache
 from alignlab.preference.launch import train_on_processes
 from alignlab.preference.rows import EncodedPairs, encode_pairs

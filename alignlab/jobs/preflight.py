@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, nearest, require_one_of
+from alignlab.config.errors import ConfigError, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     EvaluateConfig,
     FrontConfig,
+    ImplicitConfig,
     ModpoConfig,
     PretrainedConfig,
     RunConfig,
@@ -18,6 +19,7 @@ from alignlab.config.schema import (
 )
 from alignlab.data import toy
 from alignlab.data.sources import check_source
+from alignlab.jobs.reward_checks import check_rewards
 from alignlab.models.paths import check_folder
 
 _GPU_NODES = ("nvidia*", "nvhost*", "kfd", "dxg")
@@ -62,32 +64,15 @@ def check(config: RunConfig) -> None:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
+    check_rewards(config, objectives)
     if isinstance(config.algorithm, ModpoConfig):
-        _check_modpo(config, objectives)
+        _check_trained_weight(config, objectives)
     if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:
         check_folder("algorithm.adapter", config.algorithm.adapter, "adapter_config.json")
     if isinstance(config.algorithm, FrontConfig):
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
-
-
-def _check_modpo(config: RunConfig, objectives: Objectives) -> None:
-    assert isinstance(config.algorithm, ModpoConfig)
-    for name in config.algorithm.rewards:
-        if name not in objectives.weights:
-            raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
-        if name == objectives.trained:
-            raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
-    for name in objectives.others:
-        reward = reward_of(config, name)
-        if reward.kind == "gold" and config.dataset.objectives[name].gold is None:
-            raise ConfigError(f"algorithm.rewards.{name}.kind=gold: dataset={config.dataset.name} has no gold rewards")
-        if reward.kind == "gold" and reward.adapter:
-            raise ConfigError(f"algorithm.rewards.{name}.adapter={reward.adapter}: has no effect with kind=gold")
-        if reward.adapter:
-            check_folder(f"algorithm.rewards.{name}.adapter", reward.adapter, "adapter_config.json")
-    _check_trained_weight(config, objectives)
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:
@@ -106,7 +91,8 @@ def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:
     (other,) = objectives.others
     reward = reward_of(config, other)
     beta = config.algorithm.beta
-    if reward.kind != "implicit" or (reward.beta or beta) != beta or objectives.weights[other] != 1:
+    fits = isinstance(reward, ImplicitConfig) and (reward.beta or beta) == beta and not reward.normalise
+    if not fits or objectives.weights[other] != 1:
         raise ConfigError(
             f"w=0: is the policy behind the reward of {other} without training, so that reward must be implicit, "
             f"of weight 1, and of the same beta as algorithm.beta={beta:g}"

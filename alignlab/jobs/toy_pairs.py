@@ -75,6 +75,8 @@ def _draw_pairs(config: RunConfig, dataset: ToyConfig, base: Base) -> list[dict[
 def _labelled(prompt: str, first: str, second: str, dataset: ToyConfig, rng: random.Random) -> dict[str, object]:
     row: dict[str, object] = {"prompt": prompt, "response_0": first, "response_1": second}
     for objective in dataset.objectives.values():
+        if objective.label is None:
+            continue
         gold = toy.GOLD[str(objective.gold)]
         chance_of_first = 1 / (1 + math.exp(gold(prompt, second) - gold(prompt, first)))
         row[objective.label] = 0 if rng.random() < chance_of_first else 1

@@ -1,31 +1,13 @@
-"""LoRA adapters: new ones, saved ones, and the metadata that travels with them."""
+"""LoRA adapters: new ones and saved ones."""
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapted import adapted as adapted
-from alignlab.runs.atomic import write_json
-
-CARD = "alignlab.json"
-
-
-@dataclass(frozen=True)
-class AdapterCard:
-    """What an adapter is; without it an implicit reward has no scale."""
-
-    objective: str
-    beta: float
-    base: str
-    prompt_template: str | None
-    dataset: str
-    weights: dict[str, float]
 
 
 def lora_config(config: PeftConfig) -> LoraConfig:
@@ -48,6 +30,7 @@ def new_adapter(model: Any, config: PeftConfig, *, seed: int) -> PeftModel:
         return get_peft_model(model, lora_config(config))
 
 
+<<<<<<< HEAD
 def save_card(folder: Path, card: AdapterCard) -> None:
     """Writes the card beside the adapter's weights."""
     write_json(folder / CARD, asdict(card))
@@ -66,3 +49,13 @@ def read_card(folder: Path) -> AdapterCard | None:
         return AdapterCard(**json.loads(file.read_text()))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{file}: not an adapter's card: {error}") from None
+=======
+@contextmanager
+def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
+    """The model with a saved adapter, in evaluation mode; the base model is itself again afterwards."""
+    wrapped = PeftModel.from_pretrained(model, str(folder))
+    try:
+        yield wrapped.eval()
+    finally:
+        wrapped.unload()
+>>>>>>> h/rewards

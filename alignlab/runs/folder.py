@@ -31,6 +31,9 @@ MADE_BY_A_RUN = (
     "checkpoints",
     "stage",
     "adapter",
+    "model",
+    "pairs.jsonl",
+    "mislabelled.jsonl",
 )
 """What force=true takes away before a run starts anew."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")

@@ -1,13 +1,17 @@
 """The typed configuration: every key, its type and its range, a file a group. Defaults live in conf/, never here."""
 
 from alignlab.config.schema.algorithm import (
+    BALANCED,
     MIN_MODPO_WEIGHT,
     AlgorithmConfig,
+    AuditConfig,
     EvaluateConfig,
     FrontConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     RewardModelConfig,
+    SftConfig,
 )
 from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig
@@ -34,11 +38,10 @@ from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, Tracker
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
-    "MIN_MODPO_WEIGHT",
-    "REWARD_KINDS",
-    "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "AuditConfig",
+    "BALANCED",
     "BeaverConfig",
     "ClassifierConfig",
     "DatasetConfig",
@@ -52,6 +55,8 @@ __all__ = [
     "HttpConfig",
     "ImplicitConfig",
     "LengthConfig",
+    "MIN_MODPO_WEIGHT",
+    "MergeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
@@ -61,12 +66,15 @@ __all__ = [
     "PretrainedConfig",
     "PretrainingConfig",
     "PythonConfig",
+    "REWARD_KINDS",
     "RewardConfig",
     "RewardModelConfig",
     "RunConfig",
     "ScorerConfig",
+    "SftConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",
+    "VARIANTS",
     "WeightsConfig",
 ]

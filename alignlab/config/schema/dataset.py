@@ -10,9 +10,9 @@ from alignlab.config.errors import nearest, require, require_name, require_one_o
 
 @dataclass
 class ObjectiveConfig:
-    """One thing to be good at: which column ranks the responses by it."""
+    """One thing to be good at: which column ranks the responses by it; null where only a reward does."""
 
-    label: str = MISSING
+    label: str | None = MISSING
     gold: str | None = None
 
 

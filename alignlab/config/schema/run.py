@@ -9,15 +9,18 @@ from omegaconf import MISSING
 
 from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
-from alignlab.config.rewards import complete_rewards
 from alignlab.config.schema.algorithm import (
     AlgorithmConfig,
+    AuditConfig,
     EvaluateConfig,
     FrontConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     RewardModelConfig,
+    SftConfig,
 )
+from alignlab.config.schema.completion import complete_rewards
 from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
@@ -98,10 +101,12 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
     "model": {"from_scratch": FromScratchConfig, "pretrained": PretrainedConfig},
     "dataset": {"toy": ToyConfig, "file": FileConfig},
     "algorithm": {
-        "sft": AlgorithmConfig,
+        "sft": SftConfig,
         "reward_model": RewardModelConfig,
         "dpo": PreferenceConfig,
         "modpo": ModpoConfig,
+        "audit": AuditConfig,
+        "merge": MergeConfig,
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
     },
