@@ -41,7 +41,7 @@ def _quoted(argument: str) -> str:
         parts = re.split(r"([\[\],])", value)
         argument = key + equals + "".join(f"'{part.strip()}'" if "=" in part else part for part in parts)
     if key.rpartition(".")[2] in _FREE_TEXT and not _is_readable(argument):
-        return key + equals + QuotedString(value, Quote.single).with_quotes()
+        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     return argument
 
 

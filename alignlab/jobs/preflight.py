@@ -1,17 +1,19 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
+import json
 import os
 import sys
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, require_one_of
+from alignlab.config.errors import ConfigError, require, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
-    EvaluateConfig,
+    AuditConfig,
     FrontConfig,
     ImplicitConfig,
+    MergeConfig,
     ModpoConfig,
     PretrainedConfig,
     RunConfig,
@@ -67,12 +69,35 @@ def check(config: RunConfig) -> None:
     check_rewards(config, objectives)
     if isinstance(config.algorithm, ModpoConfig):
         _check_trained_weight(config, objectives)
-    if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:
-        check_folder("algorithm.adapter", config.algorithm.adapter, "adapter_config.json")
+    adapter = getattr(config.algorithm, "adapter", None)
+    if adapter:
+        check_folder("algorithm.adapter", adapter, "adapter_config.json")
+    if isinstance(config.algorithm, AuditConfig) and adapter and not objectives.weights[objectives.trained]:
+        raise ConfigError(
+            f"w={config.w}: the weight of {objectives.trained} must be > 0 with algorithm.adapter: "
+            "MODPO's loss divides by it"
+        )
+    if isinstance(config.algorithm, MergeConfig):
+        _check_mergeable(Path(str(adapter)))
     if isinstance(config.algorithm, FrontConfig):
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
+
+
+def _check_mergeable(adapter: Path) -> None:
+    """Only what adds to weights can become part of them."""
+    file = adapter / "adapter_config.json"
+    if not file.is_file():  # on the hub
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON: {error}") from None
+    kind = found.get("peft_type")
+    require(kind == "LORA", "algorithm.adapter", adapter, f"is of PEFT's kind {kind}; only LORA is merged here")
+    if found.get("alora_invocation_tokens"):
+        raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:

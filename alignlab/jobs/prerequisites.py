@@ -17,8 +17,8 @@ from alignlab.data import toy
 from alignlab.data.records import Prompt, RankedRow, prompt_text
 from alignlab.data.sources import read_ranked_rows, select_split
 from alignlab.jobs.toy_pairs import toy_pairs_file
-from alignlab.models.adapters import read_card
 from alignlab.models.base import Base, load_base
+from alignlab.models.cards import read_card
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
 from alignlab.models.sft import train_sft
@@ -73,7 +73,6 @@ def reward_adapter(config: RunConfig, objective: str, base: Base) -> tuple[Path,
     Raises:
         ConfigError: if a named adapter was trained on another base, or at another beta than the config says.
     """
-    assert isinstance(config.algorithm, PreferenceConfig)
     settings = reward_of(config, objective)
     if settings.adapter is None:
         beta = settings.beta or config.algorithm.beta

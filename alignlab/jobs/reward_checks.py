@@ -147,7 +147,9 @@ def check_beaver_config(what: str, found: dict[str, Any]) -> None:
     """
     names = found.get("architectures") or []
     if not any(name in BEAVER_ARCHITECTURES for name in names):
-        raise ConfigError(f"{what}: is no beaver model (architectures={names}, not {' or '.join(BEAVER_ARCHITECTURES)})")
+        raise ConfigError(
+            f"{what}: is no beaver model (architectures={names}, not {' or '.join(BEAVER_ARCHITECTURES)})"
+        )
     if found.get("score_type") not in SCORE_TYPES:
         raise ConfigError(f"{what}: score_type={found.get('score_type')} in its config.json: must be reward or cost")
     if found.get("score_dim", 1) != 1:

@@ -1,6 +1,5 @@
 """LoRA adapters: new ones and saved ones."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,34 +27,3 @@ def new_adapter(model: Any, config: PeftConfig, *, seed: int) -> PeftModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, lora_config(config))
-
-
-<<<<<<< HEAD
-def save_card(folder: Path, card: AdapterCard) -> None:
-    """Writes the card beside the adapter's weights."""
-    write_json(folder / CARD, asdict(card))
-
-
-def read_card(folder: Path) -> AdapterCard | None:
-    """The card of an adapter, or None when it was made elsewhere.
-
-    Raises:
-        ConfigError: if there is a card that cannot be read.
-    """
-    file = folder / CARD
-    if not file.exists():
-        return None
-    try:
-        return AdapterCard(**json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{file}: not an adapter's card: {error}") from None
-=======
-@contextmanager
-def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
-    """The model with a saved adapter, in evaluation mode; the base model is itself again afterwards."""
-    wrapped = PeftModel.from_pretrained(model, str(folder))
-    try:
-        yield wrapped.eval()
-    finally:
-        wrapped.unload()
->>>>>>> h/rewards

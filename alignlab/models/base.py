@@ -70,3 +70,12 @@ def _merged(model: Any, adapter: str) -> Any:
     from peft import PeftModel
 
     return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+def position_limit(model: Any) -> int | None:
+    """Longest text that a model can read at all, in tokens; None where positions are computed, not looked up."""
+    config = model.config.get_text_config()
+    if getattr(config, "rope_parameters", None) or getattr(config, "alibi", False):
+        return None
+    limit = getattr(config, "max_position_embeddings", None)
+    return None if limit is None else int(limit)

@@ -1,4 +1,4 @@
-"""A LoRA adapter added into its base model's own weights: in float32, then cast, with an account of what the cast lost."""
+"""A LoRA adapter added into its base model's weights: in float32, then cast, with an account of what the cast lost."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
+from torch import nn
 
 from alignlab.config.errors import ConfigError
 from alignlab.models.adapted import load_adapter
@@ -18,8 +18,9 @@ class LayerLoss:
 
     name: str
     num_weights: int
+    """Weights that the adapter changes."""
     unmoved: int
-    """Weights that the adapter changes and the cast puts back to the base model's value."""
+    """Those among them that the cast puts back to the base model's value."""
     delta_norm: float
     """Frobenius norm of what the adapter adds."""
     lost_norm: float
@@ -95,24 +96,25 @@ def _say_untied(model: Any) -> None:
 def _merge_layer(name: str, layer: Any, dtype: torch.dtype) -> LayerLoss:
     """Merges one adapted layer, as PEFT does for its kind of adapter, but in float32."""
     holder: nn.Module = layer.get_base_layer()
-    if not isinstance(getattr(holder, "weight", None), nn.Parameter):
-        raise ConfigError(f"algorithm.adapter: {name} cannot be merged: {type(layer).__name__} changes no single weight")
-    before: Tensor = holder.weight.detach()  # type: ignore[assignment]
-    holder.weight = nn.Parameter(before.float().clone(), requires_grad=False)
+    before = getattr(holder, "weight", None)
+    if not isinstance(before, nn.Parameter):
+        what = f"a {type(layer).__name__} changes no single weight"
+        raise ConfigError(f"algorithm.adapter: {name} cannot be merged: {what}")
+    base = before.detach().float()
+    exact = nn.Parameter(base.clone(), requires_grad=False)
+    holder.weight = exact
     try:
         layer.merge()
     except (ValueError, NotImplementedError, RuntimeError) as error:
-        raise ConfigError(f"algorithm.adapter: {name} cannot be merged: {str(error):.200}") from None
-    exact: Tensor = holder.weight.detach()
+        raise ConfigError(f"algorithm.adapter: {name} cannot be merged: {error!s:.200}") from None
     cast = exact.to(dtype)
     holder.weight = nn.Parameter(cast, requires_grad=False)
-    base, error = before.float(), (exact - cast.float()).abs()
-    meant = exact != base
+    lost, changed = exact - cast.float(), exact != base
     return LayerLoss(
         name=name,
-        num_weights=int(meant.sum()),
-        unmoved=int((meant & (cast.float() == base)).sum()),
+        num_weights=int(changed.sum()),
+        unmoved=int((changed & (cast.float() == base)).sum()),
         delta_norm=float((exact - base).norm()),
-        lost_norm=float(error.norm()),
-        max_lost=float(error.max()),
+        lost_norm=float(lost.norm()),
+        max_lost=float(lost.abs().max()),
     )

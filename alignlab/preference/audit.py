@@ -5,12 +5,15 @@ Shape letters: B pairs; the last axis of (B, 2) is chosen, rejected.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from alignlab.config.identity import Objectives
+from alignlab.data.records import Pair, Prompt
 from alignlab.front.metrics import Interval, mean_interval
+from alignlab.preference.rows import EncodedPairs
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -100,6 +103,68 @@ def suspects(ids: Sequence[str], gaps: Iterable[float], *, objective: str, by: s
     """The pairs whose label a reward contradicts, the most decidedly contradicted first."""
     found = [Suspect(pair, objective, by, gap) for pair, gap in zip(ids, gaps, strict=True) if gap < 0]
     return sorted(found, key=lambda suspect: (suspect.gap, suspect.id))[:at_most]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The pairs of the trained objective with what is known of them; the tensors hold those that could be scored."""
+
+    pairs: list[Pair]
+    encoded: EncodedPairs
+    ref_logps_B2: Tensor
+    policy_logps_B2: Tensor | None
+    margins_B2: dict[str, Tensor]
+    gaps_B: Tensor | None
+    """What MODPO takes the sigmoid of; None without a policy."""
+
+    @property
+    def groups(self) -> list[str]:
+        """The prompt of each scored pair."""
+        return [pair.group for pair in self.encoded.pairs]
+
+    def counts(self) -> dict[str, int]:
+        """Pairs, those left out because their prompt alone fills the limit, and those with a response that is cut."""
+        cut = sum(pair.cut for pair in self.encoded.pairs)
+        return {"pairs": len(self.pairs), "too_long": self.encoded.too_long, "cut": cut, "merged": self.encoded.merged}
+
+    def records(self) -> list[dict[str, Any]]:
+        """pairs.jsonl: one object a pair, in the data's order; null where a pair could not be scored."""
+        places = {pair.id: place for place, pair in enumerate(self.encoded.pairs)}
+        return [self._record(pair, places.get(pair.id)) for pair in self.pairs]
+
+    def _record(self, pair: Pair, place: int | None) -> dict[str, Any]:
+        texts = {"id": pair.id, "prompt": _as_json(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
+        record: dict[str, Any] = {**texts, "objective": pair.objective}
+        record["cut"] = None if place is None else self.encoded.pairs[place].cut
+        record |= _two("ref", self.ref_logps_B2, place)
+        margins = {name: None if place is None else values[place].tolist() for name, values in self.margins_B2.items()}
+        record["margins"] = margins
+        if self.policy_logps_B2 is not None and self.gaps_B is not None:
+            record |= _two("policy", self.policy_logps_B2, place)
+            record["loss"] = None if place is None else float(modpo_losses(self.gaps_B[place]))
+        return record
+
+
+def by_pair(scores: Tensor) -> Tensor:
+    """From all chosen, then all rejected to (B, 2), float64."""
+    return torch.stack(scores.double().chunk(2), dim=1)
+
+
+def gaps_of(values_B2: Tensor) -> list[float]:
+    """Chosen minus rejected."""
+    gaps: list[float] = _gap(values_B2).tolist()
+    return gaps
+
+
+def _two(prefix: str, values_B2: Tensor, place: int | None) -> dict[str, float | None]:
+    chosen, rejected = (None, None) if place is None else values_B2[place].tolist()
+    return {f"{prefix}_chosen_logp": chosen, f"{prefix}_rejected_logp": rejected}
+
+
+def _as_json(prompt: Prompt) -> str | list[dict[str, str]]:
+    if isinstance(prompt, str):
+        return prompt
+    return [{"role": turn.role, "content": turn.content} for turn in prompt]
 
 
 def _gap(values_B2: Tensor) -> Tensor:

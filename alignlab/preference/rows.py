@@ -1,5 +1,6 @@
 """Preference pairs as token ids, cut to the length limit before anything is scored."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ class EncodedPair:
     group: str
     chosen: Encoded
     rejected: Encoded
+    cut: bool = False
+    """Whether the limit cut one of the responses."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +37,27 @@ class EncodedPairs:
         return [pair.chosen for pair in self.pairs] + [pair.rejected for pair in self.pairs]
 
 
-def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int) -> EncodedPairs:
-    """Tokens of every pair, prompt and response together at most max_length tokens.
+def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None) -> EncodedPairs:
+    """Tokens of every pair, prompt and response together at most max_length tokens; None sets no limit.
 
     Raises:
         ValueError: if no pair fits.
     """
+    limit = sys.maxsize if max_length is None else max_length
     merged_before = encoder.merged
     kept, too_long, cut = [], 0, 0
     chosen_rows = encoder.encode_all([(pair.prompt, pair.chosen) for pair in pairs])
     rejected_rows = encoder.encode_all([(pair.prompt, pair.rejected) for pair in pairs])
     for pair, *rows in zip(pairs, chosen_rows, rejected_rows, strict=True):
         chosen, rejected = one_boundary(*rows)
-        if len(chosen.prompt_ids) >= max_length:
+        if len(chosen.prompt_ids) >= limit:
             too_long += 1
             continue
-        cut += _too_long(chosen, max_length) + _too_long(rejected, max_length)
-        kept.append(EncodedPair(pair.id, pair.group, fit(chosen, max_length), fit(rejected, max_length)))
+        num_cut = _too_long(chosen, limit) + _too_long(rejected, limit)
+        cut += num_cut
+        kept.append(EncodedPair(pair.id, pair.group, fit(chosen, limit), fit(rejected, limit), cut=num_cut > 0))
     if not kept:
-        raise ValueError(f"trainer.max_length={max_length}: no prompt of {len(pairs)} pairs is shorter")
+        raise ValueError(f"max_length={max_length}: no prompt of {len(pairs)} pairs is shorter")
     return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)
 
 

@@ -38,10 +38,13 @@ from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, Tracker
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
+    "BALANCED",
+    "MIN_MODPO_WEIGHT",
+    "REWARD_KINDS",
+    "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
     "AuditConfig",
-    "BALANCED",
     "BeaverConfig",
     "ClassifierConfig",
     "DatasetConfig",
@@ -55,7 +58,6 @@ __all__ = [
     "HttpConfig",
     "ImplicitConfig",
     "LengthConfig",
-    "MIN_MODPO_WEIGHT",
     "MergeConfig",
     "ModelConfig",
     "ModpoConfig",
@@ -66,7 +68,6 @@ __all__ = [
     "PretrainedConfig",
     "PretrainingConfig",
     "PythonConfig",
-    "REWARD_KINDS",
     "RewardConfig",
     "RewardModelConfig",
     "RunConfig",
@@ -75,6 +76,5 @@ __all__ = [
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",
-    "VARIANTS",
     "WeightsConfig",
 ]
