@@ -10,7 +10,7 @@ from rich.table import Table
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import Objectives, objectives_of, rewarded
 from alignlab.config.schema import AuditConfig, RunConfig
-from alignlab.data.records import Pair, RankedRow, pairs_by
+from alignlab.data.records import RankedRow, pairs_by
 from alignlab.data.sources import select_split
 from alignlab.front.metrics import Interval, mean_interval
 from alignlab.jobs.preference import data_inputs
@@ -29,7 +29,7 @@ from alignlab.preference.audit import (
     suspects,
 )
 from alignlab.preference.cache import ScoreCache
-from alignlab.preference.rows import EncodedPairs, encode_pairs
+from alignlab.preference.rows import EncodedPair, encode_pairs, encode_what_fits
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
 from alignlab.runs.atomic import write_jsonl
@@ -77,7 +77,7 @@ class Audit:
         algorithm = self.config.algorithm
         assert isinstance(algorithm, AuditConfig)
         pairs = pairs_by(rows, self.objectives.trained)
-        encoded = self._encode(pairs)
+        encoded = encode_pairs(pairs, self.base.encoder, max_length=self._limit)
         texts, batch_size = encoded.responses(), self.config.trainer.per_device_eval_batch_size
         ref = by_pair(reference_logps(self.base, texts, cache=self.cache, batch_size=batch_size))
         margins = {name: by_pair(reward.score_encoded(texts)) for name, reward in self.rewards.items()}
@@ -88,7 +88,7 @@ class Audit:
         return Scored(pairs, encoded, ref, policy, margins, gaps)
 
     def metrics(self, rows: Sequence[RankedRow], scored: Scored) -> dict[str, dict[str, Any]]:
-        """Agreement of each reward with its own labels, held out and over all; margins; loss and accuracy of a policy."""
+        """Each reward's agreement with its own labels, held out and over all; margins; the policy's loss."""
         found: dict[str, dict[str, Any]] = {}
         held_out = self._held_out(rows)
         for name in self.rewards:
@@ -109,8 +109,8 @@ class Audit:
         assert isinstance(algorithm, AuditConfig)
         found = []
         for name in self.rewards:
-            encoded, gaps = self._own_gaps(name, rows)
-            ids = [pair.id for pair in encoded.pairs] if encoded else []
+            pairs, gaps = self._own_gaps(name, rows)
+            ids = [pair.id for pair in pairs]
             found += suspects(ids, gaps, objective=name, by="reward", at_most=algorithm.mislabelled)
         if scored.gaps_B is not None:
             ids = [pair.id for pair in scored.encoded.pairs]
@@ -126,21 +126,21 @@ class Audit:
         return list(rows) if split == "test" else select_split(rows, self.config.dataset, "test")
 
     def _agreement(self, objective: str, rows: Sequence[RankedRow]) -> Interval:
-        encoded, gaps = self._own_gaps(objective, rows)
-        return agreement(gaps, [pair.group for pair in encoded.pairs] if encoded else [])
+        pairs, gaps = self._own_gaps(objective, rows)
+        return agreement(gaps, [pair.group for pair in pairs])
 
-    def _own_gaps(self, objective: str, rows: Sequence[RankedRow]) -> tuple[EncodedPairs | None, list[float]]:
+    def _own_gaps(self, objective: str, rows: Sequence[RankedRow]) -> tuple[list[EncodedPair], list[float]]:
         """The pairs by an objective's own labels, and its reward of chosen minus rejected."""
-        pairs = pairs_by(rows, objective)
-        if not pairs:
-            return None, []
-        encoded = self._encode(pairs)
-        return encoded, gaps_of(by_pair(self.rewards[objective].score_encoded(encoded.responses())))
+        encoded = encode_what_fits(pairs_by(rows, objective), self.base.encoder, max_length=self._limit)
+        if not encoded.pairs:
+            return [], []
+        gaps = gaps_of(by_pair(self.rewards[objective].score_encoded(encoded.responses())))
+        return encoded.pairs, gaps
 
-    def _encode(self, pairs: Sequence[Pair]) -> EncodedPairs:
+    @property
+    def _limit(self) -> int | None:
         assert isinstance(self.config.algorithm, AuditConfig)
-        limit = self.config.algorithm.max_length or position_limit(self.base.model)
-        return encode_pairs(pairs, self.base.encoder, max_length=limit)
+        return self.config.algorithm.max_length or position_limit(self.base.model)
 
 
 def _policy(config: RunConfig, base: Base, cache: ScoreCache) -> ImplicitReward | None:

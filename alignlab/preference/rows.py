@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from alignlab.config.errors import ConfigError
 from alignlab.data.records import Pair, text_id
 from alignlab.models.prompts import Encoded, PromptEncoder
 
@@ -41,8 +42,16 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
     """Tokens of every pair, prompt and response together at most max_length tokens; None sets no limit.
 
     Raises:
-        ValueError: if no pair fits.
+        ConfigError: if no pair fits.
     """
+    encoded = encode_what_fits(pairs, encoder, max_length=max_length)
+    if not encoded.pairs:
+        raise ConfigError(f"max_length={max_length}: none of {len(pairs)} pairs has a prompt that is shorter")
+    return encoded
+
+
+def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None) -> EncodedPairs:
+    """The same, possibly none at all."""
     limit = sys.maxsize if max_length is None else max_length
     merged_before = encoder.merged
     kept, too_long, cut = [], 0, 0
@@ -56,8 +65,6 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
         num_cut = _too_long(chosen, limit) + _too_long(rejected, limit)
         cut += num_cut
         kept.append(EncodedPair(pair.id, pair.group, fit(chosen, limit), fit(rejected, limit), cut=num_cut > 0))
-    if not kept:
-        raise ValueError(f"max_length={max_length}: no prompt of {len(pairs)} pairs is shorter")
     return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)
 
 
