@@ -58,9 +58,7 @@ def objectives_of(config: RunConfig) -> Objectives:
     algorithm = config.algorithm
     labelled = [name for name in names if config.dataset.objectives[name].label is not None]
     if not labelled:
-        raise ConfigError(
-            f"dataset.objectives: none of {', '.join(names)} has a label, so there is nothing to train on"
-        )
+        raise ConfigError(f"dataset.objectives: none of {', '.join(names)} has a label: there is nothing to train on")
     default = 1 if algorithm.name == "reward_model" and len(labelled) > 1 else 0
     trained = getattr(algorithm, "objective", None) or labelled[default]
     if trained not in names:

@@ -1,10 +1,11 @@
 """Scores a preference set without training: what reference, rewards and a policy say of each pair, and what of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from alignlab.config.errors import ConfigError
@@ -12,12 +13,15 @@ from alignlab.config.identity import Objectives, objectives_of, rewarded
 from alignlab.config.schema import AuditConfig, RunConfig
 from alignlab.data.records import RankedRow, pairs_by
 from alignlab.data.sources import select_split
-from alignlab.front.metrics import Interval, mean_interval
+from alignlab.front.metrics import mean_interval
 from alignlab.jobs.preference import data_inputs
-from alignlab.jobs.prerequisites import ranked_rows, reference, reward
+from alignlab.jobs.prerequisites import ranked_rows, reference
+from alignlab.jobs.reward_report import normalised
+from alignlab.jobs.rewards import reward
 from alignlab.models.base import Base, position_limit
 from alignlab.models.cards import read_card
 from alignlab.preference.audit import (
+    OwnGaps,
     Scored,
     Suspect,
     agreement,
@@ -29,7 +33,8 @@ from alignlab.preference.audit import (
     suspects,
 )
 from alignlab.preference.cache import ScoreCache
-from alignlab.preference.rows import EncodedPair, encode_pairs, encode_what_fits
+from alignlab.preference.rows import encode_pairs, encode_what_fits
+from alignlab.rewards.agreement import fitted_scale
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
 from alignlab.runs.atomic import write_jsonl
@@ -46,19 +51,23 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
         base = reference(config)
         rows = ranked_rows(config, base, config.dataset.split)
         rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
+        trained_on = ranked_rows(config, base, "train") if config.dataset.split == "test" else rows
+        rewards = normalised(config, outcome, run.path, rewards, base, trained_on)
         policy = _policy(config, base, cache)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, rows)}
     audit = Audit(config, objectives_of(config), base, rewards, policy, cache)
     with run.stage("scoring"):
         scored = audit.score(rows)
-        doubted = audit.doubted(rows, scored)
-        outcome.metrics |= audit.metrics(rows, scored)
+        own = audit.own_gaps(rows)
+        held_out = audit.held_out(rows, own)
+    outcome.metrics |= _metrics(scored, own, held_out)
+    doubted = _doubted(scored, own, audit.objectives.trained, at_most=algorithm.mislabelled)
     write_jsonl(run.path / "pairs.jsonl", scored.records())
     write_jsonl(run.path / "mislabelled.jsonl", [suspect.as_record() for suspect in doubted])
     outcome.artifacts |= {"pairs": "pairs.jsonl", "mislabelled": "mislabelled.jsonl"}
     outcome.extra["rows"] = scored.counts() | {"mislabelled": len(doubted)}
     outcome.extra["cache"] = {name: count.__dict__ for name, count in cache.counts.items()}
-    _report(outcome, audit, scored, doubted)
+    _report(outcome, audit.objectives, scored, own, doubted)
 
 
 @dataclass(frozen=True)
@@ -87,55 +96,23 @@ class Audit:
             gaps = modpo_gaps(ref, policy, margins, objectives=self.objectives, beta=algorithm.beta)
         return Scored(pairs, encoded, ref, policy, margins, gaps)
 
-    def metrics(self, rows: Sequence[RankedRow], scored: Scored) -> dict[str, dict[str, Any]]:
-        """Each reward's agreement with its own labels, held out and over all; margins; the policy's loss."""
-        found: dict[str, dict[str, Any]] = {}
-        held_out = self._held_out(rows)
-        for name in self.rewards:
-            found[f"{name}_agreement"] = self._agreement(name, held_out).as_record()
-            if self.config.dataset.split != "test":
-                found[f"{name}_agreement_all"] = self._agreement(name, rows).as_record()
-            spread_of = spread(gaps_of(scored.margins_B2[name]), scored.groups)
-            if spread_of is not None:
-                found[f"{name}_margin"] = spread_of.as_record()
-        if scored.gaps_B is not None:
-            found["loss"] = mean_interval(modpo_losses(scored.gaps_B).tolist(), scored.groups).as_record()
-            found["accuracy"] = agreement(scored.gaps_B.tolist(), scored.groups).as_record()
-        return found
+    def own_gaps(self, rows: Sequence[RankedRow]) -> dict[str, OwnGaps]:
+        """Each reward on the pairs by its own objective's labels."""
+        return {name: self._own_gaps(name, rows) for name in self.rewards}
 
-    def doubted(self, rows: Sequence[RankedRow], scored: Scored) -> list[Suspect]:
-        """The labels that an objective's own reward contradicts, or that the policy does for the trained objective."""
-        algorithm = self.config.algorithm
-        assert isinstance(algorithm, AuditConfig)
-        found = []
-        for name in self.rewards:
-            pairs, gaps = self._own_gaps(name, rows)
-            ids = [pair.id for pair in pairs]
-            found += suspects(ids, gaps, objective=name, by="reward", at_most=algorithm.mislabelled)
-        if scored.gaps_B is not None:
-            ids = [pair.id for pair in scored.encoded.pairs]
-            trained = self.objectives.trained
-            at_most = algorithm.mislabelled
-            found += suspects(ids, scored.gaps_B.tolist(), objective=trained, by="policy", at_most=at_most)
-        return found
-
-    def _held_out(self, rows: Sequence[RankedRow]) -> list[RankedRow]:
+    def held_out(self, rows: Sequence[RankedRow], own: Mapping[str, OwnGaps]) -> dict[str, OwnGaps]:
+        """The same on the pairs of held-out prompts, which are among the rows unless these are the training ones."""
         split = self.config.dataset.split
         if split == "train":
-            return ranked_rows(self.config, self.base, "test")
-        return list(rows) if split == "test" else select_split(rows, self.config.dataset, "test")
+            return self.own_gaps(ranked_rows(self.config, self.base, "test"))
+        groups = {row.group for row in (rows if split == "test" else select_split(rows, self.config.dataset, "test"))}
+        return {name: gaps.of_groups(groups) for name, gaps in own.items()}
 
-    def _agreement(self, objective: str, rows: Sequence[RankedRow]) -> Interval:
-        pairs, gaps = self._own_gaps(objective, rows)
-        return agreement(gaps, [pair.group for pair in pairs])
-
-    def _own_gaps(self, objective: str, rows: Sequence[RankedRow]) -> tuple[list[EncodedPair], list[float]]:
-        """The pairs by an objective's own labels, and its reward of chosen minus rejected."""
+    def _own_gaps(self, objective: str, rows: Sequence[RankedRow]) -> OwnGaps:
         encoded = encode_what_fits(pairs_by(rows, objective), self.base.encoder, max_length=self._limit)
-        if not encoded.pairs:
-            return [], []
-        gaps = gaps_of(by_pair(self.rewards[objective].score_encoded(encoded.responses())))
-        return encoded.pairs, gaps
+        scores = by_pair(self.rewards[objective].score_encoded(encoded.responses())) if encoded.pairs else None
+        gaps = [] if scores is None else gaps_of(scores)
+        return OwnGaps([pair.id for pair in encoded.pairs], [pair.group for pair in encoded.pairs], gaps)
 
     @property
     def _limit(self) -> int | None:
@@ -166,31 +143,58 @@ def _policy(config: RunConfig, base: Base, cache: ScoreCache) -> ImplicitReward 
     return ImplicitReward(base, folder, beta=algorithm.beta, cache=cache, batch_size=batch_size, name="policy")
 
 
-def _report(outcome: Outcome, audit: Audit, scored: Scored, doubted: Sequence[Suspect]) -> None:
+def _metrics(scored: Scored, own: Mapping[str, OwnGaps], held_out: Mapping[str, OwnGaps]) -> dict[str, dict[str, Any]]:
+    """Each reward's agreement with its own labels, held out and over all; margins; the policy's loss and accuracy."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, gaps in own.items():
+        found[f"{name}_agreement"] = agreement(held_out[name].gaps, held_out[name].groups).as_record()
+        found[f"{name}_agreement_all"] = agreement(gaps.gaps, gaps.groups).as_record()
+        found[f"{name}_margin"] = spread(gaps_of(scored.margins_B2[name]), scored.groups).as_record()
+    if scored.gaps_B is not None:
+        found["loss"] = mean_interval(modpo_losses(scored.gaps_B).tolist(), scored.groups).as_record()
+        found["accuracy"] = agreement(scored.gaps_B.tolist(), scored.groups).as_record()
+    return found
+
+
+def _doubted(scored: Scored, own: Mapping[str, OwnGaps], trained: str, *, at_most: int) -> list[Suspect]:
+    """The labels that an objective's own reward contradicts, or that the policy does for the trained objective."""
+    found = []
+    for name, gaps in own.items():
+        found += suspects(gaps.ids, gaps.gaps, objective=name, by="reward", at_most=at_most)
+    if scored.gaps_B is not None:
+        ids = [pair.id for pair in scored.encoded.pairs]
+        found += suspects(ids, scored.gaps_B.tolist(), objective=trained, by="policy", at_most=at_most)
+    return found
+
+
+def _report(
+    outcome: Outcome, objectives: Objectives, scored: Scored, own: Mapping[str, OwnGaps], doubted: Sequence[Suspect]
+) -> None:
     """The margins' spread as a table, and a line for whatever deserves a look. Never a text of the data."""
     counts = scored.counts()
     if counts["too_long"] or counts["cut"]:
         left_out = f"{counts['too_long']} not scored (prompt too long)"
         say(f"{counts['pairs']} pairs: {left_out}, {counts['cut']} with a cut response")
-    if audit.rewards:
-        console.print(_spread_table(outcome, audit))
-    for name in audit.rewards:
+    if own:
+        console.print(_spread_table(outcome, objectives, own))
+    for name in own:
         _say_sign(name, outcome)
     for name, by in dict.fromkeys((suspect.objective, suspect.by) for suspect in doubted):
         number = sum((suspect.objective, suspect.by) == (name, by) for suspect in doubted)
         say(f"{name}: {number} labels that the {by} contradicts, the most decided first, by id in mislabelled.jsonl")
 
 
-def _spread_table(outcome: Outcome, audit: Audit) -> Table:
-    table = Table(title=f"reward of chosen minus rejected, by the labels of {audit.objectives.trained}")
+def _spread_table(outcome: Outcome, objectives: Objectives, own: Mapping[str, OwnGaps]) -> Table:
+    caption = "scale: what a reward must be multiplied by to be the log-odds of its own labels"
+    table = Table(title=f"reward of chosen minus rejected, by the labels of {objectives.trained}", caption=caption)
     table.add_column("objective")
-    for title in ("weight", "std", "5 %", "25 %", "median", "75 %", "95 %"):
+    for title in ("weight", "std", "5 %", "25 %", "median", "75 %", "95 %", "scale"):
         table.add_column(title, justify="right")
-    for name in audit.rewards:
-        metric = outcome.metrics.get(f"{name}_margin")
-        if metric is not None:
-            values = [audit.objectives.weights[name], metric["std"], *metric["quantiles"].values()]
-            table.add_row(name, *(f"{value:.3g}" for value in values))
+    for name, gaps in own.items():
+        metric, scale = outcome.metrics[f"{name}_margin"], fitted_scale(np.array(gaps.gaps))
+        metric["scale"] = scale
+        values = [objectives.weights[name], metric["std"], *metric["quantiles"].values()]
+        table.add_row(name, *(f"{value:.3g}" for value in values), "-" if scale is None else f"{scale:.3g}")
     return table
 
 
@@ -198,7 +202,7 @@ def _say_sign(name: str, outcome: Outcome) -> None:
     """Below one half a reward ranks pairs against its own labels; where no pair is held out all of them speak."""
     found, where = outcome.metrics[f"{name}_agreement"], "held-out"
     if found["mean"] is None:
-        found, where = outcome.metrics.get(f"{name}_agreement_all", found), "scored"
+        found, where = outcome.metrics[f"{name}_agreement_all"], "scored"
     mean, interval = found["mean"], found["ci95"]
     if mean is None:
         say(f"{name}: the data hold no labels of it, so its sign cannot be checked")

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,8 +11,9 @@ from alignlab.config.schema import MergeConfig, RunConfig
 from alignlab.jobs.prerequisites import forget_models, reference
 from alignlab.models.adapted import adapter_fingerprint, adapter_settings
 from alignlab.models.base import Base
-from alignlab.models.cards import CARD, read_card
-from alignlab.models.merge import MergeReport, load_classifier, merge_adapter
+from alignlab.models.cards import CARD, ClassifierCard, read_card, read_classifier_card
+from alignlab.models.merge import MergeReport, merge_adapter
+from alignlab.rewards.classifier import new_classifier
 from alignlab.runs.atomic import new_folder, write_json
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
@@ -24,40 +26,46 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     adapter = Path(str(algorithm.adapter))
     with run.stage("prerequisites"):
         base = reference(config)
-    _check_base(adapter, base)
+    classifier = _checked_card(adapter, base)
     outcome.inputs |= {"model": base.id, "revision": base.revision, "adapter": adapter_fingerprint(adapter)}
     dtype = getattr(torch, algorithm.dtype) if algorithm.dtype else base.model.dtype
     forget_models()  # the merge uses the resident model up
     with run.stage("merging"):
-        is_classifier = adapter_settings(adapter).get("task_type") == "SEQ_CLS"
-        model = load_classifier(base.model, adapter) if is_classifier else base.model
+        model = _classifier(base) if _is_classifier(adapter) else base.model
         merged, report = merge_adapter(model, adapter, dtype=dtype)
     name = str(dtype).removeprefix("torch.")
-    card = {
-        "base": base.id,
-        "adapter": outcome.inputs["adapter"],
-        "dtype": name,
-        "prompt_template": config.model.prompt_template,
-    }
     with run.stage("saving"), new_folder(run.path / "model") as folder:
         merged.save_pretrained(folder)
         base.tokenizer.save_pretrained(folder)
-        write_json(folder / CARD, {"merged": card})
+        template = config.model.prompt_template
+        made_of = {"base": base.id, "adapter": outcome.inputs["adapter"], "dtype": name, "prompt_template": template}
+        write_json(folder / CARD, asdict(classifier) if classifier else {"merged": made_of})
     outcome.artifacts["model"] = "model"
     outcome.extra["cast"] = _cast_record(report, name)
     _say_loss(report, name)
 
 
-def _check_base(adapter: Path, base: Base) -> None:
-    """Refuses an adapter that says that it was trained on another model.
+def _checked_card(adapter: Path, base: Base) -> ClassifierCard | None:
+    """The card of a classifier's adapter, with which the merged one is read too; None of any other adapter.
 
     Raises:
-        ConfigError: naming both.
+        ConfigError: if the adapter says that it was trained on another model; names both.
     """
-    card = read_card(adapter)
+    classifies = _is_classifier(adapter)
+    card = read_classifier_card(adapter) if classifies else read_card(adapter)
     if card is not None and card.base != base.id:
         key = f"algorithm.adapter={adapter}"
         raise ConfigError(f"{key}: was trained on another base model ({card.base}, not {base.id})")
+    return card if isinstance(card, ClassifierCard) else None
+
+
+def _is_classifier(adapter: Path) -> bool:
+    return bool(adapter_settings(adapter).get("task_type") == "SEQ_CLS")
+
+
+def _classifier(base: Base) -> Any:
+    """The base model under a score head, which the adapter brings."""
+    return new_classifier(base.path, revision=base.revision, dtype=base.model.dtype, seed=0)
 
 
 def _cast_record(report: MergeReport, dtype: str) -> dict[str, object]:

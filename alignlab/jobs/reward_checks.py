@@ -19,6 +19,7 @@ from alignlab.config.schema import (
     ModpoConfig,
     PreferenceConfig,
     PythonConfig,
+    RewardModelConfig,
     RunConfig,
 )
 from alignlab.models.cards import AdapterCard, read_card, read_classifier_card
@@ -30,6 +31,9 @@ SCORE_TYPES = ("reward", "cost")
 
 def check_rewards(config: RunConfig, objectives: Objectives) -> None:
     """Raises ConfigError for the first reward that cannot work, naming objective and key."""
+    algorithm, adapter = config.algorithm, getattr(config.model, "adapter", None)
+    if isinstance(algorithm, RewardModelConfig) and algorithm.kind == "classifier" and adapter:
+        raise ConfigError(f"model.adapter={adapter}: not with algorithm.kind=classifier; merge it into a model first")
     for name in getattr(config.algorithm, "rewards", {}):
         if name not in objectives.weights:
             raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
@@ -147,9 +151,8 @@ def check_beaver_config(what: str, found: dict[str, Any]) -> None:
     """
     names = found.get("architectures") or []
     if not any(name in BEAVER_ARCHITECTURES for name in names):
-        raise ConfigError(
-            f"{what}: is no beaver model (architectures={names}, not {' or '.join(BEAVER_ARCHITECTURES)})"
-        )
+        needed = " or ".join(BEAVER_ARCHITECTURES)
+        raise ConfigError(f"{what}: is no beaver model: architectures={names}, must hold {needed}")
     if found.get("score_type") not in SCORE_TYPES:
         raise ConfigError(f"{what}: score_type={found.get('score_type')} in its config.json: must be reward or cost")
     if found.get("score_dim", 1) != 1:

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import ModelConfig, PretrainedConfig
+from alignlab.models.merge import merge_adapter
 from alignlab.models.prompts import PromptEncoder
 
 
@@ -67,9 +68,8 @@ def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast
 
 
 def _merged(model: Any, adapter: str) -> Any:
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    merged, _ = merge_adapter(model, Path(adapter), dtype=model.dtype)
+    return merged
 
 
 def position_limit(model: Any) -> int | None:

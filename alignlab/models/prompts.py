@@ -1,7 +1,7 @@
 """From a request to prompt tokens and response tokens: one place for templates, BOS, EOS and the boundary."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from alignlab.data.records import Prompt, Turn
@@ -13,6 +13,9 @@ class Encoded:
 
     prompt_ids: list[int]
     response_ids: list[int]
+    prompt: Prompt | None = field(default=None, compare=False, repr=False)
+    """What the tokens were made of, for rewards that read texts; None where that is not known."""
+    response: str | None = field(default=None, compare=False, repr=False)
 
 
 class PromptEncoder:
@@ -51,16 +54,17 @@ class PromptEncoder:
         rendered = {prompt: self._render(prompt) for prompt, _ in texts}
         prompts = dict(zip(rendered, self._tokens_of(list(rendered.values())), strict=True))
         whole = self._tokens_of([rendered[prompt] + response for prompt, response in texts])
-        return [self._split(prompts[prompt], ids) for (prompt, _), ids in zip(texts, whole, strict=True)]
+        rows = (self._split(prompts[prompt], ids) for (prompt, _), ids in zip(texts, whole, strict=True))
+        return [Encoded(*ids, *given) for ids, given in zip(rows, texts, strict=True)]
 
-    def _split(self, prompt: list[int], text: list[int]) -> Encoded:
+    def _split(self, prompt: list[int], text: list[int]) -> tuple[list[int], list[int]]:
         shared = _common_prefix(prompt, text)
         self.merged += shared < len(prompt)
         eos = int(self.tokenizer.eos_token_id)
         response_ids = text[shared:]
         if not response_ids or response_ids[-1] != eos:
             response_ids = [*response_ids, eos]
-        return Encoded(prompt_ids=text[:shared], response_ids=response_ids)
+        return text[:shared], response_ids
 
     def response_text(self, ids: list[int]) -> str:
         """Text of generated tokens, up to and without EOS."""

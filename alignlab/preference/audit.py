@@ -3,7 +3,7 @@
 Shape letters: B pairs; the last axis of (B, 2) is chosen, rejected.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,21 @@ def agreement(gaps: Sequence[float], groups: Sequence[str]) -> Interval:
 
 
 @dataclass(frozen=True)
+class OwnGaps:
+    """The pairs by one objective's own labels, and its reward of chosen minus rejected."""
+
+    ids: list[str]
+    groups: list[str]
+    gaps: list[float]
+
+    def of_groups(self, wanted: Container[str]) -> "OwnGaps":
+        """Those of some prompts."""
+        kept = [place for place, group in enumerate(self.groups) if group in wanted]
+        groups = [self.groups[place] for place in kept]
+        return OwnGaps([self.ids[place] for place in kept], groups, [self.gaps[place] for place in kept])
+
+
+@dataclass(frozen=True)
 class Spread:
     """How far a reward parts the two responses of a pair, in its own unit."""
 
@@ -69,10 +84,8 @@ class Spread:
         return {**self.gap.as_record(), "std": self.std, "quantiles": self.quantiles}
 
 
-def spread(gaps: Sequence[float], groups: Sequence[str]) -> Spread | None:
-    """Mean, standard deviation and quantiles of the gaps; None where there are none."""
-    if not gaps:
-        return None
+def spread(gaps: Sequence[float], groups: Sequence[str]) -> Spread:
+    """Mean, standard deviation and quantiles of at least one gap."""
     values = torch.tensor(gaps, dtype=torch.float64)
     found = torch.quantile(values, torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
     return Spread(

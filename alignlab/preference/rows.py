@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alignlab.config.errors import ConfigError
 from alignlab.data.records import Pair, text_id
@@ -78,7 +78,9 @@ def one_boundary(left: Encoded, right: Encoded) -> tuple[Encoded, Encoded]:
 
 
 def _start_at(row: Encoded, start: int) -> Encoded:
-    return Encoded(row.prompt_ids[:start], row.prompt_ids[start:] + row.response_ids)
+    if start == len(row.prompt_ids):
+        return row
+    return replace(row, prompt_ids=row.prompt_ids[:start], response_ids=row.prompt_ids[start:] + row.response_ids)
 
 
 def encoded_id(row: Encoded) -> str:
@@ -92,4 +94,6 @@ def _too_long(row: Encoded, limit: int) -> bool:
 
 def fit(row: Encoded, limit: int) -> Encoded:
     """The row cut at the end so that prompt and response take at most `limit` tokens."""
-    return Encoded(row.prompt_ids, row.response_ids[: limit - len(row.prompt_ids)])
+    if not _too_long(row, limit):
+        return row
+    return Encoded(row.prompt_ids, row.response_ids[: limit - len(row.prompt_ids)], row.prompt)

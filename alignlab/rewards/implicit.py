@@ -5,14 +5,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from alignlab.data.records import Prompt
 from alignlab.models.adapted import adapted, adapter_fingerprint
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
 from alignlab.preference.logps import response_logps
+from alignlab.rewards.base import Reward
 
 
-class ImplicitReward:
+class ImplicitReward(Reward):
     """beta * log(pi(y|x) / pi_ref(y|x)), where the adapter is pi and the base model without it pi_ref.
 
     Args:
@@ -33,7 +35,7 @@ class ImplicitReward:
         self.cache, self.batch_size, self.name = cache, batch_size, name
         self.id = f"{base.scorer}+{adapter_fingerprint(adapter)}"
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""
         return self.score_encoded(self.base.encoder.encode_all(list(zip(prompts, responses, strict=True))))
 
@@ -45,6 +47,9 @@ class ImplicitReward:
     def logps(self, rows: Sequence[Encoded]) -> Tensor:
         """Log pi of every row, nats, float64, shape (n,), from the cache where it is known."""
         return self.cache.scores(self.id, rows, self._compute, name=self.name)
+
+    def release(self) -> None:
+        """The base model is the run's own; the adapter leaves it after each call."""
 
     def _compute(self, rows: list[Encoded]) -> Tensor:
         with adapted(self.base.model, self.adapter) as model:

@@ -34,6 +34,8 @@ MADE_BY_A_RUN = (
     "model",
     "pairs.jsonl",
     "mislabelled.jsonl",
+    "reward",
+    "rewards.json",
 )
 """What force=true takes away before a run starts anew."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")

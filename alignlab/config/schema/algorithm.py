@@ -49,7 +49,7 @@ class PreferenceConfig(AlgorithmConfig):
 
 @dataclass
 class RewardModelConfig(PreferenceConfig):
-    """A reward for one objective: implicit (DPO), or a sequence classifier, to which beta and losses are nothing."""
+    """A reward for one objective: implicit (DPO), or a sequence classifier, which has no use for beta and loss."""
 
     kind: str = MISSING
     full: bool = MISSING

@@ -191,12 +191,13 @@ def _check_url(url: str | None) -> None:
     require(bool(url), "reward.url", url or "null", "must be an http(s) address")
     parts = urlsplit(str(url))
     if parts.username is not None or parts.password is not None:  # the value is a secret: not shown
-        raise ConfigError("reward.url: must not hold a user name or password; name an env variable: reward.api_key_env")
+        raise ConfigError(
+            "reward.url: must not hold a user name or password; api_key_env names an environment variable"
+        )
     good = parts.scheme in ("http", "https") and bool(parts.hostname)
     require(good, "reward.url", url, "must begin with http:// or https:// and name a host")
-    require(
-        not is_metadata_host(str(parts.hostname)), "reward.url", url, "link-local and metadata addresses are refused"
-    )
+    refused = is_metadata_host(str(parts.hostname))
+    require(not refused, "reward.url", url, "link-local and metadata addresses are refused")
 
 
 def is_metadata_host(host: str) -> bool:
