@@ -16,7 +16,12 @@ CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent !
 SWEEPS = sorted(ROOTS["sweeps"].rglob("*.yaml"))
 LAUNCHERS = sorted(ROOTS["launchers"].rglob("*.yaml"))
 GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "reward", "tracker"}
-NEEDS = {"hf": ["model.path=owner/name"], "pku_saferlhf": ["model=scratch"], "pku_saferlhf_10k": ["model=scratch"]}
+NEEDS = {
+    "merge": ["algorithm.adapter=owner/name"],
+    "hf": ["model.path=owner/name"],
+    "pku_saferlhf": ["model=scratch"],
+    "pku_saferlhf_10k": ["model=scratch"],
+}
 """What a choice does not work without."""
 
 
