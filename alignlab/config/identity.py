@@ -47,6 +47,13 @@ class Objectives:
         """The objectives that enter as rewards, with their weights; zero-weight ones have no effect."""
         return {name: w for name, w in self.weights.items() if name != self.trained and w > 0}
 
+    @property
+    def plain(self) -> float | list[float]:
+        """As short as it says all: the trained objective's weight where there are two that sum to 1, else all."""
+        if len(self.weights) <= 2 and abs(sum(self.weights.values()) - 1) < 1e-9:
+            return self.weights[self.trained]
+        return list(self.weights.values())
+
 
 def objectives_of(config: RunConfig) -> Objectives:
     """The trained objective and the weights of a run.
@@ -183,7 +190,5 @@ def _content(file: Path, size: int, mtime_ns: int) -> bytes:
 
 
 def _show_weights(objectives: Objectives) -> str:
-    trained = objectives.weights[objectives.trained]
-    if len(objectives.weights) <= 2 and abs(sum(objectives.weights.values()) - 1) < 1e-9:
-        return f"{trained:.10g}"
-    return "_".join(f"{value:.10g}" for value in objectives.weights.values())
+    plain = objectives.plain
+    return "_".join(f"{value:.10g}" for value in (plain if isinstance(plain, list) else [plain]))

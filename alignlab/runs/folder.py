@@ -83,9 +83,7 @@ class RunFolder:
             "algorithm": config.algorithm.name,
             "model": config.model.name,
             "dataset": config.dataset.name,
-            "w": objectives.weights[objectives.trained]
-            if len(objectives.weights) == 2
-            else list(objectives.weights.values()),
+            "w": objectives.plain,
             "weights": weights,
             "seed": config.seed,
             "metrics": _without_nan(outcome.metrics),
