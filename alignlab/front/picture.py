@@ -27,7 +27,7 @@ STYLES = (
 )  # fmt: skip
 USUAL_STYLE = {"modpo": 0, "dpo": 1, "soup": 2, "sft": 3}
 EXACT, REFERENCE, FAINT = "#222222", "#555555", "#8a8a8a"
-MEASURES = {"helpful": "mean gold reward", "safe": "mean gold reward"}
+MEASURES = dict.fromkeys(("helpful", "safe", "brief"), "mean gold reward")
 ENDINGS = {"_accuracy": "share of pairs ranked right", "_margin": "mean reward margin"}
 EXACT_LABEL = "exact front (hollow: same w)"
 KL_LABEL = r"KL($\pi\,\Vert\,\pi_{\mathrm{ref}}$) in nats (0 is the reference)"
