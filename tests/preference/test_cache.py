@@ -119,9 +119,9 @@ def rewritten(path, change, *, digest=True):
 
 def flipped(path):
     data = bytearray(path.read_bytes())
-    place = data.find(np.float32(4).tobytes())
+    place = data.find(np.float64(4).tobytes())
     assert place > 0
-    data[place + 2] ^= 0x40
+    data[place + 6] ^= 0x40
     path.write_bytes(data)
 
 
@@ -142,9 +142,9 @@ def without_column(path):
     pq.write_table(pq.read_table(path).drop_columns("score").replace_schema_metadata(metadata), path)
 
 
-def of_float64(path):
+def of_float32(path):
     whole = pq.read_table(path)
-    wide = whole.set_column(1, "score", whole["score"].cast(pa.float64()))
+    wide = whole.set_column(1, "score", whole["score"].cast(pa.float32()))
     pq.write_table(wide.replace_schema_metadata(pq.read_schema(path).metadata), path)
 
 
@@ -164,7 +164,7 @@ DAMAGES = {
     "4 KiB of zeros": (zeroed, "cannot be read as Parquet"),
     "another scorer's": (of_another_scorer, "holds another scorer's scores"),
     "a column is missing": (without_column, "has not the columns id, score"),
-    "another type": (of_float64, "has not the columns id, score"),
+    "another type": (of_float32, "has not the columns id, score"),
     "a row is missing": (
         lambda path: rewritten(path, lambda t: ScoreTable(t.ids[1:], t.scores[1:]), digest=False),
         "rows of",
@@ -174,7 +174,7 @@ DAMAGES = {
         "is not what was written (digest)",
     ),
     "not a number": (
-        lambda path: rewritten(path, lambda t: ScoreTable(t.ids, t.scores * np.float32("nan"))),
+        lambda path: rewritten(path, lambda t: ScoreTable(t.ids, t.scores * np.float64("nan"))),
         "holds a score that is not finite",
     ),
     "no header": (without_header, "is no table of scores of format 2"),
@@ -208,7 +208,7 @@ def test_a_damaged_table_is_refused_by_name_and_rebuilt(tmp_path, capsys, damage
 def test_no_flipped_bit_changes_a_score(tmp_path):
     path = tmp_path / "t.parquet"
     ids = np.array(sorted(row.key for row in ROWS[:2]), dtype="S16")
-    write_table(path, "scorer", ScoreTable(ids, np.array([4.0, 5.0], np.float32)))
+    write_table(path, "scorer", ScoreTable(ids, np.array([4.0, 5.0], np.float64)))
     whole = path.read_bytes()
     refused = 0
     for place in range(len(whole)):
