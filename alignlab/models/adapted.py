@@ -16,6 +16,8 @@ from alignlab.config.errors import ConfigError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
+"""PEFT's ways to initialise LoRA that leave the base model's own weights alone."""
 
 
 @contextmanager

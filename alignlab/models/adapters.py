@@ -12,14 +12,16 @@ from transformers.utils import cached_file
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import PeftConfig
+from alignlab.models.adapted import WEIGHTS
 from alignlab.models.adapted import adapted as adapted
 
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SAYS_NOTHING = (
     "base_model_name_or_path",
     "revision",
     "inference_mode",
     "peft_version",
+    "lora_dropout",
+    "task_type",
     "auto_mapping",
     "parent_library",
 )
