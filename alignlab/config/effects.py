@@ -3,11 +3,16 @@
 from collections.abc import Callable, Sequence
 
 from alignlab.config.errors import masked
-from alignlab.config.identity import objectives_of, rewarded
+from alignlab.config.identity import reward_of, rewarded
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
+    AuditConfig,
+    ClassifierConfig,
+    CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
+    ImplicitConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     RewardModelConfig,
@@ -46,14 +51,36 @@ def _unless(*kinds: type) -> Callable[[RunConfig], str | None]:
 
 
 def _on_untrained(config: RunConfig) -> str | None:
-    """Nothing is trained by these: an evaluation, a front, the end of the front at w=0."""
-    if isinstance(config.algorithm, EvaluateConfig | FrontConfig):
-        return f"on algorithm={config.algorithm.name}"
+    """Nothing is trained by these: an evaluation, a front, a merge, an audit whose rewards are there."""
+    algorithm = config.algorithm
+    if isinstance(algorithm, EvaluateConfig | FrontConfig | MergeConfig | CourseCorrectionConfig):
+        return f"on algorithm={algorithm.name}"
+    if isinstance(algorithm, AuditConfig) and not any(_is_made(config, name) for name in rewarded(config)):
+        return "on algorithm=audit, which trains nothing"
     return None
+
+
+def _is_made(config: RunConfig, objective: str) -> bool:
+    """Whether a reward_model run makes an objective's reward."""
+    reward = reward_of(config, objective)
+    if isinstance(reward, ImplicitConfig):
+        return reward.adapter is None
+    return isinstance(reward, ClassifierConfig) and reward.path is None
+
+
+def _on_merge(config: RunConfig) -> str | None:
+    return "on algorithm=merge, which reads no data" if isinstance(config.algorithm, MergeConfig) else None
+
+
+def _on_own_limit(config: RunConfig) -> str | None:
+    idle = isinstance(config.algorithm, AuditConfig) and _on_untrained(config)
+    return "on algorithm=audit; algorithm.max_length limits its texts" if idle else None
 
 
 def _on_unsampled(config: RunConfig) -> str | None:
     """Responses are sampled where gold rewards score them."""
+    if config.algorithm.name in REQUEST_JOBS:
+        return None
     if not isinstance(config.algorithm, PreferenceConfig | EvaluateConfig):
         return f"on algorithm={config.algorithm.name}"
     if isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier":
@@ -80,7 +107,7 @@ def _on_unsmoothed(config: RunConfig) -> str | None:
 
 def _on_single_objective(config: RunConfig) -> str | None:
     """Rewards of the others do not enter where only the trained objective weighs anything."""
-    if isinstance(config.algorithm, ModpoConfig) and not objectives_of(config).others:
+    if isinstance(config.algorithm, ModpoConfig | AuditConfig) and not rewarded(config):
         return f"at w={config.w}, where no other objective weighs anything"
     return None
 
@@ -116,8 +143,10 @@ def _unless_requests(config: RunConfig) -> str | None:
 
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
-    (("w", "weights"), _unless(ModpoConfig)),
+    (("w", "weights"), _unless(ModpoConfig, AuditConfig)),
     (("reward",), _without_rewards),
+    (("dataset", "trainer"), _on_merge),
+    (("trainer.max_length",), _on_own_limit),
     (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
     (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
     (("peft",), _on_full_training),
@@ -129,7 +158,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
         _on_local_data,
     ),
     (("dataset.max_bad_share",), _on_strict_data),
-    (("dataset.requests",), _unless_requests),
+    (("dataset.requests", "dataset.k"), _unless_requests),
     (("algorithm.label_smoothing",), _on_unsmoothed),
     (
         ("peft", "trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps", "trainer.save_steps"),

@@ -5,8 +5,11 @@ JOBS = {
     "reward_model": "alignlab.jobs.reward_model",
     "dpo": "alignlab.jobs.dpo",
     "modpo": "alignlab.jobs.modpo",
+    "audit": "alignlab.jobs.audit",
+    "merge": "alignlab.jobs.merge",
     "evaluate": "alignlab.jobs.evaluate",
     "front": "alignlab.jobs.front",
+    "course_correction": "alignlab.jobs.course_correction",
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
 
@@ -25,6 +28,7 @@ REQUEST_JOBS = ("course_correction", "synthesis")
 
 RANKED_FILE = "ranked.jsonl"
 """What a synthesis run leaves for training, in its folder."""
+
 WORDINGS = ("direct", "contrast")
 """The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""
 

@@ -1,20 +1,24 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, require_key, require_one_of
+from alignlab.config.errors import ConfigError, require, require_key, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
+    AuditConfig,
+    CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
     ImplicitConfig,
     LocalJudgeConfig,
+    MergeConfig,
     ModpoConfig,
     OpenAIJudgeConfig,
     PreferenceConfig,
@@ -74,7 +78,7 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError for the first thing that cannot work."""
     objectives = objectives_of(config)
     share_batch(config.trainer, config.hardware.processes)
-    _check_data(config)
+    _check_data(config, objectives)
     if isinstance(config.dataset, ToyConfig):
         for name, objective in config.dataset.objectives.items():
             require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
@@ -99,20 +103,58 @@ def check(config: RunConfig) -> None:
         )
     if isinstance(config.algorithm, ModpoConfig):
         _check_trained_weight(config, objectives)
-    if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:
-        check_folder("algorithm.adapter", config.algorithm.adapter, "adapter_config.json")
+    adapter = getattr(config.algorithm, "adapter", None)
+    if adapter:
+        check_folder("algorithm.adapter", adapter, "adapter_config.json")
+    if isinstance(config.algorithm, AuditConfig) and adapter and not objectives.weights[objectives.trained]:
+        raise ConfigError(
+            f"w={config.w}: the weight of {objectives.trained} must be > 0 with algorithm.adapter: "
+            "MODPO's loss divides by it"
+        )
+    if isinstance(config.algorithm, MergeConfig):
+        _check_mergeable(Path(str(adapter)))
+    if isinstance(config.algorithm, CourseCorrectionConfig):
+        _check_course_correction(config.algorithm)
     if isinstance(config.algorithm, FrontConfig):
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
 
 
-def _check_data(config: RunConfig) -> None:
-    """Every row that the job will read, or draw requests from; a front reads none."""
+def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
+    for name in ("control", "labels"):
+        path = getattr(algorithm, name)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"algorithm.{name}={path}: no such file")
+    for folder in algorithm.compare:
+        if not (Path(folder) / "corr.json").is_file():
+            raise ConfigError(f"algorithm.compare={folder}: holds no corr.json of a finished run")
+
+
+def _check_data(config: RunConfig, objectives: Objectives) -> None:
+    """Every row that the job will read, or draw requests from."""
+    if config.algorithm.only_collects:
+        return
     if config.algorithm.name in REQUEST_JOBS:
         check_requests(config.dataset)
-    elif not isinstance(config.algorithm, FrontConfig):
-        check_source(config.dataset, max_length=config.trainer.max_length)
+    else:
+        trained = objectives.trained if isinstance(config.algorithm, PreferenceConfig) else None
+        check_source(config.dataset, max_length=config.trainer.max_length, trained=trained)
+
+
+def _check_mergeable(adapter: Path) -> None:
+    """Only what adds to weights can become part of them."""
+    file = adapter / "adapter_config.json"
+    if not file.is_file():  # on the hub
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON: {error}") from None
+    kind = found.get("peft_type")
+    require(kind == "LORA", "algorithm.adapter", adapter, f"is of PEFT's kind {kind}; only LORA is merged here")
+    if found.get("alora_invocation_tokens"):
+        raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:

@@ -16,7 +16,7 @@ from alignlab.jobs.rewards import reward
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
-from alignlab.preference.rows import encode_pairs, fit
+from alignlab.preference.rows import encode_what_fits, fit
 from alignlab.rewards.agreement import Agreement, agreement
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward
@@ -63,7 +63,7 @@ def prepared_rewards(
     """
     rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
     known = {name: one for place in (*also_in, folder) for name, one in read_statistics(place).items()}
-    rewards = _normalised(config, outcome, folder, known, rewards, base, ranked)
+    rewards = normalised(config, outcome, folder, known, rewards, base, ranked)
     held_out = ranked_rows(config, base, "test") if rewards and config.dataset.split is not None else []
     for name, one in rewards.items():
         parts = {"train": ranked, "held_out": held_out}
@@ -93,7 +93,7 @@ def record_tilts(outcome: Outcome, columns: Mapping[str, Tensor], objectives: Ob
         outcome.extra.setdefault("rewards", {}).setdefault(name, {})["tilt_nats"] = value
 
 
-def _normalised(
+def normalised(
     config: RunConfig,
     outcome: Outcome,
     folder: Path,
@@ -129,11 +129,8 @@ def _agreement(
     config: RunConfig, one: Reward, objective: str, base: Base, rows: Sequence[RankedRow]
 ) -> Agreement | None:
     """How a reward agrees with its own objective's labels on these rows; None where no labelled pair fits."""
-    try:
-        pairs = encode_pairs(pairs_by(rows, objective), base.encoder, max_length=config.trainer.max_length)
-    except ValueError:  # no pair fits
-        return None
-    return agreement(one, pairs.pairs)
+    fitting = encode_what_fits(pairs_by(rows, objective), base.encoder, max_length=config.trainer.max_length)
+    return agreement(one, fitting.pairs) if fitting.pairs else None
 
 
 def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreement | None]) -> None:

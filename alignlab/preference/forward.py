@@ -38,17 +38,31 @@ def score_layout(model: Any, layout: Layout) -> FusedCausalLMOutput:
         layout: the tokens, on the model's device.
     """
     inner = causal_lm(model)
+    inputs = {
+        "input_ids": layout.ids_RL,
+        "attention_mask": _attention(layout, inner),
+        "position_ids": layout.positions_RL,
+        "use_cache": False,
+    }
     with _only_scored(inner.base_model, layout.sources_N):
-        output = model(
-            input_ids=layout.ids_RL,
-            attention_mask=_attention(layout, inner),
-            position_ids=layout.positions_RL,
-            shift_labels=layout.targets_N[None],
-            fused_lm_head=True,
-            use_cache=False,
-        )
+        if isinstance(inner.get_output_embeddings(), nn.Linear):
+            output = model(**inputs, shift_labels=layout.targets_N[None], fused_lm_head=True)
+        else:
+            output = _from_logits(model(**inputs).logits, layout.targets_N[None])
     rows = {name: _to_rows(getattr(output, name), layout.entries_BT) for name in TOKEN_FIELDS}
     return FusedCausalLMOutput(**rows, aux_loss=output.aux_loss)
+
+
+def _from_logits(logits_1NV: Tensor, targets_1N: Tensor) -> FusedCausalLMOutput:
+    """TRL's outputs from whole logits: its fused head takes the base weight of a head that carries an adapter."""
+    logits_1NV = logits_1NV.float()
+    logps_1NV = torch.log_softmax(logits_1NV, dim=-1)
+    return FusedCausalLMOutput(
+        log_probs=logps_1NV.gather(-1, targets_1N[..., None])[..., 0],
+        entropy=-(logps_1NV.exp() * logps_1NV).sum(-1),
+        mean_logits=logits_1NV.mean(-1),
+        is_top1=logits_1NV.argmax(-1) == targets_1N,
+    )
 
 
 def _attention(layout: Layout, inner: Any) -> Tensor:

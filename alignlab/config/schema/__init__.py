@@ -1,14 +1,19 @@
 """The typed configuration: every key, its type and its range, a file a group. Defaults live in conf/, never here."""
 
 from alignlab.config.schema.algorithm import (
+    BALANCED,
     MIN_MODPO_WEIGHT,
     AlgorithmConfig,
+    AuditConfig,
     EvaluateConfig,
     FrontConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     RewardModelConfig,
+    SftConfig,
 )
+from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import (
     BeaverTailsConfig,
     C2SynConfig,
@@ -49,16 +54,19 @@ from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, Tracker
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
+    "BALANCED",
     "MIN_MODPO_WEIGHT",
     "REWARD_KINDS",
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
     "AskingJudgeConfig",
+    "AuditConfig",
     "BeaverConfig",
     "BeaverTailsConfig",
     "C2SynConfig",
     "ClassifierConfig",
+    "CourseCorrectionConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",
@@ -73,6 +81,7 @@ __all__ = [
     "LengthConfig",
     "LocalGeneratorConfig",
     "LocalJudgeConfig",
+    "MergeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
@@ -89,6 +98,7 @@ __all__ = [
     "RunConfig",
     "ScorerConfig",
     "ServerGeneratorConfig",
+    "SftConfig",
     "ShpConfig",
     "ToyConfig",
     "TrackerConfig",

@@ -11,13 +11,17 @@ from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
 from alignlab.config.schema.algorithm import (
     AlgorithmConfig,
+    AuditConfig,
     EvaluateConfig,
     FrontConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     RewardModelConfig,
+    SftConfig,
 )
 from alignlab.config.schema.completion import complete_rewards
+from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
@@ -100,12 +104,15 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
     "model": {"from_scratch": FromScratchConfig, "pretrained": PretrainedConfig},
     "dataset": {**DATASET_VARIANTS},
     "algorithm": {
-        "sft": AlgorithmConfig,
+        "sft": SftConfig,
         "reward_model": RewardModelConfig,
         "dpo": PreferenceConfig,
         "modpo": ModpoConfig,
+        "audit": AuditConfig,
+        "merge": MergeConfig,
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
+        "course_correction": CourseCorrectionConfig,
     },
     "reward": REWARD_KINDS,
     "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},
