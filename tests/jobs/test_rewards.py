@@ -31,15 +31,13 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """An installed package whose functions are the toy's gold rewards, one of them of the wrong sign."""
+    """An installed package with the toy's gold safety, of the wrong sign."""
     info = tmp_path / "toy_rewards-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-rewards\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[alignlab.rewards]\nsafe = toy_rewards:safe\nharm = toy_rewards:harm\n")
+    (info / "entry_points.txt").write_text("[alignlab.rewards]\nharm = toy_rewards:harm\n")
     (tmp_path / "toy_rewards.py").write_text(
-        "from alignlab.data import toy\n"
-        "def safe(prompt, response):\n    return toy.safe(prompt, response)\n"
-        "def harm(prompt, response):\n    return -toy.safe(prompt, response)\n"
+        "from alignlab.data import toy\ndef harm(prompt, response):\n    return -toy.safe(prompt, response)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
@@ -105,14 +103,13 @@ def test_a_wrong_sign_is_refused_before_training(place, programs, capfd):
     assert result_in(place, "wrong")["status"] == "done"
 
 
-def test_the_right_sign_is_not(place, programs):
-    """Control: the same reward, negated."""
+def test_the_same_reward_negated_is_not_refused(place, programs):
+    """Control: the refusal above is of the sign."""
     out = f"hydra.run.dir={place}/negated"
     assert run(place, "reward=python", "reward.function=harm", "reward.negate=true", out) == 0
-    assert run(place, "reward=python", "reward.function=safe", f"hydra.run.dir={place}/right") == 0
-    negated, right = result_in(place, "negated"), result_in(place, "right")
-    assert negated["rewards"]["safer"]["train"] == right["rewards"]["safer"]["train"]
-    assert negated["metrics"]["safe"] == right["metrics"]["safe"]
+    wrong, right = (result_in(place, name)["rewards"]["safer"]["train"] for name in ("wrong", "negated"))
+    assert right["agreement"]["mean"] == pytest.approx(1 - wrong["agreement"]["mean"])
+    assert right["spread"] == pytest.approx(wrong["spread"])
 
 
 def test_z_scores_are_taken_by_the_training_rows_and_taken_over(place):
@@ -146,6 +143,36 @@ def test_an_evaluation_scores_what_the_policy_says(place):
     assert [row["safer_reward"] for row in scores] == [row["safe"] for row in scores]
     assert result["metrics"]["safer_reward"] == result["metrics"]["safe"]
     assert result["axes"] == ["better_reward", "safer_reward"]
+
+
+def test_a_policy_on_real_data_is_sampled_and_scored(place):
+    """On a file no true reward is known: held-out prompts are sampled, the same ones whatever the order of the rows."""
+    if not list(place.glob("cache/references/*/config.json")):
+        assert run(place, "algorithm=evaluate", f"hydra.run.dir={place}/reference") == 0
+    (reference,) = (path.parent for path in place.glob("cache/references/*/config.json"))
+    row = {"response_0": "mind the red first", "response_1": "what a lovely red", "safer_response_id": 0}
+    rows = [json.dumps({"prompt": prompt, **row, "better_response_id": 1}) for prompt in toy.all_prompts()[:60]]
+    small = [item for item in SMALL if not item.startswith(("model.", "dataset."))]
+    model = ["model=hf", f"model.path={reference}", "model.prompt_template='user: {raw_prompt} assistant: '"]
+    for order in (1, -1):
+        (place / "rows.jsonl").write_text("\n".join(rows[::order]) + "\n")
+        given = ["dataset=pku_saferlhf", f"dataset.path={place}/rows.jsonl", "algorithm.prompts=3", "reward=length"]
+        given += ["algorithm.rewards.better.unit=words", "algorithm.rewards.safer.kind=python"]
+        out = place / f"on_file{order}"
+        places = [f"paths.cache={place}/cache", f"hydra.run.dir={out}"]
+        assert main(["algorithm=evaluate", *model, *given, *small, *places]) == 0
+        result, said, scores = (
+            result_in(place, out.name),
+            lines_of(out / "generations.jsonl"),
+            lines_of(out / "scores.jsonl"),
+        )
+        assert len({row["prompt"] for row in said}) == 3
+        assert len(said) == len(scores) == 6
+        assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
+        assert result["metrics"]["better_reward"]["n"] == 6
+        assert result["axes"] == ["better_reward", "safer_reward"]
+        assert result["rewards"]["safer"]["train"]["agreement"]["mean"] == 0.5, "both responses are of four words"
+    assert (place / "on_file1" / "scores.jsonl").read_bytes() == (place / "on_file-1" / "scores.jsonl").read_bytes()
 
 
 def test_a_classifier_is_made_found_again_and_a_margin(place, capfd):
