@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from alignlab import __version__
-from alignlab.config.compose import composing, config_root, is_sweep, read_command, register, run_config
+from alignlab.config.compose import composing, is_sweep, read_command, register, run_config
 from alignlab.config.effects import without_effect
 from alignlab.config.errors import (
     EXIT_BAD_INPUT,
@@ -27,6 +27,7 @@ from alignlab.config.errors import (
 )
 from alignlab.config.messages import explain
 from alignlab.config.overrides import admit_new_keys, one_run, parse_flags, quote_paths
+from alignlab.config.roots import config_root
 from alignlab.config.schema import RunConfig
 
 register()
@@ -154,7 +155,7 @@ def _hydra(argv: Sequence[str]) -> int:
 
 
 def _after_sweep(jobs: list[tuple[RunConfig, Path]], code: int) -> int:
-    """Draws the front of a sweep from whatever its jobs left, also when some failed."""
-    front = importlib.import_module("alignlab.jobs.front")
-    front.after_sweep(jobs)
+    """Draws the front, or the curves, of a sweep from whatever its jobs left, also when some failed."""
+    measured = jobs[0][0].algorithm.name == "course_correction"
+    importlib.import_module(f"alignlab.jobs.{'corr_report' if measured else 'front'}").after_sweep(jobs)
     return code

@@ -23,16 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import run_folder
 from alignlab.config.overrides import yielding_presets
+from alignlab.config.roots import config_root
 from alignlab.config.schema import VARIANTS, RunConfig
 from alignlab.config.schema.dataset import dataset_variant
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def config_root(name: str) -> Path:
-    """`conf`, `sweeps` or `launchers`: inside the installed package, else beside the checkout's package."""
-    inside = _PACKAGE / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
 
 
 class ExtraRoots(SearchPathPlugin):  # type: ignore[misc]  # hydra's plugin base is untyped
@@ -217,6 +210,7 @@ def load_run_config(path: Path) -> RunConfig:
         "model": "pretrained" if plain["model"]["kind"] == "hf" else "from_scratch",
         "dataset": dataset_variant(plain["dataset"]["kind"]),
         "algorithm": plain["algorithm"]["name"],
+        "reward": plain["reward"]["kind"],
         "generator": plain["generator"]["kind"],
         "judge": plain["judge"]["kind"],
     }

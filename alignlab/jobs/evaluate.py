@@ -6,7 +6,7 @@ from alignlab.config.identity import Objectives, objectives_of
 from alignlab.config.schema import EvaluateConfig, RunConfig
 from alignlab.jobs.measure import measure
 from alignlab.jobs.prerequisites import data_report, reference
-from alignlab.models.adapters import read_card
+from alignlab.models.cards import read_card
 from alignlab.preference.cache import ScoreCache
 from alignlab.runs.folder import Outcome, RunFolder
 

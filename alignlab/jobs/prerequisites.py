@@ -10,23 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from alignlab.config.errors import ConfigError
-from alignlab.config.identity import input_fingerprints, reward_of, run_folder
-from alignlab.config.schema import FromScratchConfig, PreferenceConfig, RunConfig, ToyConfig, TrainerConfig
+from alignlab.config.identity import input_fingerprints
+from alignlab.config.schema import FromScratchConfig, RunConfig, ToyConfig, TrainerConfig
 from alignlab.data import toy
 from alignlab.data.records import Prompt, RankedRow, prompt_text
 from alignlab.data.report import counts_text
 from alignlab.data.sources import load, read_ranked_rows, select_split
 from alignlab.jobs.toy_pairs import toy_pairs_file
-from alignlab.models.adapters import read_card
-from alignlab.models.base import Base, load_base
+from alignlab.models.base import Base, load_base, load_encoder
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
 from alignlab.models.sft import train_sft
-from alignlab.preference.cache import ScoreCache
-from alignlab.rewards.base import Reward
-from alignlab.rewards.gold import GoldReward
-from alignlab.rewards.implicit import ImplicitReward
 from alignlab.runs.atomic import new_folder, write_json
 from alignlab.runs.progress import say
 
@@ -43,6 +37,12 @@ def reference(config: RunConfig) -> Base:
         _resident.clear()
         _resident[key] = load_base(config.model, folder=folder, device=hardware.device, autocast=hardware.bf16)
     return _resident[key]
+
+
+def prompt_encoder(config: RunConfig) -> PromptEncoder:
+    """The tokenizer and template of a run's model, without the model, which a server has."""
+    folder = _from_scratch(config) if isinstance(config.model, FromScratchConfig) else None
+    return load_encoder(config.model, folder=folder)
 
 
 def forget_models() -> None:
@@ -68,55 +68,6 @@ def data_report(config: RunConfig) -> dict[str, object]:
     if loaded.report.bad:
         say(f"{loaded.report.source}: left out {counts_text(loaded.report.bad)}")
     return {"data": loaded.as_record()}
-
-
-def reward(config: RunConfig, objective: str, base: Base, cache: ScoreCache) -> Reward:
-    """The reward of one objective, as the config names it, else the adapter that a reward_model run makes."""
-    settings = reward_of(config, objective)
-    if settings.kind == "gold":
-        gold = config.dataset.objectives[objective].gold
-        assert gold is not None
-        return GoldReward(gold, base.encoder)
-    adapter, beta = reward_adapter(config, objective, base)
-    batch_size = config.trainer.per_device_eval_batch_size
-    return ImplicitReward(base, adapter, beta=beta, cache=cache, batch_size=batch_size, name=objective)
-
-
-def reward_adapter(config: RunConfig, objective: str, base: Base) -> tuple[Path, float]:
-    """Folder and beta of an objective's implicit reward; made by a reward_model run when none is named.
-
-    Raises:
-        ConfigError: if a named adapter was trained on another base, or at another beta than the config says.
-    """
-    assert isinstance(config.algorithm, PreferenceConfig)
-    settings = reward_of(config, objective)
-    if settings.adapter is None:
-        beta = settings.beta or config.algorithm.beta
-        return _made_reward(config, objective, beta) / "adapter", beta
-    folder, key = Path(settings.adapter), f"algorithm.rewards.{objective}"
-    card = read_card(folder)
-    if card is None:
-        if settings.beta is None:
-            raise ConfigError(f"{key}.beta=null: {folder} says nothing of the beta that it was trained with; give it")
-        return folder, settings.beta
-    if card.base != base.id:
-        raise ConfigError(f"{key}.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")
-    if settings.beta is not None and settings.beta != card.beta:
-        raise ConfigError(f"{key}.beta={settings.beta:g}: the adapter was trained with beta={card.beta:g}")
-    return folder, card.beta
-
-
-def _made_reward(config: RunConfig, objective: str, beta: float) -> Path:
-    from alignlab.jobs.run import run_in_folder
-
-    algorithm = PreferenceConfig(
-        name="reward_model", objective=objective, beta=beta, loss_type="sigmoid", label_smoothing=0.0
-    )
-    needed = dataclasses.replace(config, algorithm=algorithm, force=False)
-    folder = Path(config.paths.runs) / run_folder(needed)
-    say(f"needs a reward for {objective}")
-    run_in_folder(needed, folder, wait=True)
-    return folder
 
 
 def _from_scratch(config: RunConfig) -> Path:

@@ -33,6 +33,8 @@ MADE_BY_A_RUN = (
     "checkpoints",
     "stage",
     "adapter",
+    "reward",
+    "rewards.json",
 )
 """What force=true takes away before a run starts anew."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignlab.config.errors import require_key
+from alignlab.runs.endpoint import Endpoint
 from alignlab.runs.http_faults import Refused, Transient, body_of, fault_of
 
 FIRST_LIMIT = 8
@@ -30,33 +30,6 @@ UNANSWERED_IN_A_ROW = 3
 
 class NoAnswer(RuntimeError):
     """Calls ran out of time; what was answered is kept, and the same command asks for the rest."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a server is and how to treat it."""
-
-    section: str
-    """The config group that errors name, e.g. `judge`."""
-    base_url: str
-    api_key_env: str | None
-    """Name of the environment variable that holds the key; read when calls are made and kept nowhere."""
-    workers: int
-    """Most calls in flight."""
-    timeout_s: float
-    """Longest wall-clock time of one try, in seconds."""
-    deadline_s: float
-    """Longest time from a call's first try to its answer, in seconds, waits included."""
-    backoff_s: float
-    """Wait before the second try, in seconds; doubles with each further one."""
-
-    def key(self) -> str | None:
-        """The key itself.
-
-        Raises:
-            ConfigError: if the environment variable is not set.
-        """
-        return require_key(self.section, self.api_key_env)
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,19 @@ import yaml
 from hydra import compose
 from omegaconf import OmegaConf
 
-from alignlab.config.compose import composing, config_root
+from alignlab.config.compose import composing
+from alignlab.config.roots import config_root
 
 ROOTS = {name: config_root(name) for name in ("conf", "sweeps", "launchers")}
 CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent != ROOTS["conf"])
 SWEEPS = sorted(ROOTS["sweeps"].rglob("*.yaml"))
 LAUNCHERS = sorted(ROOTS["launchers"].rglob("*.yaml"))
-GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "reward", "tracker"}
+GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "judge", "reward", "tracker"}
 DATA = ["model=scratch", "algorithm=dpo"]
 NEEDS = {
     "model=hf": ["model.path=owner/name"],
     "generator=server": ["generator.model=name"],
+    **{f"judge={name}": ["judge.path=owner/name"] for name in ("local", "guard")},
     **{f"dataset={path.stem}": DATA for path in CHOICES if path.parent.name == "dataset" and path.stem != "toy"},
     **{f"dataset={name}": [*DATA, "dataset.path=rows.jsonl"] for name in ("pairs", "ranked", "c2_syn", "c2_eval")},
 }

@@ -7,7 +7,9 @@ from alignlab.config.schema.algorithm import (
     FrontConfig,
     ModpoConfig,
     PreferenceConfig,
+    RewardModelConfig,
 )
+from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import (
     BeaverTailsConfig,
     C2SynConfig,
@@ -32,26 +34,45 @@ from alignlab.config.schema.model import (
     PretrainedConfig,
     PretrainingConfig,
 )
-from alignlab.config.schema.reward import RewardConfig
+from alignlab.config.schema.reward import (
+    REWARD_KINDS,
+    BeaverConfig,
+    ClassifierConfig,
+    GoldConfig,
+    HttpConfig,
+    ImplicitConfig,
+    LengthConfig,
+    PythonConfig,
+    RewardConfig,
+    ScorerConfig,
+)
 from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, TrackerConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
     "MIN_MODPO_WEIGHT",
+    "REWARD_KINDS",
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
     "AskingJudgeConfig",
+    "BeaverConfig",
     "BeaverTailsConfig",
     "C2SynConfig",
+    "ClassifierConfig",
+    "CourseCorrectionConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",
     "FromScratchConfig",
     "FrontConfig",
     "GeneratorConfig",
+    "GoldConfig",
     "HardwareConfig",
+    "HttpConfig",
+    "ImplicitConfig",
     "JudgeConfig",
+    "LengthConfig",
     "LocalGeneratorConfig",
     "LocalJudgeConfig",
     "ModelConfig",
@@ -63,9 +84,12 @@ __all__ = [
     "PreferenceConfig",
     "PretrainedConfig",
     "PretrainingConfig",
+    "PythonConfig",
     "RewardConfig",
+    "RewardModelConfig",
     "RulesJudgeConfig",
     "RunConfig",
+    "ScorerConfig",
     "ServerGeneratorConfig",
     "ShpConfig",
     "ToyConfig",

@@ -127,10 +127,10 @@ class LocalJudgeConfig(AskingJudgeConfig):
             require(bool(self.wordings), "judge.wordings", "[]", "must name at least one wording")
 
 
-def require_server(section: str, base_url: str, api_key_env: str | None) -> None:
+def require_server(section: str, base_url: str, api_key_env: str | None, *, name: str = "base_url") -> None:
     """An address that a key may be sent to, and the name of the variable that holds the key."""
     require_name_of_key(f"{section}.api_key_env", api_key_env)
-    key = f"{section}.base_url"
+    key = f"{section}.{name}"
     try:
         parts = urlsplit(base_url)
         host, _ = parts.hostname or "", parts.port
@@ -140,7 +140,7 @@ def require_server(section: str, base_url: str, api_key_env: str | None) -> None
         raise ConfigError(f"{key}: must hold no user, password, query or #; name the key by {section}.api_key_env")
     require(parts.scheme in ("http", "https"), key, base_url, "must begin with http:// or https://")
     require(bool(host), key, base_url, "names no host")
-    require(not _serves_metadata(host), key, base_url, "is a link-local address, where clouds serve credentials")
+    require(not serves_metadata(host), key, base_url, "is a link-local address, where clouds serve credentials")
 
 
 def require_name_of_key(key: str, name: str | None) -> None:
@@ -159,7 +159,8 @@ def require_patience(section: str, workers: int, timeout_s: float, deadline_s: f
     require(0 < backoff_s <= deadline_s, f"{section}.backoff_s", backoff_s, f"must be in (0, {section}.deadline_s]")
 
 
-def _serves_metadata(host: str) -> bool:
+def serves_metadata(host: str) -> bool:
+    """Whether a cloud hands out credentials at an address, or it is link-local."""
     if host.lower().rstrip(".") in ("metadata.google.internal", "metadata"):
         return True
     try:

@@ -58,7 +58,8 @@ class AskingJudge:
             batch.settle_known()
             if not asks:
                 return
-            self._ask_known_cases()
+            if not self.report.known:
+                self._ask_known_cases()
 
             def on_answer(ask: Ask, answer: Answer) -> None:
                 store = self._stores[ask.wording]

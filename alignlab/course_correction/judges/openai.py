@@ -12,7 +12,8 @@ from alignlab.course_correction.judges.base import Answer, hash_of
 from alignlab.course_correction.judges.budget import Budget, tokens_of
 from alignlab.course_correction.judges.known import KNOWN_CASES
 from alignlab.course_correction.judges.wording import ANSWER_SCHEMA, JSON_FORM, build_prompt, prompt_id, read_answer
-from alignlab.runs.openai_client import Call, Endpoint, OpenAIServer, Reply
+from alignlab.runs.endpoint import Endpoint
+from alignlab.runs.openai_client import Call, OpenAIServer, Reply
 from alignlab.runs.progress import say
 
 ASKED_AGAIN = ("null_content", "empty", "unparsed")
