@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from alignlab.config.errors import masked
-from alignlab.config.identity import objectives_of
+from alignlab.config.identity import objectives_of, rewarded
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     CourseCorrectionConfig,
@@ -62,6 +62,7 @@ def _on_unsampled(config: RunConfig) -> str | None:
     if isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier":
         return "on a classifier, which writes nothing"
     scored = all(objective.gold for objective in config.dataset.objectives.values())
+    scored = scored or (isinstance(config.algorithm, EvaluateConfig) and bool(config.algorithm.rewards))
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
 
 
@@ -93,6 +94,12 @@ def _on_classifier(config: RunConfig) -> str | None:
     return "with algorithm.kind=classifier" if idle else None
 
 
+def _without_rewards(config: RunConfig) -> str | None:
+    """The group is the default for the objectives that MODPO needs, and for those that an evaluation names."""
+    takes = isinstance(config.algorithm, ModpoConfig) or bool(rewarded(config))
+    return None if takes else f"on algorithm={config.algorithm.name}"
+
+
 def _on_full_training(config: RunConfig) -> str | None:
     full = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.full
     return "with algorithm.full=true" if full else None
@@ -112,7 +119,8 @@ def _unless_requests(config: RunConfig) -> str | None:
 
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
-    (("w", "weights", "reward"), _unless(ModpoConfig)),
+    (("w", "weights"), _unless(ModpoConfig)),
+    (("reward",), _without_rewards),
     (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
     (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
     (("peft",), _on_full_training),

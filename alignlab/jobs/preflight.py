@@ -92,6 +92,7 @@ def check(config: RunConfig) -> None:
         check_folder("judge.path", str(config.judge.path), "config.json")
     samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
     scored = all(objective.gold for objective in config.dataset.objectives.values())
+    scored = scored or (isinstance(config.algorithm, EvaluateConfig) and bool(config.algorithm.rewards))
     if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
         raise ConfigError(
             f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "

@@ -25,9 +25,9 @@ class EncodedPairs:
     too_long: int
     """Pairs whose prompt alone fills the limit: nothing is left to learn from."""
     cut: int
-    """Responses that were cut at the limit."""
+    """Responses that were cut at the limit, once in each pair that holds them."""
     merged: int
-    """Responses whose beginning shares a token with the prompt's end."""
+    """Different responses whose beginning shares a token with the prompt's end."""
 
     def responses(self) -> list[Encoded]:
         """All chosen responses, then all rejected ones: 2n rows for n pairs."""
@@ -42,9 +42,10 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
     """
     merged_before = encoder.merged
     kept, too_long, cut = [], 0, 0
-    chosen_rows = encoder.encode_all([(pair.prompt, pair.chosen) for pair in pairs])
-    rejected_rows = encoder.encode_all([(pair.prompt, pair.rejected) for pair in pairs])
-    for pair, chosen, rejected in zip(pairs, chosen_rows, rejected_rows, strict=True):
+    texts = {(pair.prompt, text): None for pair in pairs for text in (pair.chosen, pair.rejected)}
+    encoded = dict(zip(texts, encoder.encode_all(list(texts)), strict=True))  # six ranked responses make fifteen pairs
+    for pair in pairs:
+        chosen, rejected = encoded[pair.prompt, pair.chosen], encoded[pair.prompt, pair.rejected]
         if max(len(chosen.prompt_ids), len(rejected.prompt_ids)) >= max_length:
             too_long += 1
             continue

@@ -81,8 +81,12 @@ class EvaluateConfig(AlgorithmConfig):
 
     adapter: str | None = MISSING
     beta: float = MISSING
+    rewards: dict[str, Any] = MISSING
+    """Objective -> RewardConfig, as MODPO's."""
+    prompts: int = MISSING
 
     def __post_init__(self) -> None:
+        require(self.prompts > 0, "algorithm.prompts", self.prompts, "must be > 0")
         require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
 
 
