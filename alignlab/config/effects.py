@@ -13,6 +13,7 @@ from alignlab.config.schema import (
     PreferenceConfig,
     RewardModelConfig,
     RunConfig,
+    SynthesisConfig,
 )
 
 
@@ -48,7 +49,7 @@ def _unless(*kinds: type) -> Callable[[RunConfig], str | None]:
 
 def _on_untrained(config: RunConfig) -> str | None:
     """Nothing is trained by these: an evaluation, a front, the end of the front at w=0."""
-    if isinstance(config.algorithm, EvaluateConfig | FrontConfig | CourseCorrectionConfig):
+    if isinstance(config.algorithm, EvaluateConfig | FrontConfig | CourseCorrectionConfig | SynthesisConfig):
         return f"on algorithm={config.algorithm.name}"
     return None
 
@@ -66,7 +67,14 @@ def _on_unsampled(config: RunConfig) -> str | None:
 
 
 def _on_unjudged(config: RunConfig) -> str | None:
+    if isinstance(config.algorithm, SynthesisConfig) and config.algorithm.filter == "none":
+        return "with algorithm.filter=none, which asks no judge"
     return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
+
+
+def _on_single_response(config: RunConfig) -> str | None:
+    writes = isinstance(config.algorithm, SynthesisConfig)
+    return "on algorithm=synthesis, which writes each response once" if writes else None
 
 
 def _on_counted_steps(config: RunConfig) -> str | None:
@@ -116,6 +124,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
     (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
     (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
     (("peft",), _on_full_training),
+    (("generator.samples",), _on_single_response),
     (("generator",), _on_unsampled),
     (("judge",), _on_unjudged),
     (("trainer.num_train_epochs",), _on_counted_steps),

@@ -47,6 +47,7 @@ from alignlab.config.schema.reward import (
     ScorerConfig,
 )
 from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, TrackerConfig
+from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "ScorerConfig",
     "ServerGeneratorConfig",
     "ShpConfig",
+    "SynthesisConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",
