@@ -177,6 +177,8 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         "model.path": (getattr(config.model, "path", None), False),
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
+        **{f"algorithm.held_out.{n}": (path, True) for n, path in enumerate(getattr(config.algorithm, "held_out", []))},
+        **{f"algorithm.merge.{n}": (f"{path}/responses.jsonl", True) for n, path in enumerate(_shares(config))},
         "algorithm.control": (getattr(config.algorithm, "control", None), True),
     }
     if config.algorithm.name in REQUEST_JOBS:
@@ -189,6 +191,11 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         named[f"algorithm.rewards.{name}.path"] = (path, is_adapter)
     found = {key: (Path(path), content) for key, (path, content) in named.items() if path and Path(path).exists()}
     return {key: fingerprint(path, content=content) for key, (path, content) in found.items()}
+
+
+def _shares(config: RunConfig) -> list[str]:
+    shares: list[str] = getattr(config.algorithm, "merge", [])
+    return shares
 
 
 def _data_path(config: RunConfig) -> str | None:
