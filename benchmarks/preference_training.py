@@ -56,10 +56,9 @@ def one_run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _alignlab(work: Any, model: Any, folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from alignlab.models.adapters import lora_config
-    from alignlab.preference.forward import takes_forest
     from alignlab.preference.layout import forest_layout, padded_layout
     from alignlab.preference.logps import response_logps
-    from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
+    from alignlab.preference.trainer import TiltedDPOTrainer
     from benchmarks.shapes import LORA
 
     start = time.perf_counter()
@@ -73,7 +72,6 @@ def _alignlab(work: Any, model: Any, folder: str, arguments: argparse.Namespace)
         args=_settings(folder, work, arguments),
         train_dataset=rows,
         processing_class=work.tokenizer,
-        data_collator=LayoutCollator(pad_token_id=work.tokenizer.pad_token_id, forest=takes_forest(model)),
         peft_config=lora_config(LORA),
     )
     ready = time.perf_counter()

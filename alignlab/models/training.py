@@ -4,7 +4,8 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
-from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, TrainerConfig
 from alignlab.runs.atomic import write_json
 from alignlab.runs.progress import Bar, progress, say
@@ -70,19 +70,28 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
 
 
 class WholeBatches(Sampler[int]):
-    """Row numbers in an order of each epoch's own, their last batch filled up from the order's beginning.
+    """Row numbers in an order of each epoch's own: whole ranked sets, in batches of exactly the size asked.
 
-    One process would end an epoch on a short batch, several fill it up each in its own way. Filled up for all of them,
-    the steps are the same on any number of processes.
+    Sets come in random order, each at once, so that its responses are computed once. A set that no longer fits the
+    batch waits for the next one, and a later one takes its place if one of the next LOOK_AHEAD fits; else the set is
+    cut, as is one that is larger than a batch. Where each row is its own set this is the plain random order.
+
+    The last batch is filled up from the order's beginning: one process would end an epoch on a short batch, several
+    fill it up each in its own way. Filled up for all of them, the steps are the same on any number of processes.
 
     Args:
-        num_rows: rows of the data.
-        batch_size: rows of an optimizer step, over all processes and accumulated forwards.
+        sets: for each row of the data, what the rows of its set share.
+        batch_size: rows of an optimizer step, over all processes and forwards.
         seed: with the epoch's number it makes the order.
     """
 
-    def __init__(self, num_rows: int, *, batch_size: int, seed: int) -> None:
-        self.num_rows, self.batch_size, self.seed, self.epoch = num_rows, batch_size, seed, 0
+    LOOK_AHEAD = 32
+
+    def __init__(self, sets: Sequence[int], *, batch_size: int, seed: int) -> None:
+        self.members: dict[int, list[int]] = {}
+        for row, number in enumerate(sets):
+            self.members.setdefault(number, []).append(row)
+        self.num_rows, self.batch_size, self.seed, self.epoch = len(sets), batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate before an epoch, also before a resumed one."""
@@ -92,8 +101,23 @@ class WholeBatches(Sampler[int]):
         return -(-self.num_rows // self.batch_size) * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+        draw = torch.Generator().manual_seed(self.seed + self.epoch)
+        sets = list(self.members.values())
+        waiting = deque(sets[place] for place in torch.randperm(len(sets), generator=draw).tolist())
+        order: list[int] = []
+        while waiting:
+            order += self._next(waiting, self.batch_size - len(order) % self.batch_size)
         yield from itertools.islice(itertools.cycle(order), len(self))
+
+    def _next(self, waiting: deque[list[int]], room: int) -> list[int]:
+        """The next set that fits the room, or as much of the first one as does."""
+        near = range(min(len(waiting), self.LOOK_AHEAD))
+        place = next((place for place in near if len(waiting[place]) <= room), 0)
+        rows = waiting[place]
+        del waiting[place]
+        if len(rows) > room:
+            waiting.appendleft(rows[room:])
+        return rows[:room]
 
 
 def run_trainer(engine: Any, checkpoints: Path) -> None:
@@ -163,14 +187,13 @@ def _num_steps(engine: Any) -> int:
 
 
 def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed: int) -> dict[str, Any]:
-    """Transformers' training arguments; the effective batch is the same on any number of processes."""
-    per_device, accumulation = share_batch(trainer, hardware.processes)
+    """Transformers' training arguments, for one process."""
     return {
         "learning_rate": trainer.learning_rate,
         "num_train_epochs": trainer.num_train_epochs,
         "max_steps": trainer.max_steps,
-        "per_device_train_batch_size": per_device,
-        "gradient_accumulation_steps": accumulation,
+        "per_device_train_batch_size": trainer.per_device_train_batch_size,
+        "gradient_accumulation_steps": trainer.gradient_accumulation_steps,
         "lr_scheduler_type": trainer.lr_scheduler_type,
         "warmup_steps": trainer.warmup_ratio,  # transformers 5 reads a fraction as a share of all steps
         "weight_decay": trainer.weight_decay,

@@ -2,12 +2,15 @@
 
 Rows that begin with the same tokens share a tree. A tree is laid out in preorder, so the descendants of a token lie in
 one stretch behind it: slot q may attend to slot k exactly when k <= q < end[k], one comparison for any shape of tree.
+All trees lie behind one another in a single row, without padding.
 
-Shape letters: B rows as asked, R packed rows, L slots of a packed row, T tokens of the longest row, N scored tokens.
+Shape letters: B rows as asked, R rows of the model's input, L slots of such a row, T tokens of the longest row asked,
+N scored tokens.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +22,25 @@ from alignlab.models.prompts import Encoded
 Ints = NDArray[np.int64]
 
 MASK_PRICE = 1 / 800
-"""What one mask entry costs, in tokens: joining two trees saves tokens and grows the mask.
+"""What one mask entry costs, in tokens: joining two rows saves tokens and grows the mask.
 
 By arithmetic alone, attention over L^2 entries equals the linear layers over L^2 / (6 * width) tokens: 1/1536 at a
 width of 256. Measured there on a CPU, 1/400 to 1/1500 are within a tenth of each other on pairs and on ranked sets.
 """
 
-DENSE_CAPACITY = 1024
-"""Slots of a packed row under a dense mask: beyond it one long row costs more than padding several."""
+SPAN_SLOTS = 128
+"""Small trees are attended to together up to this size: a call of their own would cost more than the larger mask."""
+
+BLOCK_SLOTS = 128
+"""Side of a block of FlexAttention's mask."""
+
+
+class Span(NamedTuple):
+    """Neighbouring trees, whose slots see nothing outside."""
+
+    size: int
+    is_row: bool
+    """Whether it is a single row (others may be its beginnings), so that plain causal attention serves."""
 
 
 @dataclass(frozen=True)
@@ -47,31 +61,40 @@ class Layout:
     """Tokens of all rows, as they were asked for."""
     num_distinct: int
     """Tokens that are laid out: shared ones once."""
-    is_causal: bool
-    """Whether every packed row holds one row from its start, so that a plain padding mask serves."""
+    longest: int
+    """Tokens of the longest row."""
+    spans: tuple[Span, ...]
+    """The trees of the one packed row, in order; empty where every row is padded for itself."""
+    in_blocks: bool
+    """Whether the row's length is made for a block-sparse mask."""
 
     @property
     def num_slots(self) -> int:
         """Slots that the model computes, padding included."""
         return self.ids_RL.numel()
 
-    def mask(self) -> Tensor:
-        """Which slot (second to last axis) may attend to which (last axis), bool, shape (R, 1, L, L)."""
-        slots = torch.arange(self.ids_RL.shape[1], device=self.ids_RL.device)
-        earlier = slots[None, :] <= slots[:, None]
-        return (earlier & (slots[:, None] < self.ends_RL[:, None, :]))[:, None]
+    @property
+    def is_forest(self) -> bool:
+        """Whether the rows lie as trees; else each is padded for itself."""
+        return bool(self.spans)
 
     def real_mask(self) -> Tensor:
-        """Which slots hold a token, where each packed row is one row from its start, bool, shape (R, L)."""
+        """Which slots of a padded layout hold a token, bool, shape (R, L)."""
         return torch.arange(self.ids_RL.shape[1], device=self.ids_RL.device) < self.ends_RL[:, :1]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Layout":
         """The layout on a device; accelerate calls this."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("ids_RL", "positions_RL", "ends_RL", "sources_N", "targets_N", "entries_BT")
-        }
-        return replace(self, **moved)
+        return self._with({name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS})
+
+    def pin_memory(self) -> "Layout":
+        """The layout in memory from which a GPU copies without waiting; torch's DataLoader calls this."""
+        return self._with({name: getattr(self, name).pin_memory() for name in _TENSORS})
+
+    def _with(self, tensors: dict[str, Tensor]) -> "Layout":
+        return replace(self, **tensors)  # type: ignore[arg-type]
+
+
+_TENSORS = ("ids_RL", "positions_RL", "ends_RL", "sources_N", "targets_N", "entries_BT")
 
 
 @dataclass
@@ -85,27 +108,43 @@ class _Tree:
     """Row number -> the slots of its tokens."""
 
 
+def ancestors(ends_L: Tensor) -> Tensor:
+    """Which slot (second to last axis) may attend to which (last axis), bool, shape (L, L)."""
+    slots = torch.arange(len(ends_L), device=ends_L.device)
+    return (slots[None, :] <= slots[:, None]) & (slots[:, None] < ends_L[None, :])
+
+
 def padded_layout(rows: Sequence[Encoded]) -> Layout:
     """Every row for itself, padded on the right to the longest."""
     trees = [_grow([row.prompt_ids + row.response_ids], [number]) for number, row in enumerate(rows)]
     width = max(len(tree.ids) for tree in trees)
-    return _lay_out(rows, [[tree] for tree in trees], width=width)
+    layout = _lay_out(rows, trees, starts=range(0, width * len(trees), width), shape=(len(trees), width))
+    return replace(layout, spans=())
 
 
-def forest_layout(rows: Sequence[Encoded], *, mask_price: float = MASK_PRICE) -> Layout:
-    """Shared prefixes once, trees packed into rows of like length.
+def forest_layout(rows: Sequence[Encoded], *, mask_price: float = MASK_PRICE, in_blocks: bool = False) -> Layout:
+    """Shared prefixes once, all trees in one row.
 
     Args:
         rows: prompts and responses as tokens; identical rows share everything.
-        mask_price: what one mask entry costs, in tokens; 0 shares whatever can be shared (block-sparse attention).
+        mask_price: what one mask entry costs, in tokens; 0 shares whatever can be shared.
+        in_blocks: for a block-sparse mask, which skips what no slot sees: share everything, and round the row's length
+            up, so that few lengths occur and what is compiled for one serves again.
     """
     texts = [row.prompt_ids + row.response_ids for row in rows]
     order = sorted(range(len(rows)), key=lambda number: texts[number])
-    trees = [_grow([texts[number] for number in group], group) for group in _groups(texts, order, mask_price)]
-    longest = max(len(tree.ids) for tree in trees)
-    bins = _first_fit(trees, capacity=max(longest, _capacity(trees, mask_price)))
-    width = max(sum(len(tree.ids) for tree in trees_of_row) for trees_of_row in bins)
-    return _lay_out(rows, bins, width=width)
+    groups = _groups(texts, order, 0.0 if in_blocks else mask_price)
+    trees = [_grow([texts[number] for number in group], group) for group in groups]
+    sizes = [len(tree.ids) for tree in trees]
+    starts = np.cumsum([0, *sizes]).tolist()
+    width = rounded_up(starts[-1]) if in_blocks else starts[-1]
+    return replace(_lay_out(rows, trees, starts=starts[:-1], shape=(1, width)), in_blocks=in_blocks)
+
+
+def rounded_up(size: int) -> int:
+    """The next of few lengths: a multiple of BLOCK_SLOTS, at most an eighth above the size from 1,024 slots on."""
+    step = max(BLOCK_SLOTS, 1 << max(0, size.bit_length() - 4))
+    return -(-size // step) * step
 
 
 def _groups(texts: Sequence[list[int]], order: Sequence[int], mask_price: float) -> list[list[int]]:
@@ -147,59 +186,51 @@ def _grow(texts: Sequence[list[int]], numbers: Sequence[int]) -> _Tree:
     return tree
 
 
-def _capacity(trees: Sequence[_Tree], mask_price: float) -> int:
-    """Slots of a packed row: everything in one where masks are free, else the cheapest of a few candidates."""
-    sizes = sorted((len(tree.ids) for tree in trees), reverse=True)
-    if mask_price == 0:
-        return sum(sizes)
-    candidates = {size for factor in (1, 1.5, 2, 3) if (size := int(sizes[0] * factor)) <= DENSE_CAPACITY}
-
-    def price(capacity: int) -> float:
-        num_rows = len(_first_fit(trees, capacity=capacity))
-        return num_rows * (capacity + mask_price * capacity**2)
-
-    return min(candidates or {sizes[0]}, key=price)
+def _spans(trees: Sequence[_Tree]) -> tuple[Span, ...]:
+    """Neighbouring trees joined while they are small together."""
+    spans: list[Span] = []
+    for tree in trees:
+        size = len(tree.ids)
+        if spans and spans[-1].size + size <= SPAN_SLOTS:
+            spans[-1] = Span(spans[-1].size + size, is_row=False)
+        else:
+            spans.append(Span(size, is_row=any(len(path) == size for path in tree.path_of.values())))
+    return tuple(spans)
 
 
-def _first_fit(trees: Sequence[_Tree], *, capacity: int) -> list[list[_Tree]]:
-    """Trees into rows of at most `capacity` slots, largest first."""
-    bins: list[list[_Tree]] = []
-    room: list[int] = []
-    for tree in sorted(trees, key=lambda tree: -len(tree.ids)):
-        place = next((place for place, free in enumerate(room) if free >= len(tree.ids)), None)
-        if place is None:
-            bins.append([])
-            room.append(capacity)
-            place = len(bins) - 1
-        bins[place].append(tree)
-        room[place] -= len(tree.ids)
-    return bins
-
-
-def _lay_out(rows: Sequence[Encoded], bins: Sequence[Sequence[_Tree]], *, width: int) -> Layout:
-    ids = np.zeros((len(bins), width), dtype=np.int64)  # no slot attends to an empty one, so any token fills it
-    positions = np.zeros_like(ids)
-    ends = np.broadcast_to(np.arange(1, width + 1), ids.shape).copy()
-    path_of: dict[int, Ints] = {}
-    is_causal = True
-    for number, trees in enumerate(bins):
-        start = 0
-        for tree in trees:
-            stop = start + len(tree.ids)
-            ids[number, start:stop] = tree.ids
-            positions[number, start:stop] = tree.positions
-            ends[number, start:stop] = np.array(tree.ends) + start
-            path_of |= {row: number * width + start + path for row, path in tree.path_of.items()}
-            is_causal &= len(tree.path_of) == 1 and start == 0
-            start = stop
-    return _with_targets(rows, path_of, ids, positions, ends, is_causal=is_causal)
-
-
-def _with_targets(
-    rows: Sequence[Encoded], path_of: dict[int, Ints], ids: Ints, positions: Ints, ends: Ints, *, is_causal: bool
+def _lay_out(
+    rows: Sequence[Encoded], trees: Sequence[_Tree], *, starts: Sequence[int], shape: tuple[int, int]
 ) -> Layout:
-    """Numbers the scored slots: a token that several rows score is scored once."""
+    """Trees at their flat starts; slots between them are empty: each sees itself alone, so any token fills it."""
+    num_slots, width = shape[0] * shape[1], shape[1]
+    ids, positions = np.zeros(num_slots, dtype=np.int64), np.zeros(num_slots, dtype=np.int64)
+    ends = np.arange(num_slots) % width + 1
+    path_of: dict[int, Ints] = {}
+    for start, tree in zip(starts, trees, strict=True):
+        stop = start + len(tree.ids)
+        ids[start:stop] = tree.ids
+        positions[start:stop] = tree.positions
+        ends[start:stop] = np.array(tree.ends) + start % width
+        path_of |= {row: start + path for row, path in tree.path_of.items()}
     paths = [path_of[number] for number in range(len(rows))]
+    sources, targets, entries = _targets(rows, paths, ids)
+    return Layout(
+        ids_RL=torch.from_numpy(ids.reshape(shape)),
+        positions_RL=torch.from_numpy(positions.reshape(shape)),
+        ends_RL=torch.from_numpy(ends.reshape(shape)),
+        sources_N=torch.from_numpy(sources),
+        targets_N=torch.from_numpy(targets),
+        entries_BT=torch.from_numpy(entries),
+        num_real=sum(len(path) for path in paths),
+        num_distinct=sum(len(tree.ids) for tree in trees),
+        longest=max(len(path) for path in paths),
+        spans=_spans(trees),
+        in_blocks=False,
+    )
+
+
+def _targets(rows: Sequence[Encoded], paths: Sequence[Ints], ids: Ints) -> tuple[Ints, Ints, Ints]:
+    """Numbers the scored slots (sources, targets, entries): a token that several rows score is scored once."""
     starts = [len(row.prompt_ids) for row in rows]
     scored = np.unique(np.concatenate([path[start:] for path, start in zip(paths, starts, strict=True)]))
     source_of = np.zeros(ids.size, dtype=np.int64)
@@ -209,17 +240,7 @@ def _with_targets(
         assert start > 0, "a response needs a token before it"
         source_of[path[start:]] = path[start - 1 : -1]
         entries[number, start - 1 : len(path) - 1] = np.searchsorted(scored, path[start:])
-    return Layout(
-        ids_RL=torch.from_numpy(ids),
-        positions_RL=torch.from_numpy(positions),
-        ends_RL=torch.from_numpy(ends),
-        sources_N=torch.from_numpy(source_of[scored]),
-        targets_N=torch.from_numpy(ids.reshape(-1)[scored]),
-        entries_BT=torch.from_numpy(entries),
-        num_real=sum(len(path) for path in paths),
-        num_distinct=len(np.unique(np.concatenate(paths))),
-        is_causal=is_causal,
-    )
+    return source_of[scored], ids[scored], entries
 
 
 def _common_prefix(left: list[int], right: list[int]) -> int:
