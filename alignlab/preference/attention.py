@@ -1,9 +1,10 @@
 """Attention over a forest, through transformers' attention interface: each slot sees its ancestors alone.
 
-On a GPU one FlexAttention call with a block-sparse mask; elsewhere one small call a span, so that neither padding nor
-what lies between trees is computed. Both know sliding windows and capped scores, which models pass along.
+On a GPU one FlexAttention call under a block-sparse mask; elsewhere a few calls over rows of like size, see
+`alignlab.preference.reads`. Both know sliding windows and capped scores, which models pass along.
 
-Shape letters: L slots, H heads, D width of a head, K blocks of BLOCK_SLOTS slots.
+Shape letters: L slots, H heads, D width of a head; B rows of a call, Q new slots, K slots of a path. In `block_mask`
+K counts blocks of BLOCK_SLOTS = S slots.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from transformers import AttentionInterface
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import repeat_kv
 
-from alignlab.preference.layout import BLOCK_SLOTS, Layout, ancestors
+from alignlab.preference.layout import BLOCK_SLOTS, Layout
 
 FOREST = "alignlab_forest"
 """This attention's name in transformers' table."""
@@ -31,38 +32,33 @@ class Forest:
     """
 
     def __init__(self, layout: Layout) -> None:
-        self.ends_L, self.positions_L = layout.ends_RL[0], layout.positions_RL[0]
-        self.longest, self.spans, self.in_blocks = layout.longest, layout.spans, layout.in_blocks
+        self.layout = layout
         self._made: dict[Any, Any] = {}
 
     def window(self, asked: int | None) -> int | None:
         """A sliding window, or None where every row is shorter, so that it hides nothing."""
-        return asked if asked is not None and asked < self.longest else None
+        return asked if asked is not None and asked < self.layout.longest else None
 
     def block_mask(self, window: int | None) -> BlockMask:
         """FlexAttention's mask over the whole row."""
-        if ("blocks", window) not in self._made:
-            self._made["blocks", window] = block_mask(self.ends_L, self.positions_L, window)
-        mask: BlockMask = self._made["blocks", window]
+        if window not in self._made:
+            self._made[window] = block_mask(self.layout.ends_RL[0], self.layout.positions_RL[0], window)
+        mask: BlockMask = self._made[window]
         return mask
 
     def masks(self, window: int | None, dtype: torch.dtype) -> list[Tensor | None]:
-        """What each span adds to its scores, 0 or -inf, shape (1, 1, size, size); None where it is a plain row."""
+        """What each read adds to its scores, 0 or -inf, shape (B, 1, Q, K); None where it is plainly causal."""
         if (window, dtype) not in self._made:
-            starts = torch.tensor([0, *(span.size for span in self.spans)]).cumsum(0).tolist()
             self._made[window, dtype] = [
-                None if span.is_row and window is None else self._added(start, span.size, window, dtype)
-                for start, span in zip(starts, self.spans, strict=False)
+                None if read.is_causal and window is None else _added(read.seen(window), dtype)
+                for read in self.layout.reads
             ]
         masks: list[Tensor | None] = self._made[window, dtype]
         return masks
 
-    def _added(self, start: int, size: int, window: int | None, dtype: torch.dtype) -> Tensor:
-        seen = ancestors(self.ends_L[start : start + size] - start)
-        if window is not None:
-            depths = self.positions_L[start : start + size]
-            seen &= depths[:, None] - depths[None, :] < window
-        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -torch.inf)[None, None]
+
+def _added(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -torch.inf)
 
 
 def block_mask(ends_L: Tensor, positions_L: Tensor, window: int | None) -> BlockMask:
@@ -114,29 +110,33 @@ def forest_attention(
     """
     if forest is None or s_aux is not None or position_bias is not None:
         raise NotImplementedError("only plain attention over a forest")
-    window = forest.window(sliding_window)
-    if forest.in_blocks:
+    layout, window = forest.layout, forest.window(sliding_window)
+    if layout.in_blocks:
         mask = forest.block_mask(window)
         return flex_attention_forward(module, query, key, value, mask, scaling=scaling, softcap=softcap)[0], None
-    groups = query.shape[1] // key.shape[1]
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    sizes = [span.size for span in forest.spans]
-    masks = forest.masks(window, query.dtype)
-    parts = zip(query.split(sizes, 2), key.split(sizes, 2), value.split(sizes, 2), masks, strict=True)
-    return torch.cat([_attend(*part, scaling, softcap).transpose(1, 2) for part in parts], dim=1), None
+    query_LHD, key_LHD, value_LHD = (part[0].transpose(0, 1) for part in (query, key, value))
+    answers = []
+    for read, mask in zip(layout.reads, forest.masks(window, query.dtype), strict=True):
+        query, key, value = query_LHD[read.asking_BQ], key_LHD[read.seen_BK], value_LHD[read.seen_BK]
+        answers.append(_attend(query, key, value, mask, scaling, softcap).flatten(0, 1))
+    return torch.cat(answers)[layout.places_L][None], None
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None, softcap: float | None) -> Tensor:
-    """Plain attention within a span, causal where no mask says otherwise, shape (1, H, size, D)."""
-    if softcap is None:
-        return nn.functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale
-        )
+def _attend(
+    query_BQHD: Tensor, key_BKHD: Tensor, value_BKHD: Tensor, mask: Tensor | None, scale: float | None, cap: float | None
+) -> Tensor:
+    """Plain attention, causal where no mask says otherwise, shape (B, Q, H, D)."""
+    groups = query_BQHD.shape[2] // key_BKHD.shape[2]
+    q, k, v = (part.transpose(1, 2) for part in (query_BQHD, key_BKHD, value_BKHD))
+    k, v = repeat_kv(k, groups), repeat_kv(v, groups)
+    if cap is None:
+        attend = nn.functional.scaled_dot_product_attention
+        return attend(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale).transpose(1, 2)
     scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if mask is None:
         mask = torch.full(scores.shape[2:], -torch.inf, dtype=scores.dtype, device=scores.device).triu(1)
-    scores = softcap * torch.tanh(scores / softcap) + mask
-    return scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
+    scores = cap * torch.tanh(scores / cap) + mask
+    return (scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v).transpose(1, 2)
 
 
 @contextmanager

@@ -8,39 +8,25 @@ Shape letters: B rows as asked, R rows of the model's input, L slots of such a r
 N scored tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from alignlab.models.prompts import Encoded
-
-Ints = NDArray[np.int64]
+from alignlab.preference.reads import Ints, Path, Read, reads_of
 
 MASK_PRICE = 1 / 800
-"""What one mask entry costs, in tokens: joining two rows saves tokens and grows the mask.
+"""What one mask entry costs, in tokens: a row that shares its beginning saves tokens, but is attended to under a mask.
 
 By arithmetic alone, attention over L^2 entries equals the linear layers over L^2 / (6 * width) tokens: 1/1536 at a
-width of 256. Measured there on a CPU, 1/400 to 1/1500 are within a tenth of each other on pairs and on ranked sets.
+width of 256.
 """
-
-SPAN_SLOTS = 128
-"""Small trees are attended to together up to this size: a call of their own would cost more than the larger mask."""
 
 BLOCK_SLOTS = 128
 """Side of a block of FlexAttention's mask."""
-
-
-class Span(NamedTuple):
-    """Neighbouring trees, whose slots see nothing outside."""
-
-    size: int
-    is_row: bool
-    """Whether it is a single row (others may be its beginnings), so that plain causal attention serves."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +49,12 @@ class Layout:
     """Tokens that are laid out: shared ones once."""
     longest: int
     """Tokens of the longest row."""
-    spans: tuple[Span, ...]
-    """The trees of the one packed row, in order; empty where every row is padded for itself."""
-    in_blocks: bool
-    """Whether the row's length is made for a block-sparse mask."""
+    reads: tuple[Read, ...] = ()
+    """The calls of attention over the packed row; empty where every row is padded for itself."""
+    places_L: Tensor | None = None
+    """Each slot's place among the calls' answers, laid end to end."""
+    in_blocks: bool = False
+    """Whether the forest is for one call under a block-sparse mask."""
 
     @property
     def num_slots(self) -> int:
@@ -76,7 +64,7 @@ class Layout:
     @property
     def is_forest(self) -> bool:
         """Whether the rows lie as trees; else each is padded for itself."""
-        return bool(self.spans)
+        return self.in_blocks or bool(self.reads)
 
     def real_mask(self) -> Tensor:
         """Which slots of a padded layout hold a token, bool, shape (R, L)."""
@@ -84,17 +72,15 @@ class Layout:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Layout":
         """The layout on a device; accelerate calls this."""
-        return self._with({name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS})
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Layout":
         """The layout in memory from which a GPU copies without waiting; torch's DataLoader calls this."""
-        return self._with({name: getattr(self, name).pin_memory() for name in _TENSORS})
+        return self._moved(lambda tensor: tensor.pin_memory())
 
-    def _with(self, tensors: dict[str, Tensor]) -> "Layout":
-        return replace(self, **tensors)  # type: ignore[arg-type]
-
-
-_TENSORS = ("ids_RL", "positions_RL", "ends_RL", "sources_N", "targets_N", "entries_BT")
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> "Layout":
+        tensors = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors, reads=tuple(read.moved(move) for read in self.reads))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -104,22 +90,15 @@ class _Tree:
     ids: list[int]
     positions: list[int]
     ends: list[int]
-    path_of: dict[int, Ints]
+    paths: dict[int, Path]
     """Row number -> the slots of its tokens."""
-
-
-def ancestors(ends_L: Tensor) -> Tensor:
-    """Which slot (second to last axis) may attend to which (last axis), bool, shape (L, L)."""
-    slots = torch.arange(len(ends_L), device=ends_L.device)
-    return (slots[None, :] <= slots[:, None]) & (slots[:, None] < ends_L[None, :])
 
 
 def padded_layout(rows: Sequence[Encoded]) -> Layout:
     """Every row for itself, padded on the right to the longest."""
     trees = [_grow([row.prompt_ids + row.response_ids], [number]) for number, row in enumerate(rows)]
     width = max(len(tree.ids) for tree in trees)
-    layout = _lay_out(rows, trees, starts=range(0, width * len(trees), width), shape=(len(trees), width))
-    return replace(layout, spans=())
+    return _lay_out(rows, trees, starts=range(0, width * len(trees), width), shape=(len(trees), width))[0]
 
 
 def forest_layout(rows: Sequence[Encoded], *, mask_price: float = MASK_PRICE, in_blocks: bool = False) -> Layout:
@@ -135,10 +114,13 @@ def forest_layout(rows: Sequence[Encoded], *, mask_price: float = MASK_PRICE, in
     order = sorted(range(len(rows)), key=lambda number: texts[number])
     groups = _groups(texts, order, 0.0 if in_blocks else mask_price)
     trees = [_grow([texts[number] for number in group], group) for group in groups]
-    sizes = [len(tree.ids) for tree in trees]
-    starts = np.cumsum([0, *sizes]).tolist()
+    starts = np.cumsum([0, *(len(tree.ids) for tree in trees)]).tolist()
     width = rounded_up(starts[-1]) if in_blocks else starts[-1]
-    return replace(_lay_out(rows, trees, starts=starts[:-1], shape=(1, width)), in_blocks=in_blocks)
+    layout, paths = _lay_out(rows, trees, starts=starts[:-1], shape=(1, width))
+    if in_blocks:
+        return replace(layout, in_blocks=True)
+    reads, places = reads_of(paths)
+    return replace(layout, reads=reads, places_L=torch.from_numpy(places))
 
 
 def rounded_up(size: int) -> int:
@@ -150,18 +132,14 @@ def rounded_up(size: int) -> int:
 def _groups(texts: Sequence[list[int]], order: Sequence[int], mask_price: float) -> list[list[int]]:
     """Rows in sorted order, cut where sharing would cost more mask than it saves tokens."""
     groups: list[list[int]] = []
-    size = 0
     for number in order:
         length = len(texts[number])
         shared = _common_prefix(texts[groups[-1][-1]], texts[number]) if groups else 0
-        new = length - shared
-        extra_mask = (size + new) ** 2 - size**2 - length**2
+        extra_mask = (length - shared) * length - length**2 / 2  # without a mask, attention skips what is hidden
         if shared > max(0.0, mask_price * extra_mask):
             groups[-1].append(number)
-            size += new
         else:
             groups.append([number])
-            size = length
     return groups
 
 
@@ -180,53 +158,43 @@ def _grow(texts: Sequence[list[int]], numbers: Sequence[int]) -> _Tree:
         tree.ends += [0] * (len(text) - shared)
         path = path[:shared] + list(range(start, len(tree.ids)))
         previous = text
-        tree.path_of[number] = np.array(path, dtype=np.int64)
+        tree.paths[number] = Path(np.array(path, dtype=np.int64), shared)
     for slot in path:
         tree.ends[slot] = len(tree.ids)
     return tree
 
 
-def _spans(trees: Sequence[_Tree]) -> tuple[Span, ...]:
-    """Neighbouring trees joined while they are small together."""
-    spans: list[Span] = []
-    for tree in trees:
-        size = len(tree.ids)
-        if spans and spans[-1].size + size <= SPAN_SLOTS:
-            spans[-1] = Span(spans[-1].size + size, is_row=False)
-        else:
-            spans.append(Span(size, is_row=any(len(path) == size for path in tree.path_of.values())))
-    return tuple(spans)
-
-
 def _lay_out(
     rows: Sequence[Encoded], trees: Sequence[_Tree], *, starts: Sequence[int], shape: tuple[int, int]
-) -> Layout:
-    """Trees at their flat starts; slots between them are empty: each sees itself alone, so any token fills it."""
+) -> tuple[Layout, list[Path]]:
+    """Trees at their flat starts, and the rows' paths there.
+
+    Slots between trees are empty: each sees itself alone, so any token fills it.
+    """
     num_slots, width = shape[0] * shape[1], shape[1]
     ids, positions = np.zeros(num_slots, dtype=np.int64), np.zeros(num_slots, dtype=np.int64)
     ends = np.arange(num_slots) % width + 1
-    path_of: dict[int, Ints] = {}
+    path_of: dict[int, Path] = {}
     for start, tree in zip(starts, trees, strict=True):
         stop = start + len(tree.ids)
         ids[start:stop] = tree.ids
         positions[start:stop] = tree.positions
         ends[start:stop] = np.array(tree.ends) + start % width
-        path_of |= {row: start + path for row, path in tree.path_of.items()}
+        path_of |= {row: Path(start + path.slots, path.shared) for row, path in tree.paths.items()}
     paths = [path_of[number] for number in range(len(rows))]
-    sources, targets, entries = _targets(rows, paths, ids)
-    return Layout(
+    sources, targets, entries = _targets(rows, [path.slots for path in paths], ids)
+    layout = Layout(
         ids_RL=torch.from_numpy(ids.reshape(shape)),
         positions_RL=torch.from_numpy(positions.reshape(shape)),
         ends_RL=torch.from_numpy(ends.reshape(shape)),
         sources_N=torch.from_numpy(sources),
         targets_N=torch.from_numpy(targets),
         entries_BT=torch.from_numpy(entries),
-        num_real=sum(len(path) for path in paths),
+        num_real=sum(len(path.slots) for path in paths),
         num_distinct=sum(len(tree.ids) for tree in trees),
-        longest=max(len(path) for path in paths),
-        spans=_spans(trees),
-        in_blocks=False,
+        longest=max(len(path.slots) for path in paths),
     )
+    return layout, paths
 
 
 def _targets(rows: Sequence[Encoded], paths: Sequence[Ints], ids: Ints) -> tuple[Ints, Ints, Ints]:
