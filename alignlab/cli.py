@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from alignlab import __version__
-from alignlab.config.compose import composing, config_root, is_sweep, read_command, register, run_config
+from alignlab.config.compose import composing, is_sweep, read_command, register, run_config
 from alignlab.config.effects import without_effect
 from alignlab.config.errors import (
     EXIT_BAD_INPUT,
@@ -22,10 +22,12 @@ from alignlab.config.errors import (
     EXIT_TERMINATED,
     ConfigError,
     JobFailed,
+    OnlyPlanned,
     Terminated,
 )
 from alignlab.config.messages import explain
 from alignlab.config.overrides import admit_new_rewards, one_run, parse_flags, quote_paths
+from alignlab.config.roots import config_root
 from alignlab.config.schema import RunConfig
 
 register()
@@ -49,6 +51,8 @@ def run_job(composed: DictConfig) -> None:
         result = run_in_folder(run_config(composed), folder)
         if HydraConfig.get().mode == RunMode.RUN:
             print_summary(result, folder)
+    except OnlyPlanned as plan:
+        print(plan)
     except (ConfigError, JobFailed) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
@@ -107,7 +111,7 @@ class _Checked:
 
 def _check(flags: Namespace) -> _Checked:
     """Checks every job before one starts, and warns once of each setting that has no effect."""
-    from alignlab.jobs.preflight import check, check_device, check_place
+    from alignlab.jobs.preflight import check, check_device, check_key, check_place
 
     name = flags.config_name or "config"
     with composing(flags.config_dir):
@@ -122,6 +126,7 @@ def _check(flags: Namespace) -> _Checked:
                 check_place(folder)
                 if command.runs_here:
                     check_device(config)
+                    check_key(config)
                 jobs.append((config, folder))
         except Exception as error:
             raise explain(error, name, flags.overrides) from None
@@ -150,7 +155,7 @@ def _hydra(argv: Sequence[str]) -> int:
 
 
 def _after_sweep(jobs: list[tuple[RunConfig, Path]], code: int) -> int:
-    """Draws the front of a sweep from whatever its jobs left, also when some failed."""
-    front = importlib.import_module("alignlab.jobs.front")
-    front.after_sweep(jobs)
+    """Draws the front, or the curves, of a sweep from whatever its jobs left, also when some failed."""
+    measured = jobs[0][0].algorithm.name == "course_correction"
+    importlib.import_module(f"alignlab.jobs.{'corr_report' if measured else 'front'}").after_sweep(jobs)
     return code

@@ -2,8 +2,18 @@
 
 from collections.abc import Callable, Sequence
 
+from alignlab.config.errors import masked
 from alignlab.config.identity import objectives_of
-from alignlab.config.schema import EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig, RunConfig
+from alignlab.config.names import REQUEST_JOBS
+from alignlab.config.schema import (
+    CourseCorrectionConfig,
+    EvaluateConfig,
+    FrontConfig,
+    ModpoConfig,
+    PreferenceConfig,
+    RewardModelConfig,
+    RunConfig,
+)
 
 
 def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is_sweep: bool) -> list[str]:
@@ -17,7 +27,7 @@ def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is
         if is_sweep and key == "hydra.run.dir":
             reasons = ["on a sweep; paths.runs and hydra.sweep.dir say where its folders go"]
         if reasons and all(reasons):
-            lines.append(f"{override.lstrip('+')}: has no effect {reasons[0]}")
+            lines.append(masked(f"{override.lstrip('+')}: has no effect {reasons[0]}"))
     return list(dict.fromkeys(lines))
 
 
@@ -38,17 +48,25 @@ def _unless(*kinds: type) -> Callable[[RunConfig], str | None]:
 
 def _on_untrained(config: RunConfig) -> str | None:
     """Nothing is trained by these: an evaluation, a front, the end of the front at w=0."""
-    if isinstance(config.algorithm, EvaluateConfig | FrontConfig):
+    if isinstance(config.algorithm, EvaluateConfig | FrontConfig | CourseCorrectionConfig):
         return f"on algorithm={config.algorithm.name}"
     return None
 
 
 def _on_unsampled(config: RunConfig) -> str | None:
     """Responses are sampled where gold rewards score them."""
+    if config.algorithm.name in REQUEST_JOBS:
+        return None
     if not isinstance(config.algorithm, PreferenceConfig | EvaluateConfig):
         return f"on algorithm={config.algorithm.name}"
+    if isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier":
+        return "on a classifier, which writes nothing"
     scored = all(objective.gold for objective in config.dataset.objectives.values())
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
+
+
+def _on_unjudged(config: RunConfig) -> str | None:
+    return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
 
 
 def _on_counted_steps(config: RunConfig) -> str | None:
@@ -69,11 +87,44 @@ def _on_single_objective(config: RunConfig) -> str | None:
     return None
 
 
+def _on_classifier(config: RunConfig) -> str | None:
+    """A classifier learns Bradley-Terry scores: no beta, no choice of a loss."""
+    idle = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier"
+    return "with algorithm.kind=classifier" if idle else None
+
+
+def _on_full_training(config: RunConfig) -> str | None:
+    full = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.full
+    return "with algorithm.full=true" if full else None
+
+
+def _on_local_data(config: RunConfig) -> str | None:
+    return "with dataset.path, which is read in the hub's place" if getattr(config.dataset, "path", None) else None
+
+
+def _on_strict_data(config: RunConfig) -> str | None:
+    strict = getattr(config.dataset, "on_bad_row", None) == "error"
+    return "with dataset.on_bad_row=error" if strict else None
+
+
+def _unless_requests(config: RunConfig) -> str | None:
+    return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
     (("w", "weights", "reward"), _unless(ModpoConfig)),
-    (("reward", "algorithm.rewards"), _on_single_objective),
+    (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
+    (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
+    (("peft",), _on_full_training),
     (("generator",), _on_unsampled),
+    (("judge",), _on_unjudged),
     (("trainer.num_train_epochs",), _on_counted_steps),
+    (
+        tuple(f"dataset.{key}" for key in ("hub", "revision", "subset", "data_dir", "train_split", "test_split")),
+        _on_local_data,
+    ),
+    (("dataset.max_bad_share",), _on_strict_data),
+    (("dataset.requests", "dataset.k"), _unless_requests),
     (("algorithm.label_smoothing",), _on_unsmoothed),
     (
         ("peft", "trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps", "trainer.save_steps"),

@@ -9,7 +9,16 @@ from typing import Any
 
 from alignlab import __version__
 from alignlab.config.errors import ConfigError, nearest
-from alignlab.config.schema import FrontConfig, ModpoConfig, PreferenceConfig, RewardConfig, RunConfig
+from alignlab.config.names import RANKED_FILE, REQUEST_JOBS
+from alignlab.config.programs import program_version
+from alignlab.config.schema import (
+    ModpoConfig,
+    PreferenceConfig,
+    PythonConfig,
+    RewardConfig,
+    RewardModelConfig,
+    RunConfig,
+)
 from alignlab.config.weights import resolve_weights
 
 _PLACE_NOT_SUBSTANCE = {
@@ -21,10 +30,26 @@ _PLACE_NOT_SUBSTANCE = {
         "gradient_checkpointing",
     ),
     "hardware": ("device", "processes"),
-    "generator": ("batch_size",),
-    "algorithm": ("rewards",),
+    "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
+    "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
+    "algorithm": ("rewards", "check_rewards"),
+    "judge": (
+        "api_key_env",
+        "workers",
+        "timeout_s",
+        "deadline_s",
+        "backoff_s",
+        "on_no_answer",
+        "dry_run",
+        "max_usd",
+        "usd_per_million_input_tokens",
+        "usd_per_million_output_tokens",
+        "batch_size",
+    ),
 }
-"""Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to."""
+"""Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to.
+The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
+_PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "workers", "timeout_s", "deadline_s", "backoff_s")
 
 
 @dataclass(frozen=True)
@@ -44,14 +69,20 @@ def objectives_of(config: RunConfig) -> Objectives:
     """The trained objective and the weights of a run.
 
     Raises:
-        ConfigError: if the algorithm names an objective that the dataset lacks, or w does not fit.
+        ConfigError: if the algorithm names an objective that the dataset lacks or has no labels of, or w does not fit.
     """
     names = list(config.dataset.objectives)
     algorithm = config.algorithm
-    default = 1 if algorithm.name == "reward_model" and len(names) > 1 else 0
-    trained = (algorithm.objective if isinstance(algorithm, PreferenceConfig) else None) or names[default]
+    labelled = [name for name in names if config.dataset.objectives[name].label is not None]
+    if not labelled:
+        raise ConfigError(f"dataset.objectives: none of {', '.join(names)} has a label: there is nothing to train on")
+    default = 1 if algorithm.name == "reward_model" and len(labelled) > 1 else 0
+    trained = (algorithm.objective if isinstance(algorithm, PreferenceConfig) else None) or labelled[default]
     if trained not in names:
         raise ConfigError(f"algorithm.objective={trained}: no such objective; {nearest(trained, names)}")
+    if trained not in labelled:
+        reason = f"dataset={config.dataset.name} has no labels of it, so it can be a reward only"
+        raise ConfigError(f"algorithm.objective={trained}: {reason}; {nearest(trained, labelled)}")
     if isinstance(algorithm, ModpoConfig):
         weights = resolve_weights(config.w, objectives=names, trained=trained, scheme=config.weights.scheme)
     else:
@@ -61,12 +92,15 @@ def objectives_of(config: RunConfig) -> Objectives:
 
 def reward_of(config: RunConfig, objective: str) -> RewardConfig:
     """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`."""
-    assert isinstance(config.algorithm, ModpoConfig)
-    own = config.algorithm.rewards.get(objective, RewardConfig())
-    default = config.reward
-    return RewardConfig(
-        kind=own.kind or default.kind, adapter=own.adapter or default.adapter, beta=own.beta or default.beta
-    )
+    rewards: dict[str, RewardConfig] = getattr(config.algorithm, "rewards", {})
+    return rewards.get(objective, config.reward)
+
+
+def rewarded(config: RunConfig) -> list[str]:
+    """The objectives whose rewards a run needs: MODPO's others; elsewhere those that algorithm.rewards names."""
+    if isinstance(config.algorithm, ModpoConfig):
+        return list(objectives_of(config).others)
+    return list(getattr(config.algorithm, "rewards", {}))
 
 
 def run_folder(config: RunConfig) -> PurePosixPath:
@@ -84,8 +118,13 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for group, keys in _PLACE_NOT_SUBSTANCE.items():
         for key in keys:
             fields[group].pop(key, None)
+    if config.algorithm.name not in REQUEST_JOBS:
+        for key in ("requests", "k"):
+            fields["dataset"].pop(key, None)
     for group in ("force", "tracker", "paths", "w", "weights", "reward"):
         del fields[group]
+    if config.algorithm.name not in REQUEST_JOBS:
+        del fields["judge"]
     trainer = config.trainer
     fields["trainer"]["per_device_train_batch_size"] = (
         trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
@@ -96,26 +135,58 @@ def identity(config: RunConfig) -> dict[str, Any]:
     objectives = objectives_of(config)
     if isinstance(config.algorithm, PreferenceConfig):
         fields["objectives"] = {"trained": objectives.trained, "order": list(objectives.weights)}
-    if isinstance(config.algorithm, ModpoConfig):
-        fields["rewards"] = {name: asdict(reward_of(config, name)) for name in objectives.others}
-    if not isinstance(config.algorithm, FrontConfig):
+    fields["rewards"] = {name: _substance(reward_of(config, name)) for name in rewarded(config)}
+    if isinstance(config.algorithm, RewardModelConfig):
+        _drop_idle_keys(fields, config.algorithm)
+    if not config.algorithm.only_collects:
         return fields
     return {key: fields[key] for key in ("algorithm", "model", "dataset", "inputs", "version")}
+
+
+def _substance(reward: RewardConfig) -> dict[str, Any]:
+    kept = {key: value for key, value in asdict(reward).items() if key not in _PLACE_OF_A_REWARD}
+    if isinstance(reward, PythonConfig):
+        kept["version"] = program_version(str(reward.function))
+    return kept
+
+
+def _drop_idle_keys(fields: dict[str, Any], algorithm: RewardModelConfig) -> None:
+    """What a classifier's training never reads."""
+    if algorithm.kind == "classifier":
+        for key in ("beta", "loss_type", "label_smoothing"):
+            del fields["algorithm"][key]
+        del fields["generator"]
+    if algorithm.full:
+        del fields["peft"]
 
 
 def input_fingerprints(config: RunConfig) -> dict[str, str]:
     """Hashes of the files that the config names by path: data and adapters by content, models by size and date."""
     named: dict[str, tuple[str | None, bool]] = {
-        "dataset.path": (getattr(config.dataset, "path", None), True),
+        "dataset.path": (_data_path(config), True),
         "model.path": (getattr(config.model, "path", None), False),
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
+        "algorithm.control": (getattr(config.algorithm, "control", None), True),
     }
-    if isinstance(config.algorithm, ModpoConfig):
-        for name in objectives_of(config).others:
-            named[f"algorithm.rewards.{name}.adapter"] = (reward_of(config, name).adapter, True)
+    if config.algorithm.name in REQUEST_JOBS:
+        named["judge.path"] = (getattr(config.judge, "path", None), False)
+    for name in rewarded(config):
+        reward = reward_of(config, name)
+        named[f"algorithm.rewards.{name}.adapter"] = (getattr(reward, "adapter", None), True)
+        path = getattr(reward, "path", None)
+        is_adapter = bool(path) and (Path(str(path)) / "adapter_config.json").exists()
+        named[f"algorithm.rewards.{name}.path"] = (path, is_adapter)
     found = {key: (Path(path), content) for key, (path, content) in named.items() if path and Path(path).exists()}
     return {key: fingerprint(path, content=content) for key, (path, content) in found.items()}
+
+
+def _data_path(config: RunConfig) -> str | None:
+    """The rows that dataset.path means; of a synthesis run's folder that is one file, its logs are no data."""
+    path: str | None = getattr(config.dataset, "path", None)
+    if path and config.dataset.kind == "c2_syn" and Path(path).is_dir():
+        return str(Path(path) / RANKED_FILE)
+    return path
 
 
 def fingerprint(path: Path, *, content: bool = True) -> str:

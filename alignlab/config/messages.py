@@ -157,7 +157,7 @@ def _unknown_key(key: str, known: DictConfig) -> str:
 
 
 def _choice_of(group: str, known: DictConfig) -> str:
-    name = OmegaConf.select(known, f"{group}.name")
+    name = OmegaConf.select(known, f"{group}.name") or OmegaConf.select(known, f"{group}.kind")
     return f" with {group}={name}" if group in VARIANTS and name else ""
 
 

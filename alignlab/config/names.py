@@ -7,8 +7,28 @@ JOBS = {
     "modpo": "alignlab.jobs.modpo",
     "evaluate": "alignlab.jobs.evaluate",
     "front": "alignlab.jobs.front",
+    "course_correction": "alignlab.jobs.course_correction",
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
+
+PROGRAMS = {
+    "brief": "alignlab.rewards.programs:brief",
+    "complete": "alignlab.rewards.programs:complete",
+    "distinct": "alignlab.rewards.programs:distinct",
+    "refusal": "alignlab.rewards.programs:refusal",
+}
+"""reward.function -> where it is. An installed package adds its own through the entry-point group below."""
+
+PROGRAM_GROUP = "alignlab.rewards"
+
+REQUEST_JOBS = ("course_correction", "synthesis")
+"""Algorithms that take requests with a harmful response from a dataset, not preferences, and may ask a judge."""
+
+RANKED_FILE = "ranked.jsonl"
+"""What a synthesis run leaves for training, in its folder."""
+
+WORDINGS = ("direct", "contrast")
+"""The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""
 
 LOSSES = ("sigmoid", "hinge", "ipo", "robust", "exo_pair", "discopop", "sigmoid_norm")
 """TRL's DPO losses that see the two responses only through the difference of their (tilted) log-ratios."""

@@ -1,31 +1,75 @@
-"""The one record that every source is read into."""
+"""The one record that every source is read into, and the pairs that an objective makes of it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
-class RankedRow:
-    """Two responses to one prompt, ranked by one or more objectives."""
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
 
-    prompt: str
-    responses: tuple[str, str]
-    winner: dict[str, int]
-    """Objective -> 0 or 1, the response that is better by it."""
+    role: str
+    """system, user or assistant."""
+    content: str
+
+
+Prompt = str | tuple[Turn, ...]
+"""A plain request, or a conversation that ends in a user turn."""
+
+
+def as_prompt(turns: Sequence[Turn]) -> Prompt:
+    """The prompt that these turns make: a lone request is plain text, so that both forms of it are one prompt."""
+    if len(turns) == 1 and turns[0].role == "user":
+        return turns[0].content
+    return tuple(turns)
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """The prompt as one text to read or to learn words from; not what a model is given."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class RankedRow:
+    """Two or more responses to one prompt, scored by one or more objectives."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    scores: dict[str, tuple[float | None, ...]]
+    """Objective -> one score a response, higher is better, None where it says nothing; equal scores make no pair."""
+    place: str = ""
+    """Where the row stands, `train.jsonl:5`."""
+    split: str | None = None
+    """The split that its file belongs to; None where a hash of the prompt decides."""
 
     @property
     def id(self) -> str:
         """Hash of the texts; independent of file, order and labels."""
-        return text_id(self.prompt, *self.responses)
+        return text_id(*_parts(self.prompt), *self.responses)
+
+    @property
+    def group(self) -> str:
+        """Hash of the prompt: rows and pairs of one prompt share it."""
+        return text_id(*_parts(self.prompt))
+
+    @property
+    def winner(self) -> dict[str, int]:
+        """Objective -> 0 or 1, the better of two responses; without the objectives that name none."""
+        assert len(self.responses) == 2
+        return {name: pair[0] for name in self.scores for pair in ranked_pairs(self, name)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """One row seen by one objective."""
+    """Two responses of a row, seen by one objective."""
 
     id: str
-    prompt: str
+    """Of the row and the two responses, whichever is chosen: objectives that rank them differently share it."""
+    prompt: Prompt
     chosen: str
     rejected: str
     group: str
@@ -33,19 +77,60 @@ class Pair:
     objective: str
 
 
-def pairs_by(rows: Sequence[RankedRow], objective: str) -> list[Pair]:
-    """The rows as (chosen, rejected) by one objective, in the rows' order."""
-    return [
-        Pair(
-            id=row.id,
-            prompt=row.prompt,
-            chosen=row.responses[row.winner[objective]],
-            rejected=row.responses[1 - row.winner[objective]],
-            group=text_id(row.prompt),
-            objective=objective,
-        )
-        for row in rows
-    ]
+def ranked_pairs(row: RankedRow, objective: str) -> Iterator[tuple[int, int]]:
+    """All (better, worse) places among a row's responses by one objective, in a fixed order."""
+    scores = row.scores.get(objective, ())
+    for better, high in enumerate(scores):
+        for worse, low in enumerate(scores):
+            if high is not None and low is not None and high > low:
+                yield better, worse
+
+
+def pairs_by(rows: Iterable[RankedRow], objective: str) -> list[Pair]:
+    """The rows as (chosen, rejected) by one objective, in the rows' order; a row of n responses makes up to n(n-1)/2.
+
+    Ids are unique: of rows that occur several times the later ones are numbered.
+    """
+    seen: Counter[str] = Counter()
+    pairs = []
+    for row in rows:
+        seen[row_id := row.id] += 1
+        repeated = f"#{seen[row_id]}" if seen[row_id] > 1 else ""
+        for better, worse in ranked_pairs(row, objective):
+            which = f"-{min(better, worse)}-{max(better, worse)}" if len(row.responses) > 2 else ""
+            pairs.append(
+                Pair(
+                    id=f"{row_id}{which}{repeated}",
+                    prompt=row.prompt,
+                    chosen=row.responses[better],
+                    rejected=row.responses[worse],
+                    group=row.group,
+                    objective=objective,
+                )
+            )
+    return pairs
+
+
+def num_silent(rows: Iterable[RankedRow], objective: str) -> int:
+    """Rows that make no pair by an objective: it scores fewer than two of their responses, or scores them all alike."""
+    return sum(next(ranked_pairs(row, objective), None) is None for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class HarmRequest:
+    """A request with a response to begin for the model: harmful, or for a control harmless."""
+
+    id: str
+    prompt: Prompt
+    safe_response: str | None
+    """Another response that is labelled safe; None where there is none."""
+    harmful_response: str
+    place: str
+
+    @property
+    def group(self) -> str:
+        """Hash of the prompt: requests of one prompt share it."""
+        return text_id(*_parts(self.prompt))
 
 
 def text_id(*texts: str) -> str:
@@ -55,3 +140,13 @@ def text_id(*texts: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()[:16]
+
+
+def _parts(prompt: Prompt) -> Iterator[str]:
+    if isinstance(prompt, str):
+        yield prompt
+        return
+    yield f"conversation of {len(prompt)}"  # no text of a row can then be taken for a turn
+    for turn in prompt:
+        yield turn.role
+        yield turn.content

@@ -1,18 +1,21 @@
 """What a policy is worth, on held-out prompts: preferences it agrees with, rewards of what it says, its distance."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from alignlab.config.identity import Objectives
-from alignlab.config.schema import RunConfig
+from alignlab.config.schema import LocalGeneratorConfig, RunConfig
 from alignlab.data import toy
-from alignlab.data.records import RankedRow, text_id
+from alignlab.data.records import RankedRow, prompt_text, ranked_pairs, text_id
 from alignlab.front.exact import exact_point
 from alignlab.front.metrics import Interval, mean_interval
+from alignlab.generation.generate import stop_tokens
 from alignlab.generation.sample import SampleRequest, sample_responses
 from alignlab.jobs.prerequisites import ranked_rows
 from alignlab.jobs.toy_pairs import reference_samples
@@ -67,30 +70,61 @@ def _preference_metrics(
     config: RunConfig, policy: ImplicitReward, rows: Sequence[RankedRow]
 ) -> dict[str, dict[str, object]]:
     """Accuracy and margin of the policy's implicit reward by every objective's labels; intervals over prompts."""
-    encoder, limit = policy.base.encoder, config.trainer.max_length
-    encoded = encoder.encode_all([(row.prompt, text) for row in rows for text in row.responses])
-    pairs = [(fit(first, limit), fit(second, limit)) for first, second in zip(encoded[::2], encoded[1::2], strict=True)]
-    usable = [place for place, pair in enumerate(pairs) if all(row.response_ids for row in pair)]
-    scores = policy.score_encoded([row for place in usable for row in pairs[place]]).view(-1, 2).double()
-    groups = [text_id(rows[place].prompt) for place in usable]
+    groups, values = _implicit_rewards(config, policy, rows)
     metrics: dict[str, dict[str, object]] = {}
-    for name in config.dataset.objectives:
-        winners = torch.tensor([rows[place].winner[name] for place in usable])
-        chosen = scores.gather(1, winners[:, None])[:, 0]
-        margins = (chosen - scores.gather(1, 1 - winners[:, None])[:, 0]).numpy()
+    for name, objective in config.dataset.objectives.items():
+        margins, clusters = _margins(rows, groups, values, name)
         right = np.where(margins == 0, 0.5, margins > 0)
-        metrics[f"{name}_accuracy"] = mean_interval(right, groups).as_record()
-        metrics[f"{name}_margin"] = mean_interval(margins, groups).as_record()
-        gold = config.dataset.objectives[name].gold
-        if gold is not None:
-            reward = GoldReward(gold, encoder)
-            texts = [text for place in usable for text in rows[place].responses]
-            prompts = [rows[place].prompt for place in usable for _ in range(2)]
-            gold_scores = reward.score(prompts, texts).view(-1, 2).double()
-            implicit, true = scores[:, 0] - scores[:, 1], gold_scores[:, 0] - gold_scores[:, 1]
-            slope = _slope(implicit.numpy(), true.numpy(), groups)
-            metrics[f"{name}_slope"] = slope.as_record()
+        metrics[f"{name}_accuracy"] = mean_interval(right, clusters).as_record()
+        metrics[f"{name}_margin"] = mean_interval(margins, clusters).as_record()
+        if objective.gold is not None:
+            reward = GoldReward(objective.gold, policy.base.encoder)
+            differences = _against_gold(rows, groups, values, reward)
+            metrics[f"{name}_slope"] = _slope(*differences).as_record()
     return metrics
+
+
+def _implicit_rewards(
+    config: RunConfig, policy: ImplicitReward, rows: Sequence[RankedRow]
+) -> tuple[list[str], list[list[float | None]]]:
+    """Every row's group, and the policy's implicit reward of each response; None where the limit leaves none of it."""
+    limit = config.trainer.max_length
+    encoded = policy.base.encoder.encode_all([(row.prompt, text) for row in rows for text in row.responses])
+    cut = [fit(row, limit) for row in encoded]
+    scored = iter(policy.score_encoded([row for row in cut if row.response_ids]).tolist())
+    flat = iter([next(scored) if row.response_ids else None for row in cut])
+    return [row.group for row in rows], [[next(flat) for _ in row.responses] for row in rows]
+
+
+def _margins(
+    rows: Sequence[RankedRow], groups: Sequence[str], values: Sequence[Sequence[float | None]], objective: str
+) -> tuple[Floats, list[str]]:
+    """Implicit reward of the better minus the worse response of every pair by an objective, with the pair's group."""
+    margins, clusters = [], []
+    for row, group, scores in zip(rows, groups, values, strict=True):
+        for better, worse in ranked_pairs(row, objective):
+            high, low = scores[better], scores[worse]
+            if high is not None and low is not None:
+                margins.append(high - low)
+                clusters.append(group)
+    return np.array(margins), clusters
+
+
+def _against_gold(
+    rows: Sequence[RankedRow], groups: Sequence[str], values: Sequence[Sequence[float | None]], reward: GoldReward
+) -> tuple[Floats, Floats, list[str]]:
+    """Implicit and gold differences of any two responses of a row, whatever its labels say, with the row's group."""
+    prompts = [prompt_text(row.prompt) for row in rows for _ in row.responses]
+    gold = iter(reward.score(prompts, [text for row in rows for text in row.responses]).tolist())
+    implicit, true, clusters = [], [], []
+    for group, scores in zip(groups, values, strict=True):
+        both = [(score, next(gold)) for score in scores]
+        for (first, first_gold), (second, second_gold) in itertools.combinations(both, 2):
+            if first is not None and second is not None:
+                implicit.append(first - second)
+                true.append(first_gold - second_gold)
+                clusters.append(group)
+    return np.array(implicit), np.array(true), clusters
 
 
 def _slope(implicit: Floats, gold: Floats, groups: Sequence[str]) -> Interval:
@@ -150,12 +184,17 @@ def _sample(
     config: RunConfig, base: Base, adapter: Path | None, requests: list[SampleRequest]
 ) -> tuple[list[Encoded], Divergence | None]:
     """Responses and their divergence; None where the sampling settings draw from another distribution."""
-    options = {"eos": base.tokenizer.eos_token_id, "pad": base.tokenizer.pad_token_id, "label": "sampling"}
+    assert isinstance(config.generator, LocalGeneratorConfig)
+    generator, stops = config.generator, stop_tokens(base.model, base.tokenizer)
+
+    def sampled(model: Any) -> list[Encoded]:
+        return sample_responses(model, requests, config=generator, seed=config.seed, stops=stops, label="sampling")
+
     if adapter is None:
-        rows = sample_responses(base.model, requests, config=config.generator, seed=config.seed, **options)
+        rows = sampled(base.model)
         return rows, Divergence(torch.zeros(len(rows)), torch.zeros(len(rows)))
     with adapted(base.model, adapter) as model:
-        rows = sample_responses(model, requests, config=config.generator, seed=config.seed, **options)
+        rows = sampled(model)
         if config.generator.temperature != 1 or config.generator.top_p != 1:
             say("no KL and no distance to the optimum: generator.temperature and top_p must be 1 to sample the policy")
             return rows, None

@@ -7,7 +7,9 @@ from alignlab.config.identity import objectives_of
 from alignlab.config.schema import ModpoConfig, RunConfig
 from alignlab.jobs.measure import measure
 from alignlab.jobs.preference import data_inputs, finish, train_and_measure
-from alignlab.jobs.prerequisites import ranked_rows, reference, reward_adapter
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
+from alignlab.jobs.reward_report import prepared_rewards
+from alignlab.jobs.rewards import reward_adapter
 from alignlab.preference.cache import ScoreCache
 from alignlab.runs.atomic import new_folder
 from alignlab.runs.folder import Outcome, RunFolder
@@ -30,14 +32,16 @@ def _take_margin_policy(config: RunConfig, run: RunFolder, outcome: Outcome) -> 
     (other,) = objectives.others
     cache = ScoreCache(Path(config.paths.cache) / "scores")
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         source, beta = reward_adapter(config, other, base)
+        rows = ranked_rows(config, base, config.dataset.split)
+        prepared_rewards(config, outcome, run.path, base=base, ranked=rows, cache=cache)
     say(f"w=0: takes the policy behind the reward of {other}, {source}; no training")
     adapter = run.path / "adapter"
     with new_folder(adapter) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True)
     outcome.artifacts["adapter"] = adapter.name
-    rows = ranked_rows(config, base, config.dataset.split)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, rows)}
     measure(config, run, outcome, base=base, adapter=adapter, beta=beta, objectives=objectives, cache=cache)
     finish(outcome, cache, config.algorithm)

@@ -1,26 +1,27 @@
 """What dpo, modpo and reward_model share: rows with a tilted reference, training, measuring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 
 from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
 from alignlab.config.schema import PreferenceConfig, RunConfig, ToyConfig
 from alignlab.data import toy
-from alignlab.data.records import RankedRow, pairs_by, text_id
+from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
 from alignlab.jobs.measure import measure
-from alignlab.jobs.prerequisites import ranked_rows, reference, reward
-from alignlab.models.adapters import AdapterCard, save_card
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
+from alignlab.jobs.reward_report import prepared_rewards, record_tilts
 from alignlab.models.base import Base
+from alignlab.models.cards import AdapterCard, save_card
 from alignlab.preference.cache import ScoreCache
 from alignlab.preference.launch import train_on_processes
 from alignlab.preference.rows import EncodedPairs, encode_pairs
 from alignlab.preference.tilt import tilted_reference
 from alignlab.preference.trainer import PreferenceLoss
-from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
@@ -36,13 +37,15 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     objectives = objectives_of(config)
     cache = ScoreCache(Path(config.paths.cache) / "scores")
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         ranked = ranked_rows(config, base, config.dataset.split)
-        rewards = {name: reward(config, name, base, cache) for name in objectives.others}
+        rewards = prepared_rewards(config, outcome, run.path, base=base, ranked=ranked, cache=cache)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, ranked)}
     pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=config.trainer.max_length)
     outcome.extra["rows"] = {
         "train": len(pairs.pairs),
+        "silent": num_silent(ranked, objectives.trained),
         "too_long": pairs.too_long,
         "cut": pairs.cut,
         "merged": pairs.merged,
@@ -52,31 +55,37 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     if pairs.too_long or pairs.cut:
         say(f"trainer.max_length: {pairs.too_long} pairs left out (prompt too long), {pairs.cut} responses cut")
     with run.stage("reference and rewards"):
-        table = training_rows(pairs, base, rewards, objectives, algorithm.beta, cache, config)
+        rows = pairs.responses()
+        ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=config.trainer.per_device_eval_batch_size)
+        columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
+        record_tilts(outcome, columns, objectives, algorithm.beta)
+        table = training_rows(pairs, ref_logps_B, columns, objectives, algorithm.beta)
+        for one in rewards.values():
+            one.release()  # training needs the memory
     weight = objectives.weights[objectives.trained]
     loss = PreferenceLoss(algorithm.loss_type, beta=algorithm.beta / weight, label_smoothing=algorithm.label_smoothing)
     with run.stage("training"):
         adapter = train_on_processes(config, base, table, loss, run.path)
-    save_card(adapter, card(config, base, objectives))
+    save_card(adapter, card(config, base, objectives, data=outcome.inputs["pairs"]))
     outcome.artifacts["adapter"] = adapter.name
     measure(config, run, outcome, base=base, adapter=adapter, beta=algorithm.beta, objectives=objectives, cache=cache)
     finish(outcome, cache, algorithm)
 
 
 def training_rows(
-    pairs: EncodedPairs,
-    base: Base,
-    rewards: dict[str, Reward],
-    objectives: Objectives,
-    beta: float,
-    cache: ScoreCache,
-    config: RunConfig,
+    pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], objectives: Objectives, beta: float
 ) -> Dataset:
-    """Tokens and tilted reference log-probabilities of every pair, in TRL's columns."""
-    rows = pairs.responses()
-    ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=config.trainer.per_device_eval_batch_size)
-    columns = [rewards[name].score_encoded(rows) for name in objectives.others]
-    rewards_BM = torch.stack(columns, dim=1) if columns else torch.zeros(len(rows), 0)
+    """Tokens and tilted reference log-probabilities of every pair, in TRL's columns.
+
+    Args:
+        pairs: N pairs.
+        ref_logps_B: of all chosen, then all rejected responses, so B = 2N.
+        columns: the other objectives' rewards of the same responses, each (B,).
+        objectives: the weights.
+        beta: KL strength, 1/nat.
+    """
+    given = [columns[name] for name in objectives.others]
+    rewards_BM = torch.stack(given, dim=1) if given else torch.zeros(len(ref_logps_B), 0)
     weights_M = torch.tensor(list(objectives.others.values()))
     chosen, rejected = tilted_reference(ref_logps_B, rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
     return Dataset.from_dict(
@@ -90,8 +99,8 @@ def training_rows(
     )
 
 
-def card(config: RunConfig, base: Base, objectives: Objectives) -> AdapterCard:
-    """What travels with the adapter."""
+def card(config: RunConfig, base: Base, objectives: Objectives, *, data: str) -> AdapterCard:
+    """What travels with the adapter; `data` is the hash of the rows that it was trained on."""
     assert isinstance(config.algorithm, PreferenceConfig)
     return AdapterCard(
         objective=objectives.trained,
@@ -100,6 +109,8 @@ def card(config: RunConfig, base: Base, objectives: Objectives) -> AdapterCard:
         prompt_template=config.model.prompt_template,
         dataset=config.dataset.name,
         weights=objectives.weights,
+        max_length=config.trainer.max_length,
+        data=data,
     )
 
 
@@ -114,7 +125,7 @@ def finish(outcome: Outcome, cache: ScoreCache, algorithm: PreferenceConfig) -> 
 
 def data_inputs(config: RunConfig, rows: Sequence[RankedRow]) -> dict[str, str]:
     """`dataset`: what is evaluated on, the same for all seeds; `pairs`: what is trained on."""
-    pairs = text_id(*(f"{row.id} {row.winner}" for row in rows))
+    pairs = text_id(*(f"{row.id} {row.scores}" for row in rows))
     if isinstance(config.dataset, ToyConfig):
         return {"dataset": f"toy world {toy.WORLD_VERSION}", "pairs": pairs}
     return {

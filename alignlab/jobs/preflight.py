@@ -1,23 +1,33 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, nearest, require_one_of
+from alignlab.config.errors import ConfigError, require_key, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
+from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
+    CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
+    ImplicitConfig,
+    LocalJudgeConfig,
     ModpoConfig,
+    OpenAIJudgeConfig,
+    PreferenceConfig,
     PretrainedConfig,
     RunConfig,
+    ServerGeneratorConfig,
     ToyConfig,
 )
 from alignlab.data import toy
+from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source
+from alignlab.jobs.reward_checks import check_rewards
 from alignlab.models.paths import check_folder
 
 _GPU_NODES = ("nvidia*", "nvhost*", "kfd", "dxg")
@@ -36,6 +46,19 @@ def check_device(config: RunConfig) -> None:
         raise ConfigError("hardware.device=cuda: this machine has no GPU; use hardware=cpu")
 
 
+def check_key(config: RunConfig) -> None:
+    """Refuses a judge or a generator whose key is not in the environment; only for jobs that run on this machine.
+
+    Raises:
+        ConfigError: naming the variable.
+    """
+    judge = config.judge
+    if config.algorithm.name in REQUEST_JOBS and isinstance(judge, OpenAIJudgeConfig) and not judge.dry_run:
+        require_key("judge", judge.api_key_env)
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.generator, ServerGeneratorConfig):
+        require_key("generator", config.generator.api_key_env)
+
+
 def check_place(folder: Path) -> None:
     """Refuses a run folder that cannot be made.
 
@@ -52,7 +75,7 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError for the first thing that cannot work."""
     objectives = objectives_of(config)
     share_batch(config.trainer, config.hardware.processes)
-    check_source(config.dataset)
+    _check_data(config, objectives)
     if isinstance(config.dataset, ToyConfig):
         for name, objective in config.dataset.objectives.items():
             require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
@@ -60,34 +83,53 @@ def check(config: RunConfig) -> None:
         check_folder("model.path", str(config.model.path), "config.json")
         if config.model.adapter:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
+        if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+            raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
+    check_rewards(config, objectives)
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
+        check_folder("judge.path", str(config.judge.path), "config.json")
+    samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
+    scored = all(objective.gold for objective in config.dataset.objectives.values())
+    if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
+        raise ConfigError(
+            f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "
+            "use generator=transformers"
+        )
     if isinstance(config.algorithm, ModpoConfig):
-        _check_modpo(config, objectives)
+        _check_trained_weight(config, objectives)
     if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:
         check_folder("algorithm.adapter", config.algorithm.adapter, "adapter_config.json")
+    if isinstance(config.algorithm, CourseCorrectionConfig):
+        _check_course_correction(config.algorithm)
     if isinstance(config.algorithm, FrontConfig):
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
 
 
-def _check_modpo(config: RunConfig, objectives: Objectives) -> None:
-    assert isinstance(config.algorithm, ModpoConfig)
-    for name in config.algorithm.rewards:
-        if name not in objectives.weights:
-            raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
-        if name == objectives.trained:
-            raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
-    for name in objectives.others:
-        reward = reward_of(config, name)
-        if reward.kind == "gold" and config.dataset.objectives[name].gold is None:
-            raise ConfigError(f"algorithm.rewards.{name}.kind=gold: dataset={config.dataset.name} has no gold rewards")
-        if reward.kind == "gold" and reward.adapter:
-            raise ConfigError(f"algorithm.rewards.{name}.adapter={reward.adapter}: has no effect with kind=gold")
-        if reward.adapter:
-            check_folder(f"algorithm.rewards.{name}.adapter", reward.adapter, "adapter_config.json")
-    _check_trained_weight(config, objectives)
+def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
+    if algorithm.adapter:
+        check_folder("algorithm.adapter", algorithm.adapter, "adapter_config.json")
+    for name in ("control", "labels"):
+        path = getattr(algorithm, name)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"algorithm.{name}={path}: no such file")
+    for folder in algorithm.compare:
+        if not (Path(folder) / "corr.json").is_file():
+            raise ConfigError(f"algorithm.compare={folder}: holds no corr.json of a finished run")
+
+
+def _check_data(config: RunConfig, objectives: Objectives) -> None:
+    """Every row that the job will read, or draw requests from."""
+    if config.algorithm.only_collects:
+        return
+    if config.algorithm.name in REQUEST_JOBS:
+        check_requests(config.dataset)
+    else:
+        trained = objectives.trained if isinstance(config.algorithm, PreferenceConfig) else None
+        check_source(config.dataset, max_length=config.trainer.max_length, trained=trained)
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:
@@ -106,7 +148,8 @@ def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:
     (other,) = objectives.others
     reward = reward_of(config, other)
     beta = config.algorithm.beta
-    if reward.kind != "implicit" or (reward.beta or beta) != beta or objectives.weights[other] != 1:
+    fits = isinstance(reward, ImplicitConfig) and (reward.beta or beta) == beta and not reward.normalise
+    if not fits or objectives.weights[other] != 1:
         raise ConfigError(
             f"w=0: is the policy behind the reward of {other} without training, so that reward must be implicit, "
             f"of weight 1, and of the same beta as algorithm.beta={beta:g}"

@@ -10,22 +10,17 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from alignlab.config.errors import ConfigError
-from alignlab.config.identity import input_fingerprints, reward_of, run_folder
-from alignlab.config.schema import FromScratchConfig, PreferenceConfig, RunConfig, ToyConfig, TrainerConfig
+from alignlab.config.identity import input_fingerprints
+from alignlab.config.schema import FromScratchConfig, RunConfig, ToyConfig, TrainerConfig
 from alignlab.data import toy
-from alignlab.data.records import RankedRow
-from alignlab.data.sources import read_ranked_rows, select_split
+from alignlab.data.records import Prompt, RankedRow, prompt_text
+from alignlab.data.report import counts_text
+from alignlab.data.sources import load, read_ranked_rows, select_split
 from alignlab.jobs.toy_pairs import toy_pairs_file
-from alignlab.models.adapters import read_card
-from alignlab.models.base import Base, load_base
+from alignlab.models.base import Base, load_base, load_encoder
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
 from alignlab.models.sft import train_sft
-from alignlab.preference.cache import ScoreCache
-from alignlab.rewards.base import Reward
-from alignlab.rewards.gold import GoldReward
-from alignlab.rewards.implicit import ImplicitReward
 from alignlab.runs.atomic import new_folder, write_json
 from alignlab.runs.progress import say
 
@@ -44,6 +39,12 @@ def reference(config: RunConfig) -> Base:
     return _resident[key]
 
 
+def prompt_encoder(config: RunConfig) -> PromptEncoder:
+    """The tokenizer and template of a run's model, without the model, which a server has."""
+    folder = _from_scratch(config) if isinstance(config.model, FromScratchConfig) else None
+    return load_encoder(config.model, folder=folder)
+
+
 def forget_models() -> None:
     """Drops the resident base model; the next job loads it again."""
     _resident.clear()
@@ -52,56 +53,21 @@ def forget_models() -> None:
 def ranked_rows(config: RunConfig, base: Base, split: str | None) -> list[RankedRow]:
     """The rows of one split; the toy's are sampled from the reference first."""
     made = toy_pairs_file(config, base) if isinstance(config.dataset, ToyConfig) else None
-    return select_split(read_ranked_rows(config.dataset, made), config.dataset, split)
+    rows = read_ranked_rows(config.dataset, made, max_length=config.trainer.max_length)
+    return select_split(rows, config.dataset, split)
 
 
-def reward(config: RunConfig, objective: str, base: Base, cache: ScoreCache) -> Reward:
-    """The reward of one objective, as the config names it, else the adapter that a reward_model run makes."""
-    settings = reward_of(config, objective)
-    if settings.kind == "gold":
-        gold = config.dataset.objectives[objective].gold
-        assert gold is not None
-        return GoldReward(gold, base.encoder)
-    adapter, beta = reward_adapter(config, objective, base)
-    batch_size = config.trainer.per_device_eval_batch_size
-    return ImplicitReward(base, adapter, beta=beta, cache=cache, batch_size=batch_size, name=objective)
+def data_report(config: RunConfig) -> dict[str, object]:
+    """`data` of result.json: what the data check counted. A hub's rows are checked here, before a model is loaded.
 
-
-def reward_adapter(config: RunConfig, objective: str, base: Base) -> tuple[Path, float]:
-    """Folder and beta of an objective's implicit reward; made by a reward_model run when none is named.
-
-    Raises:
-        ConfigError: if a named adapter was trained on another base, or at another beta than the config says.
+    Nothing for the toy, whose rows are made.
     """
-    assert isinstance(config.algorithm, PreferenceConfig)
-    settings = reward_of(config, objective)
-    if settings.adapter is None:
-        beta = settings.beta or config.algorithm.beta
-        return _made_reward(config, objective, beta) / "adapter", beta
-    folder, key = Path(settings.adapter), f"algorithm.rewards.{objective}"
-    card = read_card(folder)
-    if card is None:
-        if settings.beta is None:
-            raise ConfigError(f"{key}.beta=null: {folder} says nothing of the beta that it was trained with; give it")
-        return folder, settings.beta
-    if card.base != base.id:
-        raise ConfigError(f"{key}.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")
-    if settings.beta is not None and settings.beta != card.beta:
-        raise ConfigError(f"{key}.beta={settings.beta:g}: the adapter was trained with beta={card.beta:g}")
-    return folder, card.beta
-
-
-def _made_reward(config: RunConfig, objective: str, beta: float) -> Path:
-    from alignlab.jobs.run import run_in_folder
-
-    algorithm = PreferenceConfig(
-        name="reward_model", objective=objective, beta=beta, loss_type="sigmoid", label_smoothing=0.0
-    )
-    needed = dataclasses.replace(config, algorithm=algorithm, force=False)
-    folder = Path(config.paths.runs) / run_folder(needed)
-    say(f"needs a reward for {objective}")
-    run_in_folder(needed, folder, wait=True)
-    return folder
+    if isinstance(config.dataset, ToyConfig):
+        return {}
+    loaded = load(config.dataset, max_length=config.trainer.max_length)
+    if loaded.report.bad:
+        say(f"{loaded.report.source}: left out {counts_text(loaded.report.bad)}")
+    return {"data": loaded.as_record()}
 
 
 def _from_scratch(config: RunConfig) -> Path:
@@ -124,9 +90,13 @@ def _from_scratch(config: RunConfig) -> Path:
 
 
 def _data_identity(config: RunConfig) -> list[object]:
+    """The responses that a reference learns from: the source, and every setting that selects among them."""
     dataset = config.dataset
-    hub = [getattr(dataset, "hub", None), getattr(dataset, "revision", None)]
-    return [input_fingerprints(config).get("dataset.path") or hub, dataset.test_share, dataset.max_rows]
+    source: object = input_fingerprints(config).get("dataset.path")
+    if source is None:
+        source = [getattr(dataset, key, None) for key in ("hub", "revision", "subset", "data_dir", "train_split")]
+    options = [getattr(dataset, key, None) for key in ("pairs", "min_score_ratio")]
+    return [source, dataset.kind, options, dataset.test_share, dataset.max_rows, config.trainer.max_length]
 
 
 def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, made_of: dict[str, object]) -> None:
@@ -135,7 +105,7 @@ def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, 
         template_words = str(model.prompt_template).replace("{raw_prompt}", " ").split()
         tokenizer = word_tokenizer([*dict.fromkeys([*toy.VOCABULARY, *template_words])])
     else:
-        corpus = (text for pair in texts for text in pair)
+        corpus = (text for prompt, response in texts for text in (prompt_text(prompt), response))
         tokenizer = bpe_tokenizer(corpus, model.architecture.vocab_size)
     encoder = PromptEncoder(tokenizer, model.prompt_template)
     limit = model.architecture.max_position_embeddings
@@ -161,7 +131,7 @@ def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, 
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def _demonstrations(config: RunConfig, model: FromScratchConfig) -> list[tuple[str, str]]:
+def _demonstrations(config: RunConfig, model: FromScratchConfig) -> list[tuple[Prompt, str]]:
     """(prompt, response) to learn from: the toy's grammar, or both responses of the data's training prompts."""
     if model.kind == "tiny":
         rng = random.Random(f"demonstrations {model.pretraining.seed}")
@@ -170,7 +140,8 @@ def _demonstrations(config: RunConfig, model: FromScratchConfig) -> list[tuple[s
             (prompt, toy.demonstration(prompt, rng))
             for prompt in (prompts[place % len(prompts)] for place in range(model.pretraining.rows))
         ]
-    rows = select_split(read_ranked_rows(config.dataset), config.dataset, "train")
+    rows = read_ranked_rows(config.dataset, max_length=config.trainer.max_length)
+    rows = select_split(rows, config.dataset, "train")
     return [(row.prompt, response) for row in rows for response in row.responses][: model.pretraining.rows]
 
 

@@ -5,7 +5,7 @@ import dataclasses
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import RunConfig
 from alignlab.data.records import pairs_by
-from alignlab.jobs.prerequisites import ranked_rows, reference
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
 from alignlab.models.adapters import lora_config
 from alignlab.models.sft import train_sft
 from alignlab.preference.rows import encode_pairs
@@ -17,6 +17,7 @@ from alignlab.runs.tracking import tracking
 def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     """Trains a LoRA adapter on prompt and chosen response; `model.adapter` takes it as the start of a DPO run."""
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         rows = ranked_rows(config, base, config.dataset.split)
     pairs = encode_pairs(

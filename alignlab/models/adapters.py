@@ -1,32 +1,14 @@
-"""LoRA adapters: new ones, saved ones, and the metadata that travels with them."""
+"""LoRA adapters: new ones and saved ones."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import PeftConfig
-from alignlab.runs.atomic import write_json
-
-CARD = "alignlab.json"
-
-
-@dataclass(frozen=True)
-class AdapterCard:
-    """What an adapter is; without it an implicit reward has no scale."""
-
-    objective: str
-    beta: float
-    base: str
-    prompt_template: str | None
-    dataset: str
-    weights: dict[str, float]
 
 
 def lora_config(config: PeftConfig) -> LoraConfig:
@@ -57,23 +39,3 @@ def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
         yield wrapped.eval()
     finally:
         wrapped.unload()
-
-
-def save_card(folder: Path, card: AdapterCard) -> None:
-    """Writes the card beside the adapter's weights."""
-    write_json(folder / CARD, asdict(card))
-
-
-def read_card(folder: Path) -> AdapterCard | None:
-    """The card of an adapter, or None when it was made elsewhere.
-
-    Raises:
-        ConfigError: if there is a card that cannot be read.
-    """
-    file = folder / CARD
-    if not file.exists():
-        return None
-    try:
-        return AdapterCard(**json.loads(file.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{file}: not an adapter's card: {error}") from None

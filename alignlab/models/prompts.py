@@ -1,8 +1,10 @@
 """From a request to prompt tokens and response tokens: one place for templates, BOS, EOS and the boundary."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from alignlab.data.records import Prompt, Turn
 
 
 @dataclass(frozen=True)
@@ -11,6 +13,9 @@ class Encoded:
 
     prompt_ids: list[int]
     response_ids: list[int]
+    prompt: Prompt | None = field(default=None, compare=False, repr=False)
+    """What the tokens were made of, for rewards that read texts; None where that is not known."""
+    response: str | None = field(default=None, compare=False, repr=False)
 
 
 class PromptEncoder:
@@ -34,31 +39,32 @@ class PromptEncoder:
         self.merged = 0
         """Responses whose first characters share a token with the prompt's end; there the boundary moves left."""
 
-    def prompt_ids(self, raw_prompt: str) -> list[int]:
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of the rendered prompt, with BOS if the tokenizer adds one."""
-        return self._tokens_of([self._render(raw_prompt)])[0]
+        return self._tokens_of([self._render(prompt)])[0]
 
-    def encode(self, raw_prompt: str, response: str) -> Encoded:
+    def encode(self, prompt: Prompt, response: str) -> Encoded:
         """Tokens of prompt and response, as the tokenizer reads them in one text; EOS is appended once."""
-        return self.encode_all([(raw_prompt, response)])[0]
+        return self.encode_all([(prompt, response)])[0]
 
-    def encode_all(self, texts: Sequence[tuple[str, str]]) -> list[Encoded]:
+    def encode_all(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
         """The same for many (prompt, response), tokenised together."""
         if not texts:
             return []
         rendered = {prompt: self._render(prompt) for prompt, _ in texts}
         prompts = dict(zip(rendered, self._tokens_of(list(rendered.values())), strict=True))
         whole = self._tokens_of([rendered[prompt] + response for prompt, response in texts])
-        return [self._split(prompts[prompt], ids) for (prompt, _), ids in zip(texts, whole, strict=True)]
+        rows = (self._split(prompts[prompt], ids) for (prompt, _), ids in zip(texts, whole, strict=True))
+        return [Encoded(*ids, *given) for ids, given in zip(rows, texts, strict=True)]
 
-    def _split(self, prompt: list[int], text: list[int]) -> Encoded:
+    def _split(self, prompt: list[int], text: list[int]) -> tuple[list[int], list[int]]:
         shared = _common_prefix(prompt, text)
         self.merged += shared < len(prompt)
         eos = int(self.tokenizer.eos_token_id)
         response_ids = text[shared:]
         if not response_ids or response_ids[-1] != eos:
             response_ids = [*response_ids, eos]
-        return Encoded(prompt_ids=text[:shared], response_ids=response_ids)
+        return text[:shared], response_ids
 
     def response_text(self, ids: list[int]) -> str:
         """Text of generated tokens, up to and without EOS."""
@@ -73,10 +79,11 @@ class PromptEncoder:
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return text[len(before) : len(text) - len(after.rstrip())].strip()
 
-    def _render(self, raw_prompt: str) -> str:
+    def _render(self, prompt: Prompt) -> str:
+        turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
         if self.template is not None:
-            return self.template.replace("{raw_prompt}", raw_prompt)
-        messages = [{"role": "user", "content": raw_prompt}]
+            return _filled(self.template, turns)
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
     def _tokens_of(self, texts: list[str]) -> list[list[int]]:
@@ -86,6 +93,19 @@ class PromptEncoder:
         rows: list[list[int]] = self.tokenizer(texts, add_special_tokens=own, split_special_tokens=own)["input_ids"]
         eos = self.tokenizer.eos_token_id
         return [ids[:-1] if own and ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
+
+
+def _filled(template: str, turns: Sequence[Turn]) -> str:
+    """The turns by a string template: each request filled in, each earlier answer where a response would stand."""
+    gap = "\n\n" if "\n" in template else " "
+    text = ""
+    for turn in turns:
+        if turn.role == "user":
+            between = gap if text and not template[:1].isspace() else ""
+            text += between + template.replace("{raw_prompt}", turn.content)
+        else:
+            text += turn.content if turn.role == "assistant" else turn.content + gap
+    return text
 
 
 def _common_prefix(left: list[int], right: list[int]) -> int:

@@ -66,4 +66,6 @@ def _too_long(row: Encoded, limit: int) -> bool:
 
 def fit(row: Encoded, limit: int) -> Encoded:
     """The row cut at the end so that prompt and response take at most `limit` tokens."""
-    return Encoded(row.prompt_ids, row.response_ids[: limit - len(row.prompt_ids)])
+    if not _too_long(row, limit):
+        return row
+    return Encoded(row.prompt_ids, row.response_ids[: limit - len(row.prompt_ids)], row.prompt)

@@ -1,11 +1,13 @@
 """What a reward is: one object that serves as a MODPO margin while training and as a scorer afterwards."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 from torch import Tensor
 
-from alignlab.models.prompts import Encoded
+from alignlab.data.records import Prompt
+from alignlab.models.prompts import Encoded, PromptEncoder
 
 
 class Reward(Protocol):
@@ -14,10 +16,55 @@ class Reward(Protocol):
     id: str
     """What the scores depend on, beside the texts: goes into cache keys."""
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """float32 scores, shape (n,), in the reward's own unit."""
         ...
 
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
         """The same for responses that are tokenised with the base model's template, shape (n,)."""
         ...
+
+    def release(self) -> None:
+        """Drops what it loaded to score; the next call loads it again."""
+
+
+class TextReward(Reward):
+    """A reward that reads texts, whatever the model that is trained reads.
+
+    Args:
+        encoder: the base model's; reads tokens back into texts where nobody kept these.
+    """
+
+    def __init__(self, reward_id: str, encoder: PromptEncoder) -> None:
+        self.id, self.encoder = reward_id, encoder
+
+    def release(self) -> None:
+        """Nothing was loaded."""
+
+    def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
+        """The same for rows that are tokenised, shape (n,). A response that was cut is scored as it was cut."""
+        prompts = [self.encoder.raw_prompt(row.prompt_ids) if row.prompt is None else row.prompt for row in rows]
+        cut = self.encoder.response_text
+        return self.score(prompts, [cut(row.response_ids) if row.response is None else row.response for row in rows])
+
+
+def as_text_row(prompt: Prompt, response: str) -> Encoded:
+    """A row for the score cache that stands for texts: their hashes in place of tokens, which differ by tokenizer."""
+    parts = (prompt,) if isinstance(prompt, str) else [part for turn in prompt for part in (turn.role, turn.content)]
+    kind = "text" if isinstance(prompt, str) else "turns"
+    return Encoded(_digest(kind, *parts), _digest(response), prompt, response)
+
+
+def texts_of(row: Encoded) -> tuple[Prompt, str]:
+    """Prompt and response of such a row."""
+    assert row.prompt is not None
+    assert row.response is not None
+    return row.prompt, row.response
+
+
+def _digest(*texts: str) -> list[int]:
+    digest = blake2b(digest_size=16)
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return list(digest.digest())

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from alignlab.data import toy
-from alignlab.models.prompts import Encoded, PromptEncoder
+from alignlab.data.records import Prompt, prompt_text
+from alignlab.models.prompts import PromptEncoder
+from alignlab.rewards.base import TextReward
 
 
-class GoldReward:
+class GoldReward(TextReward):
     """A named program of the toy world.
 
     Args:
@@ -18,15 +20,10 @@ class GoldReward:
     """
 
     def __init__(self, name: str, encoder: PromptEncoder) -> None:
-        self.id = f"gold:{name}:{toy.WORLD_VERSION}"
-        self._program, self._encoder = toy.GOLD[name], encoder
+        super().__init__(f"gold:{name}:{toy.WORLD_VERSION}", encoder)
+        self._program = toy.GOLD[name]
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Gold rewards, shape (n,)."""
         pairs = zip(prompts, responses, strict=True)
-        return torch.tensor([self._program(prompt, response) for prompt, response in pairs])
-
-    def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
-        """The same for rows that are tokenised, shape (n,)."""
-        prompts = [self._encoder.raw_prompt(row.prompt_ids) for row in rows]
-        return self.score(prompts, [self._encoder.response_text(row.response_ids) for row in rows])
+        return torch.tensor([self._program(prompt_text(prompt), response) for prompt, response in pairs])

@@ -6,14 +6,16 @@ from pathlib import Path
 from torch import Tensor
 
 from alignlab.config.identity import fingerprint
+from alignlab.data.records import Prompt
 from alignlab.models.adapters import adapted
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
 from alignlab.preference.logps import response_logps
+from alignlab.rewards.base import Reward
 
 
-class ImplicitReward:
+class ImplicitReward(Reward):
     """beta * log(pi(y|x) / pi_ref(y|x)), where the adapter is pi and the base model without it pi_ref.
 
     Args:
@@ -34,7 +36,7 @@ class ImplicitReward:
         self.cache, self.batch_size, self.name = cache, batch_size, name
         self.id = f"{base.scorer}+{fingerprint(adapter / 'adapter_model.safetensors')}"
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Tensor:
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""
         return self.score_encoded(self.base.encoder.encode_all(list(zip(prompts, responses, strict=True))))
 
@@ -42,6 +44,9 @@ class ImplicitReward:
         """The same for rows that are tokenised, shape (n,)."""
         reference = reference_logps(self.base, rows, cache=self.cache, batch_size=self.batch_size)
         return self.beta * (self.cache.scores(self.id, rows, self._logps, name=self.name) - reference)
+
+    def release(self) -> None:
+        """The base model is the run's own; the adapter leaves it after each call."""
 
     def _logps(self, rows: list[Encoded]) -> Tensor:
         with adapted(self.base.model, self.adapter) as model:

@@ -45,7 +45,7 @@ SAID = {
     "algorithm.loss_type=robust": "must be > 0 with algorithm.loss_type=robust",
     "algorithm.loss_type=[a,b]": "must be text",
     "algorithm.rewards.safer.bta=1": "algorithm.rewards.safer.bta=1: did you mean beta?",
-    "algorithm.rewards.safer.beta=x": "algorithm.rewards.safer.beta=x: must be a finite number > 0",
+    "algorithm.rewards.safer.beta=x": "algorithm.rewards.safer.beta=x: must be a number",
     "algorithm.rewards=3": "algorithm.rewards=3: holds keys of its own",
     "trainer.learning_rate=-1": "trainer.learning_rate=-1.0: must be > 0",
     "trainer.lr_scheduler_type=nope": "trainer.lr_scheduler_type=nope: choose one of",

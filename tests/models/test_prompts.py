@@ -1,5 +1,6 @@
 import pytest
 
+from alignlab.data.records import Turn
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, word_tokenizer
 
@@ -56,3 +57,26 @@ def test_words_round_trip():
 def test_no_template_is_refused(bpe):
     with pytest.raises(ValueError, match="chat template"):
         PromptEncoder(bpe, None)
+
+
+TALK = (Turn("user", "one"), Turn("assistant", "two"), Turn("user", "three"))
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("USER: {raw_prompt} ASSISTANT:", "USER: one ASSISTANT:two USER: three ASSISTANT:"),
+        (
+            "\n\nHuman: {raw_prompt}\n\nAssistant: ",
+            "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant: ",
+        ),
+        ("### {raw_prompt}\n", "### one\ntwo\n\n### three\n"),
+    ],
+)
+def test_a_conversation_by_a_string_template(bpe, template, text):
+    assert bpe.decode(PromptEncoder(bpe, template).prompt_ids(TALK)[1:]) == text
+
+
+def test_a_lone_turn_is_the_request_itself(bpe):
+    encoder = PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:")
+    assert encoder.prompt_ids((Turn("user", "hello"),)) == encoder.prompt_ids("hello")

@@ -1,14 +1,13 @@
 """Algorithms: one type for each set of keys."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import ConfigError, nearest, require, require_one_of
+from alignlab.config.errors import ConfigError, require, require_one_of
 from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
-from alignlab.config.schema.reward import RewardConfig
 
 MIN_MODPO_WEIGHT = 0.05
 """Smallest trained weight: the loss multiplies log-ratios by 1/w, and below this few pairs still carry gradient."""
@@ -20,10 +19,15 @@ class AlgorithmConfig:
 
     name: str = MISSING
 
+    @property
+    def only_collects(self) -> bool:
+        """Whether it looks at other runs, whatever they are by now, so that it is never done before."""
+        return False
+
 
 @dataclass
 class PreferenceConfig(AlgorithmConfig):
-    """DPO and its kin: `dpo`, `reward_model`."""
+    """DPO and its kin."""
 
     objective: str | None = MISSING
     beta: float = MISSING
@@ -48,23 +52,27 @@ class PreferenceConfig(AlgorithmConfig):
 
 
 @dataclass
+class RewardModelConfig(PreferenceConfig):
+    """A reward for one objective: implicit (DPO), or a sequence classifier, which has no use for beta and loss."""
+
+    kind: str = MISSING
+    full: bool = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("algorithm.kind", self.kind, ("implicit", "classifier"))
+        rule = "trains all weights of a classifier; with algorithm.kind=implicit the adapter is the reward"
+        require(not self.full or self.kind == "classifier", "algorithm.full", "true", rule)
+
+
+@dataclass
 class ModpoConfig(PreferenceConfig):
     """DPO against a reference that the other objectives' rewards tilt."""
 
     rewards: dict[str, Any] = MISSING
-    """Objective -> RewardConfig. Untyped for Hydra, which cannot add a typed entry from the command line."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        known = {item.name for item in fields(RewardConfig)}
-        for objective, given in self.rewards.items():
-            settings = given if isinstance(given, dict) else {"": given}
-            for name in settings:
-                require(name in known, f"algorithm.rewards.{objective}.{name}", settings[name], nearest(name, known))
-            try:
-                self.rewards[objective] = RewardConfig(**settings)
-            except ConfigError as error:
-                raise ConfigError(str(error).replace("reward.", f"algorithm.rewards.{objective}.", 1)) from None
+    """Objective -> RewardConfig. Untyped for Hydra, which cannot add a typed entry from the command line; RunConfig
+    fills it up and types it."""
+    check_rewards: bool = MISSING
 
 
 @dataclass
@@ -83,3 +91,8 @@ class FrontConfig(AlgorithmConfig):
     """Collect runs into a front."""
 
     runs: list[str] = MISSING
+
+    @property
+    def only_collects(self) -> bool:
+        """A front is of the runs that there are now."""
+        return True

@@ -9,11 +9,21 @@ from omegaconf import MISSING
 
 from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
-from alignlab.config.schema.algorithm import AlgorithmConfig, EvaluateConfig, FrontConfig, ModpoConfig, PreferenceConfig
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ToyConfig
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.algorithm import (
+    AlgorithmConfig,
+    EvaluateConfig,
+    FrontConfig,
+    ModpoConfig,
+    PreferenceConfig,
+    RewardModelConfig,
+)
+from alignlab.config.schema.completion import complete_rewards
+from alignlab.config.schema.course_correction import CourseCorrectionConfig
+from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
-from alignlab.config.schema.reward import RewardConfig
+from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 
@@ -56,6 +66,7 @@ class RunConfig:
     reward: RewardConfig = MISSING
     trainer: TrainerConfig = MISSING
     generator: GeneratorConfig = MISSING
+    judge: JudgeConfig = MISSING
     hardware: HardwareConfig = MISSING
     tracker: TrackerConfig = MISSING
     paths: PathsConfig = MISSING
@@ -67,6 +78,11 @@ class RunConfig:
         require_one_of("algorithm.name", self.algorithm.name, JOBS)
         kind = VARIANTS["algorithm"][self.algorithm.name]
         require(type(self.algorithm) is kind, "algorithm.name", self.algorithm.name, "choose it by algorithm=NAME")
+        require_one_of("reward.kind", self.reward.kind, REWARD_KINDS)
+        own = type(self.reward) is REWARD_KINDS[self.reward.kind]
+        require(own, "reward.kind", self.reward.kind, "choose it by reward=NAME")
+        if hasattr(self.algorithm, "rewards"):
+            self.algorithm.rewards = complete_rewards(self.algorithm.rewards, self.reward)
         for key, value in _numbers(self, ""):
             require(math.isfinite(value), key, value, "must be a finite number")
 
@@ -83,14 +99,18 @@ def _numbers(node: Any, prefix: str) -> Iterator[tuple[str, float]]:
 
 VARIANTS: dict[str, dict[str, type[Any]]] = {
     "model": {"from_scratch": FromScratchConfig, "pretrained": PretrainedConfig},
-    "dataset": {"toy": ToyConfig, "file": FileConfig},
+    "dataset": {**DATASET_VARIANTS},
     "algorithm": {
         "sft": AlgorithmConfig,
-        "reward_model": PreferenceConfig,
+        "reward_model": RewardModelConfig,
         "dpo": PreferenceConfig,
         "modpo": ModpoConfig,
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
+        "course_correction": CourseCorrectionConfig,
     },
+    "reward": REWARD_KINDS,
+    "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},
+    "judge": {"openai": OpenAIJudgeConfig, "local": LocalJudgeConfig, "rules": RulesJudgeConfig},
 }
 """Groups whose choices differ in their keys: group -> schema name -> type."""

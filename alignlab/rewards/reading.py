@@ -1,0 +1,105 @@
+"""What a scorer with a tokenizer of its own reads: prompt and response as one row of tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignlab.config.errors import ConfigError
+from alignlab.data.records import Prompt, Turn, prompt_text
+
+PAIR = "pair"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One text as a scorer reads it."""
+
+    ids: list[int]
+    types: list[int] | None = None
+    """Segment of each token, for models that read two texts."""
+
+
+class TextReader:
+    """Turns prompt and response into tokens; the same for training a scorer and for asking it.
+
+    What looks like a special token in the data is broken up by a space, so that no text can end its own turn.
+
+    Args:
+        tokenizer: the scorer's own.
+        template: a string with {raw_prompt}, and {response} unless that ends it; None for the tokenizer's chat
+            template; `pair` for prompt and response as two texts, as cross-encoders read them.
+        eos: append EOS after a whole response, with a string template.
+        max_length: longest row in tokens; a longer one is cut at the end.
+
+    Raises:
+        ConfigError: if the template is None and there is no chat template, or EOS is asked for and there is none.
+    """
+
+    def __init__(self, tokenizer: Any, *, template: str | None, eos: bool, max_length: int) -> None:
+        if template is None and not getattr(tokenizer, "chat_template", None):
+            raise ConfigError("reward.template=null: this scorer has no chat template; give a string with {raw_prompt}")
+        self.by_string = template not in (None, PAIR)
+        if eos and self.by_string and tokenizer.eos_token_id is None:
+            raise ConfigError("reward.eos=true: this scorer's tokenizer has no EOS token")
+        self.tokenizer, self.template = tokenizer, template
+        self.eos, self.max_length = eos, max_length
+        self._special = sorted((str(text) for text in tokenizer.all_special_tokens), key=len, reverse=True)
+        self.cut = 0
+        """Rows that were cut at the limit."""
+
+    def read_all(self, rows: Sequence[tuple[Prompt, str]]) -> list[Tokens]:
+        """Tokens of every (prompt, response)."""
+        if not rows:
+            return []
+        if self.template == PAIR:
+            found = self.tokenizer(
+                [self._plain(prompt_text(prompt)) for prompt, _ in rows],
+                [self._plain(response) for _, response in rows],
+                truncation="longest_first",
+                max_length=self.max_length,
+            )
+            types = found.get("token_type_ids") or [None] * len(rows)
+            return [Tokens(ids, kinds) for ids, kinds in zip(found["input_ids"], types, strict=True)]
+        texts = [self._text(prompt, response) for prompt, response in rows]
+        return [
+            Tokens(self._ended(ids)) for ids in self.tokenizer(texts, add_special_tokens=self.by_string)["input_ids"]
+        ]
+
+    def _text(self, prompt: Prompt, response: str) -> str:
+        turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
+        turns = tuple(Turn(turn.role, self._plain(turn.content)) for turn in (*turns, Turn("assistant", response)))
+        if self.template is not None:
+            return _filled(self.template, turns)
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+
+    def _ended(self, ids: list[int]) -> list[int]:
+        """The row with one BOS and, where asked for, one EOS; a row over the limit is cut and has not ended."""
+        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        if bos is not None and ids[:2] == [bos, bos]:
+            ids = ids[1:]
+        if self.by_string and eos is not None:
+            ids = ids[:-1] if ids[-1:] == [eos] else ids  # some tokenizers add EOS, and a template may end with it
+            ids = [*ids, eos] if self.eos else ids
+        self.cut += len(ids) > self.max_length
+        return ids[: self.max_length]
+
+    def _plain(self, text: str) -> str:
+        for special in self._special:
+            if special in text:
+                text = text.replace(special, f"{special[:1]} {special[1:]}")
+        return text
+
+
+def _filled(template: str, turns: Sequence[Turn]) -> str:
+    """The turns by a string template: each request and each answer where the template says."""
+    before, _, after = template.partition("{response}")
+    gap = "\n\n" if "\n" in template else " "
+    text = ""
+    for turn in turns:
+        if turn.role == "user":
+            between = gap if text and not (template[:1].isspace() or text[-1].isspace()) else ""
+            text += between + before.replace("{raw_prompt}", turn.content)
+        else:
+            text += turn.content + (after if turn.role == "assistant" else gap)
+    return text
