@@ -36,23 +36,50 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class StopAtNonsense(TrainerCallback):  # type: ignore[misc]
-    """Stops before a gradient that is not finite reaches the weights; transformers would train on.
+    """Stops at a gradient that is not finite; transformers would train on.
+
+    On a CPU that is before it reaches the weights. A GPU would have to be waited for at every step; there it is before
+    the next log line, and before weights that it reached count as saved.
+
+    Args:
+        at_once: look at every step.
 
     Raises:
         FloatingPointError: naming the optimizer step.
     """
 
+    def __init__(self, *, at_once: bool = True) -> None:
+        self.at_once = at_once
+        self._norms: list[tuple[int, torch.Tensor]] = []
+
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Looks at the summed and clipped gradient; a loss that is not a number has made it so too."""
+        """Notes the summed and clipped gradient's norm; a loss that is not a number has made it so too."""
         gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
-        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            raise FloatingPointError(f"step {state.global_step + 1}: the gradient is not finite")
+        if gradients:
+            self._norms.append((state.global_step + 1, torch.nn.utils.get_total_norm(gradients)))
+        if self.at_once:
+            self._look()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """A loss can be infinite where its gradient is not."""
+        self._look()
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             raise FloatingPointError(f"step {state.global_step}: the loss is {loss}")
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        """Comes before the checkpoint is sealed."""
+        self._look()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """The last steps have no log line of their own."""
+        self._look()
+
+    def _look(self) -> None:
+        norms, self._norms = self._norms, []
+        for step, norm in norms:
+            if not torch.isfinite(norm):
+                raise FloatingPointError(f"step {step}: the gradient is not finite")
 
 
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
@@ -134,7 +161,8 @@ def run_trainer(engine: Any, checkpoints: Path) -> None:
     if resumed:
         say(f"goes on from {resumed}")
     with progress("training", _num_steps(engine)) as bar:
-        for callback in (ProgressCallback(bar), StopAtNonsense(), SealCheckpoints(engine)):
+        at_once = engine.args.device.type == "cpu"
+        for callback in (ProgressCallback(bar), StopAtNonsense(at_once=at_once), SealCheckpoints(engine)):
             engine.add_callback(callback)
         engine.train(resume_from_checkpoint=resumed)
 

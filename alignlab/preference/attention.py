@@ -112,8 +112,8 @@ def forest_attention(
         raise NotImplementedError("only plain attention over a forest")
     layout, window = forest.layout, forest.window(sliding_window)
     if layout.in_blocks:
-        mask = forest.block_mask(window)
-        return flex_attention_forward(module, query, key, value, mask, scaling=scaling, softcap=softcap)[0], None
+        blocks = forest.block_mask(window)
+        return flex_attention_forward(module, query, key, value, blocks, scaling=scaling, softcap=softcap)[0], None
     query_LHD, key_LHD, value_LHD = (part[0].transpose(0, 1) for part in (query, key, value))
     answers = []
     for read, mask in zip(layout.reads, forest.masks(window, query.dtype), strict=True):
@@ -123,7 +123,12 @@ def forest_attention(
 
 
 def _attend(
-    query_BQHD: Tensor, key_BKHD: Tensor, value_BKHD: Tensor, mask: Tensor | None, scale: float | None, cap: float | None
+    query_BQHD: Tensor,
+    key_BKHD: Tensor,
+    value_BKHD: Tensor,
+    mask: Tensor | None,
+    scale: float | None,
+    cap: float | None,
 ) -> Tensor:
     """Plain attention, causal where no mask says otherwise, shape (B, Q, H, D)."""
     groups = query_BQHD.shape[2] // key_BKHD.shape[2]
@@ -136,7 +141,8 @@ def _attend(
     if mask is None:
         mask = torch.full(scores.shape[2:], -torch.inf, dtype=scores.dtype, device=scores.device).triu(1)
     scores = cap * torch.tanh(scores / cap) + mask
-    return (scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v).transpose(1, 2)
+    answers: Tensor = scores.softmax(-1, dtype=torch.float32).to(v.dtype) @ v
+    return answers.transpose(1, 2)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from trl.trainer import utils as trl_utils
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from alignlab.models.prompts import Encoded
@@ -63,18 +64,28 @@ def score_layout(model: Any, layout: Layout) -> FusedCausalLMOutput:
         model: a causal language model with TRL's fused head, wrapped or not, attending as the layout needs.
         layout: the tokens, on the model's device.
     """
-    how = {"forest": Forest(layout)} if layout.is_forest else {"attention_mask": layout.real_mask()}
-    with _only_scored(causal_lm(model).base_model, layout.sources_N):
-        output = model(
-            input_ids=layout.ids_RL,
-            position_ids=layout.positions_RL,
-            shift_labels=layout.targets_N[None],
-            fused_lm_head=True,
-            use_cache=False,
-            **how,
-        )
+    inner, targets_1N = causal_lm(model), layout.targets_N[None]
+    inputs = {"input_ids": layout.ids_RL, "position_ids": layout.positions_RL, "use_cache": False}
+    inputs |= {"forest": Forest(layout)} if layout.is_forest else {"attention_mask": layout.real_mask()}
+    with _only_scored(inner.base_model, layout.sources_N):
+        if isinstance(inner.get_output_embeddings(), nn.Linear):
+            output = model(**inputs, shift_labels=targets_1N, fused_lm_head=True)
+        else:
+            output = _from_logits(model(**inputs).logits, targets_1N)
     rows = {name: _to_rows(getattr(output, name), layout.entries_BT) for name in LOGGED_FIELDS}
     return FusedCausalLMOutput(**rows)
+
+
+def _from_logits(logits_1NV: Tensor, targets_1N: Tensor) -> FusedCausalLMOutput:
+    """TRL's outputs from whole logits: its fused head takes the base weight of a head that carries an adapter."""
+    logits_1NV = logits_1NV.float()
+    logps_1NV = torch.log_softmax(logits_1NV, dim=-1)
+    return FusedCausalLMOutput(
+        log_probs=logps_1NV.gather(-1, targets_1N[..., None])[..., 0],
+        entropy=-(logps_1NV.exp() * logps_1NV).sum(-1),
+        mean_logits=logits_1NV.mean(-1),
+        is_top1=logits_1NV.argmax(-1) == targets_1N,
+    )
 
 
 def _to_rows(values_1N: Tensor | None, entries_BT: Tensor) -> Tensor | None:
@@ -103,13 +114,20 @@ def _only_scored(backbone: nn.Module, sources_N: Tensor) -> Iterator[None]:
 
 @contextmanager
 def fused_head(model: Any, fields: tuple[str, ...] = ("log_probs",)) -> Iterator[None]:
-    """The model with TRL's fused head, which is a patch of the instance; the patch is taken off again."""
+    """The model with TRL's fused head, which is a patch of the instance; the patch is taken off again.
+
+    On a GPU that head would look for the labelled positions among those it is given, and so wait for the model; here
+    all of them are labelled.
+    """
     inner = causal_lm(model)
     before = inner.__dict__.pop("forward", None)
     add_fused_lm_head(inner, outputs=fields)
+    looks = trl_utils._use_triton
+    trl_utils._use_triton = lambda device: False
     try:
         yield
     finally:
+        trl_utils._use_triton = looks
         inner.__dict__.pop("forward", None)
         if before is not None:
             inner.forward = before
@@ -150,8 +168,8 @@ def _objection(model: Any, packing: Packing, longest: int) -> str | None:
     """Why the model does not take the packing, from two batches both ways; any error of the packing's way is one."""
     vocabulary = causal_lm(model).get_input_embeddings().weight.shape[0]
     short, long = _probe_rows(vocabulary, min(longest, 48)), _long_rows(vocabulary, longest)
-    expected = [_probed(model, short, Packing.PADDED), _probed(model, long[:1], Packing.PADDED)]
     try:
+        expected = [_probed(model, short, Packing.PADDED), _probed(model, long[:1], Packing.PADDED)]
         got = [_probed(model, short, packing), _probed(model, long, packing)]
         _differentiate(model, short, packing)
     except torch.OutOfMemoryError:
@@ -192,7 +210,8 @@ def _probed(model: Any, rows: Sequence[Encoded], packing: Packing) -> Tensor:
     """Log-probabilities of the rows' tokens in a packing."""
     layout = lay_out(rows, packing).to(next(model.parameters()).device)
     with _evaluating(model), fused_head(model), attending(model, packing):
-        return score_layout(model, layout).log_probs
+        logps: Tensor = score_layout(model, layout).log_probs
+    return logps
 
 
 def _differentiate(model: Any, rows: Sequence[Encoded], packing: Packing) -> None:

@@ -15,6 +15,8 @@ class EncodedPair:
     group: str
     chosen: Encoded
     rejected: Encoded
+    set: str = ""
+    """The ranked row that it is from."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,11 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
             too_long += 1
             continue
         cut += _too_long(chosen, max_length) + _too_long(rejected, max_length)
-        kept.append(EncodedPair(pair.id, pair.group, fit(chosen, max_length), fit(rejected, max_length)))
+        kept.append(
+            EncodedPair(
+                pair.id, pair.group, fit(chosen, max_length), fit(rejected, max_length), set=pair.set or pair.id
+            )
+        )
     if not kept:
         raise ValueError(f"trainer.max_length={max_length}: no prompt of {len(pairs)} pairs is shorter")
     return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)

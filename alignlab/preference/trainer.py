@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -53,6 +55,8 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         tokens_per_forward: slots of one forward at most, in place of the number of pairs; None for no limit.
         named: TRL's other arguments.
     """
+
+    accelerator: Any
 
     def __init__(
         self,
@@ -160,8 +164,9 @@ class _Unread:
 
 def _longest(rows: Dataset) -> int:
     """Tokens of the longest row."""
-    sides = zip(rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"], strict=True)
-    return max(len(prompt) + max(len(chosen), len(rejected)) for prompt, chosen, rejected in sides)
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    prompts, chosen, rejected = (pc.list_value_length(rows.data.column(name)).to_numpy() for name in names)
+    return int((prompts + np.maximum(chosen, rejected)).max())
 
 
 def train_preference(
