@@ -26,7 +26,13 @@ from alignlab.config.schema import (
 from alignlab.config.weights import resolve_weights
 
 _PLACE_NOT_SUBSTANCE = {
-    "trainer": ("save_steps", "logging_steps", "per_device_eval_batch_size", "gradient_checkpointing"),
+    "trainer": (
+        "save_steps",
+        "logging_steps",
+        "per_device_eval_batch_size",
+        "max_tokens_per_forward",
+        "gradient_checkpointing",
+    ),
     "hardware": ("device", "processes"),
     "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
     "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
