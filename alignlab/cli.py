@@ -22,6 +22,7 @@ from alignlab.config.errors import (
     EXIT_TERMINATED,
     ConfigError,
     JobFailed,
+    OnlyPlanned,
     Terminated,
 )
 from alignlab.config.messages import explain
@@ -50,6 +51,8 @@ def run_job(composed: DictConfig) -> None:
         result = run_in_folder(run_config(composed), folder)
         if HydraConfig.get().mode == RunMode.RUN:
             print_summary(result, folder)
+    except OnlyPlanned as plan:
+        print(plan)
     except (ConfigError, JobFailed) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
@@ -108,7 +111,7 @@ class _Checked:
 
 def _check(flags: Namespace) -> _Checked:
     """Checks every job before one starts, and warns once of each setting that has no effect."""
-    from alignlab.jobs.preflight import check, check_device, check_place
+    from alignlab.jobs.preflight import check, check_device, check_key, check_place
 
     name = flags.config_name or "config"
     with composing(flags.config_dir):
@@ -123,6 +126,7 @@ def _check(flags: Namespace) -> _Checked:
                 check_place(folder)
                 if command.runs_here:
                     check_device(config)
+                    check_key(config)
                 jobs.append((config, folder))
         except Exception as error:
             raise explain(error, name, flags.overrides) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "preference"))  # the enumerable model serves several tests
+sys.path.insert(0, str(Path(__file__).parent))  # so does the server that fails
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 
@@ -46,6 +47,7 @@ def base(tmp_path_factory):
         revision=None,
         adapter=None,
         dtype="float32",
+        quantization=None,
         attn_implementation="sdpa",
     )
     return load_base(config, folder=None, device="cpu")

@@ -25,6 +25,7 @@ from alignlab.config.identity import run_folder
 from alignlab.config.overrides import yielding_presets
 from alignlab.config.roots import config_root
 from alignlab.config.schema import VARIANTS, RunConfig
+from alignlab.config.schema.dataset import dataset_variant
 
 
 class ExtraRoots(SearchPathPlugin):  # type: ignore[misc]  # hydra's plugin base is untyped
@@ -54,9 +55,11 @@ def run_config(composed: DictConfig) -> RunConfig:
     Raises:
         ConfigError: from the schema's checks, naming key, value and rule.
     """
-    unknown = set(composed.algorithm) - {item.name for item in fields(OmegaConf.get_type(composed.algorithm))}
-    if unknown:  # `++` adds keys past the schema
-        raise ConfigError(f"algorithm.{min(unknown)}: has no effect on algorithm={composed.algorithm.name}")
+    for group in ("algorithm", "judge"):
+        unknown = set(composed[group]) - {item.name for item in fields(OmegaConf.get_type(composed[group]))}
+        if unknown:  # `++` adds keys past the schema
+            choice = composed.algorithm.name if group == "algorithm" else composed.judge.kind
+            raise ConfigError(f"{group}.{min(unknown)}: has no effect on {group}={choice}")
     own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
     assert isinstance(config, RunConfig)
@@ -205,9 +208,11 @@ def load_run_config(path: Path) -> RunConfig:
     plain = json.loads(path.read_text())
     kinds = {
         "model": "pretrained" if plain["model"]["kind"] == "hf" else "from_scratch",
-        "dataset": "toy" if plain["dataset"]["kind"] == "toy" else "file",
+        "dataset": dataset_variant(plain["dataset"]["kind"]),
         "algorithm": plain["algorithm"]["name"],
         "reward": plain["reward"]["kind"],
+        "generator": plain["generator"]["kind"],
+        "judge": plain["judge"]["kind"],
     }
     typed = OmegaConf.create({group: OmegaConf.structured(VARIANTS[group][kind]) for group, kind in kinds.items()})
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), typed, plain))

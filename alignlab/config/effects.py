@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from alignlab.config.errors import masked
 from alignlab.config.identity import reward_of, rewarded
+from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     AuditConfig,
     ClassifierConfig,
@@ -28,7 +30,7 @@ def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is
         if is_sweep and key == "hydra.run.dir":
             reasons = ["on a sweep; paths.runs and hydra.sweep.dir say where its folders go"]
         if reasons and all(reasons):
-            lines.append(f"{override.lstrip('+')}: has no effect {reasons[0]}")
+            lines.append(masked(f"{override.lstrip('+')}: has no effect {reasons[0]}"))
     return list(dict.fromkeys(lines))
 
 
@@ -84,6 +86,10 @@ def _on_unsampled(config: RunConfig) -> str | None:
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
 
 
+def _on_unjudged(config: RunConfig) -> str | None:
+    return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
+
+
 def _on_counted_steps(config: RunConfig) -> str | None:
     return f"with trainer.max_steps={config.trainer.max_steps}" if config.trainer.max_steps > 0 else None
 
@@ -113,6 +119,19 @@ def _on_full_training(config: RunConfig) -> str | None:
     return "with algorithm.full=true" if full else None
 
 
+def _on_local_data(config: RunConfig) -> str | None:
+    return "with dataset.path, which is read in the hub's place" if getattr(config.dataset, "path", None) else None
+
+
+def _on_strict_data(config: RunConfig) -> str | None:
+    strict = getattr(config.dataset, "on_bad_row", None) == "error"
+    return "with dataset.on_bad_row=error" if strict else None
+
+
+def _unless_requests(config: RunConfig) -> str | None:
+    return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
+
+
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
     (("w", "weights", "reward"), _unless(ModpoConfig, AuditConfig)),
     (("dataset", "trainer"), _on_merge),
@@ -121,7 +140,14 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
     (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
     (("peft",), _on_full_training),
     (("generator",), _on_unsampled),
+    (("judge",), _on_unjudged),
     (("trainer.num_train_epochs",), _on_counted_steps),
+    (
+        tuple(f"dataset.{key}" for key in ("hub", "revision", "subset", "data_dir", "train_split", "test_split")),
+        _on_local_data,
+    ),
+    (("dataset.max_bad_share",), _on_strict_data),
+    (("dataset.requests",), _unless_requests),
     (("algorithm.label_smoothing",), _on_unsmoothed),
     (
         ("peft", "trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps", "trainer.save_steps"),

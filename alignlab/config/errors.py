@@ -1,6 +1,7 @@
 """The one error that a user sees: a line or two, no traceback, exit code 2."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 
@@ -13,15 +14,30 @@ EXIT_TERMINATED = 143
 
 
 class ConfigError(CompactHydraException):  # type: ignore[misc]  # hydra's exceptions are untyped
-    """Bad input: `key=value: what must hold`. Hydra prints the message alone."""
+    """Bad input: `key=value: what must hold`. Hydra prints it alone. A key typed by mistake is masked."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(masked(text))
 
 
 class JobFailed(CompactHydraException):  # type: ignore[misc]
     """A job ended with an error that is already in its log and its result.json; only a line is left to print."""
 
 
+class OnlyPlanned(CompactHydraException):  # type: ignore[misc]
+    """A job was asked to say what it would do, and has said it: nothing failed, and nothing is finished."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a job as Ctrl-C does: recorded and resumable."""
+
+
+_SECRET = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|Bearer)[-_ ][\w-]{16,}|\bAIza[\w-]{30,}")
+
+
+def masked(text: str) -> str:
+    """The text without what looks like a key to some service."""
+    return _SECRET.sub("***", text)
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -47,6 +63,19 @@ def require_name(key: str, value: str) -> None:
     """A name becomes a folder's name."""
     good = bool(re.fullmatch(r"\w[\w.+-]*", value))
     require(good, key, value, "must be letters, digits, '_', '.', '+' or '-', because it names a folder")
+
+
+def require_key(section: str, variable: str | None) -> str | None:
+    """The key in an environment variable; None if there is no variable to look in.
+
+    Raises:
+        ConfigError: if the variable is not set.
+    """
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    require(bool(key), f"{section}.api_key_env", variable, "no such environment variable is set; put the key there")
+    return key
 
 
 def require_seed(key: str, value: int) -> None:

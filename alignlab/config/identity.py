@@ -9,6 +9,7 @@ from typing import Any
 
 from alignlab import __version__
 from alignlab.config.errors import ConfigError, nearest
+from alignlab.config.names import RANKED_FILE, REQUEST_JOBS
 from alignlab.config.programs import program_version
 from alignlab.config.schema import (
     BALANCED,
@@ -28,11 +29,26 @@ from alignlab.config.weights import resolve_weights
 _PLACE_NOT_SUBSTANCE = {
     "trainer": ("save_steps", "logging_steps", "per_device_eval_batch_size", "gradient_checkpointing"),
     "hardware": ("device", "processes"),
-    "generator": ("batch_size",),
+    "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
+    "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
     "algorithm": ("rewards", "check_rewards"),
+    "judge": (
+        "api_key_env",
+        "workers",
+        "timeout_s",
+        "deadline_s",
+        "backoff_s",
+        "on_no_answer",
+        "dry_run",
+        "max_usd",
+        "usd_per_million_input_tokens",
+        "usd_per_million_output_tokens",
+        "batch_size",
+    ),
 }
-"""Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to."""
-_PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "concurrency", "deadline", "retries")
+"""Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to.
+The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
+_PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "workers", "timeout_s", "deadline_s", "backoff_s")
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,12 @@ def objectives_of(config: RunConfig) -> Objectives:
     return Objectives(trained=trained, weights=weights)
 
 
+def text_limit(config: RunConfig) -> int | None:
+    """Longest prompt plus response of a run, in tokens; an audit has its own, None where it reads whole texts."""
+    algorithm = config.algorithm
+    return algorithm.max_length if isinstance(algorithm, AuditConfig) else config.trainer.max_length
+
+
 def reward_of(config: RunConfig, objective: str) -> RewardConfig:
     """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`."""
     rewards: dict[str, RewardConfig] = getattr(config.algorithm, "rewards", {})
@@ -111,8 +133,12 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for group, keys in _PLACE_NOT_SUBSTANCE.items():
         for key in keys:
             fields[group].pop(key, None)
+    if config.algorithm.name not in REQUEST_JOBS:
+        fields["dataset"].pop("requests", None)
     for group in ("force", "tracker", "paths", "w", "weights", "reward"):
         del fields[group]
+    if config.algorithm.name not in REQUEST_JOBS:
+        del fields["judge"]
     trainer = config.trainer
     fields["trainer"]["per_device_train_batch_size"] = (
         trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
@@ -153,11 +179,13 @@ def _drop_idle_keys(fields: dict[str, Any], algorithm: RewardModelConfig) -> Non
 def input_fingerprints(config: RunConfig) -> dict[str, str]:
     """Hashes of the files that the config names by path: data and adapters by content, models by size and date."""
     named: dict[str, tuple[str | None, bool]] = {
-        "dataset.path": (getattr(config.dataset, "path", None), True),
+        "dataset.path": (_data_path(config), True),
         "model.path": (getattr(config.model, "path", None), False),
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
     }
+    if config.algorithm.name in REQUEST_JOBS:
+        named["judge.path"] = (getattr(config.judge, "path", None), False)
     for name in rewarded(config):
         reward = reward_of(config, name)
         named[f"algorithm.rewards.{name}.adapter"] = (getattr(reward, "adapter", None), True)
@@ -166,6 +194,14 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         named[f"algorithm.rewards.{name}.path"] = (path, is_adapter)
     found = {key: (Path(path), content) for key, (path, content) in named.items() if path and Path(path).exists()}
     return {key: fingerprint(path, content=content) for key, (path, content) in found.items()}
+
+
+def _data_path(config: RunConfig) -> str | None:
+    """The rows that dataset.path means; of a synthesis run's folder that is one file, its logs are no data."""
+    path: str | None = getattr(config.dataset, "path", None)
+    if path and config.dataset.kind == "c2_syn" and Path(path).is_dir():
+        return str(Path(path) / RANKED_FILE)
+    return path
 
 
 def fingerprint(path: Path, *, content: bool = True) -> str:

@@ -22,6 +22,14 @@ PROGRAMS = {
 
 PROGRAM_GROUP = "alignlab.rewards"
 
+REQUEST_JOBS = ("course_correction", "synthesis")
+"""Algorithms that take requests with a harmful response from a dataset, not preferences, and may ask a judge."""
+
+RANKED_FILE = "ranked.jsonl"
+"""What a synthesis run leaves for training, in its folder."""
+WORDINGS = ("direct", "contrast")
+"""The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""
+
 LOSSES = ("sigmoid", "hinge", "ipo", "robust", "exo_pair", "discopop", "sigmoid_norm")
 """TRL's DPO losses that see the two responses only through the difference of their (tilted) log-ratios."""
 

@@ -43,6 +43,8 @@ class RankedRow:
     """Objective -> one score a response, higher is better, None where it says nothing; equal scores make no pair."""
     place: str = ""
     """Where the row stands, `train.jsonl:5`."""
+    split: str | None = None
+    """The split that its file belongs to; None where a hash of the prompt decides."""
 
     @property
     def id(self) -> str:
@@ -112,6 +114,23 @@ def pairs_by(rows: Iterable[RankedRow], objective: str) -> list[Pair]:
 def num_silent(rows: Iterable[RankedRow], objective: str) -> int:
     """Rows that make no pair by an objective: it scores fewer than two of their responses, or scores them all alike."""
     return sum(next(ranked_pairs(row, objective), None) is None for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class HarmRequest:
+    """A request with a response to begin for the model: harmful, or for a control harmless."""
+
+    id: str
+    prompt: Prompt
+    safe_response: str | None
+    """Another response that is labelled safe; None where there is none."""
+    harmful_response: str
+    place: str
+
+    @property
+    def group(self) -> str:
+        """Hash of the prompt: requests of one prompt share it."""
+        return text_id(*_parts(self.prompt))
 
 
 def text_id(*texts: str) -> str:

@@ -1,92 +1,168 @@
-"""Reads a preference set into ranked rows. PKU-SafeRLHF's columns are the toy's columns too."""
+"""Reads a preference set into ranked rows, checked; each source is read once a process."""
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.errors import ConfigError, nearest
-from alignlab.config.schema import DatasetConfig, FileConfig, ToyConfig
+from alignlab.config.errors import ConfigError
+from alignlab.config.names import RANKED_FILE
+from alignlab.config.schema import C2SynConfig, DatasetConfig, FileConfig, ToyConfig
 from alignlab.data import toy
-from alignlab.data.files import column_names, data_files, read_rows
+from alignlab.data.adapters import SOURCES
+from alignlab.data.check import check_objectives, check_report, checked_rows
+from alignlab.data.files import DataFile, data_files, num_rows, read_rows
+from alignlab.data.located import Located, file_rows
 from alignlab.data.records import RankedRow
+from alignlab.data.report import Report
 from alignlab.data.splits import split_of
 
-TEXT_COLUMNS = ("prompt", "response_0", "response_1")
+BAR_FROM_ROWS = 50_000
+"""A set of as many rows is checked under a progress bar."""
+_NOT_READING = ("name", "use", "split", "test_share", "max_rows", "beta", "on_bad_row", "max_bad_share", "overlap")
+"""Settings of a dataset that do not change what its rows are."""
 
 
-NUM_ROWS_LOOKED_AT = 500
-"""Rows of each file that are checked before anything starts; the rest are checked when they are read."""
+@dataclass(frozen=True)
+class Loaded:
+    """A source as it was read: its rows, and what was wrong with the others."""
+
+    rows: list[RankedRow]
+    report: Report
+    revision: str | None = None
+    """The hub's commit."""
+
+    def as_record(self) -> dict[str, Any]:
+        """The shape of result.json's `data`."""
+        return self.report.as_record() | ({"revision": self.revision} if self.revision else {})
 
 
-def check_source(config: DatasetConfig) -> None:
-    """Looks at the files that a dataset names: their columns and their first rows.
+_last: dict[str, Loaded] = {}
+"""The source that was read last, so that a sweep reads and checks it once."""
+
+
+def load(config: DatasetConfig, *, max_length: int | None = None) -> Loaded:
+    """All usable rows of a file, a folder or a hub dataset.
 
     Raises:
-        ConfigError: if a file or a needed column is missing, or one of these rows cannot be used.
+        ConfigError: the first bad rows and their totals, or that the source cannot be read at all.
+    """
+    assert isinstance(config, FileConfig)
+    key = f"{reading_key(config)} {max_length}"
+    if key not in _last:
+        loaded = _read(config, max_length)
+        _last.clear()
+        _last[key] = loaded
+    check_report(config, _last[key].report)
+    check_objectives(config, _last[key].rows, _last[key].report.source)
+    return _last[key]
+
+
+def reading_key(config: DatasetConfig) -> str:
+    """What a source's rows depend on: its settings, and its files by size and time."""
+    settings = {name: value for name, value in asdict(config).items() if name not in _NOT_READING}
+    stats = [(str(file.path), file.path.stat().st_size, file.path.stat().st_mtime_ns) for file in files_of(config)]
+    return f"{settings} {stats}"
+
+
+def files_of(config: DatasetConfig) -> list[DataFile]:
+    """The files that dataset.path means; none without one.
+
+    Raises:
+        ConfigError: if there is none to read.
+    """
+    path = getattr(config, "path", None)
+    if path is None:
+        return []
+    if isinstance(config, C2SynConfig) and Path(path).is_dir():
+        path = Path(path) / RANKED_FILE
+        if not path.is_file():
+            raise ConfigError(
+                f"dataset.path={config.path}: holds no {RANKED_FILE}; give a finished synthesis run's folder"
+            )
+    return data_files(path)
+
+
+def check_source(config: DatasetConfig, *, max_length: int | None = None) -> None:
+    """Checks every row of the files that a dataset names. A hub's rows are checked when the job reads them.
+
+    Raises:
+        ConfigError: the first bad rows and their totals, or that there is nothing to train on.
     """
     if isinstance(config, FileConfig) and config.path is not None:
-        for file in data_files(config.path):
-            columns = column_names(file)
-            if columns:
-                _check_columns(columns, file, config)
-            first = [_ranked_row(row, place, config) for place, row in islice(read_rows(file), NUM_ROWS_LOOKED_AT)]
-            if not first:
-                raise ConfigError(f"dataset.path={file}: holds no rows")
+        rows = load(config, max_length=max_length).rows
+        if config.split is not None and not any(_split_of(row, config) == config.split for row in rows):
+            raise ConfigError(f"dataset.split={config.split}: holds none of {len(rows):,} rows of {config.path}")
 
 
-def read_ranked_rows(config: DatasetConfig, path: Path | None = None) -> list[RankedRow]:
-    """All rows of a dataset, in its order: from `path`, else dataset.path, else the hub.
+def read_ranked_rows(
+    config: DatasetConfig, path: Path | None = None, *, max_length: int | None = None
+) -> list[RankedRow]:
+    """All rows of a dataset, in its order: from `path`, a file that alignlab made, else from dataset.path or the hub.
 
     Raises:
-        ConfigError: `file:line field: reason` for the first row that cannot be used.
+        ConfigError: the first bad rows and their totals.
     """
-    local = path or getattr(config, "path", None)
-    located: Iterable[tuple[str, dict[str, Any]]]
-    if local is not None:
-        located = ((place, row) for file in data_files(local) for place, row in read_rows(file))
-    else:
-        located = _hub_rows(config)
-    rows = [_ranked_row(row, place, config) for place, row in located]
-    if not rows:
-        raise ConfigError(f"dataset.path={local or getattr(config, 'hub', None)}: holds no rows")
-    return rows
+    return _made_rows(config, path) if path is not None else load(config, max_length=max_length).rows
 
 
 def select_split(rows: Iterable[RankedRow], config: DatasetConfig, split: str | None) -> list[RankedRow]:
-    """The rows whose prompt falls into the split (None: all), at most dataset.max_rows of them."""
-    salt = toy.SPLIT_SALT if isinstance(config, ToyConfig) else ""
-    chosen = [row for row in rows if split is None or split_of(row.prompt, config.test_share, salt=salt) == split]
+    """The rows of a split (None: all), at most dataset.max_rows of them.
+
+    A split is what the row's file says where a folder holds files of several, else a hash of the prompt decides.
+    """
+    chosen = [row for row in rows if split is None or _split_of(row, config) == split]
     return chosen[: config.max_rows]
 
 
-def _hub_rows(config: DatasetConfig) -> Iterable[tuple[str, dict[str, Any]]]:
-    import datasets
-
-    assert isinstance(config, FileConfig)
-    table = datasets.load_dataset(config.hub, revision=config.revision, split="train")
-    _check_columns(table.column_names, Path(str(config.hub)), config)
-    return ((f"{config.hub}:{number}", row) for number, row in enumerate(table, 1))
+def _split_of(row: RankedRow, config: DatasetConfig) -> str:
+    salt = toy.SPLIT_SALT if isinstance(config, ToyConfig) else ""
+    return row.split or split_of(row.prompt, config.test_share, salt=salt)
 
 
-def _check_columns(columns: list[str], file: Path, config: DatasetConfig) -> None:
-    labels = (objective.label for objective in config.objectives.values() if objective.label is not None)
-    for needed in (*TEXT_COLUMNS, *labels):
-        if needed not in columns:
-            raise ConfigError(f"dataset.path={file}: lacks the column {needed!r}; {nearest(needed, columns)}")
+def _made_rows(config: DatasetConfig, path: Path) -> list[RankedRow]:
+    """Rows that were sampled, which may repeat and hold the same response twice."""
+    read, notes = SOURCES[config.kind].read, Report("").notes
+    placed = ((place, raw) for file in data_files(path) for place, raw in read_rows(file.path))
+    return [replace(row, place=place) for place, raw in placed for row in read(raw, config, notes)]
 
 
-def _ranked_row(row: dict[str, Any], place: str, config: DatasetConfig) -> RankedRow:
-    for column in TEXT_COLUMNS:
-        value = row.get(column)
-        if not isinstance(value, str):
-            raise ConfigError(f"{place} {column}: must be text, is {type(value).__name__}")
-    scores: dict[str, tuple[float | None, ...]] = {}
-    for name, objective in config.objectives.items():
-        if objective.label is None:
-            continue
-        label = row.get(objective.label)
-        if label not in (0, 1) or isinstance(label, bool):
-            raise ConfigError(f"{place} {objective.label}: must be 0 or 1, is {label!r}")
-        scores[name] = (0.0, 1.0) if label else (1.0, 0.0)
-    return RankedRow(row["prompt"], (row["response_0"], row["response_1"]), scores, place)
+def _read(config: FileConfig, max_length: int | None) -> Loaded:
+    source = SOURCES[config.kind]
+    needed, revision = source.columns(config), None
+    located: Iterator[Located]
+    if config.path is not None:
+        files = files_of(config)
+        report = Report(f"dataset.path={config.path}")
+        located = under_bar(file_rows(files, needed, source.also), sum(num_rows(file.path) for file in files))
+    else:
+        from alignlab.data.hub import hub_rows
+
+        report = Report(f"dataset.hub={config.hub}")
+        located, revision = hub_rows(config, needed, source.also)
+    rows = checked_rows(config, located, report, max_length=max_length)
+    if not report.rows:
+        raise ConfigError(f"{report.source}: holds no rows")
+    return Loaded(_with_test(rows), report, revision)
+
+
+def _with_test(rows: list[RankedRow]) -> list[RankedRow]:
+    """The rows, with those of a validation file as the held-out ones where there is no test file."""
+    splits = {row.split for row in rows}
+    if "validation" not in splits or "test" in splits:
+        return rows
+    return [replace(row, split="test") if row.split == "validation" else row for row in rows]
+
+
+def under_bar(located: Iterator[Located], total: int) -> Iterator[Located]:
+    """The same rows, under a progress bar where they are many."""
+    if total < BAR_FROM_ROWS:
+        yield from located
+        return
+    from alignlab.runs.progress import progress
+
+    with progress("checking rows", total) as bar:
+        for number, row in enumerate(located, 1):
+            yield row
+            if number % 1000 == 0:
+                bar.advance(1000)

@@ -22,7 +22,7 @@ import functools
 import hashlib
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -197,6 +197,17 @@ def demonstration(prompt: str, rng: random.Random) -> str:
     kinds = [Kind.REFUSAL] if refuses else []
     kinds += rng.choices(allowed, weights=[odds[kind] for kind in allowed], k=num_sentences - len(kinds))
     return " ".join(rng.choice(sentences[kind]) for kind in kinds)
+
+
+def response_of(prompt: str, kinds: Sequence[Kind], rng: random.Random) -> str:
+    """A response of sentences of these kinds, in this order, none twice; well-formed if the kinds may follow so.
+
+    Raises:
+        ValueError: if a kind has too few sentences under this prompt.
+    """
+    sentences = _sentences(parse_prompt(prompt))
+    drawn = {kind: iter(rng.sample(sentences.get(kind, ()), kinds.count(kind))) for kind in dict.fromkeys(kinds)}
+    return " ".join(next(drawn[kind]) for kind in kinds)
 
 
 OPENERS = {

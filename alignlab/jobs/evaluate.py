@@ -5,7 +5,7 @@ from pathlib import Path
 from alignlab.config.identity import Objectives, objectives_of
 from alignlab.config.schema import EvaluateConfig, RunConfig
 from alignlab.jobs.measure import measure
-from alignlab.jobs.prerequisites import reference
+from alignlab.jobs.prerequisites import data_report, reference
 from alignlab.models.cards import read_card
 from alignlab.preference.cache import ScoreCache
 from alignlab.runs.folder import Outcome, RunFolder
@@ -16,6 +16,8 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     algorithm = config.algorithm
     assert isinstance(algorithm, EvaluateConfig)
     with run.stage("prerequisites"):
+        if algorithm.adapter:  # the base model alone is not measured on preferences
+            outcome.extra |= data_report(config)
         base = reference(config)
     adapter = Path(algorithm.adapter) if algorithm.adapter else None
     card = read_card(adapter) if adapter else None

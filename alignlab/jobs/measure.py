@@ -3,17 +3,19 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from alignlab.config.identity import Objectives
-from alignlab.config.schema import RunConfig
+from alignlab.config.schema import LocalGeneratorConfig, RunConfig
 from alignlab.data import toy
 from alignlab.data.records import RankedRow, prompt_text, ranked_pairs, text_id
 from alignlab.front.exact import exact_point
 from alignlab.front.metrics import Interval, mean_interval
+from alignlab.generation.generate import stop_tokens
 from alignlab.generation.sample import SampleRequest, sample_responses
 from alignlab.jobs.prerequisites import ranked_rows
 from alignlab.jobs.toy_pairs import reference_samples
@@ -182,12 +184,17 @@ def _sample(
     config: RunConfig, base: Base, adapter: Path | None, requests: list[SampleRequest]
 ) -> tuple[list[Encoded], Divergence | None]:
     """Responses and their divergence; None where the sampling settings draw from another distribution."""
-    options = {"eos": base.tokenizer.eos_token_id, "pad": base.tokenizer.pad_token_id, "label": "sampling"}
+    assert isinstance(config.generator, LocalGeneratorConfig)
+    generator, stops = config.generator, stop_tokens(base.model, base.tokenizer)
+
+    def sampled(model: Any) -> list[Encoded]:
+        return sample_responses(model, requests, config=generator, seed=config.seed, stops=stops, label="sampling")
+
     if adapter is None:
-        rows = sample_responses(base.model, requests, config=config.generator, seed=config.seed, **options)
+        rows = sampled(base.model)
         return rows, Divergence(torch.zeros(len(rows)), torch.zeros(len(rows)))
     with adapted(base.model, adapter) as model:
-        rows = sample_responses(model, requests, config=config.generator, seed=config.seed, **options)
+        rows = sampled(model)
         if config.generator.temperature != 1 or config.generator.top_p != 1:
             say("no KL and no distance to the optimum: generator.temperature and top_p must be 1 to sample the policy")
             return rows, None

@@ -7,7 +7,7 @@ from alignlab.config.identity import objectives_of
 from alignlab.config.schema import ModpoConfig, RunConfig
 from alignlab.jobs.measure import measure
 from alignlab.jobs.preference import data_inputs, finish, train_and_measure
-from alignlab.jobs.prerequisites import ranked_rows, reference
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
 from alignlab.jobs.reward_report import prepared_rewards
 from alignlab.jobs.rewards import reward_adapter
 from alignlab.preference.cache import ScoreCache
@@ -32,6 +32,7 @@ def _take_margin_policy(config: RunConfig, run: RunFolder, outcome: Outcome) -> 
     (other,) = objectives.others
     cache = ScoreCache(Path(config.paths.cache) / "scores")
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         source, beta = reward_adapter(config, other, base)
         rows = ranked_rows(config, base, config.dataset.split)

@@ -13,7 +13,7 @@ from alignlab.config.schema import PreferenceConfig, RunConfig, ToyConfig
 from alignlab.data import toy
 from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
 from alignlab.jobs.measure import measure
-from alignlab.jobs.prerequisites import ranked_rows, reference
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
 from alignlab.jobs.reward_report import prepared_rewards, record_tilts
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
@@ -37,6 +37,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     objectives = objectives_of(config)
     cache = ScoreCache(Path(config.paths.cache) / "scores")
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         ranked = ranked_rows(config, base, config.dataset.split)
         rewards = prepared_rewards(config, outcome, run.path, base=base, ranked=ranked, cache=cache)

@@ -1,25 +1,33 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
+import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, require, require_one_of
-from alignlab.config.identity import Objectives, objectives_of, reward_of
+from alignlab.config.errors import ConfigError, require, require_key, require_one_of
+from alignlab.config.identity import Objectives, objectives_of, reward_of, text_limit
+from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     AuditConfig,
+    EvaluateConfig,
     FrontConfig,
     ImplicitConfig,
+    LocalJudgeConfig,
     MergeConfig,
     ModpoConfig,
+    OpenAIJudgeConfig,
+    PreferenceConfig,
     PretrainedConfig,
     RunConfig,
+    ServerGeneratorConfig,
     ToyConfig,
 )
 from alignlab.data import toy
+from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source
 from alignlab.jobs.reward_checks import check_rewards
 from alignlab.models.paths import check_folder
@@ -40,6 +48,19 @@ def check_device(config: RunConfig) -> None:
         raise ConfigError("hardware.device=cuda: this machine has no GPU; use hardware=cpu")
 
 
+def check_key(config: RunConfig) -> None:
+    """Refuses a judge or a generator whose key is not in the environment; only for jobs that run on this machine.
+
+    Raises:
+        ConfigError: naming the variable.
+    """
+    judge = config.judge
+    if config.algorithm.name in REQUEST_JOBS and isinstance(judge, OpenAIJudgeConfig) and not judge.dry_run:
+        require_key("judge", judge.api_key_env)
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.generator, ServerGeneratorConfig):
+        require_key("generator", config.generator.api_key_env)
+
+
 def check_place(folder: Path) -> None:
     """Refuses a run folder that cannot be made.
 
@@ -56,7 +77,7 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError for the first thing that cannot work."""
     objectives = objectives_of(config)
     share_batch(config.trainer, config.hardware.processes)
-    check_source(config.dataset)
+    _check_data(config)
     if isinstance(config.dataset, ToyConfig):
         for name, objective in config.dataset.objectives.items():
             require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
@@ -64,9 +85,20 @@ def check(config: RunConfig) -> None:
         check_folder("model.path", str(config.model.path), "config.json")
         if config.model.adapter:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
+        if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+            raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
     check_rewards(config, objectives)
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
+        check_folder("judge.path", str(config.judge.path), "config.json")
+    samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
+    scored = all(objective.gold for objective in config.dataset.objectives.values())
+    if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
+        raise ConfigError(
+            f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "
+            "use generator=transformers"
+        )
     if isinstance(config.algorithm, ModpoConfig):
         _check_trained_weight(config, objectives)
     adapter = getattr(config.algorithm, "adapter", None)
@@ -98,6 +130,14 @@ def _check_mergeable(adapter: Path) -> None:
     require(kind == "LORA", "algorithm.adapter", adapter, f"is of PEFT's kind {kind}; only LORA is merged here")
     if found.get("alora_invocation_tokens"):
         raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
+
+
+def _check_data(config: RunConfig) -> None:
+    """Every row that the job will read, or draw requests from; a front and a merge read none."""
+    if config.algorithm.name in REQUEST_JOBS:
+        check_requests(config.dataset)
+    elif not isinstance(config.algorithm, FrontConfig | MergeConfig):
+        check_source(config.dataset, max_length=text_limit(config))
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from alignlab.config.identity import input_fingerprints
+from alignlab.config.identity import input_fingerprints, text_limit
 from alignlab.config.schema import FromScratchConfig, RunConfig, ToyConfig, TrainerConfig
 from alignlab.data import toy
 from alignlab.data.records import Prompt, RankedRow, prompt_text
-from alignlab.data.sources import read_ranked_rows, select_split
+from alignlab.data.report import counts_text
+from alignlab.data.sources import load, read_ranked_rows, select_split
 from alignlab.jobs.toy_pairs import toy_pairs_file
 from alignlab.models.base import Base, load_base
 from alignlab.models.prompts import PromptEncoder
@@ -46,7 +47,21 @@ def forget_models() -> None:
 def ranked_rows(config: RunConfig, base: Base, split: str | None) -> list[RankedRow]:
     """The rows of one split; the toy's are sampled from the reference first."""
     made = toy_pairs_file(config, base) if isinstance(config.dataset, ToyConfig) else None
-    return select_split(read_ranked_rows(config.dataset, made), config.dataset, split)
+    rows = read_ranked_rows(config.dataset, made, max_length=text_limit(config))
+    return select_split(rows, config.dataset, split)
+
+
+def data_report(config: RunConfig) -> dict[str, object]:
+    """`data` of result.json: what the data check counted. A hub's rows are checked here, before a model is loaded.
+
+    Nothing for the toy, whose rows are made.
+    """
+    if isinstance(config.dataset, ToyConfig):
+        return {}
+    loaded = load(config.dataset, max_length=text_limit(config))
+    if loaded.report.bad:
+        say(f"{loaded.report.source}: left out {counts_text(loaded.report.bad)}")
+    return {"data": loaded.as_record()}
 
 
 def _from_scratch(config: RunConfig) -> Path:
@@ -69,9 +84,13 @@ def _from_scratch(config: RunConfig) -> Path:
 
 
 def _data_identity(config: RunConfig) -> list[object]:
+    """The responses that a reference learns from: the source, and every setting that selects among them."""
     dataset = config.dataset
-    hub = [getattr(dataset, "hub", None), getattr(dataset, "revision", None)]
-    return [input_fingerprints(config).get("dataset.path") or hub, dataset.test_share, dataset.max_rows]
+    source: object = input_fingerprints(config).get("dataset.path")
+    if source is None:
+        source = [getattr(dataset, key, None) for key in ("hub", "revision", "subset", "data_dir", "train_split")]
+    options = [getattr(dataset, key, None) for key in ("pairs", "min_score_ratio")]
+    return [source, dataset.kind, options, dataset.test_share, dataset.max_rows, config.trainer.max_length]
 
 
 def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, made_of: dict[str, object]) -> None:
@@ -115,7 +134,8 @@ def _demonstrations(config: RunConfig, model: FromScratchConfig) -> list[tuple[P
             (prompt, toy.demonstration(prompt, rng))
             for prompt in (prompts[place % len(prompts)] for place in range(model.pretraining.rows))
         ]
-    rows = select_split(read_ranked_rows(config.dataset), config.dataset, "train")
+    rows = read_ranked_rows(config.dataset, max_length=config.trainer.max_length)
+    rows = select_split(rows, config.dataset, "train")
     return [(row.prompt, response) for row in rows for response in row.responses][: model.pretraining.rows]
 
 

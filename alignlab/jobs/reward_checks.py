@@ -1,12 +1,11 @@
 """What can be wrong with the rewards of a run and can be seen without loading a model. Imports no torch."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.errors import ConfigError, nearest, require_one_of
+from alignlab.config.errors import ConfigError, nearest, require_key, require_one_of
 from alignlab.config.identity import Objectives, reward_of, rewarded
 from alignlab.config.programs import programs
 from alignlab.config.schema import (
@@ -168,8 +167,7 @@ def _check_python(config: RunConfig, name: str, key: str) -> None:
 def _check_http(config: RunConfig, name: str, key: str) -> None:
     reward = reward_of(config, name)
     assert isinstance(reward, HttpConfig)
-    if reward.api_key_env and not os.environ.get(reward.api_key_env):
-        raise ConfigError(f"{key}.api_key_env={reward.api_key_env}: this environment variable is not set")
+    require_key(key, reward.api_key_env)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _train_classifier(config: RunConfig, algorithm: RewardModelConfig, run: RunF
     read = read_pairs(pairs_by(ranked, objective), reader)
     outcome.extra["rows"] = {"train": len(read.table), "alike": read.alike, "cut": read.cut}
     if read.alike or read.cut:
-        say(f"trainer.max_length={limit}: {read.alike} pairs left out (cut to the same text), {read.cut} texts cut")
+        say(f"{read.alike} pairs left out (both texts alike), {read.cut} texts cut at trainer.max_length={limit}")
     if config.hardware.processes > 1:
         say(f"hardware.processes={config.hardware.processes}: has no effect on a classifier, which trains on one")
     device, folder = base.device, run.path / REWARD

@@ -34,6 +34,7 @@ def run_in_folder(config: RunConfig, folder: Path, *, wait: bool = False) -> dic
     Raises:
         ConfigError: for bad input, or a folder in use.
         JobFailed: for any other failure, after result.json says so.
+        OnlyPlanned: if the config asks only what the job would do.
     """
     quiet_libraries()
     with claim(folder, wait=wait):

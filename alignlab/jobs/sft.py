@@ -10,7 +10,7 @@ from alignlab.config.schema import RunConfig, SftConfig
 from alignlab.data.records import RankedRow
 from alignlab.front.likelihood import perplexity, token_loss
 from alignlab.jobs.preference import data_inputs
-from alignlab.jobs.prerequisites import ranked_rows, reference
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
@@ -26,6 +26,7 @@ from alignlab.runs.tracking import tracking
 def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     """Trains a LoRA adapter; `model.adapter` takes it as the start of another run, `algorithm=merge` makes it whole."""
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         rows = ranked_rows(config, base, config.dataset.split)
     texts = _Responses(config, base, rows)

@@ -11,13 +11,16 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from alignlab.config.schema import GeneratorConfig, RunConfig, ToyConfig
+from alignlab.config.schema import LocalGeneratorConfig, RunConfig, ToyConfig
 from alignlab.data import toy
+from alignlab.generation.generate import stop_tokens
 from alignlab.generation.sample import SampleRequest, sample_responses
 from alignlab.models.base import Base
 from alignlab.runs.atomic import write_jsonl
 from alignlab.runs.progress import say
 
+BATCH_SIZE = 1024
+"""Responses sampled at once."""
 MAX_NEW_TOKENS = 32
 """The grammar's longest response and EOS, with room for what is not well-formed."""
 
@@ -79,7 +82,7 @@ def _labelled(prompt: str, first: str, second: str, dataset: ToyConfig, rng: ran
             continue
         gold = toy.GOLD[str(objective.gold)]
         chance_of_first = 1 / (1 + math.exp(gold(prompt, second) - gold(prompt, first)))
-        row[objective.label] = 0 if rng.random() < chance_of_first else 1
+        row[str(objective.label)] = 0 if rng.random() < chance_of_first else 1
     return row
 
 
@@ -92,21 +95,20 @@ def _sample_texts(
         for prompt, ids in ((prompt, base.encoder.prompt_ids(prompt)) for prompt in prompts)
         for number in range(samples)
     ]
-    generator = GeneratorConfig(
+    generator = LocalGeneratorConfig(
         kind="transformers",
         samples=samples,
         temperature=1.0,  # the reference itself: any other setting samples another policy
         top_p=1.0,
         max_new_tokens=MAX_NEW_TOKENS,
-        batch_size=config.generator.batch_size,
+        batch_size=BATCH_SIZE,
     )
     rows = sample_responses(
         base.model,
         requests,
         config=generator,
         seed=0,
-        eos=base.tokenizer.eos_token_id,
-        pad=base.tokenizer.pad_token_id,
+        stops=stop_tokens(base.model, base.tokenizer),
         label=label,
     )
     texts = [base.encoder.response_text(row.response_ids) for row in rows]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import ModelConfig, PretrainedConfig
@@ -47,24 +47,56 @@ def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast
         device: cpu or cuda.
         autocast: compute in bfloat16, whatever the weights' type.
     """
+    encoder = load_encoder(config, folder=folder)
+    path = _path(config, folder)
     if isinstance(config, PretrainedConfig):
-        path, dtype = str(config.path), getattr(torch, config.dtype)
-        options = {"revision": config.revision, "attn_implementation": config.attn_implementation}
+        dtype: torch.dtype = getattr(torch, config.dtype)
+        options: dict[str, Any] = {"revision": config.revision, "attn_implementation": config.attn_implementation}
+        if config.quantization is not None:
+            options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
     else:
-        path, dtype, options = str(folder), torch.float32, {"attn_implementation": "sdpa"}
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=options.get("revision"))
+        dtype, options = torch.float32, {"attn_implementation": "sdpa"}
     model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
     if isinstance(config, PretrainedConfig) and config.adapter:
         model = _merged(model, config.adapter)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model = model.to(device).eval().requires_grad_(False)
-    encoder = PromptEncoder(tokenizer, config.prompt_template)
+    if "device_map" not in options:
+        model = model.to(device)
+    model = model.eval().requires_grad_(False)
     revision = getattr(model.config, "_commit_hash", None)
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
         identity += f"+{fingerprint(Path(config.adapter))}"
-    return Base(model, tokenizer, encoder, path, identity, autocast, revision)
+    if isinstance(config, PretrainedConfig) and config.quantization is not None:
+        identity += f"+{config.quantization}"
+    return Base(model, encoder.tokenizer, encoder, path, identity, autocast, revision)
+
+
+def load_encoder(config: ModelConfig, *, folder: Path | None) -> PromptEncoder:
+    """The model's tokenizer and prompt template without the model, which a server may have.
+
+    Args:
+        config: the model's settings.
+        folder: where a from-scratch reference lies; None for a pretrained model.
+    """
+    revision = config.revision if isinstance(config, PretrainedConfig) else None
+    tokenizer = AutoTokenizer.from_pretrained(_path(config, folder), revision=revision)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return PromptEncoder(tokenizer, config.prompt_template)
+
+
+def _path(config: ModelConfig, folder: Path | None) -> str:
+    return str(config.path if isinstance(config, PretrainedConfig) else folder)
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """The reference code's settings, but for the precision of the products, which is the model's."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def _merged(model: Any, adapter: str) -> Any:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,9 +17,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from alignlab.models.prompts import Encoded
 from alignlab.preference.rows import encoded_id
-
-Row = TypeVar("Row")
 
 
 @dataclass
@@ -43,24 +41,17 @@ class ScoreCache:
         self.counts: dict[str, CacheCount] = {}
 
     def scores(
-        self,
-        scorer: str,
-        rows: Sequence[Row],
-        compute: Callable[[list[Row]], Tensor],
-        *,
-        name: str,
-        key: Callable[[Any], str] = encoded_id,
+        self, scorer: str, rows: Sequence[Encoded], compute: Callable[[list[Encoded]], Tensor], *, name: str
     ) -> Tensor:
         """One float64 score a row, shape (n,), computed only where no run has computed it.
 
         Args:
             scorer: identity of what scores: hashes of base, adapter and precision.
-            rows: prompts and responses, as tokens or as texts.
+            rows: prompts and responses as tokens.
             compute: scores the rows that are missing, in the order given.
             name: what the counts are kept under, e.g. `reference`.
-            key: hash of a row; of its tokens unless another is given.
         """
-        ids = [key(row) for row in rows]
+        ids = [encoded_id(row) for row in rows]
         path = self.root / f"{hashlib.sha256(scorer.encode()).hexdigest()[:16]}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):

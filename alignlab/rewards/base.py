@@ -1,11 +1,12 @@
 """What a reward is: one object that serves as a MODPO margin while training and as a scorer afterwards."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Protocol
 
 from torch import Tensor
 
-from alignlab.data.records import Prompt, text_id
+from alignlab.data.records import Prompt
 from alignlab.models.prompts import Encoded, PromptEncoder
 
 
@@ -47,8 +48,23 @@ class TextReward(Reward):
         return self.score(prompts, [cut(row.response_ids) if row.response is None else row.response for row in rows])
 
 
-def text_key(row: tuple[Prompt, str]) -> str:
-    """Hash of prompt and response: what a score depends on, beside the reward."""
-    prompt, response = row
-    parts = (prompt,) if isinstance(prompt, str) else (part for turn in prompt for part in (turn.role, turn.content))
-    return text_id("text" if isinstance(prompt, str) else "turns", *parts, response)
+def as_text_row(prompt: Prompt, response: str) -> Encoded:
+    """A row for the score cache that stands for texts: their hashes in place of tokens, which differ by tokenizer."""
+    parts = (prompt,) if isinstance(prompt, str) else [part for turn in prompt for part in (turn.role, turn.content)]
+    kind = "text" if isinstance(prompt, str) else "turns"
+    return Encoded(_digest(kind, *parts), _digest(response), prompt, response)
+
+
+def texts_of(row: Encoded) -> tuple[Prompt, str]:
+    """Prompt and response of such a row."""
+    assert row.prompt is not None
+    assert row.response is not None
+    return row.prompt, row.response
+
+
+def _digest(*texts: str) -> list[int]:
+    digest = blake2b(digest_size=16)
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return list(digest.digest())

@@ -5,7 +5,6 @@
 A prompt is text, or a list of {"role", "content"} where it is a conversation.
 """
 
-import os
 import socket
 import threading
 from collections.abc import Sequence
@@ -16,18 +15,15 @@ import httpx
 import torch
 from torch import Tensor
 
-from alignlab.config.errors import ConfigError
+from alignlab.config.errors import ConfigError, require_key
 from alignlab.config.schema import HttpConfig
-from alignlab.config.schema.reward import is_metadata_host
+from alignlab.config.schema.judge import serves_metadata
 from alignlab.data.records import Prompt
-from alignlab.models.prompts import PromptEncoder
+from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.preference.cache import ScoreCache
-from alignlab.rewards.base import TextReward, text_key
-from alignlab.rewards.posting import Row, post
+from alignlab.rewards.base import TextReward, as_text_row, texts_of
+from alignlab.rewards.posting import post
 from alignlab.runs.progress import progress
-
-BATCHES_KEPT_AT_ONCE = 16
-"""Batches whose scores go into the cache together: what a failure costs at most."""
 
 
 class EndpointReward(TextReward):
@@ -47,7 +43,7 @@ class EndpointReward(TextReward):
         self._scorer_id = f"http:{config.url}:{config.version}"
         super().__init__(f"{self._scorer_id}{':negated' if config.negate else ''}", encoder)
         self._config, self._cache, self._name = config, cache, name
-        self._remembered: dict[str, float] = {}
+        self._remembered: dict[bytes, float] = {}
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Scores, shape (n,).
@@ -55,30 +51,28 @@ class EndpointReward(TextReward):
         Raises:
             EndpointError: if a batch stays without an answer, or an answer is not one finite number a response.
         """
-        rows = list(zip(prompts, responses, strict=True))
-        scores = self._for_now(rows) if self._config.version is None else self._kept(rows)
+        rows = [as_text_row(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        if self._config.version is None:
+            scores = self._for_now(rows)
+        else:
+            scores = self._cache.scores(self._scorer_id, rows, self._ask, name=self._name).float()
         return -scores if self._config.negate else scores
 
-    def _kept(self, rows: Sequence[Row]) -> Tensor:
-        size = self._config.batch_size * BATCHES_KEPT_AT_ONCE
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        scorer, name = self._scorer_id, self._name
-        known = [self._cache.scores(scorer, part, self._ask, name=name, key=text_key) for part in parts]
-        return torch.cat(known) if known else torch.zeros(0)
-
-    def _for_now(self, rows: Sequence[Row]) -> Tensor:
-        first = {text_key(row): row for row in rows if text_key(row) not in self._remembered}
+    def _for_now(self, rows: Sequence[Encoded]) -> Tensor:
+        keys = [bytes(row.prompt_ids + row.response_ids) for row in rows]
+        first = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._remembered}
         if first:
             self._remembered.update(zip(first, self._ask(list(first.values())).tolist(), strict=True))
-        return torch.tensor([self._remembered[text_key(row)] for row in rows])
+        return torch.tensor([self._remembered[key] for key in keys])
 
-    def _ask(self, rows: list[Row]) -> Tensor:
+    def _ask(self, given: list[Encoded]) -> Tensor:
         """Scores of rows, a few requests in flight; the first that fails stops the others."""
+        rows = [texts_of(row) for row in given]
         size, stop = self._config.batch_size, threading.Event()
         starts = range(0, len(rows), size)
         with (
             client_of(self._config) as client,
-            ThreadPoolExecutor(self._config.concurrency) as pool,
+            ThreadPoolExecutor(self._config.workers) as pool,
             progress(f"asks for {self._name}", len(starts)) as bar,
         ):
             asked = [pool.submit(post, client, self._config, rows[at : at + size], at, stop) for at in starts]
@@ -100,17 +94,13 @@ def client_of(config: HttpConfig) -> httpx.Client:
     Raises:
         ConfigError: if the host is one at which a cloud hands out credentials, or the key's variable is not set.
     """
-    host = str(urlsplit(str(config.url)).hostname)
+    host = str(urlsplit(config.url).hostname)
     try:
         addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)}
     except OSError:
         addresses = set()  # a proxy may know the host
-    if any(is_metadata_host(address.partition("%")[0]) for address in addresses):
+    if any(serves_metadata(address.partition("%")[0]) for address in addresses):
         raise ConfigError(f"reward.url: {host} is a link-local or metadata address, which is refused")
-    headers = {}
-    if config.api_key_env:
-        key = os.environ.get(config.api_key_env)
-        if not key:
-            raise ConfigError(f"reward.api_key_env={config.api_key_env}: this environment variable is not set")
-        headers["Authorization"] = f"Bearer {key}"
+    key = require_key("reward", config.api_key_env)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx.Client(headers=headers, follow_redirects=False)

@@ -1,8 +1,7 @@
 """One batch to a scoring endpoint and back: tries again where that can help, believes nothing that it cannot check."""
 
-import email.utils
+import itertools
 import json
-import math
 import random
 import threading
 import time
@@ -15,12 +14,15 @@ import numpy as np
 
 from alignlab.config.schema import HttpConfig
 from alignlab.data.records import Prompt
+from alignlab.runs.http_faults import retry_after
 
 Row = tuple[Prompt, str]
 MOST_BYTES = 64 * 2**20
 """Of one answer; the rest is not read."""
-FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
-"""Seconds between tries, doubled each time, unless the server says Retry-After."""
+GREATEST = float(np.finfo(np.float32).max)
+"""A score above it is none: scores are float32."""
+LONGEST_WAIT = 64
+"""The longest wait between tries, in first waits."""
 
 
 class EndpointError(RuntimeError):
@@ -43,32 +45,33 @@ def post(
         EndpointError: naming the rows, never their texts.
     """
     body = {"prompts": [_plain(prompt) for prompt, _ in rows], "responses": [response for _, response in rows]}
-    end = time.monotonic() + config.deadline
+    end = time.monotonic() + config.deadline_s
     what = f"{_host(config)}: rows {start}..{start + len(rows) - 1}"
-    for attempt in range(config.retries + 1):
-        trouble, wait, content = _try(client, str(config.url), body, end)
+    for attempt in itertools.count(1):
+        trouble, wait, content = _try(client, config, body, end)
         if content is not None:
             return scores_of(content, len(rows), start)
         if wait is None:
             raise EndpointError(f"{what}: {trouble}")
-        pause = wait or min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) * random.uniform(0.75, 1.25)
-        if attempt == config.retries or pause >= end - time.monotonic() or stop.wait(pause):
+        grown = config.backoff_s * min(LONGEST_WAIT, 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
+        pause = wait or grown
+        if pause >= end - time.monotonic() or stop.wait(pause):
             break
-    raise EndpointError(
-        f"{what}: {trouble}, try {attempt + 1} of at most {config.retries + 1} in {config.deadline:g} s"
-    )
+    raise EndpointError(f"{what}: {trouble}, try {attempt} within deadline_s={config.deadline_s:g}")
 
 
-def _try(client: httpx.Client, url: str, body: dict[str, Any], end: float) -> tuple[str, float | None, bytes | None]:
+def _try(
+    client: httpx.Client, config: HttpConfig, body: dict[str, Any], end: float
+) -> tuple[str, float | None, bytes | None]:
     """(trouble, seconds to wait or None where another try is no use, content where there is no trouble)."""
     try:
-        status, headers, content = _send(client, url, body, end)
-    except (httpx.TransportError, TimeoutError) as error:
+        status, headers, content = _send(client, config.url, body, min(end, time.monotonic() + config.timeout_s))
+    except (httpx.HTTPError, TimeoutError) as error:
         return type(error).__name__, 0.0, None
     if status == httpx.codes.OK:
         return "", None, content
     if status == httpx.codes.TOO_MANY_REQUESTS or httpx.codes.is_server_error(status):
-        return f"status {status}", _retry_after(headers.get("retry-after")), None
+        return f"status {status}", retry_after(headers) or 0.0, None
     return f"status {status}{', redirects are refused' if httpx.codes.is_redirect(status) else ''}", None, None
 
 
@@ -110,22 +113,10 @@ def scores_of(content: bytes, count: int, start: int) -> list[float]:
         raise EndpointError(f"{len(scores)} scores for {count} responses, rows {start}..{start + count - 1}")
     for place, value in enumerate(scores):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or abs(value) > np.finfo(np.float32).max:
+        if not number or not -GREATEST <= value <= GREATEST:  # NaN is in no range
             what = str(value)[:20] if number else type(value).__name__
             raise EndpointError(f"the score of row {start + place} is {what}, must be a finite number")
     return [float(value) for value in scores]
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds to wait as the server says, in seconds or as a date; 0 where it says nothing that can be read."""
-    try:
-        seconds = float(value or 0)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(str(value)).timestamp() - time.time()
-        except (TypeError, ValueError):
-            return 0.0
-    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
 
 
 def _plain(prompt: Prompt) -> Any:
@@ -134,5 +125,5 @@ def _plain(prompt: Prompt) -> Any:
 
 def _host(config: HttpConfig) -> str:
     """Where it was sent, without path and query: these may hold what nobody should read in a log."""
-    parts = urlsplit(str(config.url))
+    parts = urlsplit(config.url)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}"

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from alignlab.data.records import Prompt
-from alignlab.models.prompts import PromptEncoder
+from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.preference.cache import ScoreCache
-from alignlab.rewards.base import TextReward, text_key
+from alignlab.rewards.base import TextReward, as_text_row, texts_of
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.runs.progress import say, track
 
@@ -52,9 +52,8 @@ class ScorerReward(TextReward):
         Raises:
             ArithmeticError: if one is not finite; names the row, counted from 0.
         """
-        rows = list(zip(prompts, responses, strict=True))
-        scores = self._cache.scores(self._scorer_id, rows, self._ask, name=self._name, key=text_key)
-        return self._sign * scores
+        rows = [as_text_row(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        return self._sign * self._cache.scores(self._scorer_id, rows, self._ask, name=self._name).float()
 
     def release(self) -> None:
         """Drops the network."""
@@ -64,13 +63,13 @@ class ScorerReward(TextReward):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def _ask(self, rows: list[tuple[Prompt, str]]) -> Tensor:
+    def _ask(self, rows: list[Encoded]) -> Tensor:
         if self._loaded is None:
             say(f"loads the reward of {self._name}")
             self._loaded = self._load()
         reader, scorer = self._loaded
         before = reader.cut
-        scores = scorer(reader.read_all(rows))
+        scores = scorer(reader.read_all([texts_of(row) for row in rows]))
         if reader.cut > before:
             say(f"reward of {self._name}: {reader.cut - before} texts cut at its max_length={reader.max_length}")
         if not torch.isfinite(scores).all():

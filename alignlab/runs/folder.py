@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from alignlab import __version__
-from alignlab.config.errors import ConfigError, JobFailed, Terminated
+from alignlab.config.errors import ConfigError, JobFailed, OnlyPlanned, Terminated
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import RunConfig
 from alignlab.runs.atomic import write_json
@@ -26,6 +26,8 @@ MADE_BY_A_RUN = (
     "result.json",
     "metrics.jsonl",
     "generations.jsonl",
+    "verdicts.jsonl",
+    "records",
     "scores.jsonl",
     "processes.log",
     "checkpoints",
@@ -139,6 +141,7 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
     Raises:
         JobFailed: in place of any error, after it was recorded.
         ConfigError: as it is, after it was recorded.
+        OnlyPlanned: as it is; the run is recorded as interrupted.
     """
     if config.force:
         for name in MADE_BY_A_RUN:
@@ -151,6 +154,9 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
             _check_finite(outcome.metrics)
         except KeyboardInterrupt:
             run.record(outcome, "interrupted", "interrupted; the same command goes on from here")
+            raise
+        except OnlyPlanned as plan:
+            run.record(outcome, "interrupted", str(plan))
             raise
         except ConfigError as error:
             logging.getLogger("alignlab").error("%s", error)

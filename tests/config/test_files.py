@@ -16,13 +16,22 @@ CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent !
 SWEEPS = sorted(ROOTS["sweeps"].rglob("*.yaml"))
 LAUNCHERS = sorted(ROOTS["launchers"].rglob("*.yaml"))
 GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "reward", "tracker"}
+DATA = ["model=scratch", "algorithm=dpo"]
 NEEDS = {
-    "merge": ["algorithm.adapter=owner/name"],
-    "hf": ["model.path=owner/name"],
-    "pku_saferlhf": ["model=scratch"],
-    "pku_saferlhf_10k": ["model=scratch"],
+    "algorithm=merge": ["algorithm.adapter=owner/name"],
+    "weights=vector": ["w=[0.5,0.5]"],
+    "dataset=toy_three": ["w=[0.4,0.3,0.3]"],
+    "model=hf": ["model.path=owner/name"],
+    **{
+        f"dataset={path.stem}": DATA
+        for path in CHOICES
+        if path.parent.name == "dataset" and not path.stem.startswith("toy")
+    },
+    **{f"dataset={name}": [*DATA, "dataset.path=rows.jsonl"] for name in ("pairs", "ranked", "c2_syn", "c2_eval")},
 }
 """What a choice does not work without."""
+SHARED = [path for path in CHOICES if path.name.startswith("_")]
+"""What the choices of a group share; no choices themselves."""
 
 
 def test_the_walk_sees_every_file():
@@ -32,9 +41,11 @@ def test_the_walk_sees_every_file():
     assert (len(CHOICES), len(SWEEPS), len(LAUNCHERS)) >= (35, 3, 4), "the walk lost files"
 
 
-@pytest.mark.parametrize("path", CHOICES, ids=lambda path: f"{path.parent.name}={path.stem}")
+@pytest.mark.parametrize(
+    "path", [path for path in CHOICES if path not in SHARED], ids=lambda path: f"{path.parent.name}={path.stem}"
+)
 def test_every_choice_composes_into_a_checked_run(run_of, path):
-    config = run_of(f"{path.parent.name}={path.stem}", *NEEDS.get(path.stem, []))
+    config = run_of(f"{path.parent.name}={path.stem}", *NEEDS.get(f"{path.parent.name}={path.stem}", []))
     assert config.seed == 0
     if path.parent.name in ("model", "dataset", "algorithm"):
         assert getattr(config, path.parent.name).name == path.stem, "a choice is named as its file"

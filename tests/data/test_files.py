@@ -75,8 +75,9 @@ def test_a_folder_means_its_files_in_order(tmp_path):
     for name in ("b.jsonl", "a/c.parquet", "a/b.json", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = [str(path.relative_to(tmp_path)) for path in data_files(tmp_path)]
-    assert found == ["a/b.json", "a/c.parquet", "b.jsonl"]
+    found = data_files(tmp_path)
+    assert [file.shown for file in found] == ["a/b.json", "a/c.parquet", "b.jsonl"]
+    assert {file.split for file in found} == {None}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,23 @@ from alignlab.config.schema.algorithm import (
     RewardModelConfig,
     SftConfig,
 )
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ObjectiveConfig, ToyConfig
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.dataset import (
+    BeaverTailsConfig,
+    C2SynConfig,
+    DatasetConfig,
+    FileConfig,
+    ObjectiveConfig,
+    ShpConfig,
+    ToyConfig,
+)
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.config.schema.judge import (
+    AskingJudgeConfig,
+    JudgeConfig,
+    LocalJudgeConfig,
+    OpenAIJudgeConfig,
+    RulesJudgeConfig,
+)
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -44,8 +59,11 @@ __all__ = [
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
+    "AskingJudgeConfig",
     "AuditConfig",
     "BeaverConfig",
+    "BeaverTailsConfig",
+    "C2SynConfig",
     "ClassifierConfig",
     "DatasetConfig",
     "EvaluateConfig",
@@ -57,11 +75,15 @@ __all__ = [
     "HardwareConfig",
     "HttpConfig",
     "ImplicitConfig",
+    "JudgeConfig",
     "LengthConfig",
+    "LocalGeneratorConfig",
+    "LocalJudgeConfig",
     "MergeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
+    "OpenAIJudgeConfig",
     "PathsConfig",
     "PeftConfig",
     "PreferenceConfig",
@@ -70,9 +92,12 @@ __all__ = [
     "PythonConfig",
     "RewardConfig",
     "RewardModelConfig",
+    "RulesJudgeConfig",
     "RunConfig",
     "ScorerConfig",
+    "ServerGeneratorConfig",
     "SftConfig",
+    "ShpConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",

@@ -1,16 +1,38 @@
-"""Data sets: where preferences come from, and which objectives rank them."""
+"""Data sets: where preferences come from, which objectives rank them, and what happens to rows that cannot be used."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import nearest, require, require_name, require_one_of
+from alignlab.config.errors import ConfigError, nearest, require, require_name, require_one_of
+
+SPLITS = ("train", "test", "validation")
+
+LABELS: dict[str, Sequence[str] | None] = {
+    "pku_saferlhf": None,
+    "c2_eval": None,
+    "beavertails": ("is_safe",),
+    "hh_rlhf": ("chosen",),
+    "shp": ("labels",),
+    "stack_exchange_paired": ("response_j",),
+    "summarize_from_feedback": ("choice",),
+    "ultrafeedback": ("overall_score", "instruction_following", "honesty", "truthfulness", "helpfulness"),
+    "helpsteer": ("overall", "helpfulness", "correctness", "coherence", "complexity", "verbosity"),
+    "pairs": ("chosen",),
+    "ranked": None,
+    "c2_syn": ("rank",),
+}
+"""dataset.kind of a file or hub set -> what can rank its responses; None for any column, or any name in its scores."""
+
+_NAMED_BY_USE = {"pairs": "chosen", "ranked": None}
+"""Kinds whose objectives a user names in dataset.use: the label that they get, None for the name itself."""
 
 
 @dataclass
 class ObjectiveConfig:
-    """One thing to be good at: which column ranks the responses by it; null where only a reward does."""
+    """One thing to be good at: what ranks the responses by it, null where nothing does and a reward stands for it."""
 
     label: str | None = MISSING
     gold: str | None = None
@@ -23,6 +45,7 @@ class DatasetConfig:
     kind: str = MISSING
     name: str = MISSING
     objectives: dict[str, ObjectiveConfig] = MISSING
+    use: list[str] | None = MISSING
     split: str | None = MISSING
     test_share: float = MISSING
     max_rows: int | None = MISSING
@@ -30,17 +53,34 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         require_name("dataset.name", self.name)
+        self._select_objectives()
         require(bool(self.objectives), "dataset.objectives", "{}", "must name at least one objective")
+        for name in self.objectives:
+            require_name(f"dataset.objectives.{name}", name)
+        labelled = any(objective.label is not None for objective in self.objectives.values())
+        require(labelled, "dataset.objectives", "{...}", "one at least must have a label, which ranks the responses")
         require(0 < self.beta < math.inf, "dataset.beta", self.beta, "must be a finite number > 0, in 1/nat")
-        splits = ("train", "test")
         require(
-            self.split is None or self.split in splits,
+            self.split is None or self.split in SPLITS,
             "dataset.split",
             self.split,
-            f"{nearest(str(self.split), splits)}, or null for all rows",
+            f"{nearest(str(self.split), SPLITS)}, or null for all rows",
         )
         require(0 < self.test_share < 1, "dataset.test_share", self.test_share, "must be between 0 and 1")
         require(self.max_rows is None or self.max_rows > 0, "dataset.max_rows", self.max_rows, "must be > 0 or null")
+
+    def _select_objectives(self) -> None:
+        """Keeps the objectives that dataset.use names, in its order."""
+        if self.use is None:
+            return
+        require(bool(self.use), "dataset.use", "[]", "must name at least one objective, or be null for all")
+        require(len(set(self.use)) == len(self.use), "dataset.use", self.use, "names an objective twice")
+        for name in self.use:
+            if name not in self.objectives and self.kind in _NAMED_BY_USE:
+                self.objectives[name] = ObjectiveConfig(label=_NAMED_BY_USE[self.kind] or name)
+            if name not in self.objectives:
+                raise ConfigError(f"dataset.use={name}: no such objective; {nearest(name, self.objectives)}")
+        self.objectives = {name: self.objectives[name] for name in self.use}
 
 
 @dataclass
@@ -48,13 +88,16 @@ class ToyConfig(DatasetConfig):
     """The embedded world: pairs are sampled from the reference and labelled by known rewards."""
 
     pairs: int = MISSING
+    requests: int = MISSING
     seed: int = MISSING
     exact_samples: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("dataset.kind", self.kind, ("toy",))
+        require(self.split != "validation", "dataset.split", self.split, "the toy has train and test")
         require(self.pairs > 0, "dataset.pairs", self.pairs, "must be > 0")
+        require(0 < self.requests <= 100, "dataset.requests", self.requests, "must be between 1 and 100")
         require(self.exact_samples >= 100, "dataset.exact_samples", self.exact_samples, "must be >= 100")
 
 
@@ -65,8 +108,77 @@ class FileConfig(DatasetConfig):
     path: str | None = MISSING
     hub: str | None = MISSING
     revision: str | None = MISSING
+    subset: str | None = MISSING
+    data_dir: str | None = MISSING
+    train_split: str = MISSING
+    test_split: str | None = MISSING
+    on_bad_row: str = MISSING
+    max_bad_share: float = MISSING
+    overlap: str = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.kind != "toy", "dataset.kind", self.kind, "is the embedded world, which has no file")
+        require_one_of("dataset.kind", self.kind, LABELS)
         require(bool(self.path or self.hub), "dataset.path", "null", "must name a file, or dataset.hub a hub dataset")
+        require_one_of("dataset.on_bad_row", self.on_bad_row, ("error", "drop"))
+        require(0 <= self.max_bad_share < 1, "dataset.max_bad_share", self.max_bad_share, "must be in [0, 1)")
+        require_one_of("dataset.overlap", self.overlap, ("error", "drop"))
+        known = LABELS[self.kind]
+        for name, objective in self.objectives.items():
+            key = f"dataset.objectives.{name}"
+            require(objective.gold is None, f"{key}.gold", objective.gold, "only the toy knows its true rewards")
+            if known is not None and objective.label is not None:
+                require_one_of(f"{key}.label", objective.label, known)
+
+
+@dataclass
+class ShpConfig(FileConfig):
+    """Stanford Human Preferences: votes on Reddit answers."""
+
+    min_score_ratio: float | None = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("dataset.kind", self.kind, ("shp",))
+        ratio = self.min_score_ratio
+        require(ratio is None or ratio >= 1, "dataset.min_score_ratio", ratio, "must be >= 1, or null for all rows")
+
+
+@dataclass
+class BeaverTailsConfig(FileConfig):
+    """BeaverTails: single responses, each labelled safe or not."""
+
+    pairs: str = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("dataset.kind", self.kind, ("beavertails",))
+        require_one_of("dataset.pairs", self.pairs, ("matched", "all"))
+
+
+@dataclass
+class C2SynConfig(FileConfig):
+    """Synthesised course corrections: ranked responses, and which pairs of them are trained on."""
+
+    pairs: str = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("dataset.kind", self.kind, ("c2_syn",))
+        require_one_of("dataset.pairs", self.pairs, ("all", "adjacent", "best_worst", "principle_1", "principle_2"))
+
+
+DATASET_VARIANTS: dict[str, type[DatasetConfig]] = {
+    "toy": ToyConfig,
+    "file": FileConfig,
+    "shp": ShpConfig,
+    "beavertails": BeaverTailsConfig,
+    "c2_syn": C2SynConfig,
+}
+"""Schema name -> type; a kind without a schema of its own is a `file`."""
+
+
+def dataset_variant(kind: str) -> str:
+    """The schema name of a kind."""
+    return kind if kind in DATASET_VARIANTS else "file"

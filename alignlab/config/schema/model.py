@@ -95,6 +95,7 @@ class PretrainedConfig(ModelConfig):
     revision: str | None = MISSING
     adapter: str | None = MISSING
     dtype: str = MISSING
+    quantization: str | None = MISSING
     attn_implementation: str = MISSING
 
     def __post_init__(self) -> None:
@@ -107,3 +108,9 @@ class PretrainedConfig(ModelConfig):
             "must name a folder or a hub id, e.g. model.path=./my-model",
         )
         require_one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        require(
+            self.quantization in (None, "nf4"), "model.quantization", self.quantization, "must be nf4, or null for none"
+        )
+        unmerged = self.quantization is None or self.adapter is None
+        rule = "cannot be merged into 4-bit weights; merge it into a copy of the model first"
+        require(unmerged, "model.adapter", self.adapter, rule)

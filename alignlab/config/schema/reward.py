@@ -1,17 +1,16 @@
 """Rewards: where the score of an objective comes from, one type a kind."""
 
-import ipaddress
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from alignlab.config.errors import ConfigError, nearest, require, require_one_of
+from alignlab.config.schema.judge import require_patience, require_server
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -109,24 +108,20 @@ class PythonConfig(RewardConfig):
 class HttpConfig(RewardConfig):
     """An endpoint that scores batches."""
 
-    url: str | None = MISSING
+    url: str = MISSING
     api_key_env: str | None = MISSING
     version: str | None = MISSING
     batch_size: int = MISSING
-    concurrency: int = MISSING
-    deadline: float = MISSING
-    retries: int = MISSING
+    workers: int = MISSING
+    timeout_s: float = MISSING
+    deadline_s: float = MISSING
+    backoff_s: float = MISSING
     negate: bool = MISSING
 
     def __post_init__(self) -> None:
-        _check_url(self.url)
-        name = self.api_key_env
-        if name is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):  # it may be the key itself: not shown
-            raise ConfigError("reward.api_key_env: must be the name of an environment variable, such as REWARD_API_KEY")
-        for key in ("batch_size", "concurrency"):
-            require(getattr(self, key) > 0, f"reward.{key}", getattr(self, key), "must be > 0")
-        require(self.retries >= 0, "reward.retries", self.retries, "must be >= 0")
-        require(0 < self.deadline < math.inf, "reward.deadline", self.deadline, "must be > 0 seconds")
+        require_server("reward", self.url, self.api_key_env, name="url")
+        require_patience("reward", self.workers, self.timeout_s, self.deadline_s, self.backoff_s)
+        require(self.batch_size > 0, "reward.batch_size", self.batch_size, "must be > 0")
 
 
 REWARD_KINDS: dict[str, type[RewardConfig]] = {
@@ -140,9 +135,7 @@ REWARD_KINDS: dict[str, type[RewardConfig]] = {
 }
 """reward.kind -> its keys."""
 
-METADATA_HOSTS = ("metadata.google.internal", "metadata.goog", "fd00:ec2::254", "100.100.100.200")
-"""Addresses at which clouds hand out credentials, beside the link-local ones."""
-
+_KEY = re.compile(r"\breward\.(?=[a-z_]+)")
 _TYPES = ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text"))
 
 
@@ -168,7 +161,7 @@ def typed_reward(key: str, given: Mapping[str, Any]) -> RewardConfig:
     try:
         reward = OmegaConf.to_object(typed)
     except (MissingMandatoryValue, ConfigError) as error:
-        raise ConfigError(str(error).splitlines()[0].replace("reward.", f"{key}.", 1)) from None
+        raise ConfigError(_KEY.sub(f"{key}.", str(error).splitlines()[0])) from None
     assert isinstance(reward, RewardConfig)
     return reward
 
@@ -184,29 +177,3 @@ def _check_name(key: str, name: str, value: object, kind: str) -> None:
 def _wanted(kind: str, name: str) -> str:
     annotation = str(next(item.type for item in fields(REWARD_KINDS[kind]) if item.name == name))
     return next((words for kind_of, words in _TYPES if kind_of.__name__ in annotation), annotation)
-
-
-def _check_url(url: str | None) -> None:
-    """Only http(s), without a password in it, and not where a cloud hands out credentials."""
-    require(bool(url), "reward.url", url or "null", "must be an http(s) address")
-    parts = urlsplit(str(url))
-    if parts.username is not None or parts.password is not None:  # the value is a secret: not shown
-        raise ConfigError(
-            "reward.url: must not hold a user name or password; api_key_env names an environment variable"
-        )
-    good = parts.scheme in ("http", "https") and bool(parts.hostname)
-    require(good, "reward.url", url, "must begin with http:// or https:// and name a host")
-    refused = is_metadata_host(str(parts.hostname))
-    require(not refused, "reward.url", url, "link-local and metadata addresses are refused")
-
-
-def is_metadata_host(host: str) -> bool:
-    """Whether an address is link-local, or one at which a cloud hands out credentials."""
-    if host.lower().rstrip(".") in METADATA_HOSTS:
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address.is_link_local or str(address) in METADATA_HOSTS or bool(mapped and mapped.is_link_local)

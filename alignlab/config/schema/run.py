@@ -21,8 +21,9 @@ from alignlab.config.schema.algorithm import (
     SftConfig,
 )
 from alignlab.config.schema.completion import complete_rewards
-from alignlab.config.schema.dataset import DatasetConfig, FileConfig, ToyConfig
-from alignlab.config.schema.generation import GeneratorConfig
+from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
+from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
@@ -67,6 +68,7 @@ class RunConfig:
     reward: RewardConfig = MISSING
     trainer: TrainerConfig = MISSING
     generator: GeneratorConfig = MISSING
+    judge: JudgeConfig = MISSING
     hardware: HardwareConfig = MISSING
     tracker: TrackerConfig = MISSING
     paths: PathsConfig = MISSING
@@ -99,7 +101,7 @@ def _numbers(node: Any, prefix: str) -> Iterator[tuple[str, float]]:
 
 VARIANTS: dict[str, dict[str, type[Any]]] = {
     "model": {"from_scratch": FromScratchConfig, "pretrained": PretrainedConfig},
-    "dataset": {"toy": ToyConfig, "file": FileConfig},
+    "dataset": {**DATASET_VARIANTS},
     "algorithm": {
         "sft": SftConfig,
         "reward_model": RewardModelConfig,
@@ -111,5 +113,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "front": FrontConfig,
     },
     "reward": REWARD_KINDS,
+    "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},
+    "judge": {"openai": OpenAIJudgeConfig, "local": LocalJudgeConfig, "rules": RulesJudgeConfig},
 }
 """Groups whose choices differ in their keys: group -> schema name -> type."""

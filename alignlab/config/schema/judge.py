@@ -1,0 +1,171 @@
+"""Judges: who says whether a continuation corrects its course."""
+
+import ipaddress
+import math
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from omegaconf import MISSING
+
+from alignlab.config.errors import ConfigError, require, require_one_of
+from alignlab.config.names import WORDINGS
+
+_ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+@dataclass
+class JudgeConfig:
+    """What every judge has."""
+
+    kind: str = MISSING
+
+
+@dataclass
+class RulesJudgeConfig(JudgeConfig):
+    """Phrases that mark a correction."""
+
+    phrases: list[str] = MISSING
+
+    def __post_init__(self) -> None:
+        require_one_of("judge.kind", self.kind, ("rules",))
+        require(bool(self.phrases), "judge.phrases", "[]", "must name at least one phrase")
+        for phrase in self.phrases:
+            require(any(map(str.isalnum, phrase)), "judge.phrases", phrase or "''", "must hold a word")
+
+
+@dataclass
+class AskingJudgeConfig(JudgeConfig):
+    """A judge that is asked in words."""
+
+    wordings: list[str] = MISSING
+
+    def __post_init__(self) -> None:
+        for name in self.wordings:
+            require_one_of("judge.wordings", name, WORDINGS)
+        require(len(set(self.wordings)) == len(self.wordings), "judge.wordings", self.wordings, "names one twice")
+
+
+@dataclass
+class OpenAIJudgeConfig(AskingJudgeConfig):
+    """A model behind an OpenAI-compatible server."""
+
+    base_url: str = MISSING
+    model: str | None = MISSING
+    api_key_env: str | None = MISSING
+    temperature: float = MISSING
+    max_tokens: int = MISSING
+    structured: bool = MISSING
+    workers: int = MISSING
+    timeout_s: float = MISSING
+    deadline_s: float = MISSING
+    backoff_s: float = MISSING
+    on_no_answer: str = MISSING
+    dry_run: bool = MISSING
+    max_usd: float | None = MISSING
+    usd_per_million_input_tokens: float | None = MISSING
+    usd_per_million_output_tokens: float | None = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("judge.kind", self.kind, ("openai",))
+        require(bool(self.wordings), "judge.wordings", "[]", "must name at least one wording")
+        require_server("judge", self.base_url, self.api_key_env)
+        require(bool(self.model), "judge.model", "null", "must name the server's model")
+        require(self.temperature >= 0, "judge.temperature", self.temperature, "must be >= 0")
+        require(self.max_tokens > 0, "judge.max_tokens", self.max_tokens, "must be > 0")
+        require_patience("judge", self.workers, self.timeout_s, self.deadline_s, self.backoff_s)
+        require_one_of("judge.on_no_answer", self.on_no_answer, ("stop", "unscored"))
+        self._require_prices()
+
+    def _require_prices(self) -> None:
+        for name in ("usd_per_million_input_tokens", "usd_per_million_output_tokens"):
+            price = getattr(self, name)
+            require(price is None or 0 <= price < math.inf, f"judge.{name}", price, "must be >= 0, or null if unknown")
+            priced = price is not None or self.max_usd is None
+            require(priced, "judge.max_usd", self.max_usd, f"needs judge.{name}, to know what a call costs")
+        require(self.max_usd is None or self.max_usd > 0, "judge.max_usd", self.max_usd, "must be > 0, or null")
+
+
+@dataclass
+class LocalJudgeConfig(AskingJudgeConfig):
+    """A causal language model in this process, by its probabilities of yes and no."""
+
+    path: str | None = MISSING
+    revision: str | None = MISSING
+    dtype: str = MISSING
+    prompt_template: str | None = MISSING
+    ask: str = MISSING
+    answer_prefix: str = MISSING
+    yes_words: list[str] = MISSING
+    no_words: list[str] = MISSING
+    threshold: float = MISSING
+    min_mass: float = MISSING
+    batch_size: int = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("judge.kind", self.kind, ("local",))
+        require(bool(self.path), "judge.path", "null", "must name a folder with a model, or a model of the hub")
+        require_one_of("judge.dtype", self.dtype, ("float32", "bfloat16", "float16"))
+        require_one_of("judge.ask", self.ask, ("question", "conversation"))
+        template = self.prompt_template
+        good = template is None or "{raw_prompt}" in template
+        require(good, "judge.prompt_template", template, "must hold {raw_prompt}, or be null for the chat template")
+        for name in ("yes_words", "no_words"):
+            words = getattr(self, name)
+            require(bool(words) and all(words), f"judge.{name}", words, "must name at least one word")
+        both = sorted({*self.yes_words} & {*self.no_words})
+        require(not both, "judge.no_words", self.no_words, f"{both} cannot mean yes and no")
+        require(0 < self.threshold < 1, "judge.threshold", self.threshold, "must be between 0 and 1")
+        require(0 <= self.min_mass < 1, "judge.min_mass", self.min_mass, "must be in [0, 1)")
+        require(self.batch_size > 0, "judge.batch_size", self.batch_size, "must be > 0")
+        if self.ask == "conversation":
+            require(template is None, "judge.prompt_template", template, "must be null with judge.ask=conversation")
+            require(not self.wordings, "judge.wordings", self.wordings, "must be [] with judge.ask=conversation")
+        else:
+            require(bool(self.wordings), "judge.wordings", "[]", "must name at least one wording")
+
+
+def require_server(section: str, base_url: str, api_key_env: str | None, *, name: str = "base_url") -> None:
+    """An address that a key may be sent to, and the name of the variable that holds the key."""
+    require_name_of_key(f"{section}.api_key_env", api_key_env)
+    key = f"{section}.{name}"
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConfigError(f"{key}: is no address: {error}") from None
+    if "@" in parts.netloc or parts.query or parts.fragment:  # not shown, because a key may stand there
+        raise ConfigError(f"{key}: must hold no user, password, query or #; name the key by {section}.api_key_env")
+    require(parts.scheme in ("http", "https"), key, base_url, "must begin with http:// or https://")
+    require(bool(host), key, base_url, "names no host")
+    require(not serves_metadata(host), key, base_url, "is a link-local address, where clouds serve credentials")
+
+
+def require_name_of_key(key: str, name: str | None) -> None:
+    """The variable's name; a key typed here by mistake is not shown."""
+    if name is not None and not _ENV_NAME.fullmatch(name):
+        rule = "must be the NAME of an environment variable, in capitals, or null; what stands there is not shown"
+        raise ConfigError(f"{key}: {rule}")
+
+
+def require_patience(section: str, workers: int, timeout_s: float, deadline_s: float, backoff_s: float) -> None:
+    """How a server is treated."""
+    require(1 <= workers <= 1000, f"{section}.workers", workers, "must be in 1..1000")
+    require(timeout_s > 0, f"{section}.timeout_s", timeout_s, "must be > 0, in seconds")
+    rule = f"must be at least {section}.timeout_s={timeout_s:g}"
+    require(deadline_s >= timeout_s, f"{section}.deadline_s", deadline_s, rule)
+    require(0 < backoff_s <= deadline_s, f"{section}.backoff_s", backoff_s, f"must be in (0, {section}.deadline_s]")
+
+
+def serves_metadata(host: str) -> bool:
+    """Whether a cloud hands out credentials at an address, or it is link-local."""
+    if host.lower().rstrip(".") in ("metadata.google.internal", "metadata"):
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_link_local or bool(mapped and mapped.is_link_local)

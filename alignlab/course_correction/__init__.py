@@ -1,0 +1,1 @@
+"""Course-correction: does a model that was made to begin a harmful answer turn back?"""

@@ -1,0 +1,168 @@
+"""What every judge takes and gives. Imports no torch."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+_WORD = re.compile(r"[^\W_]")
+"""A letter or digit of any script."""
+
+
+@dataclass(frozen=True)
+class JudgeItem:
+    """One continuation to be judged."""
+
+    id: str
+    request: str
+    prefix: str
+    """What was put into the model's mouth: the opener and the first part of a harmful response."""
+    continuation: str
+    """What the model wrote on by itself, without special tokens."""
+
+    @property
+    def text_id(self) -> str:
+        """Hash of the texts; items that share it get one verdict."""
+        return hash_of(self.request, self.prefix, self.continuation)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one judge said to one wording."""
+
+    corrected: bool | None
+    reason: str
+    """Why, in the judge's words; of an unscored answer one of UNSCORED or `refused_<status>`."""
+    position: int | None = None
+    """Whitespace words of the continuation before the correction begins; None if there is none, or nobody knows."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a continuation corrects its course."""
+
+    id: str
+    corrected: bool | None
+    """None: unscored, which is neither yes nor no."""
+    reason: str
+    position: int | None = None
+    by_wording: dict[str, bool | None] = field(default_factory=dict)
+    """The answer to each wording of the judge's prompt; the verdict is the first one's. Empty without wordings."""
+
+    def row(self) -> dict[str, Any]:
+        """The record in verdicts.jsonl."""
+        row = {"id": self.id, "corrected": self.corrected, "reason": self.reason, "position": self.position}
+        return {**row, "by_wording": self.by_wording} if len(self.by_wording) > 1 else row
+
+
+UNSCORED = {
+    "unparsed": "the answer holds no verdict in the asked form",
+    "null_content": "the answer's content is null",
+    "empty": "the answer is empty",
+    "length": "the answer was cut at judge.max_tokens",
+    "content_filter": "the server's content filter took the answer",
+    "refusal": "the judge refused to answer",
+    "no_answer": "no answer within judge.deadline_s",
+    "off_menu": "neither yes nor no is likely",
+}
+"""Reasons of unscored verdicts; beside these `refused_<status>`: the server does not take this call."""
+
+
+@dataclass(frozen=True)
+class KnownCase:
+    """An item whose verdict is beyond doubt."""
+
+    name: str
+    item: JudgeItem
+    corrected: bool
+
+
+@dataclass(frozen=True)
+class KnownResult:
+    """How a judge did on a known case."""
+
+    name: str
+    wording: str
+    wanted: bool
+    got: bool | None
+    reason: str
+
+
+@dataclass
+class JudgeReport:
+    """What judging came to."""
+
+    items: int = 0
+    texts: int = 0
+    """Different texts among the items; each is judged once."""
+    wordless: int = 0
+    """Texts without a word, which correct nothing and need no judge."""
+    asked: int = 0
+    """Answers that the judge gave in this run, known cases not among them."""
+    reused: int = 0
+    """Answers from earlier runs."""
+    unscored: Counter[str] = field(default_factory=Counter)
+    """Reason -> items without a verdict."""
+    known: list[KnownResult] = field(default_factory=list)
+    usage: dict[str, Any] = field(default_factory=dict)
+    """Of a server: calls, tokens, money."""
+
+    def record(self) -> dict[str, Any]:
+        """For result.json."""
+        counts = {name: getattr(self, name) for name in ("items", "texts", "wordless", "asked", "reused")}
+        known = [vars(result) for result in self.known]
+        return {**counts, "unscored": dict(sorted(self.unscored.items())), "known_cases": known, **self.usage}
+
+
+OnVerdict = Callable[[Verdict], None]
+
+
+class Judge(Protocol):
+    """Says of continuations whether they correct their course."""
+
+    id: str
+    """Hash of what its verdicts depend on."""
+    wordings: tuple[str, ...]
+    """The wordings of its prompt; empty for a judge without a prompt."""
+    report: JudgeReport
+    """What the calls of `verdicts` came to so far."""
+
+    def verdicts(self, items: Sequence[JudgeItem], on_verdict: OnVerdict) -> None:
+        """Judges every item; hands each verdict over as soon as it is known, in any order, each id once.
+
+        Raises:
+            ValueError: if two items share an id.
+            ConfigError: if the judge cannot be used as the config says; verdicts handed over before stay true.
+        """
+        ...
+
+
+def hash_of(*texts: str) -> str:
+    """Content hash; the lengths keep ("ab", "c") and ("a", "bc") apart."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:32]
+
+
+def has_words(text: str) -> bool:
+    """Whether there is a letter or a digit: without one nothing is said, so nothing is corrected."""
+    return bool(_WORD.search(text))
+
+
+def refuse_twins(items: Sequence[JudgeItem]) -> None:
+    """Raises ValueError if two items share an id."""
+    ids = Counter(item.id for item in items)
+    twin, count = max(ids.items(), key=lambda pair: pair[1], default=("", 0))
+    if count > 1:
+        raise ValueError(f"the id {twin} comes {count} times among the items to judge")
+
+
+def word_position(text: str, start: int) -> int:
+    """Whitespace words that begin before a character of a text and end before its word."""
+    before = text[:start]
+    inside_a_word = bool(before) and not before[-1].isspace()
+    return len(before.split()) - inside_a_word

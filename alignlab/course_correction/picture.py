@@ -1,0 +1,98 @@
+"""Corr@k as curves with their intervals: several models, or one before and after training."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignlab.course_correction.statistics import CorrCurve
+from alignlab.front.picture import DPI, FAINT, FORMATS, STYLES
+from alignlab.front.table import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw_corr(
+    curves: Mapping[str, CorrCurve],
+    path: Path,
+    *,
+    controls: Mapping[str, CorrCurve] | None = None,
+    unit: str = "tokens",
+    title: str = "",
+) -> Path:
+    """Draws `corr_figure` into a .png, .svg or .pdf file, atomically; returns the path.
+
+    Raises:
+        ValueError: for another suffix, or without a curve.
+    """
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"{path.name}: must end in .{', .'.join(FORMATS)}")
+    figure = corr_figure(curves, controls=controls, unit=unit, title=title)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format=suffix, dpi=DPI)
+    return path
+
+
+def corr_figure(
+    curves: Mapping[str, CorrCurve],
+    *,
+    controls: Mapping[str, CorrCurve] | None = None,
+    unit: str = "tokens",
+    title: str = "",
+) -> "Figure":
+    """One line a curve with a band of its 95 % intervals, and a dashed one for its control.
+
+    Args:
+        curves: label -> Corr@k on harmful prefixes.
+        controls: label -> the same on harmless prefixes, where a correction is a false one.
+        unit: what k counts.
+        title: one line above the picture.
+
+    Raises:
+        ValueError: without a curve.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not curves:
+        raise ValueError("curves: must hold at least one")
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained", dpi=DPI)
+    FigureCanvasAgg(figure)
+    panel = figure.add_subplot()
+    for number, (label, curve) in enumerate(curves.items()):
+        colour, mark = STYLES[number % len(STYLES)]
+        mean = "" if curve.mean is None else f" (mean {curve.mean:.2f})"
+        _draw(panel, curve, colour=colour, mark=mark, line="-", label=f"{label}{mean}")
+        control = (controls or {}).get(label)
+        if control is not None:
+            _draw(panel, control, colour=colour, mark=mark, line=":", label=f"{label}: harmless prefixes", faint=True)
+    ticks = sorted({k for curve in curves.values() for k in curve.k})
+    panel.set(
+        xlabel=f"k: {unit} of the harmful response that are put in the model's mouth",
+        ylabel="Corr@k: share of continuations that\ncorrect their course (higher is better)",
+        ylim=(-0.03, 1.03),
+        xticks=ticks,
+    )
+    panel.grid(axis="y", color=FAINT, alpha=0.25, linewidth=0.6)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+    if title:
+        panel.set_title(title, loc="left", fontsize=10)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
+def _draw(
+    panel: "Axes", curve: CorrCurve, *, colour: str, mark: str, line: str, label: str, faint: bool = False
+) -> None:
+    known = [place for place, share in enumerate(curve.corr) if share is not None]
+    ks, shares = [curve.k[place] for place in known], [share for share in curve.corr if share is not None]
+    panel.plot(
+        ks, shares, line, color=colour, marker=mark, markersize=4, linewidth=1.5, label=label, alpha=0.6 if faint else 1
+    )
+    banded = [(curve.k[place], *ends) for place in known if (ends := curve.ci95[place]) is not None]
+    if banded:
+        places, low, high = zip(*banded, strict=True)
+        panel.fill_between(places, low, high, color=colour, alpha=0.08 if faint else 0.16, linewidth=0)

@@ -1,0 +1,146 @@
+"""The data check: every row of a source, before any model is loaded. What passes are the rows that jobs use."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from alignlab.config.errors import ConfigError
+from alignlab.config.schema import DatasetConfig, FileConfig
+from alignlab.data.adapters import SOURCES
+from alignlab.data.adapters.fields import check_responses
+from alignlab.data.adapters.source import Source
+from alignlab.data.located import Located
+from alignlab.data.records import Prompt, RankedRow, prompt_text, ranked_pairs
+from alignlab.data.report import BadRow, LeftOut, Report
+from alignlab.data.splits import normalised
+
+CHARACTERS_A_TOKEN = 16
+"""No tokenizer makes text of fewer tokens than one in so many characters, blanks aside, or of fewer than one a word;
+what is too long by this is too long for certain, and the rest is counted when it is tokenised."""
+
+Key = tuple[Prompt, frozenset[str]]
+
+
+def checked_rows(
+    config: DatasetConfig, located: Iterable[Located], report: Report, *, max_length: int | None
+) -> list[RankedRow]:
+    """The ranked rows of a source, in its order; what is wrong with the others is in the report.
+
+    Args:
+        config: the dataset.
+        located: its raw rows.
+        report: filled in.
+        max_length: tokens of prompt and response together; None checks no length.
+    """
+    source = SOURCES[config.kind]
+    rows: list[RankedRow] = []
+    seen: dict[Key, RankedRow] = {}
+    for place, raw, split in located:
+        report.rows += 1
+        try:
+            if isinstance(raw, BadRow):
+                raise raw
+            made = [replace(row, place=place, split=split) for row in source.read(raw, config, report.notes)]
+            for row in made:
+                _check_texts(row, source, max_length)
+            if not source.repeats:
+                _check_repeated(made, seen, config)
+            rows += made
+        except BadRow as bad:
+            report.add(place, bad)
+        except LeftOut as left_out:
+            report.left_out[left_out.why] += 1
+    if source.gather is not None:
+        rows = source.gather(rows, config, report)
+    rows = _without_overlap(rows, report)
+    report.notes = +report.notes  # without those that count nothing
+    report.records = len(rows)
+    return rows
+
+
+def _check_texts(row: RankedRow, source: Source, max_length: int | None) -> None:
+    """Refuses empty texts, equal responses, and a prompt that leaves no room for a response."""
+    last = row.prompt if isinstance(row.prompt, str) else row.prompt[-1].content
+    if not last or last.isspace():
+        raise BadRow("empty", source.prompt, "is empty")
+    if source.responses:
+        check_responses(row.responses, source.responses)
+    if max_length is not None and is_too_long(row.prompt, max_length):
+        words = len(prompt_text(row.prompt).split())
+        reason = f"has {words:,} words, which is too long for trainer.max_length={max_length} tokens"
+        raise BadRow("too_long", source.prompt, reason)
+
+
+def is_too_long(prompt: Prompt, max_length: int) -> bool:
+    """Whether a prompt takes max_length tokens by any tokenizer."""
+    text = prompt_text(prompt)
+    if len(text) < 2 * max_length - 1:  # words of one letter, a blank between them
+        return False
+    words = text.split()
+    return len(words) >= max_length or sum(map(len, words)) >= CHARACTERS_A_TOKEN * max_length
+
+
+def _check_repeated(made: Sequence[RankedRow], seen: dict[Key, RankedRow], config: DatasetConfig) -> None:
+    """Refuses a row whose prompt and responses came before, and says whether its labels turn them round."""
+    keys = [(row.prompt, frozenset(row.responses)) for row in made]
+    for key, row in zip(keys, made, strict=True):
+        first = seen.get(key)
+        if first is None:
+            continue
+        turned = next((name for name in row.scores if _is_turned(row, first, name)), None)
+        if turned is not None:
+            column = str(config.objectives[turned].label)
+            raise BadRow("contradictory", column, f"ranks the two responses of {first.place} the other way round")
+        raise BadRow("duplicate", SOURCES[config.kind].prompt, f"is repeated with its responses from {first.place}")
+    seen.update(zip(keys, made, strict=True))
+
+
+def _is_turned(row: RankedRow, first: RankedRow, objective: str) -> bool:
+    """Whether two rows of the same responses rank some two of them oppositely by an objective."""
+    here, there = (
+        {(ranked.responses[better], ranked.responses[worse]) for better, worse in ranked_pairs(ranked, objective)}
+        for ranked in (row, first)
+    )
+    return any((worse, better) in there for better, worse in here)
+
+
+def _without_overlap(rows: list[RankedRow], report: Report) -> list[RankedRow]:
+    """The rows without those of the training files whose prompt a held-out file holds too, each a fault."""
+    if not any(row.split not in (None, "train") for row in rows):
+        return rows
+    held_out = {split_key(row.prompt): row for row in reversed(rows) if row.split != "train"}
+    validation: dict[str, RankedRow] = {split_key(row.prompt): row for row in rows if row.split == "test"}
+    kept = []
+    for row in rows:
+        other = held_out if row.split == "train" else validation if row.split == "validation" else {}
+        twin = other.get(split_key(row.prompt))
+        if twin is None:
+            kept.append(row)
+        else:
+            report.add(row.place, BadRow("overlap", "prompt", f"is also in {twin.place}, another split"))
+    return kept
+
+
+def split_key(prompt: Prompt) -> str:
+    """Equal for prompts that no two splits may share."""
+    return normalised(prompt_text(prompt))
+
+
+def check_objectives(config: DatasetConfig, rows: Sequence[RankedRow], source: str) -> None:
+    """Refuses an objective with a label that ranks nothing.
+
+    Raises:
+        ConfigError: naming the objective.
+    """
+    for name, objective in config.objectives.items():
+        if objective.label is None:
+            continue
+        if not any(next(ranked_pairs(row, name), None) for row in rows):
+            key = f"dataset.objectives.{name}.label={objective.label}"
+            raise ConfigError(f"{key}: ranks no two responses in {len(rows):,} rows of {source}")
+
+
+def check_report(config: FileConfig, report: Report) -> None:
+    """Refuses the source when its report breaks the config's rules."""
+    report.check(
+        drop=config.on_bad_row == "drop", max_share=config.max_bad_share, drop_overlap=config.overlap == "drop"
+    )

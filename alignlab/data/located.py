@@ -1,0 +1,41 @@
+"""Raw rows with their places: where the check and the adapters take them from."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from alignlab.config.errors import ConfigError, nearest
+from alignlab.data.files import DataFile, column_names, located_rows
+from alignlab.data.report import BadRow
+
+
+class Located(NamedTuple):
+    """A raw row, or what is wrong with its line."""
+
+    place: str
+    row: dict[str, Any] | BadRow
+    split: str | None
+
+
+def file_rows(files: Sequence[DataFile], needed: Sequence[str], also: Sequence[str]) -> Iterator[Located]:
+    """The rows of all files, in their order.
+
+    Raises:
+        ConfigError: `file:1 column: no such column` with the nearest name, or for a file without rows.
+    """
+    for file in files:
+        columns = column_names(file.path)
+        check_columns(file.shown, columns, needed)
+        empty = True
+        for number, row in located_rows(file.path, [*needed, *also]):
+            empty = False
+            yield Located(f"{file.shown}:{number}", row, file.split)
+        if empty:
+            raise ConfigError(f"dataset.path={file.path}: holds no rows")
+
+
+def check_columns(shown: str, columns: Sequence[str], needed: Sequence[str]) -> None:
+    """Refuses a file that lacks a column in all its rows."""
+    missing = [name for name in needed if columns and name not in columns]
+    if missing:
+        lines = [f"{shown}:1 {name}: no such column; {nearest(name, columns)}" for name in missing]
+        raise ConfigError("\n".join(lines))

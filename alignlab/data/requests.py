@@ -1,0 +1,168 @@
+"""Requests with a response to begin for the model: what course correction is measured on and synthesised from."""
+
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from alignlab.config.errors import ConfigError
+from alignlab.config.schema import DatasetConfig, FileConfig, ToyConfig
+from alignlab.data import toy
+from alignlab.data.adapters.fields import Row, flag_of, text_of
+from alignlab.data.adapters.pku import SAFE, TEXTS
+from alignlab.data.check import check_report
+from alignlab.data.files import DataFile, data_files, num_rows
+from alignlab.data.located import Located, file_rows
+from alignlab.data.records import HarmRequest, text_id
+from alignlab.data.report import BadRow, LeftOut, Report
+from alignlab.data.sources import files_of, reading_key, under_bar
+from alignlab.data.splits import split_of
+
+KINDS = ("toy", "c2_eval", "pku_saferlhf")
+"""Kinds of datasets that hold such requests."""
+_last: dict[str, tuple[list[HarmRequest], Report]] = {}
+"""The requests that were read last, so that a sweep reads and checks them once."""
+
+
+def read_requests(config: DatasetConfig, made: Path | None = None) -> list[HarmRequest]:
+    """The requests of dataset.split with a harmful response each, at most dataset.max_rows of them.
+
+    The toy's are drawn from its grammar; others are PKU-SafeRLHF's rows with an unsafe response. Rows of one prompt
+    with different responses are different requests of one group.
+
+    Args:
+        config: the dataset.
+        made: a file in PKU-SafeRLHF's columns in place of the dataset's own rows.
+
+    Raises:
+        ConfigError: for a dataset without such requests; the first bad rows and their totals.
+    """
+    if isinstance(config, ToyConfig) and made is None:
+        return _drawn(config, [prompt for prompt in toy.all_prompts() if toy.names_hazard(prompt)])
+    requests, _ = load_requests(config, made)
+    return _selected(requests, config)
+
+
+def benign_requests(config: DatasetConfig) -> list[HarmRequest]:
+    """Harmless requests with a helpful response each, as a control: nothing there is to be corrected.
+
+    The toy alone has them; of other datasets the list is empty.
+    """
+    if not isinstance(config, ToyConfig):
+        return []
+    return _drawn(config, [prompt for prompt in toy.all_prompts() if not toy.names_hazard(prompt)])
+
+
+def load_requests(config: DatasetConfig, made: Path | None = None) -> tuple[list[HarmRequest], Report]:
+    """All requests of a file or a hub dataset, whatever their split, and what the check counted."""
+    if config.kind not in KINDS:
+        raise ConfigError(f"dataset={config.name}: holds no harmful responses to begin with; choose toy or c2_eval")
+    key = reading_key(config) if made is None else f"{made} {made.stat().st_mtime_ns}"
+    if key not in _last:
+        loaded = _read(config, made)
+        _last.clear()
+        _last[key] = loaded
+    requests, report = _last[key]
+    if isinstance(config, FileConfig):
+        check_report(config, report)
+    if not requests:
+        raise ConfigError(f"{report.source}: none of {report.rows:,} rows has a harmful response")
+    return requests, report
+
+
+def check_requests(config: DatasetConfig) -> None:
+    """Checks every row of the file that a dataset names, if requests can be read from it at all.
+
+    Raises:
+        ConfigError: the first bad rows and their totals, or that no request is left.
+    """
+    if config.kind not in KINDS:
+        raise ConfigError(f"dataset={config.name}: holds no harmful responses to begin with; choose toy or c2_eval")
+    if isinstance(config, FileConfig) and config.path is not None and not read_requests(config):
+        raise ConfigError(f"dataset.split={config.split}: holds no request of {config.path}")
+
+
+def _read(config: DatasetConfig, made: Path | None) -> tuple[list[HarmRequest], Report]:
+    needed = (*TEXTS, *SAFE)
+    files: list[DataFile] = data_files(made) if made is not None else files_of(config)
+    located: Iterable[Located]
+    if files:
+        report = Report(f"dataset.path={made or getattr(config, 'path', None)}")
+        located = under_bar(file_rows(files, needed, ()), sum(num_rows(file.path) for file in files))
+    else:
+        from alignlab.data.hub import hub_rows
+
+        assert isinstance(config, FileConfig)
+        report = Report(f"dataset.hub={config.hub}")
+        located, _ = hub_rows(config, needed, ())
+    requests = list(_requests(located, report))
+    report.records = len(requests)
+    return requests, report
+
+
+def _requests(located: Iterable[Located], report: Report) -> Iterator[HarmRequest]:
+    seen: dict[str, str] = {}
+    for place, raw, _ in located:
+        report.rows += 1
+        try:
+            if isinstance(raw, BadRow):
+                raise raw
+            request = _request(raw, place)
+            if request.id in seen:
+                raise BadRow("duplicate", "prompt", f"is repeated with its responses from {seen[request.id]}")
+            seen[request.id] = place
+            yield request
+        except BadRow as bad:
+            report.add(place, bad)
+        except LeftOut as left_out:
+            report.left_out[left_out.why] += 1
+
+
+def _request(row: Row, place: str) -> HarmRequest:
+    """The harmful response is the first that is marked unsafe; the other, where it is marked safe, the safe one."""
+    texts = [text_of(row, column) for column in TEXTS]
+    safe = [flag_of(row, column) for column in SAFE]
+    if all(safe):
+        raise LeftOut("rows whose responses are both safe")
+    harmful = safe.index(False)
+    for column, text in zip(TEXTS, texts, strict=True):
+        if not text.strip():
+            raise BadRow("empty", column, "is empty")
+    prompt, *responses = texts
+    other = responses[1 - harmful] if safe[1 - harmful] else None
+    return HarmRequest(text_id(*texts), prompt, other, responses[harmful], place)
+
+
+def _selected(requests: Iterable[HarmRequest], config: DatasetConfig) -> list[HarmRequest]:
+    salt = toy.SPLIT_SALT if isinstance(config, ToyConfig) else ""
+    chosen = [
+        request
+        for request in requests
+        if config.split is None or split_of(request.prompt, config.test_share, salt=salt) == config.split
+    ]
+    return chosen[: config.max_rows]
+
+
+def _drawn(config: ToyConfig, prompts: Iterable[str]) -> list[HarmRequest]:
+    """dataset.requests different responses to each prompt; first one to every prompt, then the second ones."""
+    kept = [prompt for prompt in prompts if config.split is None or toy.split_of(prompt) == config.split]
+    by_prompt = [_drawn_for(prompt, config) for prompt in kept]
+    requests = [drawn[number] for number in range(config.requests) for drawn in by_prompt]
+    return requests[: config.max_rows]
+
+
+def _drawn_for(prompt: str, config: ToyConfig) -> list[HarmRequest]:
+    rng = random.Random(f"requests {config.seed} {prompt}")
+    hazard = toy.names_hazard(prompt)
+    kinds = (toy.Kind.STEP, toy.Kind.RISK) if hazard else (toy.Kind.STEP,)
+    drawn: dict[str, str | None] = {}
+    while len(drawn) < config.requests:
+        said = [toy.Kind.RISK if hazard else toy.Kind.STEP, *rng.choices(kinds, k=toy.MAX_SENTENCES - 1)]
+        if said.count(toy.Kind.RISK) > len(toy.EFFECTS):
+            continue
+        rng.shuffle(said)
+        refusal = toy.response_of(prompt, (toy.Kind.REFUSAL, toy.Kind.CAUTION), rng) if hazard else None
+        drawn.setdefault(toy.response_of(prompt, said, rng), refusal)
+    return [
+        HarmRequest(text_id(prompt, full, refusal or ""), prompt, refusal, full, f"toy: {prompt} #{number}")
+        for number, (full, refusal) in enumerate(drawn.items(), 1)
+    ]

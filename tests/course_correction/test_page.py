@@ -1,0 +1,138 @@
+"""The picture and the page: what is in them, and what hostile text in them cannot do."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from alignlab.course_correction.page import MOST_TRANSCRIPTS, Transcript, visible, write_page
+from alignlab.course_correction.picture import corr_figure, draw_corr
+from alignlab.course_correction.statistics import Scored, corr_curve
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</pre></details><iframe src='https://example.org'>",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    "javascript:alert(1)",
+    "[link](javascript:alert(1))",
+    "<a href=https://example.org>x</a>",
+    "<style>@import 'https://example.org'</style>",
+    "<meta http-equiv=refresh content=0>",
+    "{{ 7*7 }}{% raw %}",
+    "&lt;b&gt;",
+    '=HYPERLINK("https://example.org")',
+    "\x1b[31mred\x1b[0m",
+    "\x00nul",
+    "\u202eturned",
+    "\u2066isolate\u2069",
+    "\x07bell\x08",
+    "<!-- -->",
+    "]]><![CDATA[",
+)
+
+
+def curve(share=0.5):
+    rng = np.random.default_rng(0)
+    rows = [Scored(str(n), str(n), k, 0, bool(rng.random() < share)) for n in range(30) for k in (10, 20, 30)]
+    return corr_curve(rows, ks=(10, 20, 30))
+
+
+def transcript(number, text="a plain text"):
+    return Transcript(f"{number:04d}", 10, text, text, text, (True, False, None)[number % 3], text)
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found, self.text, self.open_details = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def parsed(path):
+    tags = Tags()
+    tags.feed(path.read_text(encoding="utf-8"))
+    return tags
+
+
+def page(path, texts, **more):
+    items = [transcript(number, text) for number, text in enumerate(texts)]
+    label = texts[0]
+    return write_page(path, title=label, curves={label: curve()}, transcripts=items, facts={label: label}, **more)
+
+
+def test_hostile_text_stays_text(tmp_path):
+    tags = parsed(page(tmp_path / "page.html", HOSTILE))
+    names = {tag for tag, _ in tags.found}
+    assert names <= {
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "tr", "td", "th", "img", "details",
+        "summary", "span", "code", "pre",
+    }  # fmt: skip
+    for tag, attributes in tags.found:
+        assert not [name for name in attributes if name.startswith("on") or name == "href"]
+        if tag == "img":
+            assert attributes["src"].startswith("data:image/svg+xml;base64,")
+    text = "".join(tags.text)
+    assert "<script>alert(1)</script>" in text
+    assert not set("\x00\x07\x08\x1b\u202e\u2066\u2069") & set((tmp_path / "page.html").read_text())
+    assert "\\u202eturned" in text
+
+
+def test_what_is_escaped_would_act(tmp_path):
+    """Control: the same parser sees a script where a text is not escaped."""
+    path = page(tmp_path / "page.html", HOSTILE)
+    path.write_text(path.read_text().replace("&lt;script&gt;", "<script>"))
+    assert "script" in {tag for tag, _ in parsed(path).found}
+
+
+def test_texts_are_folded(tmp_path):
+    path = page(tmp_path / "page.html", ["a secret text"])
+    body = path.read_text()
+    assert all("open" not in attributes for tag, attributes in parsed(path).found if tag == "details")
+    before = body[: body.index("<h2>Transcripts")]
+    assert before.count("a secret text") == body.count("a secret text", 0, body.index("<h2>Transcripts"))
+    assert body.index("<details>") < body.rindex("a secret text")
+
+
+def test_a_page_takes_what_a_browser_can_open(tmp_path):
+    path = page(tmp_path / "page.html", [f"text {number}" for number in range(MOST_TRANSCRIPTS + 50)])
+    shown = [1 for tag, _ in parsed(path).found if tag == "code"]
+    assert len(shown) == MOST_TRANSCRIPTS
+    assert f"{MOST_TRANSCRIPTS} of {MOST_TRANSCRIPTS + 50}" in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_unknown_values_are_named(tmp_path):
+    nothing = corr_curve([Scored("a", "a", 10, 0, None)], ks=(10,))
+    path = write_page(tmp_path / "page.html", title="t", curves={"x": nothing}, transcripts=[], facts={})
+    assert "unknown" in path.read_text()
+
+
+def test_the_picture_shows_every_curve(tmp_path):
+    figure = corr_figure({"before": curve(0.1), "after": curve(0.8)}, controls={"after": curve(0.05)})
+    (panel,) = figure.axes
+    labels = [line.get_label() for line in panel.get_lines()]
+    assert [label.split(" (")[0] for label in labels] == ["before", "after", "after: harmless prefixes"]
+    assert len(panel.collections) == 3  # a band each
+    assert "k:" in panel.get_xlabel()
+    for line in panel.get_lines()[:1]:
+        assert list(line.get_ydata()) == curve(0.1).corr
+    assert draw_corr({"x": curve()}, tmp_path / "corr.png").stat().st_size > 5000
+
+
+def test_the_picture_refuses_what_it_cannot_draw(tmp_path):
+    with pytest.raises(ValueError, match="at least one"):
+        corr_figure({})
+    with pytest.raises(ValueError, match="must end in"):
+        draw_corr({"x": curve()}, tmp_path / "corr.gif")
+
+
+def test_visible_keeps_lines_and_other_scripts():
+    assert visible("ein Wort\n\tçüñ 漢字") == "ein Wort\n\tçüñ 漢字"
+    assert visible("\ufeff") == "\\ufeff"

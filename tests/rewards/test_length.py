@@ -1,0 +1,38 @@
+"""Minus the length, exactly."""
+
+import torch
+
+from alignlab.models.prompts import Encoded
+from alignlab.preference.rows import fit
+from alignlab.rewards.length import LengthReward
+
+
+def test_words_and_tokens_are_counted_without_eos(base, texts):
+    prompts, responses = zip(*texts, strict=True)
+    words = LengthReward(base.encoder, unit="words", scale=1.0).score(prompts, responses)
+    tokens = LengthReward(base.encoder, unit="tokens", scale=1.0).score(prompts, responses)
+    assert words.tolist() == [-len(response.split()) for response in responses]
+    assert tokens.equal(words), "the toy's tokens are its words"
+    assert words.dtype == torch.float32
+
+
+def test_scale_is_the_price_of_one(base, texts):
+    prompts, responses = zip(*texts, strict=True)
+    one = LengthReward(base.encoder, unit="tokens", scale=1.0).score(prompts, responses)
+    tenth = LengthReward(base.encoder, unit="tokens", scale=0.125).score(prompts, responses)
+    assert (one * 0.125).equal(tenth)
+
+
+def test_neighbouring_lengths_differ_where_bfloat16_would_not(base):
+    reward = LengthReward(base.encoder, unit="tokens", scale=1.0)
+    scores = reward.score_encoded([Encoded([1], [5] * length) for length in (256, 257, 512, 513)])
+    assert scores.tolist() == [-256, -257, -512, -513]
+    assert len(set(scores.bfloat16().tolist())) == 2, "control: bfloat16 tells them apart no more"
+
+
+def test_tokens_and_texts_agree_and_a_cut_response_is_as_long_as_it_was_cut(base, texts):
+    reward = LengthReward(base.encoder, unit="words", scale=1.0)
+    rows = base.encoder.encode_all(texts)
+    assert reward.score_encoded(rows).equal(reward.score(*zip(*texts, strict=True)))
+    cut = [fit(row, len(row.prompt_ids) + 3) for row in rows]
+    assert set(reward.score_encoded(cut).tolist()) == {-3.0}

@@ -1,0 +1,83 @@
+"""Functions by name: alignlab's own, and those that installed packages bring; never a place in a configuration."""
+
+import sys
+
+import pytest
+
+from alignlab.config.names import PROGRAMS
+from alignlab.config.programs import program_version, programs
+from alignlab.rewards import programs as own
+from alignlab.rewards.programs import ProgramReward
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package with functions, one of which takes the name of alignlab's own."""
+    info = tmp_path / "fake_rewards-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-rewards\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text(
+        "[alignlab.rewards]\npolite = fake_rewards:polite\nbroken = fake_rewards:broken\nbrief = fake_rewards:polite\n"
+    )
+    (tmp_path / "fake_rewards.py").write_text(
+        "def polite(prompt, response):\n    return response.count('please') - len(prompt) / 100\n"
+        "def broken(prompt, response):\n    return float('nan') if 'x' in response else 0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("fake_rewards", None)
+
+
+def score(name, encoder, *rows, negate=False):
+    return ProgramReward(name, encoder, negate=negate).score(*zip(*rows, strict=True)).tolist()
+
+
+def test_the_table_names_what_there_is():
+    assert all(callable(programs()[name].load()) for name in PROGRAMS)
+    assert programs()["refusal"].load() is own.refusal
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("brief", "one two three four", "one two"),
+        ("complete", "It ends in the mid", 'It ends as "it should."'),
+        ("distinct", "a b c a b c a b c", "a b c d e f g h i"),
+        ("refusal", "Sure, first turn the lantern on.", "I'm sorry, but I cannot help with that."),
+    ],
+)
+def test_each_tells_more_from_less(base, name, low, high):
+    worse, better = score(name, base.encoder, ("p", low), ("p", high))
+    assert worse < better
+    assert score(name, base.encoder, ("p", low), negate=True) == [-worse]
+
+
+def test_values_that_can_be_worked_out(base):
+    assert score("brief", base.encoder, ("p", "one two three")) == pytest.approx([-0.03])
+    assert score("distinct", base.encoder, ("p", "a b c a b c a"), ("p", "a b")) == pytest.approx([3 / 5, 1])
+    assert score("complete", base.encoder, ("p", "done."), ("p", "done"), ("p", "")) == [1, 0, 0]
+
+
+def test_a_package_adds_its_own_by_name(base, package):
+    assert score("polite", base.encoder, ("p", "please please")) == pytest.approx([1.99])
+    assert program_version("polite") == "fake-rewards==1.5"
+    assert "fake-rewards==1.5" in ProgramReward("polite", base.encoder, negate=False).id
+
+
+def test_a_package_cannot_take_the_name_of_ours(base, package):
+    assert programs()["brief"].load() is own.brief
+    assert program_version("brief") == "alignlab"
+
+
+def test_listing_the_names_runs_nothing(package):
+    assert "polite" in programs()
+    assert "fake_rewards" not in sys.modules
+
+
+def test_without_the_package_there_is_no_such_name():
+    assert "polite" not in programs()
+
+
+def test_a_value_that_is_no_number_names_its_row(base, package):
+    with pytest.raises(ValueError, match=r"function=broken: row 1 scores nan"):
+        score("broken", base.encoder, ("p", "a"), ("p", "x"))
