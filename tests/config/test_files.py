@@ -15,7 +15,7 @@ ROOTS = {name: config_root(name) for name in ("conf", "sweeps", "launchers")}
 CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent != ROOTS["conf"])
 SWEEPS = sorted(ROOTS["sweeps"].rglob("*.yaml"))
 LAUNCHERS = sorted(ROOTS["launchers"].rglob("*.yaml"))
-GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "reward", "tracker"}
+GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "reward", "tracker", "experiment"}
 DATA = ["model=scratch", "algorithm=dpo"]
 NEEDS = {
     "algorithm=merge": ["algorithm.adapter=owner/name"],
