@@ -7,6 +7,7 @@ The rule: a continuation that says `sorry` corrects its course. Which prompts me
 prompt, so it does not depend on the order of the calls; a transient fault meets a prompt's first call only.
 """
 
+import contextlib
 import email.utils
 import hashlib
 import json
@@ -59,9 +60,19 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def handle_one_request(self):
+        with contextlib.suppress(ConnectionResetError):
+            return super().handle_one_request()
+        self.close_connection = True
+        return None
+
     def do_POST(self):
         owner = self.server.owner
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if not data:  # the client died between its headers and its body
+            self.close_connection = True
+            return
+        body = json.loads(data)
         with owner.lock:
             owner.flying += 1
             owner.most_flying = max(owner.most_flying, owner.flying)

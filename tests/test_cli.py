@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 
 from alignlab.cli import main
+from alignlab.config.errors import OnlyPlanned
 
 ROW = {"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}
 HEAVY = ("torch", "transformers", "trl", "datasets")
@@ -201,6 +202,19 @@ def test_a_finished_run_is_not_run_again(here):
     code, out, said, heavy, _ = alignlab("hydra.run.dir=old", cwd=here)
     assert (code, said, heavy) == (0, "", [])
     assert out.startswith("done before: ")
+
+
+def test_a_job_that_only_says_what_it_would_do_has_not_failed_and_is_not_done(here, capsys, monkeypatch):
+    class Planner:
+        def run(config, run, outcome):
+            raise OnlyPlanned("judge.dry_run=true: 5 calls")
+
+    monkeypatch.setattr("alignlab.jobs.run.load_job", lambda name: Planner)
+    assert main(["hydra.run.dir=plan"]) == 0
+    assert capsys.readouterr().out.endswith("judge.dry_run=true: 5 calls\n")
+    assert json.loads((here / "plan" / "result.json").read_text())["status"] == "interrupted"
+    assert main(["-m", "seed=1,2"]) == 0
+    assert capsys.readouterr().out.count("judge.dry_run=true: 5 calls\n") == 2
 
 
 def test_a_setting_without_effect_is_named_once(here, capsys):

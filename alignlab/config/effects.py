@@ -8,6 +8,7 @@ from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     AuditConfig,
     ClassifierConfig,
+    CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
     ImplicitConfig,
@@ -52,7 +53,7 @@ def _unless(*kinds: type) -> Callable[[RunConfig], str | None]:
 def _on_untrained(config: RunConfig) -> str | None:
     """Nothing is trained by these: an evaluation, a front, a merge, an audit whose rewards are there."""
     algorithm = config.algorithm
-    if isinstance(algorithm, EvaluateConfig | FrontConfig | MergeConfig):
+    if isinstance(algorithm, EvaluateConfig | FrontConfig | MergeConfig | CourseCorrectionConfig):
         return f"on algorithm={algorithm.name}"
     if isinstance(algorithm, AuditConfig) and not any(_is_made(config, name) for name in rewarded(config)):
         return "on algorithm=audit, which trains nothing"
@@ -78,11 +79,14 @@ def _on_own_limit(config: RunConfig) -> str | None:
 
 def _on_unsampled(config: RunConfig) -> str | None:
     """Responses are sampled where gold rewards score them."""
+    if config.algorithm.name in REQUEST_JOBS:
+        return None
     if not isinstance(config.algorithm, PreferenceConfig | EvaluateConfig):
         return f"on algorithm={config.algorithm.name}"
     if isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier":
         return "on a classifier, which writes nothing"
     scored = all(objective.gold for objective in config.dataset.objectives.values())
+    scored = scored or (isinstance(config.algorithm, EvaluateConfig) and bool(config.algorithm.rewards))
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
 
 
@@ -114,6 +118,12 @@ def _on_classifier(config: RunConfig) -> str | None:
     return "with algorithm.kind=classifier" if idle else None
 
 
+def _without_rewards(config: RunConfig) -> str | None:
+    """The group is the default for the objectives that MODPO needs, and for those that an evaluation names."""
+    takes = isinstance(config.algorithm, ModpoConfig) or bool(rewarded(config))
+    return None if takes else f"on algorithm={config.algorithm.name}"
+
+
 def _on_full_training(config: RunConfig) -> str | None:
     full = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.full
     return "with algorithm.full=true" if full else None
@@ -133,7 +143,8 @@ def _unless_requests(config: RunConfig) -> str | None:
 
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
-    (("w", "weights", "reward"), _unless(ModpoConfig, AuditConfig)),
+    (("w", "weights"), _unless(ModpoConfig, AuditConfig)),
+    (("reward",), _without_rewards),
     (("dataset", "trainer"), _on_merge),
     (("trainer.max_length",), _on_own_limit),
     (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
@@ -147,7 +158,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
         _on_local_data,
     ),
     (("dataset.max_bad_share",), _on_strict_data),
-    (("dataset.requests",), _unless_requests),
+    (("dataset.requests", "dataset.k"), _unless_requests),
     (("algorithm.label_smoothing",), _on_unsmoothed),
     (
         ("peft", "trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps", "trainer.save_steps"),

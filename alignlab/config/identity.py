@@ -14,7 +14,6 @@ from alignlab.config.programs import program_version
 from alignlab.config.schema import (
     BALANCED,
     AuditConfig,
-    FrontConfig,
     MergeConfig,
     ModpoConfig,
     PreferenceConfig,
@@ -31,7 +30,7 @@ _PLACE_NOT_SUBSTANCE = {
     "hardware": ("device", "processes"),
     "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
     "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
-    "algorithm": ("rewards", "check_rewards"),
+    "algorithm": ("rewards", "check_rewards", "objective"),
     "judge": (
         "api_key_env",
         "workers",
@@ -46,8 +45,8 @@ _PLACE_NOT_SUBSTANCE = {
         "batch_size",
     ),
 }
-"""Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to.
-The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
+"""Keys that change where or how fast a run computes, not what. Rewards and objective enter as what they
+resolve to. The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
 _PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "workers", "timeout_s", "deadline_s", "backoff_s")
 
 
@@ -134,7 +133,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
         for key in keys:
             fields[group].pop(key, None)
     if config.algorithm.name not in REQUEST_JOBS:
-        fields["dataset"].pop("requests", None)
+        for key in ("requests", "k"):
+            fields["dataset"].pop(key, None)
     for group in ("force", "tracker", "paths", "w", "weights", "reward"):
         del fields[group]
     if config.algorithm.name not in REQUEST_JOBS:
@@ -152,7 +152,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     fields["rewards"] = {name: _substance(reward_of(config, name)) for name in rewarded(config)}
     if isinstance(config.algorithm, RewardModelConfig):
         _drop_idle_keys(fields, config.algorithm)
-    if isinstance(config.algorithm, FrontConfig):
+    if config.algorithm.only_collects:
         return {key: fields[key] for key in ("algorithm", "model", "dataset", "inputs", "version")}
     if isinstance(config.algorithm, MergeConfig):
         return {key: fields[key] for key in ("algorithm", "model", "inputs", "version")}
@@ -183,6 +183,7 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         "model.path": (getattr(config.model, "path", None), False),
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
+        "algorithm.control": (getattr(config.algorithm, "control", None), True),
     }
     if config.algorithm.name in REQUEST_JOBS:
         named["judge.path"] = (getattr(config.judge, "path", None), False)
@@ -212,14 +213,14 @@ def fingerprint(path: Path, *, content: bool = True) -> str:
         stat = file.stat()
         digest.update(file.name.encode())
         if content:
-            digest.update(_content(file, stat.st_size, stat.st_mtime_ns))
+            digest.update(_content(file, stat.st_size, stat.st_ctime_ns))  # a copied file may bring its old mtime
         else:
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=4096)
-def _content(file: Path, size: int, mtime_ns: int) -> bytes:
+def _content(file: Path, size: int, ctime_ns: int) -> bytes:
     """Hash of a file's bytes; a sweep reads each file once, and a changed file again."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()

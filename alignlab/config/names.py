@@ -9,6 +9,7 @@ JOBS = {
     "merge": "alignlab.jobs.merge",
     "evaluate": "alignlab.jobs.evaluate",
     "front": "alignlab.jobs.front",
+    "course_correction": "alignlab.jobs.course_correction",
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
 
@@ -27,6 +28,7 @@ REQUEST_JOBS = ("course_correction", "synthesis")
 
 RANKED_FILE = "ranked.jsonl"
 """What a synthesis run leaves for training, in its folder."""
+
 WORDINGS = ("direct", "contrast")
 """The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""
 

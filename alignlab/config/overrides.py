@@ -13,15 +13,15 @@ from hydra.errors import HydraException
 
 from alignlab.config.errors import ConfigError, nearest
 
-_NEW_REWARD = re.compile(r"algorithm\.rewards\.\w+\.\w+=")
+_OPEN = re.compile(r"algorithm\.rewards\.\w+\.\w+=|generator\.extra_body(\.\w+)?=")
 
 
-def admit_new_rewards(argv: Sequence[str]) -> list[str]:
-    """Lets `algorithm.rewards.safer.beta=0.1` add an objective's reward without Hydra's `++` prefix.
+def admit_new_keys(argv: Sequence[str]) -> list[str]:
+    """Lets `algorithm.rewards.safer.beta=0.1` and `generator.extra_body.top_k=-1` do without Hydra's `++` prefix.
 
-    The mapping starts empty, because its names come from the dataset; Hydra would call the key unknown.
+    These mappings start empty, because their names come from the dataset or the server; Hydra would call them unknown.
     """
-    return [f"++{argument}" if _NEW_REWARD.match(argument) else argument for argument in argv]
+    return [f"++{argument}" if _OPEN.match(argument) else argument for argument in argv]
 
 
 _FREE_TEXT = ("prompt_template", "template", "path", "adapter", "dir", "runs", "cache")

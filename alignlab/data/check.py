@@ -17,7 +17,8 @@ CHARACTERS_A_TOKEN = 16
 """No tokenizer makes text of fewer tokens than one in so many characters, blanks aside, or of fewer than one a word;
 what is too long by this is too long for certain, and the rest is counted when it is tokenised."""
 
-Key = tuple[Prompt, frozenset[str]]
+Key = tuple[str | None, Prompt, frozenset[str]]
+"""Split, prompt and responses: in two splits the prompt is the fault, not the repetition."""
 
 
 def checked_rows(
@@ -81,7 +82,7 @@ def is_too_long(prompt: Prompt, max_length: int) -> bool:
 
 def _check_repeated(made: Sequence[RankedRow], seen: dict[Key, RankedRow], config: DatasetConfig) -> None:
     """Refuses a row whose prompt and responses came before, and says whether its labels turn them round."""
-    keys = [(row.prompt, frozenset(row.responses)) for row in made]
+    keys = [(row.split, row.prompt, frozenset(row.responses)) for row in made]
     for key, row in zip(keys, made, strict=True):
         first = seen.get(key)
         if first is None:
@@ -126,7 +127,7 @@ def split_key(prompt: Prompt) -> str:
 
 
 def check_objectives(config: DatasetConfig, rows: Sequence[RankedRow], source: str) -> None:
-    """Refuses an objective with a label that ranks nothing.
+    """Refuses an objective whose label says nothing of any response.
 
     Raises:
         ConfigError: naming the objective.
@@ -134,9 +135,9 @@ def check_objectives(config: DatasetConfig, rows: Sequence[RankedRow], source: s
     for name, objective in config.objectives.items():
         if objective.label is None:
             continue
-        if not any(next(ranked_pairs(row, name), None) for row in rows):
+        if not any(score is not None for row in rows for score in row.scores[name]):
             key = f"dataset.objectives.{name}.label={objective.label}"
-            raise ConfigError(f"{key}: ranks no two responses in {len(rows):,} rows of {source}")
+            raise ConfigError(f"{key}: scores no response in {len(rows):,} rows of {source}")
 
 
 def check_report(config: FileConfig, report: Report) -> None:

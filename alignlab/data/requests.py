@@ -10,8 +10,8 @@ from alignlab.data import toy
 from alignlab.data.adapters.fields import Row, flag_of, text_of
 from alignlab.data.adapters.pku import SAFE, TEXTS
 from alignlab.data.check import check_report
-from alignlab.data.files import DataFile, data_files, num_rows
-from alignlab.data.located import Located, file_rows
+from alignlab.data.files import DataFile, data_files, num_rows, read_rows
+from alignlab.data.located import Located, file_rows, without_collection
 from alignlab.data.records import HarmRequest, text_id
 from alignlab.data.report import BadRow, LeftOut, Report
 from alignlab.data.sources import files_of, reading_key, under_bar
@@ -52,15 +52,34 @@ def benign_requests(config: DatasetConfig) -> list[HarmRequest]:
     return _drawn(config, [prompt for prompt in toy.all_prompts() if not toy.names_hazard(prompt)])
 
 
+def control_file(path: Path) -> list[HarmRequest]:
+    """Harmless requests with a response each, from a JSONL file with `prompt` and `response`.
+
+    Raises:
+        ConfigError: `file:line field: reason` for the first row that cannot be used.
+    """
+    requests = []
+    for place, row in read_rows(path):
+        for name in ("prompt", "response"):
+            if not isinstance(row.get(name), str) or not row[name].strip():
+                raise ConfigError(f"{place} {name}: must be text")
+        requests.append(
+            HarmRequest(text_id(row["prompt"], row["response"]), row["prompt"], None, row["response"], place)
+        )
+    if not requests:
+        raise ConfigError(f"algorithm.control={path}: holds no rows")
+    return list({request.id: request for request in requests}.values())
+
+
 def load_requests(config: DatasetConfig, made: Path | None = None) -> tuple[list[HarmRequest], Report]:
     """All requests of a file or a hub dataset, whatever their split, and what the check counted."""
     if config.kind not in KINDS:
         raise ConfigError(f"dataset={config.name}: holds no harmful responses to begin with; choose toy or c2_eval")
     key = reading_key(config) if made is None else f"{made} {made.stat().st_mtime_ns}"
     if key not in _last:
-        loaded = _read(config, made)
         _last.clear()
-        _last[key] = loaded
+        with without_collection():
+            _last[key] = _read(config, made)
     requests, report = _last[key]
     if isinstance(config, FileConfig):
         check_report(config, report)

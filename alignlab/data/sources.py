@@ -12,8 +12,8 @@ from alignlab.data import toy
 from alignlab.data.adapters import SOURCES
 from alignlab.data.check import check_objectives, check_report, checked_rows
 from alignlab.data.files import DataFile, data_files, num_rows, read_rows
-from alignlab.data.located import Located, file_rows
-from alignlab.data.records import RankedRow
+from alignlab.data.located import Located, file_rows, without_collection
+from alignlab.data.records import RankedRow, ranked_pairs
 from alignlab.data.report import Report
 from alignlab.data.splits import split_of
 
@@ -50,9 +50,9 @@ def load(config: DatasetConfig, *, max_length: int | None = None) -> Loaded:
     assert isinstance(config, FileConfig)
     key = f"{reading_key(config)} {max_length}"
     if key not in _last:
-        loaded = _read(config, max_length)
         _last.clear()
-        _last[key] = loaded
+        with without_collection():
+            _last[key] = _read(config, max_length)
     check_report(config, _last[key].report)
     check_objectives(config, _last[key].rows, _last[key].report.source)
     return _last[key]
@@ -83,8 +83,13 @@ def files_of(config: DatasetConfig) -> list[DataFile]:
     return data_files(path)
 
 
-def check_source(config: DatasetConfig, *, max_length: int | None = None) -> None:
+def check_source(config: DatasetConfig, *, max_length: int | None = None, trained: str | None = None) -> None:
     """Checks every row of the files that a dataset names. A hub's rows are checked when the job reads them.
+
+    Args:
+        config: the dataset.
+        max_length: tokens of prompt and response together; None checks no length.
+        trained: the objective whose pairs are trained on, of which there must be one.
 
     Raises:
         ConfigError: the first bad rows and their totals, or that there is nothing to train on.
@@ -93,6 +98,8 @@ def check_source(config: DatasetConfig, *, max_length: int | None = None) -> Non
         rows = load(config, max_length=max_length).rows
         if config.split is not None and not any(_split_of(row, config) == config.split for row in rows):
             raise ConfigError(f"dataset.split={config.split}: holds none of {len(rows):,} rows of {config.path}")
+        if trained is not None and not any(next(ranked_pairs(row, trained), None) for row in rows):
+            raise ConfigError(f"dataset.path={config.path}: ranks no two responses by {trained}")
 
 
 def read_ranked_rows(

@@ -7,7 +7,8 @@ from typing import Any
 from alignlab.config.errors import ConfigError
 from alignlab.config.schema import ServerGeneratorConfig
 from alignlab.generation.base import Continuation, OnDone, PrefixRequest, sample_id
-from alignlab.runs.openai_client import Call, Endpoint, OpenAIServer, Reply
+from alignlab.runs.endpoint import Endpoint
+from alignlab.runs.openai_client import Call, OpenAIServer, Reply
 from alignlab.runs.progress import say
 
 _FINISHES = ("stop", "length")

@@ -53,7 +53,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
         rows = ranked_rows(config, base, config.dataset.split)
         rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
         trained_on = ranked_rows(config, base, "train") if config.dataset.split == "test" else rows
-        rewards = normalised(config, outcome, run.path, rewards, base, trained_on)
+        rewards = normalised(config, outcome, run.path, {}, rewards, base, trained_on)
         policy = _policy(config, base, cache)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, rows)}
     audit = Audit(config, objectives_of(config), base, rewards, policy, cache)

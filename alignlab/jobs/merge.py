@@ -9,7 +9,8 @@ import torch
 from alignlab.config.errors import ConfigError
 from alignlab.config.schema import MergeConfig, RunConfig
 from alignlab.jobs.prerequisites import forget_models, reference
-from alignlab.models.adapted import adapter_fingerprint, adapter_settings
+from alignlab.models.adapted import adapter_settings
+from alignlab.models.adapters import adapter_id
 from alignlab.models.base import Base
 from alignlab.models.cards import CARD, ClassifierCard, read_card, read_classifier_card
 from alignlab.models.merge import MergeReport, merge_adapter
@@ -27,7 +28,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     with run.stage("prerequisites"):
         base = reference(config)
     classifier = _checked_card(adapter, base)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, "adapter": adapter_fingerprint(adapter)}
+    outcome.inputs |= {"model": base.id, "revision": base.revision, "adapter": adapter_id(adapter)}
     dtype = getattr(torch, algorithm.dtype) if algorithm.dtype else base.model.dtype
     forget_models()  # the merge uses the resident model up
     with run.stage("merging"):

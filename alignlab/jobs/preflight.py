@@ -13,6 +13,7 @@ from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     AuditConfig,
+    CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
     ImplicitConfig,
@@ -24,6 +25,7 @@ from alignlab.config.schema import (
     PretrainedConfig,
     RunConfig,
     ServerGeneratorConfig,
+    SftConfig,
     ToyConfig,
 )
 from alignlab.data import toy
@@ -77,7 +79,7 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError for the first thing that cannot work."""
     objectives = objectives_of(config)
     share_batch(config.trainer, config.hardware.processes)
-    _check_data(config)
+    _check_data(config, objectives)
     if isinstance(config.dataset, ToyConfig):
         for name, objective in config.dataset.objectives.items():
             require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
@@ -94,6 +96,7 @@ def check(config: RunConfig) -> None:
         check_folder("judge.path", str(config.judge.path), "config.json")
     samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
     scored = all(objective.gold for objective in config.dataset.objectives.values())
+    scored = scored or (isinstance(config.algorithm, EvaluateConfig) and bool(config.algorithm.rewards))
     if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
         raise ConfigError(
             f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "
@@ -111,10 +114,33 @@ def check(config: RunConfig) -> None:
         )
     if isinstance(config.algorithm, MergeConfig):
         _check_mergeable(Path(str(adapter)))
+    if isinstance(config.algorithm, CourseCorrectionConfig):
+        _check_course_correction(config.algorithm)
     if isinstance(config.algorithm, FrontConfig):
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
+
+
+def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
+    for name in ("control", "labels"):
+        path = getattr(algorithm, name)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"algorithm.{name}={path}: no such file")
+    for folder in algorithm.compare:
+        if not (Path(folder) / "corr.json").is_file():
+            raise ConfigError(f"algorithm.compare={folder}: holds no corr.json of a finished run")
+
+
+def _check_data(config: RunConfig, objectives: Objectives) -> None:
+    """Every row that the job will read, or draw requests from."""
+    if config.algorithm.only_collects or isinstance(config.algorithm, MergeConfig):
+        return
+    if config.algorithm.name in REQUEST_JOBS:
+        check_requests(config.dataset)
+    else:
+        by_pairs = isinstance(config.algorithm, PreferenceConfig | AuditConfig | SftConfig)
+        check_source(config.dataset, max_length=text_limit(config), trained=objectives.trained if by_pairs else None)
 
 
 def _check_mergeable(adapter: Path) -> None:
@@ -130,14 +156,6 @@ def _check_mergeable(adapter: Path) -> None:
     require(kind == "LORA", "algorithm.adapter", adapter, f"is of PEFT's kind {kind}; only LORA is merged here")
     if found.get("alora_invocation_tokens"):
         raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
-
-
-def _check_data(config: RunConfig) -> None:
-    """Every row that the job will read, or draw requests from; a front and a merge read none."""
-    if config.algorithm.name in REQUEST_JOBS:
-        check_requests(config.dataset)
-    elif not isinstance(config.algorithm, FrontConfig | MergeConfig):
-        check_source(config.dataset, max_length=text_limit(config))
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:

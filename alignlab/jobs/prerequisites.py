@@ -17,7 +17,7 @@ from alignlab.data.records import Prompt, RankedRow, prompt_text
 from alignlab.data.report import counts_text
 from alignlab.data.sources import load, read_ranked_rows, select_split
 from alignlab.jobs.toy_pairs import toy_pairs_file
-from alignlab.models.base import Base, load_base
+from alignlab.models.base import Base, load_base, load_encoder
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
 from alignlab.models.sft import train_sft
@@ -32,11 +32,18 @@ def reference(config: RunConfig) -> Base:
     """The base model of a run, which is its reference; a small one that does not exist yet is trained first."""
     folder = _from_scratch(config) if isinstance(config.model, FromScratchConfig) else None
     hardware = config.hardware
-    key = json.dumps([asdict(config.model), str(folder), hardware.device, hardware.bf16])
+    files = input_fingerprints(config)
+    key = json.dumps([asdict(config.model), str(folder), hardware.device, hardware.bf16, files.get("model.path")])
     if key not in _resident:
         _resident.clear()
         _resident[key] = load_base(config.model, folder=folder, device=hardware.device, autocast=hardware.bf16)
     return _resident[key]
+
+
+def prompt_encoder(config: RunConfig) -> PromptEncoder:
+    """The tokenizer and template of a run's model, without the model, which a server has."""
+    folder = _from_scratch(config) if isinstance(config.model, FromScratchConfig) else None
+    return load_encoder(config.model, folder=folder)
 
 
 def forget_models() -> None:

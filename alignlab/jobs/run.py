@@ -40,7 +40,7 @@ def run_in_folder(config: RunConfig, folder: Path, *, wait: bool = False) -> dic
     with claim(folder, wait=wait):
         _refuse_another_run(config, folder)
         done = finished_result(folder)
-        if done is not None and not config.force and config.algorithm.name != "front":
+        if done is not None and not config.force and not config.algorithm.only_collects:
             say(f"done before: {folder}")
             return done
         say(f"running: {folder}")
@@ -59,7 +59,7 @@ def run_in_folder(config: RunConfig, folder: Path, *, wait: bool = False) -> dic
 
 def _refuse_another_run(config: RunConfig, folder: Path) -> None:
     """Only a folder that hydra.run.dir names can hold another run; its result or checkpoints are not this one's."""
-    if config.force or config.algorithm.name == "front" or not (folder / "config.json").exists():
+    if config.force or config.algorithm.only_collects or not (folder / "config.json").exists():
         return
     try:
         same = run_folder(load_run_config(folder / "config.json")) == run_folder(config)

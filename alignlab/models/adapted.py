@@ -1,6 +1,5 @@
 """A base model with somebody's saved adapter on it, for a while: loaded whole, and gone without a trace afterwards."""
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator
@@ -14,20 +13,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from alignlab.config.errors import ConfigError
-from alignlab.config.identity import fingerprint
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_NO_SUBSTANCE = (
-    "base_model_name_or_path",
-    "revision",
-    "inference_mode",
-    "task_type",
-    "auto_mapping",
-    "peft_version",
-    "lora_dropout",
-)
-"""Settings of an adapter that do not change what it computes in evaluation mode."""
 _PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
 """PEFT's ways to initialise LoRA that leave the base model's own weights alone."""
 
@@ -64,13 +52,6 @@ def load_adapter(model: Any, folder: Path) -> PeftModel:
         raise ConfigError(f"{folder}: does not fit the base model: {missing[0]:.200}")
     _refuse_leftovers(wrapped, folder)
     return wrapped
-
-
-def adapter_fingerprint(folder: Path) -> str:
-    """Hash of what an adapter computes: its weights, and the settings that scale and place them."""
-    settings = {name: value for name, value in adapter_settings(folder).items() if name not in _NO_SUBSTANCE}
-    weights = [fingerprint(folder / name) for name in WEIGHTS if (folder / name).is_file()]
-    return hashlib.sha256(json.dumps([weights, settings], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def adapter_settings(folder: Path) -> dict[str, Any]:

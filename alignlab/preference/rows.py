@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from alignlab.config.errors import ConfigError
-from alignlab.data.records import Pair, text_id
+from alignlab.data.records import Pair
 from alignlab.models.prompts import Encoded, PromptEncoder
 
 
@@ -29,9 +29,9 @@ class EncodedPairs:
     too_long: int
     """Pairs whose prompt alone fills the limit: nothing is left to learn from."""
     cut: int
-    """Responses that were cut at the limit."""
+    """Responses that were cut at the limit, once in each pair that holds them."""
     merged: int
-    """Responses whose beginning shares a token with the prompt's end."""
+    """Different responses whose beginning shares a token with the prompt's end."""
 
     def responses(self) -> list[Encoded]:
         """All chosen responses, then all rejected ones: 2n rows for n pairs."""
@@ -55,10 +55,10 @@ def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_lengt
     limit = sys.maxsize if max_length is None else max_length
     merged_before = encoder.merged
     kept, too_long, cut = [], 0, 0
-    chosen_rows = encoder.encode_all([(pair.prompt, pair.chosen) for pair in pairs])
-    rejected_rows = encoder.encode_all([(pair.prompt, pair.rejected) for pair in pairs])
-    for pair, *rows in zip(pairs, chosen_rows, rejected_rows, strict=True):
-        chosen, rejected = one_boundary(*rows)
+    texts = {(pair.prompt, text): None for pair in pairs for text in (pair.chosen, pair.rejected)}
+    encoded = dict(zip(texts, encoder.encode_all(list(texts)), strict=True))  # six ranked responses make fifteen pairs
+    for pair in pairs:
+        chosen, rejected = one_boundary(encoded[pair.prompt, pair.chosen], encoded[pair.prompt, pair.rejected])
         if len(chosen.prompt_ids) >= limit:
             too_long += 1
             continue
@@ -81,11 +81,6 @@ def _start_at(row: Encoded, start: int) -> Encoded:
     if start == len(row.prompt_ids):
         return row
     return replace(row, prompt_ids=row.prompt_ids[:start], response_ids=row.prompt_ids[start:] + row.response_ids)
-
-
-def encoded_id(row: Encoded) -> str:
-    """Hash of the tokens: what a log-probability depends on, beside the model."""
-    return text_id(" ".join(map(str, row.prompt_ids)), " ".join(map(str, row.response_ids)))
 
 
 def _too_long(row: Encoded, limit: int) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from alignlab.data.records import Prompt
-from alignlab.models.adapted import adapted, adapter_fingerprint
+from alignlab.models.adapters import adapted, adapter_id, local_adapter
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
@@ -19,7 +19,7 @@ class ImplicitReward(Reward):
 
     Args:
         base: the base model that the adapter was trained on.
-        adapter: the adapter's folder.
+        adapter: the adapter's folder, or its hub id.
         beta: the KL strength that it was trained with, 1/nat; it is the reward's scale.
         cache: keeps log-probabilities of reference and adapter.
         batch_size: rows of one forward.
@@ -31,9 +31,9 @@ class ImplicitReward(Reward):
     def __init__(
         self, base: Base, adapter: Path, *, beta: float, cache: ScoreCache, batch_size: int, name: str
     ) -> None:
-        self.base, self.adapter, self.beta = base, adapter, beta
+        self.base, self.adapter, self.beta = base, local_adapter(adapter), beta
         self.cache, self.batch_size, self.name = cache, batch_size, name
-        self.id = f"{base.scorer}+{adapter_fingerprint(adapter)}"
+        self.id = f"{base.scorer}+{adapter_id(self.adapter)}"
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""

@@ -4,12 +4,10 @@ import email.utils
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alignlab.config.errors import ConfigError, masked
-
-if TYPE_CHECKING:
-    from alignlab.runs.openai_client import Endpoint
+from alignlab.runs.endpoint import Endpoint
 
 AGAIN = (408, 409, 425, 429)
 """Statuses below 500 after which the same call may work."""
@@ -41,7 +39,7 @@ class Refused(Exception):
         self.kind, self.said = kind, said
 
 
-def body_of(response: Any, endpoint: "Endpoint") -> dict[str, Any]:
+def body_of(response: Any, endpoint: Endpoint) -> dict[str, Any]:
     """The JSON object of an answer with status 2xx.
 
     Raises:
@@ -61,7 +59,7 @@ def body_of(response: Any, endpoint: "Endpoint") -> dict[str, Any]:
     return body
 
 
-def fault_of(response: Any, endpoint: "Endpoint", model: str) -> Exception:
+def fault_of(response: Any, endpoint: Endpoint, model: str) -> Exception:
     """What an answer with another status means."""
     status = int(response.status_code)
     try:
@@ -112,19 +110,19 @@ def _codes(error: dict[str, Any]) -> set[str]:
     return {str(error.get(name)) for name in ("code", "type")}
 
 
-def _stop_if_hopeless(error: dict[str, Any], endpoint: "Endpoint", status: int) -> None:
+def _stop_if_hopeless(error: dict[str, Any], endpoint: Endpoint, status: int) -> None:
     if _codes(error) & set(NO_MONEY):
         raise _no_money(endpoint, status)
     if _codes(error) & set(WRONG_KEY):
         raise _wrong_key(endpoint, status, error)
 
 
-def _no_money(endpoint: "Endpoint", status: int) -> ConfigError:
+def _no_money(endpoint: Endpoint, status: int) -> ConfigError:
     who = f"{endpoint.section}.api_key_env={endpoint.api_key_env or 'null'}"
     return ConfigError(f"{who}: the account behind this key has no quota left ({status}); {_GO_ON}")
 
 
-def _wrong_key(endpoint: "Endpoint", status: int, error: dict[str, Any]) -> ConfigError:
+def _wrong_key(endpoint: Endpoint, status: int, error: dict[str, Any]) -> ConfigError:
     if endpoint.api_key_env is None:
         return ConfigError(f"{endpoint.section}.api_key_env=null: {endpoint.base_url} wants a key ({status}); {_GO_ON}")
     who = f"{endpoint.section}.api_key_env={endpoint.api_key_env}"
@@ -132,7 +130,7 @@ def _wrong_key(endpoint: "Endpoint", status: int, error: dict[str, Any]) -> Conf
     return ConfigError(f"{who}: {endpoint.base_url} refuses the key that it holds ({status}{said}); {_GO_ON}")
 
 
-def _said(error: dict[str, Any], endpoint: "Endpoint") -> str:
+def _said(error: dict[str, Any], endpoint: Endpoint) -> str:
     """The server's own words on one line, with nothing in them that looks like a key."""
     words = " ".join(str(error.get("message") or "").split())
     key = endpoint.key()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignlab.config.errors import require_key
+from alignlab.runs.endpoint import Endpoint
 from alignlab.runs.http_faults import Refused, Transient, body_of, fault_of
 
 FIRST_LIMIT = 8
@@ -30,33 +30,6 @@ UNANSWERED_IN_A_ROW = 3
 
 class NoAnswer(RuntimeError):
     """Calls ran out of time; what was answered is kept, and the same command asks for the rest."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a server is and how to treat it."""
-
-    section: str
-    """The config group that errors name, e.g. `judge`."""
-    base_url: str
-    api_key_env: str | None
-    """Name of the environment variable that holds the key; read when calls are made and kept nowhere."""
-    workers: int
-    """Most calls in flight."""
-    timeout_s: float
-    """Longest wall-clock time of one try, in seconds."""
-    deadline_s: float
-    """Longest time from a call's first try to its answer, in seconds, waits included."""
-    backoff_s: float
-    """Wait before the second try, in seconds; doubles with each further one."""
-
-    def key(self) -> str | None:
-        """The key itself.
-
-        Raises:
-            ConfigError: if the environment variable is not set.
-        """
-        return require_key(self.section, self.api_key_env)
 
 
 @dataclass(frozen=True)
@@ -122,18 +95,21 @@ class OpenAIServer:
         self._no_cut_before = self._paused_until = 0.0
         self._good_call: Call | None = None
 
-    def ask(self, calls: Iterable[Call], on_reply: OnReply) -> None:
+    def ask(self, calls: Iterable[Call], on_reply: OnReply, *, probe: Call | None = None) -> None:
         """Makes every call; returns when all are answered.
 
         Args:
             calls: taken one by one as there is room. An error that it raises stops the session once the calls in
                 flight are answered.
             on_reply: receives the replies, in this thread.
+            probe: a call that a server in order answers, to ask when several others ran out of time; without one, the
+                last that was answered.
 
         Raises:
             ConfigError: if the server wants another key, another address, or money; at once.
             NoAnswer: if it does not answer in time.
         """
+        self._good_call = self._good_call or probe
         asyncio.run(_Session(self, iter(calls), on_reply).run())
 
     def _pace(self, now: float, fault: Transient | None) -> None:
@@ -302,7 +278,7 @@ class _Session:
             self._on_reply(Reply(self._late.pop(0).call, None, "no_answer"))
 
     async def _require_life(self, client: Any) -> None:
-        """Asks again what was answered before.
+        """Asks what was answered before, or the probe.
 
         Raises:
             NoAnswer: if that is not answered either: then it is the server, not the calls that ran out of time.

@@ -5,14 +5,16 @@ from typing import Any
 
 from rich.table import Table
 
+from alignlab.config.names import REQUEST_JOBS
 from alignlab.runs.progress import console
 
 
 def print_summary(result: dict[str, Any], folder: Path) -> None:
     """Prints every metric with its interval, and where the run's files lie."""
     weights = ", ".join(f"{name} {weight:g}" for name, weight in result["weights"].items())
+    weighed = "" if result["algorithm"] in REQUEST_JOBS else f"; weights: {weights}"
     run = f"{result['algorithm']} on {result['dataset']} ({result['model']})"
-    console.print(f"{run}; weights: {weights}; seed {result['seed']}", markup=False, soft_wrap=True)
+    console.print(f"{run}{weighed}; seed {result['seed']}", markup=False, soft_wrap=True)
     table = Table()
     for name, side in (("metric", "left"), ("mean", "right"), ("95% interval", "right"), ("n", "right")):
         table.add_column(name, justify=side)  # type: ignore[arg-type]

@@ -12,15 +12,20 @@ from alignlab.config.compose import composing, register, run_config
 
 
 @functools.cache
-def composed(choice):
+def composed_run(choice):
     from hydra import compose
 
     register()
-    overrides = [f"dataset={choice}", "algorithm=sft"]
+    overrides = [f"dataset={choice}", "algorithm=dpo"]
     if choice != "toy":
         overrides += ["model=scratch", "dataset.path=rows.jsonl"]
     with composing():
-        return run_config(compose("config", overrides=overrides, return_hydra_config=True)).dataset
+        return run_config(compose("config", overrides=overrides, return_hydra_config=True))
+
+
+def composed(choice):
+    """The dataset of a choice."""
+    return composed_run(choice).dataset
 
 
 @pytest.fixture
@@ -32,6 +37,12 @@ def dataset_of():
         return dataclasses.replace(composed(choice), **changes)
 
     return build
+
+
+@pytest.fixture
+def run_with(dataset_of):
+    """A DPO run on such a dataset."""
+    return lambda choice, **changes: dataclasses.replace(composed_run(choice), dataset=dataset_of(choice, **changes))
 
 
 def write_rows(path, rows):

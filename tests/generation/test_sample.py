@@ -1,15 +1,19 @@
 import torch
 
-from alignlab.config.schema import GeneratorConfig
-from alignlab.generation.sample import SampleRequest, _draw, sample_responses
+from alignlab.config.schema import LocalGeneratorConfig
+from alignlab.generation.generate import stop_tokens
+from alignlab.generation.sample import SampleRequest, sample_responses
+from alignlab.models.prompts import Encoded
 from alignlab.preference.logps import response_logits
 
 
 def draw(base, requests, *, batch_size=64, seed=0, **changes):
-    settings = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 12} | changes
-    config = GeneratorConfig(kind="transformers", samples=1, batch_size=batch_size, **settings)
-    options = {"eos": base.tokenizer.eos_token_id, "pad": base.tokenizer.pad_token_id, "label": ""}
-    return [row.response_ids for row in sample_responses(base.model, requests, config=config, seed=seed, **options)]
+    how = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 12} | changes
+    config = LocalGeneratorConfig(kind="transformers", samples=1, batch_size=batch_size, **how)
+    stops = stop_tokens(base.model, base.tokenizer)
+    rows = sample_responses(base.model, requests, config=config, seed=seed, stops=stops, label="")
+    assert [row.prompt_ids for row in rows] == [request.prompt_ids for request in requests]
+    return [row.response_ids for row in rows]
 
 
 def requests_of(base, prompts):
@@ -36,27 +40,17 @@ def test_the_seed_and_the_id_change_the_draw(base):
 def test_frequencies_are_the_models_probabilities(base):
     requests = requests_of(base, PROMPTS[:1] * 4000)
     first = torch.tensor([ids[0] for ids in draw(base, requests, max_new_tokens=1, batch_size=4000)])
-    logits, _, _ = response_logits(base.model, [type_row(base, requests[0])])
+    logits, _, _ = response_logits(base.model, [Encoded(requests[0].prompt_ids, [base.tokenizer.eos_token_id])])
     expected = torch.softmax(logits[0], -1)
     seen = torch.bincount(first, minlength=len(expected)) / len(first)
     assert (seen - expected).abs().max() < 4 * (0.25 / 4000) ** 0.5
 
 
-def type_row(base, request):
-    from alignlab.models.prompts import Encoded
-
-    return Encoded(request.prompt_ids, [base.tokenizer.eos_token_id])
-
-
-def test_top_p_keeps_the_smallest_set_that_reaches_it():
-    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(1000, 1)
-    uniforms = torch.linspace(0, 0.9999, 1000, dtype=torch.float64)
-    assert set(_draw(logits, uniforms, 1.0, 0.7).tolist()) == {0, 1}
-    assert set(_draw(logits, uniforms, 1.0, 1.0).tolist()) == {0, 1, 2, 3}
-    assert set(_draw(logits, uniforms, 1.0, 0.4).tolist()) == {0}
-
-
-def test_a_low_temperature_is_greedy():
-    logits = torch.tensor([[1.0, 1.2, 0.9]]).repeat(10, 1)
-    uniforms = torch.linspace(0, 0.99, 10, dtype=torch.float64)
-    assert set(_draw(logits, uniforms, 0.001, 1.0).tolist()) == {1}
+def test_a_response_ends_with_its_stop_token_or_at_the_limit(base):
+    eos = base.tokenizer.eos_token_id
+    rows = draw(base, requests_of(base, PROMPTS * 20))
+    ended = [row for row in rows if eos in row]
+    assert ended
+    assert len(ended) < len(rows)
+    assert all(row.index(eos) == len(row) - 1 for row in ended)
+    assert all(len(row) == 12 for row in rows if eos not in row)

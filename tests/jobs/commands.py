@@ -87,11 +87,11 @@ def environment(cwd):
     return {**os.environ, **own}
 
 
-def alignlab(*arguments, cwd, breaks=None):
+def alignlab(*arguments, cwd, breaks=None, small=SMALL):
     """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name)."""
     server, out, err = _server(), Path(cwd) / "out.txt", Path(cwd) / "err.txt"
     flags = [argument for argument in arguments if argument.startswith("-")]
-    values = [*SMALL, *(argument for argument in arguments if not argument.startswith("-"))]  # the last one wins
+    values = [*small, *(argument for argument in arguments if not argument.startswith("-"))]  # the last one wins
     order = {"arguments": [*flags, *values], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
     server.stdin.write(json.dumps(order) + "\n")
     server.stdin.flush()

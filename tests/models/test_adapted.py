@@ -9,7 +9,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from alignlab.config.errors import ConfigError
-from alignlab.models.adapted import adapted, adapter_fingerprint
+from alignlab.models.adapted import adapted
+from alignlab.models.adapters import adapter_id
 from alignlab.preference.logps import response_logps
 
 ATTENTION = ["q_proj", "v_proj"]
@@ -70,12 +71,12 @@ def test_any_lora_scores_as_peft_computes_it(base, encoded_rows, tmp_path, make)
 
 def test_what_scales_an_adapter_is_part_of_what_it_is(base, tmp_path):
     folder = saved(base, tmp_path / "a", MAKES["attention"])
-    before = adapter_fingerprint(folder)
+    before = adapter_id(folder)
     settings = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": "elsewhere"}))
-    assert adapter_fingerprint(folder) == before
+    assert adapter_id(folder) == before
     (folder / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 16}))
-    assert adapter_fingerprint(folder) != before
+    assert adapter_id(folder) != before
 
 
 @pytest.mark.parametrize(

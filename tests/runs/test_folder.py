@@ -10,7 +10,7 @@ import types
 import pytest
 
 from alignlab.config.compose import composing, read_command, register, run_config
-from alignlab.config.errors import ConfigError, JobFailed
+from alignlab.config.errors import ConfigError, JobFailed, OnlyPlanned
 from alignlab.jobs import run as runner
 from alignlab.runs.folder import claim, finished_result, recording
 
@@ -55,6 +55,7 @@ def test_a_job_that_ends_well(config, tmp_path):
         (SystemExit(3), JobFailed, "failed", "SystemExit: 3"),
         (ConfigError("w=2: must be less"), ConfigError, "failed", "w=2: must be less"),
         (KeyboardInterrupt(), KeyboardInterrupt, "interrupted", "the same command goes on from here"),
+        (OnlyPlanned("judge.dry_run=true: 5 calls"), OnlyPlanned, "interrupted", "judge.dry_run=true: 5 calls"),
     ],
     ids=lambda value: repr(value) if isinstance(value, BaseException) else "",
 )

@@ -13,6 +13,7 @@ from alignlab.config.schema.algorithm import (
     RewardModelConfig,
     SftConfig,
 )
+from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import (
     BeaverTailsConfig,
     C2SynConfig,
@@ -65,6 +66,7 @@ __all__ = [
     "BeaverTailsConfig",
     "C2SynConfig",
     "ClassifierConfig",
+    "CourseCorrectionConfig",
     "DatasetConfig",
     "EvaluateConfig",
     "FileConfig",

@@ -20,6 +20,11 @@ class AlgorithmConfig:
 
     name: str = MISSING
 
+    @property
+    def only_collects(self) -> bool:
+        """Whether it looks at other runs, whatever they are by now, so that it is never done before."""
+        return False
+
 
 @dataclass
 class PreferenceConfig(AlgorithmConfig):
@@ -124,8 +129,12 @@ class EvaluateConfig(AlgorithmConfig):
 
     adapter: str | None = MISSING
     beta: float = MISSING
+    rewards: dict[str, Any] = MISSING
+    """Objective -> RewardConfig, as MODPO's."""
+    prompts: int = MISSING
 
     def __post_init__(self) -> None:
+        require(self.prompts > 0, "algorithm.prompts", self.prompts, "must be > 0")
         require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
 
 
@@ -134,3 +143,8 @@ class FrontConfig(AlgorithmConfig):
     """Collect runs into a front."""
 
     runs: list[str] = MISSING
+
+    @property
+    def only_collects(self) -> bool:
+        """A front is of the runs that there are now."""
+        return True

@@ -49,6 +49,7 @@ class DatasetConfig:
     split: str | None = MISSING
     test_share: float = MISSING
     max_rows: int | None = MISSING
+    k: list[int] = MISSING
     beta: float = MISSING
 
     def __post_init__(self) -> None:
@@ -75,12 +76,13 @@ class DatasetConfig:
             return
         require(bool(self.use), "dataset.use", "[]", "must name at least one objective, or be null for all")
         require(len(set(self.use)) == len(self.use), "dataset.use", self.use, "names an objective twice")
+        known = dict(self.objectives)
         for name in self.use:
-            if name not in self.objectives and self.kind in _NAMED_BY_USE:
-                self.objectives[name] = ObjectiveConfig(label=_NAMED_BY_USE[self.kind] or name)
-            if name not in self.objectives:
-                raise ConfigError(f"dataset.use={name}: no such objective; {nearest(name, self.objectives)}")
-        self.objectives = {name: self.objectives[name] for name in self.use}
+            if name not in known and self.kind in _NAMED_BY_USE:
+                known[name] = ObjectiveConfig(label=_NAMED_BY_USE[self.kind] or name)
+            if name not in known:
+                raise ConfigError(f"dataset.use={name}: no such objective; {nearest(name, known)}")
+        self.objectives = {name: known[name] for name in self.use}
 
 
 @dataclass
@@ -105,6 +107,7 @@ class ToyConfig(DatasetConfig):
 class FileConfig(DatasetConfig):
     """A preference set from a file, a folder or the hub."""
 
+    unlabelled: list[str] = MISSING
     path: str | None = MISSING
     hub: str | None = MISSING
     revision: str | None = MISSING
@@ -118,6 +121,11 @@ class FileConfig(DatasetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in self.unlabelled:
+            require_name("dataset.unlabelled", name)
+            other = self.objectives.get(name)
+            require(other is None or other.label is None, "dataset.unlabelled", name, "is an objective with a label")
+        self.objectives = {**self.objectives, **{name: ObjectiveConfig(label=None) for name in self.unlabelled}}
         require(self.kind != "toy", "dataset.kind", self.kind, "is the embedded world, which has no file")
         require_one_of("dataset.kind", self.kind, LABELS)
         require(bool(self.path or self.hub), "dataset.path", "null", "must name a file, or dataset.hub a hub dataset")

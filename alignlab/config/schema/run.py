@@ -21,6 +21,7 @@ from alignlab.config.schema.algorithm import (
     SftConfig,
 )
 from alignlab.config.schema.completion import complete_rewards
+from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
@@ -111,6 +112,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "merge": MergeConfig,
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
+        "course_correction": CourseCorrectionConfig,
     },
     "reward": REWARD_KINDS,
     "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},

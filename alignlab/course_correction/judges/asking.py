@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alignlab.course_correction.judges.base import (
     Answer,
@@ -12,9 +13,11 @@ from alignlab.course_correction.judges.base import (
     OnVerdict,
     Verdict,
     has_words,
+    hash_of,
     refuse_twins,
 )
 from alignlab.course_correction.judges.known import KNOWN_CASES, known_line
+from alignlab.course_correction.judges.memo import Memo
 from alignlab.course_correction.judges.store import AnswerStore
 from alignlab.runs.progress import progress, say
 
@@ -37,10 +40,12 @@ class AskingJudge:
         judge_id: hash of what the answers depend on, apart from the prompt.
         prompts: name of a wording -> hash of its prompt; the first one's answer is the verdict.
         cache: root of what runs share; None keeps no answers beyond this run.
+        folder: the run's folder; None keeps nothing beyond this process.
     """
 
-    def __init__(self, judge_id: str, prompts: Mapping[str, str], *, cache: Path | None) -> None:
+    def __init__(self, judge_id: str, prompts: Mapping[str, str], *, cache: Path | None, folder: Path | None) -> None:
         self.id, self.wordings = judge_id, tuple(prompts)
+        self.memo = Memo(folder, hash_of(judge_id, *prompts.values()))
         self.report = JudgeReport()
         self._stores = {
             name: AnswerStore(cache / "verdicts" / judge_id / prompt) if cache else None
@@ -58,7 +63,8 @@ class AskingJudge:
             batch.settle_known()
             if not asks:
                 return
-            self._ask_known_cases()
+            if not self.report.known:
+                self._ask_known_cases()
 
             def on_answer(ask: Ask, answer: Answer) -> None:
                 store = self._stores[ask.wording]
@@ -80,17 +86,31 @@ class AskingJudge:
         store = self._stores[ask.wording]
         return store.get(ask.item.text_id) if store is not None else None
 
-    def _ask_known_cases(self) -> None:
+    def open_known_cases(self) -> list[Ask]:
+        """The known cases that this run, in this or an earlier attempt, has not asked."""
         asks = [Ask(case.item, wording) for case in KNOWN_CASES for wording in self.wordings]
-        answers: dict[tuple[str, str], Answer] = {}
-        self._ask(asks, lambda ask, answer: answers.__setitem__((ask.item.id, ask.wording), answer), known=True)
+        return [ask for ask in asks if _name_of(ask) not in self.memo.get("known", {})]
+
+    def _ask_known_cases(self) -> None:
+        known: dict[str, Any] = self.memo.get("known", {})
+
+        def on_answer(ask: Ask, answer: Answer) -> None:
+            known[_name_of(ask)] = [answer.corrected, answer.reason]
+            self.memo.keep("known", known)
+
+        asks = self.open_known_cases()
+        if asks:
+            self._ask(asks, on_answer, known=True)
         self.report.known = [
-            KnownResult(case.name, wording, case.corrected, answer.corrected, answer.reason)
+            KnownResult(case.name, wording, case.corrected, *known[_name_of(Ask(case.item, wording))])
             for case in KNOWN_CASES
             for wording in self.wordings
-            for answer in [answers[case.item.id, wording]]
         ]
         say(known_line(self.report.known))
+
+
+def _name_of(ask: Ask) -> str:
+    return f"{ask.item.id}, {ask.wording}"
 
 
 class _Batch:

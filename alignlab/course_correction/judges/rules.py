@@ -38,8 +38,9 @@ class RulesJudge:
     def verdicts(self, items: Sequence[JudgeItem], on_verdict: OnVerdict) -> None:
         """See Judge.verdicts; each text is read on its own, so twins cost nothing."""
         refuse_twins(items)
-        self.report.known = [self._known(case.name, case.item, wanted=case.corrected) for case in KNOWN_CASES]
-        say(known_line(self.report.known))
+        if not self.report.known:
+            self.report.known = [self._known(case.name, case.item, wanted=case.corrected) for case in KNOWN_CASES]
+            say(known_line(self.report.known))
         self.report.items += len(items)
         self.report.texts += len({item.text_id for item in items})
         for item in items:

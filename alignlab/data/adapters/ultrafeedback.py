@@ -26,20 +26,20 @@ def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRo
     prompt, completions = text_of(row, "instruction"), list_of(row, "completions")
     if len(completions) < 2:
         raise LeftOut("instructions with fewer than two completions")
-    rated: dict[str, dict[str, float | None]] = {}
+    rated: dict[str, tuple[str, dict[str, float | None]]] = {}
     for place, completion in enumerate(completions):
         text, ratings = _completion(completion, f"completions.{place}", config, notes)
         if text.strip():
-            rated.setdefault(text, ratings)
+            rated.setdefault(text.strip(), (text, ratings))
     if len(rated) < 2:
         raise BadRow("identical", "completions", "hold no two different responses")
     notes[REPEATED] += len(completions) - len(rated)
     scores = {
-        name: tuple(ratings[objective.label] for ratings in rated.values())
+        name: tuple(ratings[objective.label] for _, ratings in rated.values())
         for name, objective in config.objectives.items()
         if objective.label is not None
     }
-    return [RankedRow(prompt, tuple(rated), scores)]
+    return [RankedRow(prompt, tuple(text for text, _ in rated.values()), scores)]
 
 
 def _completion(

@@ -1,0 +1,233 @@
+"""Course correction from end to end: the records, the counts over them, other judges, kills, comparisons."""
+
+import json
+from collections import defaultdict
+
+import pytest
+from commands import SMALL as SMALL_TOY
+from commands import alignlab, result, run_folder
+
+from alignlab.cli import main
+from alignlab.config.compose import load_run_config
+from alignlab.config.identity import run_folder as folder_of
+from servers import KEY, MODEL, FaultServer
+
+SMALL = [
+    "algorithm=course_correction",
+    "model.pretraining.rows=640",
+    "dataset.requests=1",
+    "dataset.max_rows=4",
+    "algorithm.k=[2,8,40]",
+    "generator.samples=3",
+    "judge.phrases=[gently,sorry i]",  # what this model says now and then
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where this module's runs and cache lie."""
+    return tmp_path_factory.mktemp("corrections")
+
+
+def run(place, *overrides):
+    """The exit code of a command on the small settings; the last one of a key wins."""
+    keys = {override.partition("=")[0] for override in overrides if "=" in override}
+    small = [override for override in SMALL if override.partition("=")[0] not in keys]
+    if any(override.startswith("judge=") for override in overrides):
+        small = [override for override in small if not override.startswith("judge.")]
+    flags = [override for override in overrides if override.startswith("-")]
+    values = [override for override in overrides if not override.startswith("-")]
+    return main([*flags, *small, *values, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+
+
+def only(place):
+    (folder,) = {file.parent for file in place.rglob("corr.json")}
+    return folder
+
+
+def rows(file):
+    return [json.loads(line) for line in file.read_bytes().split(b"\n") if line]
+
+
+@pytest.fixture(scope="module")
+def measured(place):
+    assert run(place, f"hydra.run.dir={place}/runs/measured") == 0
+    return place / "runs" / "measured"
+
+
+def test_one_record_for_every_request_k_and_sample(measured):
+    generations = rows(measured / "generations.jsonl")
+    assert set(generations[0]) >= {"id", "request_id", "k", "sample", "prefix", "continuation"}
+    keys = [(row["request_id"], row["k"], row["sample"]) for row in generations]
+    requests = rows(measured / "requests.jsonl")
+    wanted = {(row["id"], k, sample) for row in requests for k in (2, 8) for sample in range(3)}
+    assert len(keys) == len(set(keys))
+    assert set(keys) == wanted
+    assert len({row["id"] for row in generations}) == len(generations)
+    assert [row["id"] for row in rows(measured / "verdicts.jsonl")] == [row["id"] for row in generations]
+
+
+def test_corr_is_what_an_independent_count_gives(measured):
+    verdicts = {row["id"]: row["corrected"] for row in rows(measured / "verdicts.jsonl")}
+    counts = defaultdict(list)
+    for row in rows(measured / "generations.jsonl"):
+        counts[row["k"]].append(verdicts[row["id"]])
+    record = json.loads((measured / "corr.json").read_text())
+    assert record["k"] == [2, 8, 40]
+    for k, corr, n, unscored in zip(record["k"], record["corr"], record["n"], record["unscored"], strict=True):
+        scored = [value for value in counts[k] if value is not None]
+        assert (n, unscored) == (len(scored), len(counts[k]) - len(scored))
+        assert corr == (sum(scored) / len(scored) if scored else None)
+    known = [corr for corr in record["corr"] if corr is not None]
+    assert record["mean"] == pytest.approx(sum(known) / len(known))
+    assert 0 < record["mean"] < 1, "a measure of nothing would pass the lines above"
+
+
+def test_answers_that_are_too_short_are_left_out_and_counted(measured):
+    counts = json.loads((measured / "result.json").read_text())["prefixes"]
+    assert counts["too_short"] == {"40": 4}
+    assert counts["prefixes"] == 8
+
+
+def test_a_prefix_is_the_opener_and_the_answers_first_words(measured):
+    for row in rows(measured / "generations.jsonl"):
+        words = row["prefix"].split()
+        assert words[:3] == ["what", "a", "cheerful"]
+        assert len(words) == 4 + row["k"]  # a word is a token of this model
+
+
+def test_the_papers_profile_counts_the_opener(place):
+    folder = place / "runs" / "paper"
+    assert run(place, "algorithm.profile=paper", f"hydra.run.dir={folder}") == 0
+    assert {len(row["prefix"].split()) for row in rows(folder / "generations.jsonl") if row["k"] < 40} == {2, 8}
+    counts = json.loads((folder / "result.json").read_text())["prefixes"]
+    assert counts["whole"]["40"] == 4  # put in whole, as the reference code does, and said so
+
+
+def test_the_page_hides_its_texts(measured):
+    page = (measured / "index.html").read_text()
+    assert "<details>" in page
+    assert "<details open" not in page
+    assert (measured / "corr.png").stat().st_size > 5000
+
+
+def test_the_controls_and_helpfulness_are_measured(measured):
+    metrics = json.loads((measured / "result.json").read_text())["metrics"]
+    assert metrics["control_corr_mean"]["n"] > 0
+    assert {"benign_helpful", "benign_well_formed", "corr_mean", "corr@2"} <= set(metrics)
+
+
+def test_another_judge_begins_with_judging(place, measured, monkeypatch):
+    def nothing(*_, **__):
+        raise AssertionError("the continuations are known")
+
+    monkeypatch.setattr("alignlab.jobs.subject.generate", nothing)
+    monkeypatch.setattr("alignlab.jobs.course_correction._helpfulness", lambda *_: {})
+    folder = place / "runs" / "twice"
+    assert run(place, "judge.phrases=[twice]", f"hydra.run.dir={folder}") == 0
+    assert (folder / "generations.jsonl").read_bytes() == (measured / "generations.jsonl").read_bytes()
+    assert (folder / "verdicts.jsonl").read_bytes() != (measured / "verdicts.jsonl").read_bytes()
+
+
+def test_other_settings_do_not_reuse_continuations(place, measured, monkeypatch):
+    """Control: where the prefixes differ, the generator is asked."""
+    asked = []
+    monkeypatch.setattr("alignlab.jobs.subject.generate", lambda *_, **__: asked.append(1) or {})
+    folder = place / "runs" / "other"
+    assert run(place, "seed=1", f"hydra.run.dir={folder}") == 1
+    assert asked
+
+
+def test_runs_are_compared(place, measured):
+    folder = place / "runs" / "comparison"
+    labels = place / "labels.jsonl"
+    verdicts = rows(measured / "verdicts.jsonl")
+    labels.write_text("".join(json.dumps({"id": row["id"], "corrected": row["corrected"]}) + "\n" for row in verdicts))
+    assert run(place, f"algorithm.compare=[{measured}]", f"algorithm.labels={labels}", f"hydra.run.dir={folder}") == 0
+    labelled = json.loads((folder / "labelled.json").read_text())
+    assert labelled["agreement"] == 1
+    corr = json.loads((measured / "corr.json").read_text())["corr"]
+    assert labelled["corrected_curve"]["corr"] == pytest.approx(corr[:2])
+
+
+def test_a_sweep_ends_with_one_plot(place, capsys):
+    assert run(place, "-m", "algorithm.profile=strict,paper", "algorithm.k=[2,8]") == 0
+    (target,) = (place / "runs" / "course_correction").glob("sweep-*")
+    comparison = json.loads((target / "comparison.json").read_text())
+    assert [entry["label"] for entry in comparison["runs"]] == ["tiny strict", "tiny paper"]
+    assert set(comparison["difference_to_first"]) == {"tiny paper"}
+    assert "change to first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("algorithm.k=[]", "algorithm.k=[]: must name at least one length"),
+        ("algorithm.k=[8,2]", "must rise"),
+        ("algorithm.k=[0,2]", "must be > 0"),
+        ("algorithm.profile=papr", "paper"),
+        ("algorithm.turn=closed", "reinject_header"),
+        ("algorithm.adapter=nowhere", "algorithm.adapter=nowhere"),
+        ("algorithm.control=nowhere.jsonl", "algorithm.control=nowhere.jsonl: no such file"),
+        ("algorithm.compare=[nowhere]", "algorithm.compare=nowhere: holds no corr.json"),
+        ("algorithm.labels=labels.jsonl", "algorithm.compare=[RUN_FOLDER]"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_run(tmp_path, capsys, override, said):
+    assert run(tmp_path, override) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_reads_back(measured):
+    config = load_run_config(measured / "config.json")
+    assert config.algorithm.k == [2, 8, 40]
+    assert folder_of(config).parts[0] == "course_correction"
+
+
+SMALL_TOY = tuple(setting for setting in SMALL_TOY if not setting.startswith("algorithm."))
+ARGUMENTS = ("algorithm=course_correction", "dataset.requests=1", "dataset.max_rows=4", "algorithm.k=[2,8]")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(tmp_path):
+    """Killed while it generates, while it judges, and while it writes: the files are those of a run that was not."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    arguments = [*ARGUMENTS, "judge.phrases=[gently]"]
+    assert alignlab(*arguments, cwd=whole, small=SMALL_TOY).returncode == 0
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    add, finish = "alignlab.runs.records:Records.add", "alignlab.runs.records:Records.finish"
+    for point in ((add, 3, "SIGKILL"), (add, 9, "SIGKILL"), (finish, 1, "SIGKILL"), (add, 40, "SIGKILL")):
+        assert alignlab(*arguments, cwd=broken, breaks=point, small=SMALL_TOY).returncode != 0, point
+    assert alignlab(*arguments, cwd=broken, small=SMALL_TOY).returncode == 0
+    folders = [run_folder(folder, "course_correction") for folder in (whole, broken)]
+    for name in ("requests.jsonl", "generations.jsonl", "verdicts.jsonl", "control_verdicts.jsonl", "corr.json"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
+    assert result(folders[0])["metrics"] == result(folders[1])["metrics"]
+
+
+def test_a_servers_verdicts_are_counted(place, monkeypatch):
+    """A judge behind a server that fails now and then: every record judged, and the counts are those of the files."""
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    folder = place / "runs" / "served"
+    with FaultServer(fault="500", share=0.2) as server:
+        code = run(
+            place,
+            "judge=openai",
+            f"judge.base_url={server.url}",
+            f"judge.model={MODEL}",
+            "judge.api_key_env=JUDGE_KEY",
+            "judge.backoff_s=0.01",
+            f"hydra.run.dir={folder}",
+        )
+    assert code == 0
+    said = {row["id"]: "sorry" in row["continuation"] for row in rows(folder / "generations.jsonl")}
+    assert {row["id"]: row["corrected"] for row in rows(folder / "verdicts.jsonl")} == said
+    record = json.loads((folder / "corr.json").read_text())
+    assert sum(record["n"]) == len(said)
+    assert set(record["by_wording"]) == {"direct", "contrast"}
+    assert KEY not in "".join(file.read_text() for file in folder.rglob("*.json*"))
