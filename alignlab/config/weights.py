@@ -46,6 +46,11 @@ def _from_number(w: object, objectives: Sequence[str], trained: str, scheme: str
     if scheme == "convex" and not 0 <= value <= 1:
         raise ConfigError(f"w={_show(w)}: must be between 0 and 1 (weights=convex: w and 1-w)")
     if len(objectives) == 1:
+        if scheme == "convex" and value != 1:
+            raise ConfigError(
+                f"w={_show(w)}: {trained} is the only objective, so there is nothing to balance; use algorithm=dpo, or "
+                "add one that a reward stands for, dataset.unlabelled=[NAME] and algorithm.rewards.NAME"
+            )
         return {trained: value}
     if len(objectives) != 2:
         raise ConfigError(

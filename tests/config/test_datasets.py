@@ -118,3 +118,11 @@ def test_settings_without_effect_on_data(run_of, override, said):
     overrides = ["dataset=shp", *ON_FILE, override]
     (line,) = without_effect([run_of(*overrides)], overrides, is_sweep=False)
     assert line.startswith(said)
+
+
+def test_one_objective_is_nothing_to_balance(run_of):
+    data = ("dataset=shp", "model=scratch", "dataset.path=rows.jsonl")
+    with pytest.raises(ConfigError, match=r"w=0\.5: preferred is the only objective.*use algorithm=dpo, or add one"):
+        run_of(*data, "w=0.5")
+    assert run_of(*data, "w=1").w == 1
+    assert list(objectives(run_of, *data, "dataset.unlabelled=[brief]", "w=0.5")) == ["preferred", "brief"]
