@@ -17,6 +17,7 @@ from alignlab.config.schema import (
     PreferenceConfig,
     RewardModelConfig,
     RunConfig,
+    SynthesisConfig,
 )
 
 
@@ -53,7 +54,7 @@ def _unless(*kinds: type) -> Callable[[RunConfig], str | None]:
 def _on_untrained(config: RunConfig) -> str | None:
     """Nothing is trained by these: an evaluation, a front, a merge, an audit whose rewards are there."""
     algorithm = config.algorithm
-    if isinstance(algorithm, EvaluateConfig | FrontConfig | MergeConfig | CourseCorrectionConfig):
+    if isinstance(algorithm, EvaluateConfig | FrontConfig | MergeConfig | CourseCorrectionConfig | SynthesisConfig):
         return f"on algorithm={algorithm.name}"
     if isinstance(algorithm, AuditConfig) and not any(_is_made(config, name) for name in rewarded(config)):
         return "on algorithm=audit, which trains nothing"
@@ -91,7 +92,14 @@ def _on_unsampled(config: RunConfig) -> str | None:
 
 
 def _on_unjudged(config: RunConfig) -> str | None:
+    if isinstance(config.algorithm, SynthesisConfig) and config.algorithm.filter == "none":
+        return "with algorithm.filter=none, which asks no judge"
     return None if config.algorithm.name in REQUEST_JOBS else f"on algorithm={config.algorithm.name}"
+
+
+def _on_single_response(config: RunConfig) -> str | None:
+    writes = isinstance(config.algorithm, SynthesisConfig)
+    return "on algorithm=synthesis, which writes each response once" if writes else None
 
 
 def _on_counted_steps(config: RunConfig) -> str | None:
@@ -150,6 +158,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
     (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
     (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
     (("peft",), _on_full_training),
+    (("generator.samples",), _on_single_response),
     (("generator",), _on_unsampled),
     (("judge",), _on_unjudged),
     (("trainer.num_train_epochs",), _on_counted_steps),

@@ -26,7 +26,13 @@ from alignlab.config.schema import (
 from alignlab.config.weights import resolve_weights
 
 _PLACE_NOT_SUBSTANCE = {
-    "trainer": ("save_steps", "logging_steps", "per_device_eval_batch_size", "gradient_checkpointing"),
+    "trainer": (
+        "save_steps",
+        "logging_steps",
+        "per_device_eval_batch_size",
+        "max_tokens_per_forward",
+        "gradient_checkpointing",
+    ),
     "hardware": ("device", "processes"),
     "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
     "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
@@ -93,6 +99,12 @@ def objectives_of(config: RunConfig) -> Objectives:
     else:
         weights = {name: float(name == trained) for name in names}
     return Objectives(trained=trained, weights=weights)
+
+
+def text_limit(config: RunConfig) -> int | None:
+    """Longest prompt plus response of a run, in tokens; an audit has its own, None where it reads whole texts."""
+    algorithm = config.algorithm
+    return algorithm.max_length if isinstance(algorithm, AuditConfig) else config.trainer.max_length
 
 
 def reward_of(config: RunConfig, objective: str) -> RewardConfig:
@@ -177,6 +189,8 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         "model.path": (getattr(config.model, "path", None), False),
         "model.adapter": (getattr(config.model, "adapter", None), True),
         "algorithm.adapter": (getattr(config.algorithm, "adapter", None), True),
+        **{f"algorithm.held_out.{n}": (path, True) for n, path in enumerate(getattr(config.algorithm, "held_out", []))},
+        **{f"algorithm.merge.{n}": (f"{path}/responses.jsonl", True) for n, path in enumerate(_shares(config))},
         "algorithm.control": (getattr(config.algorithm, "control", None), True),
     }
     if config.algorithm.name in REQUEST_JOBS:
@@ -189,6 +203,11 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         named[f"algorithm.rewards.{name}.path"] = (path, is_adapter)
     found = {key: (Path(path), content) for key, (path, content) in named.items() if path and Path(path).exists()}
     return {key: fingerprint(path, content=content) for key, (path, content) in found.items()}
+
+
+def _shares(config: RunConfig) -> list[str]:
+    shares: list[str] = getattr(config.algorithm, "merge", [])
+    return shares
 
 
 def _data_path(config: RunConfig) -> str | None:

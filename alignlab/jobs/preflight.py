@@ -4,11 +4,12 @@ import importlib.util
 import json
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
 from alignlab.config.errors import ConfigError, require, require_key, require_one_of
-from alignlab.config.identity import Objectives, objectives_of, reward_of
+from alignlab.config.identity import Objectives, objectives_of, reward_of, text_limit
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
@@ -25,13 +26,20 @@ from alignlab.config.schema import (
     PretrainedConfig,
     RunConfig,
     ServerGeneratorConfig,
+    SftConfig,
+    SynthesisConfig,
     ToyConfig,
 )
 from alignlab.data import toy
+from alignlab.data.files import data_files, read_rows
 from alignlab.data.requests import check_requests
-from alignlab.data.sources import check_source
+from alignlab.data.sources import check_source, files_of
 from alignlab.jobs.reward_checks import check_rewards
 from alignlab.models.paths import check_folder
+from alignlab.runs.folder import finished_result
+
+NUM_ROWS_LOOKED_AT = 500
+"""Rows of a synthesised set whose words are looked at."""
 
 _GPU_NODES = ("nvidia*", "nvhost*", "kfd", "dxg")
 """Device files of NVIDIA's, Jetson's, AMD's and WSL's drivers."""
@@ -88,7 +96,7 @@ def check(config: RunConfig) -> None:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
         if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
             raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
-    if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
+    if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig) and not _in_toy_words(config):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
     check_rewards(config, objectives)
     if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
@@ -115,6 +123,8 @@ def check(config: RunConfig) -> None:
         _check_mergeable(Path(str(adapter)))
     if isinstance(config.algorithm, CourseCorrectionConfig):
         _check_course_correction(config.algorithm)
+    if isinstance(config.algorithm, SynthesisConfig):
+        _check_synthesis(config.algorithm)
     if isinstance(config.algorithm, FrontConfig):
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
@@ -131,15 +141,37 @@ def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
             raise ConfigError(f"algorithm.compare={folder}: holds no corr.json of a finished run")
 
 
+def _check_synthesis(algorithm: SynthesisConfig) -> None:
+    if algorithm.adapter:
+        check_folder("algorithm.adapter", algorithm.adapter, "adapter_config.json")
+    if algorithm.control is not None and not Path(algorithm.control).is_file():
+        raise ConfigError(f"algorithm.control={algorithm.control}: no such file")
+    for path in algorithm.held_out:
+        data_files(path, key="algorithm.held_out")
+    for folder in algorithm.merge:
+        if finished_result(Path(folder)) is None:
+            raise ConfigError(f"algorithm.merge={folder}: holds no finished run")
+
+
+def _in_toy_words(config: RunConfig) -> bool:
+    """Whether a synthesised set is of the toy, so that `tiny`, which is its student, can learn from it."""
+    path = getattr(config.dataset, "path", None)
+    if config.dataset.kind != "c2_syn" or path is None:
+        return False
+    rows = (row for file in files_of(config.dataset) for _, row in islice(read_rows(file.path), NUM_ROWS_LOOKED_AT))
+    texts = (text for row in rows for text in (row.get("prompt"), *(row.get("responses") or ())))
+    return all(isinstance(text, str) and set(text.split()) <= set(toy.VOCABULARY) for text in texts)
+
+
 def _check_data(config: RunConfig, objectives: Objectives) -> None:
     """Every row that the job will read, or draw requests from."""
-    if config.algorithm.only_collects:
+    if config.algorithm.only_collects or isinstance(config.algorithm, MergeConfig):
         return
     if config.algorithm.name in REQUEST_JOBS:
         check_requests(config.dataset)
     else:
-        trained = objectives.trained if isinstance(config.algorithm, PreferenceConfig) else None
-        check_source(config.dataset, max_length=config.trainer.max_length, trained=trained)
+        by_pairs = isinstance(config.algorithm, PreferenceConfig | AuditConfig | SftConfig)
+        check_source(config.dataset, max_length=text_limit(config), trained=objectives.trained if by_pairs else None)
 
 
 def _check_mergeable(adapter: Path) -> None:

@@ -19,6 +19,8 @@ class EncodedPair:
     rejected: Encoded
     cut: bool = False
     """Whether the limit cut one of the responses."""
+    set: str = ""
+    """The ranked row that it is from."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_lengt
             continue
         num_cut = _too_long(chosen, limit) + _too_long(rejected, limit)
         cut += num_cut
-        kept.append(EncodedPair(pair.id, pair.group, fit(chosen, limit), fit(rejected, limit), cut=num_cut > 0))
+        sides = fit(chosen, limit), fit(rejected, limit)
+        kept.append(EncodedPair(pair.id, pair.group, *sides, cut=num_cut > 0, set=pair.set or pair.id))
     return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)
 
 

@@ -51,6 +51,7 @@ from alignlab.config.schema.reward import (
     ScorerConfig,
 )
 from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, TrackerConfig
+from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "ServerGeneratorConfig",
     "SftConfig",
     "ShpConfig",
+    "SynthesisConfig",
     "ToyConfig",
     "TrackerConfig",
     "TrainerConfig",

@@ -27,6 +27,7 @@ from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorCon
 from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
+from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 
@@ -113,6 +114,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
         "course_correction": CourseCorrectionConfig,
+        "synthesis": SynthesisConfig,
     },
     "reward": REWARD_KINDS,
     "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alignlab.config.errors import OnlyPlanned
 from alignlab.course_correction.judges.base import (
     Answer,
     JudgeItem,
@@ -55,6 +56,9 @@ class AskingJudge:
     def verdicts(self, items: Sequence[JudgeItem], on_verdict: OnVerdict) -> None:
         """See Judge.verdicts. The first answers asked for are those to the known cases."""
         refuse_twins(items)
+        plan = self.planned(items)
+        if plan is not None:
+            raise OnlyPlanned(plan)
         batch = _Batch(items, self.wordings, self.report, on_verdict)
         asks = batch.open_asks(self._known_answer)
         self._before(asks)
@@ -75,12 +79,22 @@ class AskingJudge:
 
             self._ask(asks, on_answer, known=False)
 
+    def planned(self, items: Sequence[JudgeItem]) -> str | None:
+        """See Judge.planned."""
+        report = JudgeReport()
+        asks = _Batch(items, self.wordings, report, lambda verdict: None).open_asks(self._known_answer)
+        return self._plan(asks, report)
+
+    def _plan(self, asks: Sequence[Ask], report: JudgeReport) -> str | None:
+        """What asking these would take, for a judge that was asked only that."""
+        return None
+
     def _ask(self, asks: Sequence[Ask], on_answer: OnAnswer, *, known: bool) -> None:
         """Answers every ask, in any order, each once; `known`: they are the known cases."""
         raise NotImplementedError
 
     def _before(self, asks: Sequence[Ask]) -> None:
-        """What there is to do or refuse before the first question is put."""
+        """What there is to refuse before the first question is put."""
 
     def _known_answer(self, ask: Ask) -> Answer | None:
         store = self._stores[ask.wording]

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.errors import ConfigError, OnlyPlanned
+from alignlab.config.errors import ConfigError
 from alignlab.config.schema import OpenAIJudgeConfig
 from alignlab.course_correction.judges.asking import Ask, AskingJudge, OnAnswer
-from alignlab.course_correction.judges.base import Answer, hash_of
+from alignlab.course_correction.judges.base import Answer, JudgeReport, hash_of
 from alignlab.course_correction.judges.budget import Budget, tokens_of
 from alignlab.course_correction.judges.known import KNOWN_CASES
 from alignlab.course_correction.judges.wording import ANSWER_SCHEMA, JSON_FORM, build_prompt, prompt_id, read_answer
@@ -63,17 +63,16 @@ class OpenAIJudge(AskingJudge):
         self._models: Counter[str] = Counter()
 
     def _before(self, asks: Sequence[Ask]) -> None:
-        if self._config.dry_run:
-            raise OnlyPlanned(self._plan(asks))
         if asks:
             self._endpoint.key()
 
-    def _plan(self, asks: Sequence[Ask]) -> str:
+    def _plan(self, asks: Sequence[Ask], report: JudgeReport) -> str | None:
+        if not self._config.dry_run:
+            return None
         known = self.open_known_cases() if asks else []
         everything = [*known, *asks]
         tokens_in = sum(tokens_of(build_prompt(ask.item, ask.wording)) for ask in everything)
         tokens_out = len(everything) * min(TYPICAL_ANSWER_TOKENS, self._config.max_tokens)
-        report = self.report
         usd = self._budget.cost(tokens_in, tokens_out)
         money = "at unknown prices (judge.usd_per_million_*_tokens)" if usd is None else f"roughly {usd:.2f} USD"
         return (
