@@ -18,6 +18,7 @@ from alignlab.jobs.preference import data_inputs
 from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
 from alignlab.jobs.reward_report import normalised
 from alignlab.jobs.rewards import reward
+from alignlab.models.adapters import local_adapter
 from alignlab.models.base import Base, position_limit
 from alignlab.models.cards import read_card
 from alignlab.preference.audit import (
@@ -131,7 +132,7 @@ def _policy(config: RunConfig, base: Base, cache: ScoreCache) -> ImplicitReward 
     assert isinstance(algorithm, AuditConfig)
     if algorithm.adapter is None:
         return None
-    folder = Path(algorithm.adapter)
+    folder = local_adapter(algorithm.adapter)
     card = read_card(folder)
     if card is not None and card.base != base.id:
         raise ConfigError(f"algorithm.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")

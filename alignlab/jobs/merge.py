@@ -10,7 +10,7 @@ from alignlab.config.errors import ConfigError
 from alignlab.config.schema import MergeConfig, RunConfig
 from alignlab.jobs.prerequisites import forget_models, reference
 from alignlab.models.adapted import adapter_settings
-from alignlab.models.adapters import adapter_id
+from alignlab.models.adapters import adapter_id, local_adapter
 from alignlab.models.base import Base
 from alignlab.models.cards import CARD, ClassifierCard, read_card, read_classifier_card
 from alignlab.models.merge import MergeReport, merge_adapter
@@ -24,7 +24,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     """Merges, casts, saves with the tokenizer; `model=hf model.path=RUN/model` then loads it as any other model."""
     algorithm = config.algorithm
     assert isinstance(algorithm, MergeConfig)
-    adapter = Path(str(algorithm.adapter))
+    adapter = local_adapter(str(algorithm.adapter))
     with run.stage("prerequisites"):
         base = reference(config)
     classifier = _checked_card(adapter, base)

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from alignlab.config.errors import ConfigError
+from alignlab.models.paths import ADAPTER as CONFIG
+from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
 
-CONFIG = "adapter_config.json"
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
 """PEFT's ways to initialise LoRA that leave the base model's own weights alone."""
 

@@ -12,8 +12,8 @@ from transformers.utils import cached_file
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import PeftConfig
-from alignlab.models.adapted import WEIGHTS
 from alignlab.models.adapted import adapted as adapted
+from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
 
 SAYS_NOTHING = (
     "base_model_name_or_path",

@@ -118,6 +118,7 @@ def test_a_classifier_keeps_its_head(place):
     ],
 )
 def test_what_cannot_be_merged_is_refused(place, tmp_path, capfd, settings, said):
+    (tmp_path / "adapter_model.safetensors").touch()
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"} | settings))
     assert merge(place, f"algorithm.adapter={tmp_path}") == 2
     assert said in capfd.readouterr().err
