@@ -155,7 +155,8 @@ def _hydra(argv: Sequence[str]) -> int:
 
 
 def _after_sweep(jobs: list[tuple[RunConfig, Path]], code: int) -> int:
-    """Draws the front, or the curves, of a sweep from whatever its jobs left, also when some failed."""
-    measured = jobs[0][0].algorithm.name == "course_correction"
-    importlib.import_module(f"alignlab.jobs.{'corr_report' if measured else 'front'}").after_sweep(jobs)
+    """Puts together what a sweep's jobs left, also when some failed: a front, curves, or one set of all shares."""
+    together = {"course_correction": "corr_report", "synthesis": "synthesis_export"}
+    name = together.get(jobs[0][0].algorithm.name, "front")
+    importlib.import_module(f"alignlab.jobs.{name}").after_sweep(jobs)
     return code

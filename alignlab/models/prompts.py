@@ -1,7 +1,10 @@
 """From a request to prompt tokens and response tokens: one place for templates, BOS, EOS and the boundary."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 from alignlab.data.records import Prompt, Turn
@@ -17,6 +20,12 @@ class Encoded:
     prompt: Prompt | None = field(default=None, compare=False, repr=False)
     """What the tokens were made of, for rewards that read texts; None where that is not known."""
     response: str | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def key(self) -> bytes:
+        """Hash of the tokens and of where the response begins, 16 bytes: what a score depends on, beside the scorer."""
+        tokens = array("I", self.prompt_ids + self.response_ids).tobytes()
+        return blake2b(tokens + len(self.prompt_ids).to_bytes(4, "little"), digest_size=16).digest()
 
 
 class PromptEncoder:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from alignlab.config.errors import ConfigError, nearest, require, require_name, require_one_of
+from alignlab.config.names import PAIR_STRATEGIES
 
 SPLITS = ("train", "test", "validation")
 
@@ -174,7 +175,7 @@ class C2SynConfig(FileConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("dataset.kind", self.kind, ("c2_syn",))
-        require_one_of("dataset.pairs", self.pairs, ("all", "adjacent", "best_worst", "principle_1", "principle_2"))
+        require_one_of("dataset.pairs", self.pairs, PAIR_STRATEGIES)
 
 
 DATASET_VARIANTS: dict[str, type[DatasetConfig]] = {
