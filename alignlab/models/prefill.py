@@ -70,14 +70,12 @@ def open_turn(
     text = prefix.strip()
     if not text:
         return encoder.prompt_ids(prompt)
-    if turn == "continue":
-        return _continued(encoder, prompt, text)
-    return _begun_anew(encoder, prompt, text)
+    return _continued(encoder, prompt, text)[0] if turn == "continue" else _begun_anew(encoder, prompt, text)
 
 
 def header_ids(encoder: PromptEncoder, prompt: Prompt) -> list[int]:
     """Tokens up to the answer's first: prompt, assistant's header, an empty thought where the family writes one."""
-    left, right = (open_turn(encoder, prompt, text) for text in _STAND_INS)
+    left, right = _continued(encoder, prompt, *_STAND_INS)
     return left[: _common(left, right)]
 
 
@@ -93,20 +91,25 @@ def cut_answer(encoder: PromptEncoder, prompt: Prompt, *, opener: str, answer: s
     Raises:
         ValueError: as open_turn.
     """
-    whole = open_turn(encoder, prompt, f"{opener.strip()} {answer.strip()}")
-    start = _common(header_ids(encoder, prompt), whole)
-    opened = _common(open_turn(encoder, prompt, opener), whole) if opener.strip() else start
-    return CutAnswer(whole[:start], whole[start:opened], whole[opened:])
+    first = opener.strip()
+    whole, opened, *stand_ins = _continued(encoder, prompt, f"{first} {answer.strip()}".strip(), first, *_STAND_INS)
+    header = min(_common(text, whole) for text in stand_ins)
+    start = max(header, _common(opened, whole)) if first else header
+    return CutAnswer(whole[:header], whole[header:start], whole[start:])
 
 
-def _continued(encoder: PromptEncoder, prompt: Prompt, text: str) -> list[int]:
-    row = encoder.encode(prompt, text)
-    said = row.response_ids[:-1]  # a response ends with its end token; this one goes on
-    control = sorted(set(said) & _controls(encoder))
-    if control:
-        name = encoder.tokenizer.convert_ids_to_tokens(control[0])
-        raise ValueError(f"the prefix holds {name!r}, a control token of this model")
-    return [*row.prompt_ids, *said]
+def _continued(encoder: PromptEncoder, prompt: Prompt, *texts: str) -> list[list[int]]:
+    """The open turn after each text, all tokenised together."""
+    controls = _controls(encoder)
+    turns = []
+    for row in encoder.encode_all([(prompt, text) for text in texts]):
+        said = row.response_ids[:-1]  # a response ends with its end token; this one goes on
+        control = sorted(controls.intersection(said))
+        if control:
+            name = encoder.tokenizer.convert_ids_to_tokens(control[0])
+            raise ValueError(f"the prefix holds {name!r}, a control token of this model")
+        turns.append([*row.prompt_ids, *said])
+    return turns
 
 
 def _begun_anew(encoder: PromptEncoder, prompt: Prompt, text: str) -> list[int]:
@@ -118,9 +121,9 @@ def _begun_anew(encoder: PromptEncoder, prompt: Prompt, text: str) -> list[int]:
         return [token for token in ids if tokenizer.eos_token != "</s>" or token != tokenizer.eos_token_id]
     header = encoder.template.rpartition("{raw_prompt}")[2].rstrip()
     if tokenizer.eos_token == "</s>":
-        return _continued(encoder, prompt, text + header)
+        return _continued(encoder, prompt, text + header)[0]
     again = tokenizer(header.lstrip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [*_continued(encoder, prompt, text), tokenizer.eos_token_id, *again]
+    return [*_continued(encoder, prompt, text)[0], tokenizer.eos_token_id, *again]
 
 
 def _controls(encoder: PromptEncoder) -> set[int]:
