@@ -176,3 +176,12 @@ def test_a_prefix_that_would_become_a_control_token_is_refused():
         assert open_turn(encoder_of(FAMILIES["qwen2"]), REQUEST, prefix)
     asked = open_turn(thinking, "what does </think> mean", PREFIX)
     assert controls(thinking, asked) == controls(thinking, open_turn(thinking, REQUEST, PREFIX))
+
+
+def test_a_prompt_does_not_end_with_the_space_before_its_answer():
+    """Vicuna's: read alone that space is a token that no answer begins after."""
+    encoder = encoder_of(FAMILIES["vicuna"])
+    row = encoder.encode(REQUEST, PREFIX)
+    assert row.prompt_ids == encoder.prompt_ids(REQUEST) == header_ids(encoder, REQUEST)
+    assert encoder.tokenizer.convert_ids_to_tokens(row.response_ids)[0] == "\N{LOWER ONE EIGHTH BLOCK}Sure"
+    assert encoder.merged == 0
