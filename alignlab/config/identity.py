@@ -101,6 +101,12 @@ def objectives_of(config: RunConfig) -> Objectives:
     return Objectives(trained=trained, weights=weights)
 
 
+def text_limit(config: RunConfig) -> int | None:
+    """Longest prompt plus response of a run, in tokens; an audit has its own, None where it reads whole texts."""
+    algorithm = config.algorithm
+    return algorithm.max_length if isinstance(algorithm, AuditConfig) else config.trainer.max_length
+
+
 def reward_of(config: RunConfig, objective: str) -> RewardConfig:
     """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`."""
     rewards: dict[str, RewardConfig] = getattr(config.algorithm, "rewards", {})

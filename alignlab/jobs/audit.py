@@ -15,7 +15,7 @@ from alignlab.data.records import RankedRow, pairs_by
 from alignlab.data.sources import select_split
 from alignlab.front.metrics import mean_interval
 from alignlab.jobs.preference import data_inputs
-from alignlab.jobs.prerequisites import ranked_rows, reference
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
 from alignlab.jobs.reward_report import normalised
 from alignlab.jobs.rewards import reward
 from alignlab.models.base import Base, position_limit
@@ -48,6 +48,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     assert isinstance(algorithm, AuditConfig)
     cache = ScoreCache(Path(config.paths.cache) / "scores")
     with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
         base = reference(config)
         rows = ranked_rows(config, base, config.dataset.split)
         rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alignlab.config.batches import share_batch
 from alignlab.config.errors import ConfigError, require, require_key, require_one_of
-from alignlab.config.identity import Objectives, objectives_of, reward_of
+from alignlab.config.identity import Objectives, objectives_of, reward_of, text_limit
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
@@ -26,6 +26,7 @@ from alignlab.config.schema import (
     PretrainedConfig,
     RunConfig,
     ServerGeneratorConfig,
+    SftConfig,
     SynthesisConfig,
     ToyConfig,
 )
@@ -164,13 +165,13 @@ def _in_toy_words(config: RunConfig) -> bool:
 
 def _check_data(config: RunConfig, objectives: Objectives) -> None:
     """Every row that the job will read, or draw requests from."""
-    if config.algorithm.only_collects:
+    if config.algorithm.only_collects or isinstance(config.algorithm, MergeConfig):
         return
     if config.algorithm.name in REQUEST_JOBS:
         check_requests(config.dataset)
     else:
-        trained = objectives.trained if isinstance(config.algorithm, PreferenceConfig) else None
-        check_source(config.dataset, max_length=config.trainer.max_length, trained=trained)
+        by_pairs = isinstance(config.algorithm, PreferenceConfig | AuditConfig | SftConfig)
+        check_source(config.dataset, max_length=text_limit(config), trained=objectives.trained if by_pairs else None)
 
 
 def _check_mergeable(adapter: Path) -> None:

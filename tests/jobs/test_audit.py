@@ -39,7 +39,7 @@ def place(tmp_path_factory):
         for number in range(40)
     ]
     rows[3]["response_0"] = ") at once"  # merges with the template's last colon
-    rows[5]["prompt"] = " ".join(rng.choices(WORDS.split(), k=48))
+    rows[5]["prompt"] = " ".join(rng.choices(WORDS.split(), k=44))
     rows[4]["response_1"] = rows[4]["response_0"] + " and more"
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tokenizer = bpe_tokenizer([TEMPLATE + ":) " + sentence(rng, 60) for _ in range(60)], 400)

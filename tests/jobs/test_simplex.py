@@ -69,7 +69,7 @@ def test_the_front_has_three_axes_and_the_exact_one_beside(swept):
     ("w", "said"),
     [
         ("[0,0.5,0.5]", "better weighs 0; train another objective"),
-        ("[0,0,1]", "is the policy behind the reward of brief without training, so that reward must be implicit"),
+        ("[0,0,1]", "w=0: is the policy behind the reward of brief without training, so that reward must be implicit"),
         ("[0.5,0.5]", "w=[0.5,0.5]: 2 weights for 3 objectives (better, safer, brief)"),
         ("0.5", "one number serves two objectives, here are 3"),
         ("[0.5,0.5,0.5]", "weights sum to 1.5, must sum to 1"),
@@ -84,6 +84,7 @@ def test_refused_in_one_line(place, capfd, w, said):
     assert len(error.splitlines()) == 1
 
 
-def test_what_nobody_ranked_cannot_be_learned(capfd):
-    assert main(["dataset=toy_three", "w=[0.4,0.3,0.3]"]) == 2
-    assert "has no labels of brief, so no reward of kind=implicit can be trained for it" in capfd.readouterr().err
+def test_a_reward_of_no_effect_is_said(place, capfd):
+    given = ["dataset=toy_three", "algorithm.rewards.brief.kind=gold", f"paths.runs={place}/none", "--cfg", "job"]
+    assert main([*given, "w=[1,0,0]"]) == 0
+    assert "algorithm.rewards.brief.kind=gold: has no effect at w=[1, 0, 0]" in capfd.readouterr().err
