@@ -47,6 +47,8 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self.template = template
         self._chat = ChatTemplate(tokenizer) if template is None else None
+        self._gap = "" if template is None else template[len(template.rstrip(" ")) :]
+        """A string template's last spaces: with the answer's first word they are a token, alone they are another."""
         self.end_id = self._chat.end_id if self._chat else int(tokenizer.eos_token_id)
         """The token that ends a response."""
         self.merged = 0
@@ -93,10 +95,10 @@ class PromptEncoder:
         if self._chat is not None:
             return self._chat.prompt(turns)
         assert self.template is not None
-        return _filled(self.template, turns)
+        return _filled(self.template, turns).removesuffix(self._gap)
 
     def _answer(self, response: str) -> str:
-        return self._chat.answer(response) if self._chat is not None else response
+        return self._chat.answer(response) if self._chat is not None else self._gap + response
 
     def _tokens_of(self, texts: list[str]) -> list[list[int]]:
         if self._chat is not None:

@@ -68,7 +68,7 @@ TALK = (Turn("user", "one"), Turn("assistant", "two"), Turn("user", "three"))
         ("USER: {raw_prompt} ASSISTANT:", "USER: one ASSISTANT:two USER: three ASSISTANT:"),
         (
             "\n\nHuman: {raw_prompt}\n\nAssistant: ",
-            "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant: ",
+            "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant:",
         ),
         ("### {raw_prompt}\n", "### one\ntwo\n\n### three\n"),
     ],
