@@ -32,7 +32,8 @@ def reference(config: RunConfig) -> Base:
     """The base model of a run, which is its reference; a small one that does not exist yet is trained first."""
     folder = _from_scratch(config) if isinstance(config.model, FromScratchConfig) else None
     hardware = config.hardware
-    key = json.dumps([asdict(config.model), str(folder), hardware.device, hardware.bf16])
+    files = input_fingerprints(config)
+    key = json.dumps([asdict(config.model), str(folder), hardware.device, hardware.bf16, files.get("model.path")])
     if key not in _resident:
         _resident.clear()
         _resident[key] = load_base(config.model, folder=folder, device=hardware.device, autocast=hardware.bf16)

@@ -76,7 +76,7 @@ class WeightsConfig:
     scheme: str = MISSING
 
     def __post_init__(self) -> None:
-        require_one_of("weights.scheme", self.scheme, ("convex", "penalty"))
+        require_one_of("weights.scheme", self.scheme, ("convex", "penalty", "vector"))
 
 
 @dataclass
