@@ -139,7 +139,7 @@ def test_processes_end_with_the_one_that_started_them(prepared):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _wait(lambda: any((place / "runs").rglob("checkpoint-4/sealed.json")), seconds=60)
+    _wait(lambda: any((place / "runs").rglob("checkpoint-4/sealed.json")), seconds=150)
     assert len(_alive(place)) == 4  # control: alignlab, torchrun and two workers are seen
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
