@@ -9,6 +9,9 @@ from typing import Any
 
 from alignlab.data.records import Prompt, Turn
 
+TEXTS_AT_ONCE = 4096
+"""Texts that are tokenised together: what a tokenizer says of them besides their ids takes far more memory."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -19,6 +22,8 @@ class Encoded:
     prompt: Prompt | None = field(default=None, compare=False, repr=False)
     """What the tokens were made of, for rewards that read texts; None where that is not known."""
     response: str | None = field(default=None, compare=False, repr=False)
+    merged: bool = field(default=False, compare=False, repr=False)
+    """Whether the response's first characters share a token with the prompt's end; the boundary then moves left."""
 
     @cached_property
     def key(self) -> bytes:
@@ -45,8 +50,10 @@ class PromptEncoder:
             raise ValueError("the tokenizer has no EOS token, so a response could never end")
         self.tokenizer = tokenizer
         self.template = template
-        self.merged = 0
-        """Responses whose first characters share a token with the prompt's end; there the boundary moves left."""
+        self._known: dict[tuple[Prompt, str], Encoded] = {}
+        """What was tokenised before, by this run or an earlier one of the process: a sweep reads its data once."""
+        self._numbers = list(range(len(tokenizer)))
+        """One int object a token; a tokenizer makes a new one at each place, which takes four times the memory."""
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of the rendered prompt, with BOS if the tokenizer adds one."""
@@ -57,23 +64,27 @@ class PromptEncoder:
         return self.encode_all([(prompt, response)])[0]
 
     def encode_all(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
-        """The same for many (prompt, response), tokenised together."""
+        """The same for many (prompt, response), tokenised together; of equal ones once, and they share their tokens."""
+        new = [given for given in dict.fromkeys(texts) if given not in self._known]
+        self._known.update(zip(new, self._encoded(new), strict=True))
+        return [self._known[given] for given in texts]
+
+    def _encoded(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
         if not texts:
             return []
         rendered = {prompt: self._render(prompt) for prompt, _ in texts}
         prompts = dict(zip(rendered, self._tokens_of(list(rendered.values())), strict=True))
         whole = self._tokens_of([rendered[prompt] + response for prompt, response in texts])
-        rows = (self._split(prompts[prompt], ids) for (prompt, _), ids in zip(texts, whole, strict=True))
-        return [Encoded(*ids, *given) for ids, given in zip(rows, texts, strict=True)]
+        return [self._split(prompts[given[0]], ids, *given) for given, ids in zip(texts, whole, strict=True)]
 
-    def _split(self, prompt: list[int], text: list[int]) -> tuple[list[int], list[int]]:
-        shared = _common_prefix(prompt, text)
-        self.merged += shared < len(prompt)
+    def _split(self, prompt_ids: list[int], ids: list[int], prompt: Prompt, response: str) -> Encoded:
+        merged = ids[: len(prompt_ids)] != prompt_ids
+        shared = _common_prefix(prompt_ids, ids) if merged else len(prompt_ids)
         eos = int(self.tokenizer.eos_token_id)
-        response_ids = text[shared:]
+        response_ids = ids[shared:]
         if not response_ids or response_ids[-1] != eos:
             response_ids = [*response_ids, eos]
-        return text[:shared], response_ids
+        return Encoded(ids[:shared] if merged else prompt_ids, response_ids, prompt, response, merged)
 
     def response_text(self, ids: list[int]) -> str:
         """Text of generated tokens, up to and without EOS."""
@@ -99,8 +110,12 @@ class PromptEncoder:
         # A string template holds no special tokens, so what looks like one came with the data and stays text. A chat
         # template writes its own special tokens, BOS among them.
         own = self.template is not None
-        rows: list[list[int]] = self.tokenizer(texts, add_special_tokens=own, split_special_tokens=own)["input_ids"]
         eos = self.tokenizer.eos_token_id
+        rows: list[list[int]] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            part = texts[start : start + TEXTS_AT_ONCE]
+            told = self.tokenizer(part, add_special_tokens=own, split_special_tokens=own, return_attention_mask=False)
+            rows += ([self._numbers[token] for token in ids] for ids in told["input_ids"])
         return [ids[:-1] if own and ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
 
 

@@ -40,19 +40,19 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
     Raises:
         ValueError: if no pair fits.
     """
-    merged_before = encoder.merged
-    kept, too_long, cut = [], 0, 0
-    chosen_rows = encoder.encode_all([(pair.prompt, pair.chosen) for pair in pairs])
-    rejected_rows = encoder.encode_all([(pair.prompt, pair.rejected) for pair in pairs])
-    for pair, chosen, rejected in zip(pairs, chosen_rows, rejected_rows, strict=True):
+    kept, too_long, cut, merged = [], 0, 0, set()
+    texts = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+    rows = encoder.encode_all(texts)
+    for pair, chosen, rejected in zip(pairs, rows[::2], rows[1::2], strict=True):
         if max(len(chosen.prompt_ids), len(rejected.prompt_ids)) >= max_length:
             too_long += 1
             continue
         cut += _too_long(chosen, max_length) + _too_long(rejected, max_length)
+        merged |= {row.key for row in (chosen, rejected) if row.merged}
         kept.append(EncodedPair(pair.id, pair.group, fit(chosen, max_length), fit(rejected, max_length)))
     if not kept:
         raise ValueError(f"trainer.max_length={max_length}: no prompt of {len(pairs)} pairs is shorter")
-    return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)
+    return EncodedPairs(kept, too_long, cut, len(merged))
 
 
 def _too_long(row: Encoded, limit: int) -> bool:

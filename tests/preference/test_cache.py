@@ -27,6 +27,18 @@ def test_each_distinct_row_is_computed_once(tmp_path):
     assert (cache.counts["x"].computed, cache.counts["x"].reused) == (0, 2)
 
 
+def test_a_row_that_is_asked_for_again_is_counted_once(tmp_path):
+    cache = ScoreCache(tmp_path)
+    cache.scores("scorer", ROWS[:1], Counting(), name="x")
+    cache.scores("scorer", ROWS, Counting(), name="x")
+    cache.scores("scorer", ROWS, None, name="x")
+    assert (cache.counts["x"].computed, cache.counts["x"].reused) == (2, 0)
+    again = ScoreCache(tmp_path)
+    again.scores("scorer", ROWS[1:], None, name="x")
+    again.scores("scorer", ROWS, None, name="x")
+    assert (again.counts["x"].computed, again.counts["x"].reused) == (0, 2)
+
+
 def test_scores_are_float32_and_writable(tmp_path):
     scores = ScoreCache(tmp_path).scores("scorer", ROWS, lambda rows: torch.full((len(rows),), 0.1), name="x")
     assert scores.dtype == torch.float32
