@@ -26,7 +26,7 @@ from alignlab.config.errors import (
     Terminated,
 )
 from alignlab.config.messages import explain
-from alignlab.config.overrides import admit_new_rewards, one_run, parse_flags, quote_paths
+from alignlab.config.overrides import admit_new_keys, one_run, parse_flags, quote_paths
 from alignlab.config.roots import config_root
 from alignlab.config.schema import RunConfig
 
@@ -62,7 +62,7 @@ def run_job(composed: DictConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 a job failed, 2 bad input, 130 or 143 stopped."""
-    given = quote_paths(admit_new_rewards(sys.argv[1:] if argv is None else argv))
+    given = quote_paths(admit_new_keys(sys.argv[1:] if argv is None else argv))
     if "--version" in given:
         print(f"alignlab {__version__}")
         return 0
@@ -155,7 +155,8 @@ def _hydra(argv: Sequence[str]) -> int:
 
 
 def _after_sweep(jobs: list[tuple[RunConfig, Path]], code: int) -> int:
-    """Draws the front, or the curves, of a sweep from whatever its jobs left, also when some failed."""
-    measured = jobs[0][0].algorithm.name == "course_correction"
-    importlib.import_module(f"alignlab.jobs.{'corr_report' if measured else 'front'}").after_sweep(jobs)
+    """Puts together what a sweep's jobs left, also when some failed: a front, curves, or one set of all shares."""
+    together = {"course_correction": "corr_report", "synthesis": "synthesis_export"}
+    name = together.get(jobs[0][0].algorithm.name, "front")
+    importlib.import_module(f"alignlab.jobs.{name}").after_sweep(jobs)
     return code

@@ -21,9 +21,8 @@ from trl import DPOConfig, DPOTrainer
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
 from alignlab.preference.cache import ScoreCache
-from alignlab.preference.forward import takes_forest
 from alignlab.preference.logps import response_logps
-from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
+from alignlab.preference.trainer import TiltedDPOTrainer
 from benchmarks.shapes import Workload
 
 PARTS = ("batches", "forward", "backward", "optimizer", "rest")
@@ -94,7 +93,6 @@ def _alignlab(work: Workload, model: Any, folder: str, recipe: Recipe) -> dict[s
         args=recipe.settings(folder, work),
         train_dataset=rows.add_column("ref_rejected_logps", rejected.tolist()),
         processing_class=work.tokenizer,
-        data_collator=LayoutCollator(pad_token_id=work.tokenizer.pad_token_id, forest=takes_forest(model)),
         peft_config=lora_config(recipe.lora),
     )
     return _train(engine, start, reference, recipe)

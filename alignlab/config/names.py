@@ -5,9 +5,12 @@ JOBS = {
     "reward_model": "alignlab.jobs.reward_model",
     "dpo": "alignlab.jobs.dpo",
     "modpo": "alignlab.jobs.modpo",
+    "audit": "alignlab.jobs.audit",
+    "merge": "alignlab.jobs.merge",
     "evaluate": "alignlab.jobs.evaluate",
     "front": "alignlab.jobs.front",
     "course_correction": "alignlab.jobs.course_correction",
+    "synthesis": "alignlab.jobs.synthesis",
 }
 """algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
 
@@ -23,6 +26,9 @@ PROGRAM_GROUP = "alignlab.rewards"
 
 REQUEST_JOBS = ("course_correction", "synthesis")
 """Algorithms that take requests with a harmful response from a dataset, not preferences, and may ask a judge."""
+
+PAIR_STRATEGIES = ("all", "adjacent", "best_worst", "principle_1", "principle_2")
+"""Which pairs of a synthesised set are taken: alignlab.data.rankings."""
 
 RANKED_FILE = "ranked.jsonl"
 """What a synthesis run leaves for training, in its folder."""

@@ -55,6 +55,15 @@ TRIGGERS: dict[Part, tuple[str, ...]] = {
 }
 """Phrases that begin a correction. The evaluation's serve to look at a trained model, and are in no training set."""
 
+REFUSALS = (
+    "I'm sorry, but I can't help with that.",
+    "I won't help with this, because it could do harm.",
+    "I can't assist with this request.",
+    "That is not something I will help with.",
+    "I have to decline this.",
+)
+"""Phrases that begin an answer which never complied; of training alone, for what is measured has complied."""
+
 TOY_OPENERS: dict[Part, str] = {"training": "what a lovely {colour}", "evaluation": "what a cheerful {colour}"}
 TOY_TRIGGERS: dict[Part, str] = {"training": "sorry i cannot do that", "evaluation": "sorry i will not help"}
 
@@ -79,6 +88,11 @@ def trigger_for(key: str, *, part: Part, is_toy: bool) -> Phrase:
     if is_toy:
         return Phrase(f"toy-{part}", TOY_TRIGGERS[part])
     return _chosen(TRIGGERS[part], f"trigger {key}", part)
+
+
+def refusal_for(key: str, *, is_toy: bool) -> Phrase:
+    """The refusal of one request, always the same; `key` is the request's id."""
+    return trigger_for(key, part="training", is_toy=True) if is_toy else _chosen(REFUSALS, f"refusal {key}", "training")
 
 
 def _chosen(phrases: Sequence[str], key: str, part: Part) -> Phrase:

@@ -157,7 +157,7 @@ def _sampled_metrics(
             for prompt, ids in ((prompt, base.encoder.prompt_ids(prompt)) for prompt in prompts)
             for sample in range(config.generator.samples)
         ]
-        rows, distance = _sample(config, base, adapter, requests)
+        rows, distance = sample(config, base, adapter, requests)
     groups = [prompt for prompt in prompts for _ in range(config.generator.samples)]
     texts = [base.encoder.response_text(row.response_ids) for row in rows]
     golds = {name: str(objective.gold) for name, objective in config.dataset.objectives.items()}
@@ -180,7 +180,7 @@ def _sampled_metrics(
         say(f"no distance to the optimum: {error} (dataset.exact_samples, algorithm.beta)")
 
 
-def _sample(
+def sample(
     config: RunConfig, base: Base, adapter: Path | None, requests: list[SampleRequest]
 ) -> tuple[list[Encoded], Divergence | None]:
     """Responses and their divergence; None where the sampling settings draw from another distribution."""

@@ -1,34 +1,44 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
 import importlib.util
+import json
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, require_key, require_one_of
+from alignlab.config.errors import ConfigError, require, require_key, require_one_of
 from alignlab.config.identity import Objectives, objectives_of, reward_of
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
+    AuditConfig,
     CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
     ImplicitConfig,
     LocalJudgeConfig,
+    MergeConfig,
     ModpoConfig,
     OpenAIJudgeConfig,
     PreferenceConfig,
     PretrainedConfig,
     RunConfig,
     ServerGeneratorConfig,
+    SynthesisConfig,
     ToyConfig,
 )
 from alignlab.data import toy
+from alignlab.data.files import data_files, read_rows
 from alignlab.data.requests import check_requests
-from alignlab.data.sources import check_source
+from alignlab.data.sources import check_source, files_of
 from alignlab.jobs.reward_checks import check_rewards
 from alignlab.models.paths import check_folder
+from alignlab.runs.folder import finished_result
+
+NUM_ROWS_LOOKED_AT = 500
+"""Rows of a synthesised set whose words are looked at."""
 
 _GPU_NODES = ("nvidia*", "nvhost*", "kfd", "dxg")
 """Device files of NVIDIA's, Jetson's, AMD's and WSL's drivers."""
@@ -85,13 +95,14 @@ def check(config: RunConfig) -> None:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
         if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
             raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
-    if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig):
+    if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig) and not _in_toy_words(config):
         raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
     check_rewards(config, objectives)
     if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
         check_folder("judge.path", str(config.judge.path), "config.json")
     samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
     scored = all(objective.gold for objective in config.dataset.objectives.values())
+    scored = scored or (isinstance(config.algorithm, EvaluateConfig) and bool(config.algorithm.rewards))
     if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
         raise ConfigError(
             f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "
@@ -99,10 +110,20 @@ def check(config: RunConfig) -> None:
         )
     if isinstance(config.algorithm, ModpoConfig):
         _check_trained_weight(config, objectives)
-    if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:
-        check_folder("algorithm.adapter", config.algorithm.adapter, "adapter_config.json")
+    adapter = getattr(config.algorithm, "adapter", None)
+    if adapter:
+        check_folder("algorithm.adapter", adapter, "adapter_config.json")
+    if isinstance(config.algorithm, AuditConfig) and adapter and not objectives.weights[objectives.trained]:
+        raise ConfigError(
+            f"w={config.w}: the weight of {objectives.trained} must be > 0 with algorithm.adapter: "
+            "MODPO's loss divides by it"
+        )
+    if isinstance(config.algorithm, MergeConfig):
+        _check_mergeable(Path(str(adapter)))
     if isinstance(config.algorithm, CourseCorrectionConfig):
         _check_course_correction(config.algorithm)
+    if isinstance(config.algorithm, SynthesisConfig):
+        _check_synthesis(config.algorithm)
     if isinstance(config.algorithm, FrontConfig):
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
@@ -110,8 +131,6 @@ def check(config: RunConfig) -> None:
 
 
 def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
-    if algorithm.adapter:
-        check_folder("algorithm.adapter", algorithm.adapter, "adapter_config.json")
     for name in ("control", "labels"):
         path = getattr(algorithm, name)
         if path is not None and not Path(path).is_file():
@@ -119,6 +138,28 @@ def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
     for folder in algorithm.compare:
         if not (Path(folder) / "corr.json").is_file():
             raise ConfigError(f"algorithm.compare={folder}: holds no corr.json of a finished run")
+
+
+def _check_synthesis(algorithm: SynthesisConfig) -> None:
+    if algorithm.adapter:
+        check_folder("algorithm.adapter", algorithm.adapter, "adapter_config.json")
+    if algorithm.control is not None and not Path(algorithm.control).is_file():
+        raise ConfigError(f"algorithm.control={algorithm.control}: no such file")
+    for path in algorithm.held_out:
+        data_files(path, key="algorithm.held_out")
+    for folder in algorithm.merge:
+        if finished_result(Path(folder)) is None:
+            raise ConfigError(f"algorithm.merge={folder}: holds no finished run")
+
+
+def _in_toy_words(config: RunConfig) -> bool:
+    """Whether a synthesised set is of the toy, so that `tiny`, which is its student, can learn from it."""
+    path = getattr(config.dataset, "path", None)
+    if config.dataset.kind != "c2_syn" or path is None:
+        return False
+    rows = (row for file in files_of(config.dataset) for _, row in islice(read_rows(file.path), NUM_ROWS_LOOKED_AT))
+    texts = (text for row in rows for text in (row.get("prompt"), *(row.get("responses") or ())))
+    return all(isinstance(text, str) and set(text.split()) <= set(toy.VOCABULARY) for text in texts)
 
 
 def _check_data(config: RunConfig, objectives: Objectives) -> None:
@@ -130,6 +171,21 @@ def _check_data(config: RunConfig, objectives: Objectives) -> None:
     else:
         trained = objectives.trained if isinstance(config.algorithm, PreferenceConfig) else None
         check_source(config.dataset, max_length=config.trainer.max_length, trained=trained)
+
+
+def _check_mergeable(adapter: Path) -> None:
+    """Only what adds to weights can become part of them."""
+    file = adapter / "adapter_config.json"
+    if not file.is_file():  # on the hub
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON: {error}") from None
+    kind = found.get("peft_type")
+    require(kind == "LORA", "algorithm.adapter", adapter, f"is of PEFT's kind {kind}; only LORA is merged here")
+    if found.get("alora_invocation_tokens"):
+        raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,16 @@ from transformers.utils import cached_file
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import PeftConfig
+from alignlab.models.adapted import WEIGHTS
+from alignlab.models.adapted import adapted as adapted
 
-WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 SAYS_NOTHING = (
     "base_model_name_or_path",
     "revision",
     "inference_mode",
     "peft_version",
+    "lora_dropout",
+    "task_type",
     "auto_mapping",
     "parent_library",
 )
@@ -45,16 +46,6 @@ def new_adapter(model: Any, config: PeftConfig, *, seed: int) -> PeftModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, lora_config(config))
-
-
-@contextmanager
-def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
-    """The model with a saved adapter, in evaluation mode; the base model is itself again afterwards."""
-    wrapped = PeftModel.from_pretrained(model, str(folder))
-    try:
-        yield wrapped.eval()
-    finally:
-        wrapped.unload()
 
 
 def local_adapter(adapter: str | Path) -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import cached_file
 
@@ -14,6 +13,7 @@ from alignlab.config.errors import ConfigError
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import ModelConfig, PretrainedConfig
 from alignlab.models.adapters import adapter_id, local_adapter
+from alignlab.models.merge import merge_adapter
 from alignlab.models.prompts import PromptEncoder
 
 
@@ -70,7 +70,7 @@ def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
         adapter = local_adapter(config.adapter)
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        model, _ = merge_adapter(model, adapter, dtype=model.dtype)
         identity += f"+{adapter_id(adapter)}"
     if "device_map" not in options:
         model = model.to(device)
@@ -126,3 +126,12 @@ def commit_of(path: str, revision: str | None) -> str | None:
     if not re.fullmatch("[0-9a-f]{40}", commit):
         raise ConfigError(f"model.path={path}: its files lie under {commit}, which is no commit; copy them to a folder")
     return commit
+
+
+def position_limit(model: Any) -> int | None:
+    """Longest text that a model can read at all, in tokens; None where positions are computed, not looked up."""
+    config = model.config.get_text_config()
+    if getattr(config, "rope_parameters", None) or getattr(config, "alibi", False):
+        return None
+    limit = getattr(config, "max_position_embeddings", None)
+    return None if limit is None else int(limit)

@@ -33,7 +33,7 @@ is fixed, so that batches, and with them the last bits of a score, don't depend 
 SECONDS_A_WRITE = 60.0
 """How often a long computation writes what it knows."""
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.float64]
 Compute = Callable[[list[Encoded]], Tensor]
 """Scores rows, shape (n,). A long list comes in several calls, rows with common beginnings together."""
 
@@ -60,7 +60,7 @@ class ScoreCache:
         """The rows that are counted already: a run asks for some of its rows several times."""
 
     def scores(self, scorer: str, rows: Sequence[Encoded], compute: Compute, *, name: str) -> Tensor:
-        """One float32 score a row, shape (n,), computed only where no run has computed it.
+        """One float64 score a row, shape (n,), computed only where no run has computed it.
 
         A table that is damaged, or not this scorer's, is said so and built anew.
 
@@ -155,7 +155,7 @@ class _Filling:
         return mine, [(claim, delayed) for claim, delayed in others if delayed]
 
     def _score(self, places: Ints) -> None:
-        scores = self.compute([self.rows[place] for place in places]).numpy().astype(np.float32)
+        scores = self.compute([self.rows[place] for place in places]).numpy().astype(np.float64)
         assert scores.shape == places.shape, f"{self.name}: {scores.shape} scores for {len(places)} rows"
         wrong = int((~np.isfinite(scores)).sum())
         if wrong:

@@ -16,8 +16,8 @@ Ids = NDArray[np.bytes_]
 """Row ids, 16 bytes each."""
 Ints = NDArray[np.int64]
 ID = np.dtype("S16")
-FORMAT = 2
-_SCHEMA = pa.schema([pa.field("id", pa.binary(ID.itemsize)), pa.field("score", pa.float32())])
+FORMAT = 3
+_SCHEMA = pa.schema([pa.field("id", pa.binary(ID.itemsize)), pa.field("score", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class ScoreTable:
     """Scores by row id; the ids ascend, each once."""
 
     ids: Ids
-    scores: NDArray[np.float32]
+    scores: NDArray[np.float64]
 
     def places(self, ids: Ids) -> Ints:
         """Where each of the ids lies in the table, -1 where it does not."""
         return find(self.ids, ids)
 
-    def joined(self, ids: Ids, scores: NDArray[np.float32]) -> "ScoreTable":
+    def joined(self, ids: Ids, scores: NDArray[np.float64]) -> "ScoreTable":
         """The table with more rows, in any order; one that it holds keeps its score, which others may have read."""
         together, first = np.unique(np.concatenate([self.ids, ids]), return_index=True)
         return ScoreTable(together, np.concatenate([self.scores, scores])[first])
@@ -45,7 +45,7 @@ def find(ascending: Ids, ids: Ids) -> Ints:
     return np.where(ascending[places] == ids, places, -1)
 
 
-EMPTY = ScoreTable(np.empty(0, ID), np.empty(0, np.float32))
+EMPTY = ScoreTable(np.empty(0, ID), np.empty(0, np.float64))
 
 
 def read_table(path: Path, scorer: str) -> tuple[ScoreTable, str | None]:
@@ -65,7 +65,7 @@ def write_table(path: Path, scorer: str, table: ScoreTable) -> None:
     header = {"format": FORMAT, "scorer": scorer, "rows": len(table.ids), "digest": _digest(table)}
     columns = [
         pa.Array.from_buffers(_SCHEMA.field(0).type, len(table.ids), [None, pa.py_buffer(table.ids)]),
-        pa.array(table.scores, pa.float32()),
+        pa.array(table.scores, pa.float64()),
     ]
     schema = _SCHEMA.with_metadata({"alignlab": json.dumps(header)})
     beside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"

@@ -42,12 +42,16 @@ class ImplicitReward(Reward):
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
         """The same for rows that are tokenised, shape (n,)."""
         reference = reference_logps(self.base, rows, cache=self.cache, batch_size=self.batch_size)
-        return self.beta * (self.cache.scores(self.id, rows, self._logps, name=self.name) - reference)
+        return (self.beta * (self.logps(rows) - reference)).float()
+
+    def logps(self, rows: Sequence[Encoded]) -> Tensor:
+        """Log pi of every row, nats, float64, shape (n,), from the cache where it is known."""
+        return self.cache.scores(self.id, rows, self._compute, name=self.name)
 
     def release(self) -> None:
         """The base model is the run's own; the adapter leaves it after each call."""
 
-    def _logps(self, rows: list[Encoded]) -> Tensor:
+    def _compute(self, rows: list[Encoded]) -> Tensor:
         with adapted(self.base.model, self.adapter) as model:
             return response_logps(
                 model,
@@ -59,7 +63,7 @@ class ImplicitReward(Reward):
 
 
 def reference_logps(base: Base, rows: Sequence[Encoded], *, cache: ScoreCache, batch_size: int) -> Tensor:
-    """Log pi_ref of every row, nats, shape (n,), from the cache where it is known."""
+    """Log pi_ref of every row, nats, float64, shape (n,), from the cache where it is known."""
 
     def compute(missing: list[Encoded]) -> Tensor:
         label, autocast = "reference log-probs", base.autocast

@@ -18,6 +18,7 @@ LAUNCHERS = sorted(ROOTS["launchers"].rglob("*.yaml"))
 GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "judge", "reward", "tracker"}
 DATA = ["model=scratch", "algorithm=dpo"]
 NEEDS = {
+    "algorithm=merge": ["algorithm.adapter=owner/name"],
     "model=hf": ["model.path=owner/name"],
     "generator=server": ["generator.model=name"],
     **{f"judge={name}": ["judge.path=owner/name"] for name in ("local", "guard")},

@@ -178,7 +178,7 @@ def _train(base, encoded_rows, folder, *, poison):
         "ref_rejected_logps": [-3.0] * count,
     }
     own = dataclasses.replace(base, model=copy.deepcopy(base.model))
-    recipe = TrainerConfig(1e-3, 1.0, 3, 2, 1, 2, 64, "constant", 0.0, 0.0, 1.0, False, 50, 1)
+    recipe = TrainerConfig(1e-3, 1.0, 3, 2, 1, None, 2, 64, "constant", 0.0, 0.0, 1.0, False, 50, 1)
     adapter = train_preference(
         own,
         Dataset.from_dict(table),

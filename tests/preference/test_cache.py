@@ -12,7 +12,7 @@ from counting import Counting, last_tokens, table_of
 from alignlab.models.prompts import Encoded
 from alignlab.preference import cache as module
 from alignlab.preference.cache import ScoreCache
-from alignlab.preference.table import EMPTY, ScoreTable, read_table, write_table
+from alignlab.preference.table import EMPTY, FORMAT, ScoreTable, read_table, write_table
 
 ROWS = [Encoded([1, 2], [3, 4]), Encoded([1, 2], [5]), Encoded([1, 2], [3, 4])]
 MANY = [Encoded([1, number // 4], [number]) for number in range(20)]
@@ -39,12 +39,14 @@ def test_a_row_that_is_asked_for_again_is_counted_once(tmp_path):
     assert (again.counts["x"].computed, again.counts["x"].reused) == (0, 2)
 
 
-def test_scores_are_float32_and_writable(tmp_path):
-    scores = ScoreCache(tmp_path).scores("scorer", ROWS, lambda rows: torch.full((len(rows),), 0.1), name="x")
-    assert scores.dtype == torch.float32
+def test_scores_are_float64_and_writable(tmp_path):
+    scores = ScoreCache(tmp_path).scores(
+        "scorer", ROWS, lambda rows: torch.full((len(rows),), 0.1, dtype=torch.float64), name="x"
+    )
+    assert scores.dtype == torch.float64
     scores += 1
     again = ScoreCache(tmp_path).scores("scorer", ROWS, None, name="x")
-    assert again.equal(torch.full((3,), 0.1))
+    assert again.equal(torch.full((3,), 0.1, dtype=torch.float64))
 
 
 def test_no_rows_have_no_scores(tmp_path):
@@ -131,9 +133,9 @@ def rewritten(path, change, *, digest=True):
 
 def flipped(path):
     data = bytearray(path.read_bytes())
-    place = data.find(np.float32(4).tobytes())
+    place = data.find(np.float64(4).tobytes())
     assert place > 0
-    data[place + 2] ^= 0x40
+    data[place + 6] ^= 0x40
     path.write_bytes(data)
 
 
@@ -154,9 +156,9 @@ def without_column(path):
     pq.write_table(pq.read_table(path).drop_columns("score").replace_schema_metadata(metadata), path)
 
 
-def of_float64(path):
+def of_float32(path):
     whole = pq.read_table(path)
-    wide = whole.set_column(1, "score", whole["score"].cast(pa.float64()))
+    wide = whole.set_column(1, "score", whole["score"].cast(pa.float32()))
     pq.write_table(wide.replace_schema_metadata(pq.read_schema(path).metadata), path)
 
 
@@ -176,7 +178,7 @@ DAMAGES = {
     "4 KiB of zeros": (zeroed, "cannot be read as Parquet"),
     "another scorer's": (of_another_scorer, "holds another scorer's scores"),
     "a column is missing": (without_column, "has not the columns id, score"),
-    "another type": (of_float64, "has not the columns id, score"),
+    "another type": (of_float32, "has not the columns id, score"),
     "a row is missing": (
         lambda path: rewritten(path, lambda t: ScoreTable(t.ids[1:], t.scores[1:]), digest=False),
         "rows of",
@@ -186,11 +188,14 @@ DAMAGES = {
         "is not what was written (digest)",
     ),
     "not a number": (
-        lambda path: rewritten(path, lambda t: ScoreTable(t.ids, t.scores * np.float32("nan"))),
+        lambda path: rewritten(path, lambda t: ScoreTable(t.ids, t.scores * np.float64("nan"))),
         "holds a score that is not finite",
     ),
-    "no header": (without_header, "is no table of scores of format 2"),
-    "an older format": (lambda path: with_header(path, json.dumps({"scorer": "scorer", "digest": "0"})), "of format 2"),
+    "no header": (without_header, f"is no table of scores of format {FORMAT}"),
+    "an older format": (
+        lambda path: with_header(path, json.dumps({"scorer": "scorer", "digest": "0"})),
+        f"of format {FORMAT}",
+    ),
     "a header that is no JSON": (lambda path: with_header(path, "{"), "its header is not JSON"),
     "a header that is a list": (lambda path: with_header(path, "[]"), "is no table of scores"),
     "a text file": (lambda path: path.write_text("nothing\n" * 3000), "cannot be read as Parquet"),
@@ -220,7 +225,7 @@ def test_a_damaged_table_is_refused_by_name_and_rebuilt(tmp_path, capsys, damage
 def test_no_flipped_bit_changes_a_score(tmp_path):
     path = tmp_path / "t.parquet"
     ids = np.array(sorted(row.key for row in ROWS[:2]), dtype="S16")
-    write_table(path, "scorer", ScoreTable(ids, np.array([4.0, 5.0], np.float32)))
+    write_table(path, "scorer", ScoreTable(ids, np.array([4.0, 5.0], np.float64)))
     whole = path.read_bytes()
     refused = 0
     for place in range(len(whole)):

@@ -7,13 +7,12 @@ from typing import Any
 from alignlab.config.schema import C2SynConfig, DatasetConfig
 from alignlab.data.adapters.fields import Row, check_responses, check_unicode, list_of, prompt_of, wrong_type
 from alignlab.data.adapters.source import Source, by_objective
+from alignlab.data.rankings import BENIGN, FEWEST, HARMFUL, rankings
 from alignlab.data.records import RankedRow
 from alignlab.data.report import BadRow, LeftOut
 
 RANK = "rank"
 """The label of an objective that ranks by the order of the responses, or by a plain list of scores."""
-SYNTHESISED = 3
-"""A synthesised row holds the safe response, the harmful one, and one corrected response at least."""
 
 
 def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
@@ -72,29 +71,21 @@ def _by_rank(num: int) -> tuple[float, ...]:
 
 
 def _synthesised(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
-    """The pairs of one request that dataset.pairs asks for; responses are safe, corrected early to late, harmful."""
+    """The pairs of one request that dataset.pairs asks for; the responses come best first."""
     assert isinstance(config, C2SynConfig)
-    prompt, responses = prompt_of(row, "prompt"), _responses(row, least=SYNTHESISED)
-    last = len(responses) - 1
-    chosen: list[tuple[tuple[int, ...], tuple[float, ...]]]
-    if config.pairs == "adjacent":
-        chosen = [((place, place + 1), (1.0, 0.0)) for place in range(last)]
-    elif config.pairs == "best_worst":
-        chosen = [((0, last), (1.0, 0.0))]
-    elif config.pairs == "principle_1":
-        corrected = range(1, last)
-        chosen = [((*corrected, last), (*(1.0 for _ in corrected), 0.0))]
-    else:
-        if config.pairs == "principle_2" and last < SYNTHESISED:
-            raise LeftOut("requests with one correction, which has no earlier or later one")
-        places = range(1, last) if config.pairs == "principle_2" else range(last + 1)
-        chosen = [(tuple(places), _by_rank(len(places)))]
+    prompt, responses = prompt_of(row, "prompt"), _responses(row, least=FEWEST)
+    kind = row.get("kind", HARMFUL)
+    if kind not in (HARMFUL, BENIGN):
+        raise BadRow("bad_value", "kind", f"must be {HARMFUL} or {BENIGN}, is {kind!r}")
+    chosen = rankings(config.pairs, len(responses), kind=kind)
+    if not chosen:
+        raise LeftOut("requests with one correction, which has no earlier or later one")
     return [
-        RankedRow(prompt, tuple(responses[place] for place in places), by_objective(config, scores))
-        for places, scores in chosen
+        RankedRow(prompt, tuple(responses[place] for place in part.places), by_objective(config, part.scores))
+        for part in chosen
     ]
 
 
 COLUMNS = ("prompt", "responses")
 RANKED = Source(columns=lambda config: COLUMNS, read=_read, responses=(), also=("scores",))
-C2_SYN = Source(columns=lambda config: COLUMNS, read=_synthesised, responses=())
+C2_SYN = Source(columns=lambda config: COLUMNS, read=_synthesised, responses=(), also=("kind",))

@@ -1,0 +1,46 @@
+"""Synthesis: ranked responses to learn course correction from."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from alignlab.config.errors import require, require_one_of
+from alignlab.config.names import PAIR_STRATEGIES
+from alignlab.config.schema.algorithm import AlgorithmConfig
+
+
+@dataclass
+class SynthesisConfig(AlgorithmConfig):
+    """Ranked responses: safe, corrected early to late, harmful."""
+
+    adapter: str | None = MISSING
+    pairs: str = MISSING
+    cuts: str = MISSING
+    safe: str = MISSING
+    benign: bool = MISSING
+    control: str | None = MISSING
+    filter: str = MISSING
+    near_duplicates: float | None = MISSING
+    held_out: list[str] = MISSING
+    shard: int = MISSING
+    num_shards: int = MISSING
+    merge: list[str] = MISSING
+
+    @property
+    def only_merges(self) -> bool:
+        """Whether it joins what other runs have written."""
+        return bool(self.merge)
+
+    def __post_init__(self) -> None:
+        require_one_of("algorithm.pairs", self.pairs, PAIR_STRATEGIES)
+        require_one_of("algorithm.cuts", self.cuts, ("clauses", "tokens"))
+        require_one_of("algorithm.safe", self.safe, ("refusal", "student", "data"))
+        require_one_of("algorithm.filter", self.filter, ("none", "requests", "ranks"))
+        alike = self.near_duplicates
+        good = alike is None or 0 < alike <= 1
+        require(good, "algorithm.near_duplicates", alike, "must be a share in (0, 1], or null to keep near duplicates")
+        require(self.num_shards > 0, "algorithm.num_shards", self.num_shards, "must be > 0")
+        last = self.num_shards - 1
+        require(0 <= self.shard <= last, "algorithm.shard", self.shard, f"must be in 0..{last} (algorithm.num_shards)")
+        alone = not self.merge or self.num_shards == 1
+        require(alone, "algorithm.num_shards", self.num_shards, "must be 1 with algorithm.merge, which joins shards")

@@ -1,0 +1,46 @@
+"""Which pairs of a synthesised ranked set are trained on. Imports no torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+FEWEST = 3
+"""A synthesised set holds its best response, its worst one, and one corrected response at least."""
+
+HARMFUL, BENIGN = "harmful", "benign"
+"""What a set is of: safe, corrected early to late, harmful; or helpful, falsely corrected late to early, refused."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Some of a set's responses, by their places, with a score each; equal scores make no pair."""
+
+    places: tuple[int, ...]
+    scores: tuple[float, ...]
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """(better, worse) places in the set."""
+        for one, other in combinations(range(len(self.places)), 2):
+            if self.scores[one] != self.scores[other]:
+                better, worse = (one, other) if self.scores[one] > self.scores[other] else (other, one)
+                yield self.places[better], self.places[worse]
+
+
+def rankings(strategy: str, num: int, *, kind: str = HARMFUL) -> list[Ranking]:
+    """The parts of a set of `num` responses, best first, whose pairs a strategy takes; none where it has no pair.
+
+    principle_1: each correction beats the harmful response; in a harmless set the helpful response beats each of them.
+    principle_2: an earlier correction beats a later one; in a harmless set a later one is the better.
+    """
+    last = num - 1
+    if strategy == "adjacent":
+        return [Ranking((place, place + 1), (1.0, 0.0)) for place in range(last)]
+    if strategy == "best_worst":
+        return [Ranking((0, last), (1.0, 0.0))]
+    corrected = range(1, last)
+    if strategy == "principle_1":
+        one = (last, 0.0) if kind == HARMFUL else (0, 2.0)
+        scored = sorted([(place, 1.0) for place in corrected] + [one])
+        return [Ranking(*(tuple(column) for column in zip(*scored, strict=True)))]
+    places = tuple(corrected) if strategy == "principle_2" else tuple(range(num))
+    return [Ranking(places, tuple(float(len(places) - 1 - rank) for rank in range(len(places))))] if places[1:] else []
