@@ -46,7 +46,7 @@ def test_scores_are_float64_and_writable(tmp_path):
     assert scores.dtype == torch.float64
     scores += 1
     again = ScoreCache(tmp_path).scores("scorer", ROWS, None, name="x")
-    assert again.equal(torch.full((3,), 0.1, dtype=torch.float64))
+    assert again.equal(tenths)
 
 
 def test_no_rows_have_no_scores(tmp_path):
