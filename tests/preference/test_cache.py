@@ -40,13 +40,11 @@ def test_a_row_that_is_asked_for_again_is_counted_once(tmp_path):
 
 
 def test_scores_are_float64_and_writable(tmp_path):
-    scores = ScoreCache(tmp_path).scores(
-        "scorer", ROWS, lambda rows: torch.full((len(rows),), 0.1, dtype=torch.float64), name="x"
-    )
+    tenths = torch.full((3,), 0.1, dtype=torch.float64)
+    scores = ScoreCache(tmp_path).scores("scorer", ROWS, lambda rows: tenths[: len(rows)], name="x")
     assert scores.dtype == torch.float64
     scores += 1
-    again = ScoreCache(tmp_path).scores("scorer", ROWS, None, name="x")
-    assert again.equal(tenths)
+    assert ScoreCache(tmp_path).scores("scorer", ROWS, None, name="x").equal(tenths)
 
 
 def test_no_rows_have_no_scores(tmp_path):
