@@ -133,8 +133,8 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     def _without_metrics(self) -> Iterator[None]:
         """Gives TRL's metrics nothing to gather or to wait for: the meter has its own."""
         accelerator = self.accelerator
-        nothing = lambda _: torch.zeros(1)  # noqa: E731
-        self.accelerator = SimpleNamespace(device=accelerator.device, gather=nothing, gather_for_metrics=nothing)
+        unread = lambda _: _Unread()  # noqa: E731
+        self.accelerator = SimpleNamespace(device=accelerator.device, gather=unread, gather_for_metrics=unread)
         try:
             yield
         finally:
@@ -151,15 +151,21 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
 
 
 class _Unread:
-    """Stands where TRL's metrics look for per-token values: anything done with it gives itself."""
+    """Stands where TRL's metrics look for numbers: what is done with it gives itself, and as a number it is 0."""
 
     def _itself(self, *_: Any, **__: Any) -> "_Unread":
         return self
 
-    __getitem__ = __mul__ = __and__ = detach = sum = _itself
+    __getitem__ = __mul__ = __and__ = detach = sum = mean = _itself
 
     def chunk(self, chunks: int, **_: Any) -> list["_Unread"]:
         return [self] * chunks
+
+    def item(self) -> float:
+        return 0.0
+
+    def __gt__(self, _: Any) -> bool:
+        return False
 
 
 def _longest(rows: Dataset) -> int:
