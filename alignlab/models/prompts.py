@@ -10,6 +10,9 @@ from typing import Any
 from alignlab.data.records import Prompt, Turn
 from alignlab.models.chat import ChatTemplate
 
+TEXTS_AT_ONCE = 4096
+"""Texts that are tokenised together: what a tokenizer says of them besides their ids takes far more memory."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -20,6 +23,8 @@ class Encoded:
     prompt: Prompt | None = field(default=None, compare=False, repr=False)
     """What the tokens were made of, for rewards that read texts; None where that is not known."""
     response: str | None = field(default=None, compare=False, repr=False)
+    merged: bool = field(default=False, compare=False, repr=False)
+    """Whether the response's first characters share a token with the prompt's end; the boundary then moves left."""
 
     @cached_property
     def key(self) -> bytes:
@@ -51,8 +56,10 @@ class PromptEncoder:
         """A string template's last spaces: with the answer's first word they are a token, alone they are another."""
         self.end_id = self._chat.end_id if self._chat else int(tokenizer.eos_token_id)
         """The token that ends a response."""
-        self.merged = 0
-        """Responses whose first characters share a token with the prompt's end; there the boundary moves left."""
+        self._known: dict[tuple[Prompt, str], Encoded] = {}
+        """What was tokenised before, by this run or an earlier one of the process: a sweep reads its data once."""
+        self._numbers = list(range(len(tokenizer)))
+        """One int object a token; a tokenizer makes a new one at each place, which takes four times the memory."""
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of the rendered prompt; they begin with one BOS if the tokenizer puts one before texts."""
@@ -63,19 +70,21 @@ class PromptEncoder:
         return self.encode_all([(prompt, response)])[0]
 
     def encode_all(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
-        """The same for many (prompt, response), tokenised together."""
-        if not texts:
-            return []
+        """The same for many (prompt, response), tokenised together; of equal ones once, and they share their tokens."""
+        new = [given for given in dict.fromkeys(texts) if given not in self._known]
+        self._known.update(zip(new, self._encoded(new), strict=True))
+        return [self._known[given] for given in texts]
+
+    def _encoded(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
         rendered = {prompt: self._render(prompt) for prompt, _ in texts}
         prompts = dict(zip(rendered, self._tokens_of(list(rendered.values())), strict=True))
         whole = self._tokens_of([rendered[prompt] + self._answer(response) for prompt, response in texts])
-        rows = (self._split(prompts[prompt], ids) for (prompt, _), ids in zip(texts, whole, strict=True))
-        return [Encoded(*ids, *given) for ids, given in zip(rows, texts, strict=True)]
+        return [self._split(prompts[given[0]], ids, *given) for given, ids in zip(texts, whole, strict=True)]
 
-    def _split(self, prompt: list[int], text: list[int]) -> tuple[list[int], list[int]]:
-        shared = _common_prefix(prompt, text)
-        self.merged += shared < len(prompt)
-        return text[:shared], [*text[shared:], self.end_id]
+    def _split(self, prompt_ids: list[int], ids: list[int], prompt: Prompt, response: str) -> Encoded:
+        merged = ids[: len(prompt_ids)] != prompt_ids
+        shared = _common_prefix(prompt_ids, ids) if merged else len(prompt_ids)
+        return Encoded(ids[:shared] if merged else prompt_ids, [*ids[shared:], self.end_id], prompt, response, merged)
 
     def response_text(self, ids: list[int]) -> str:
         """Text of generated tokens, up to and without the first that ends a response."""
@@ -100,7 +109,14 @@ class PromptEncoder:
     def _answer(self, response: str) -> str:
         return self._chat.answer(response) if self._chat is not None else self._gap + response
 
-    def _tokens_of(self, texts: list[str]) -> list[list[int]]:
+    def _tokens_of(self, texts: Sequence[str]) -> list[list[int]]:
+        rows: list[list[int]] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            part = self._part_of(texts[start : start + TEXTS_AT_ONCE])
+            rows += ([self._numbers[token] for token in ids] for ids in part)
+        return rows
+
+    def _part_of(self, texts: Sequence[str]) -> list[list[int]]:
         if self._chat is not None:
             return self._chat.tokens_of(texts)
         # A string template holds no special tokens, so what looks like one came with the data and stays text.

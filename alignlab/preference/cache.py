@@ -40,7 +40,7 @@ Compute = Callable[[list[Encoded]], Tensor]
 
 @dataclass
 class CacheCount:
-    """Rows of one scorer that this run computed, and that it found, or had from another process."""
+    """Distinct rows of one scorer that this run computed, and that it found, or had from another process."""
 
     computed: int = 0
     reused: int = 0
@@ -56,6 +56,8 @@ class ScoreCache:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.counts: dict[str, CacheCount] = {}
+        self._seen: dict[str, Ids] = {}
+        """The rows that are counted already: a run asks for some of its rows several times."""
 
     def scores(self, scorer: str, rows: Sequence[Encoded], compute: Compute, *, name: str) -> Tensor:
         """One float64 score a row, shape (n,), computed only where no run has computed it.
@@ -80,12 +82,17 @@ class ScoreCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             filling = _Filling(path, scorer, [rows[place] for place in first], compute, name)
             table, num_computed = filling.run(), filling.num_computed
-        count = self.counts.setdefault(name, CacheCount())
-        count.computed += num_computed
-        count.reused += len(ids) - num_computed
+        self._count(name, ids, num_computed)
         places_N = table.places(ids_N)
         assert (places_N >= 0).all()
         return torch.from_numpy(table.scores[places_N])
+
+    def _count(self, name: str, ids: Ids, num_computed: int) -> None:
+        seen = self._seen.get(name, EMPTY.ids)
+        self._seen[name] = np.union1d(seen, ids)
+        count = self.counts.setdefault(name, CacheCount())
+        count.computed += num_computed
+        count.reused += len(self._seen[name]) - len(seen) - num_computed
 
 
 class _Filling:

@@ -55,7 +55,6 @@ def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: i
 def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None) -> EncodedPairs:
     """The same, possibly none at all."""
     limit = sys.maxsize if max_length is None else max_length
-    merged_before = encoder.merged
     kept, too_long, cut = [], 0, 0
     texts = {(pair.prompt, text): None for pair in pairs for text in (pair.chosen, pair.rejected)}
     encoded = dict(zip(texts, encoder.encode_all(list(texts)), strict=True))  # six ranked responses make fifteen pairs
@@ -68,7 +67,7 @@ def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_lengt
         cut += num_cut
         sides = fit(chosen, limit), fit(rejected, limit)
         kept.append(EncodedPair(pair.id, pair.group, *sides, cut=num_cut > 0, set=pair.set or pair.id))
-    return EncodedPairs(kept, too_long, cut, encoder.merged - merged_before)
+    return EncodedPairs(kept, too_long, cut, sum(row.merged for row in encoded.values()))
 
 
 def one_boundary(left: Encoded, right: Encoded) -> tuple[Encoded, Encoded]:

@@ -16,7 +16,7 @@ Ids = NDArray[np.bytes_]
 """Row ids, 16 bytes each."""
 Ints = NDArray[np.int64]
 ID = np.dtype("S16")
-FORMAT = 2
+FORMAT = 3
 _SCHEMA = pa.schema([pa.field("id", pa.binary(ID.itemsize)), pa.field("score", pa.float64())])
 
 

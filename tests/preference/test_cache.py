@@ -12,7 +12,7 @@ from counting import Counting, last_tokens, table_of
 from alignlab.models.prompts import Encoded
 from alignlab.preference import cache as module
 from alignlab.preference.cache import ScoreCache
-from alignlab.preference.table import EMPTY, ScoreTable, read_table, write_table
+from alignlab.preference.table import EMPTY, FORMAT, ScoreTable, read_table, write_table
 
 ROWS = [Encoded([1, 2], [3, 4]), Encoded([1, 2], [5]), Encoded([1, 2], [3, 4])]
 MANY = [Encoded([1, number // 4], [number]) for number in range(20)]
@@ -27,12 +27,24 @@ def test_each_distinct_row_is_computed_once(tmp_path):
     assert (cache.counts["x"].computed, cache.counts["x"].reused) == (0, 2)
 
 
-def test_scores_are_float32_and_writable(tmp_path):
-    scores = ScoreCache(tmp_path).scores("scorer", ROWS, lambda rows: torch.full((len(rows),), 0.1), name="x")
-    assert scores.dtype == torch.float32
+def test_a_row_that_is_asked_for_again_is_counted_once(tmp_path):
+    cache = ScoreCache(tmp_path)
+    cache.scores("scorer", ROWS[:1], Counting(), name="x")
+    cache.scores("scorer", ROWS, Counting(), name="x")
+    cache.scores("scorer", ROWS, None, name="x")
+    assert (cache.counts["x"].computed, cache.counts["x"].reused) == (2, 0)
+    again = ScoreCache(tmp_path)
+    again.scores("scorer", ROWS[1:], None, name="x")
+    again.scores("scorer", ROWS, None, name="x")
+    assert (again.counts["x"].computed, again.counts["x"].reused) == (0, 2)
+
+
+def test_scores_are_float64_and_writable(tmp_path):
+    tenths = torch.full((3,), 0.1, dtype=torch.float64)
+    scores = ScoreCache(tmp_path).scores("scorer", ROWS, lambda rows: tenths[: len(rows)], name="x")
+    assert scores.dtype == torch.float64
     scores += 1
-    again = ScoreCache(tmp_path).scores("scorer", ROWS, None, name="x")
-    assert again.equal(torch.full((3,), 0.1))
+    assert ScoreCache(tmp_path).scores("scorer", ROWS, None, name="x").equal(tenths)
 
 
 def test_no_rows_have_no_scores(tmp_path):
@@ -177,8 +189,11 @@ DAMAGES = {
         lambda path: rewritten(path, lambda t: ScoreTable(t.ids, t.scores * np.float64("nan"))),
         "holds a score that is not finite",
     ),
-    "no header": (without_header, "is no table of scores of format 2"),
-    "an older format": (lambda path: with_header(path, json.dumps({"scorer": "scorer", "digest": "0"})), "of format 2"),
+    "no header": (without_header, f"is no table of scores of format {FORMAT}"),
+    "an older format": (
+        lambda path: with_header(path, json.dumps({"scorer": "scorer", "digest": "0"})),
+        f"of format {FORMAT}",
+    ),
     "a header that is no JSON": (lambda path: with_header(path, "{"), "its header is not JSON"),
     "a header that is a list": (lambda path: with_header(path, "[]"), "is no table of scores"),
     "a text file": (lambda path: path.write_text("nothing\n" * 3000), "cannot be read as Parquet"),

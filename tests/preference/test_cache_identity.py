@@ -44,6 +44,7 @@ def place(base, tmp_path):
         revision=None,
         adapter=None,
         dtype="float32",
+        quantization=None,
         attn_implementation="sdpa",
     )
     return SimpleNamespace(model=model, adapter=adapter, config=config, root=tmp_path / "scores")

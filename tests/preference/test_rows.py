@@ -39,7 +39,6 @@ def test_what_is_cut_is_counted_in_every_pair():
     assert (len(encoded.pairs), encoded.cut, encoded.too_long) == (3, 2, 0)
 
 
-
 def test_a_merged_boundary_moves_for_both_responses():
     """`:` and `)` are one token, so the chosen text has no token that ends where the prompt does."""
     tokenizer = bpe_tokenizer(["say: :) :) :) :) no no no"] * 9, 300)

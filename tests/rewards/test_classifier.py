@@ -137,7 +137,7 @@ def test_a_fresh_process_finds_the_same_scores(base, trained, texts, tmp_path):
     there = [torch.tensor(json.loads(line)) for line in ended.stdout.splitlines() if line.startswith("[")]
     for mine, theirs in zip(here, there, strict=True):
         assert mine.std() > 0.01
-        assert mine.equal(theirs)
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)  # the cache batches in an order of its own
 
 
 def test_the_head_was_trained_and_is_in_the_adapter(base, trained):
