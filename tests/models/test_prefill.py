@@ -184,4 +184,4 @@ def test_a_prompt_does_not_end_with_the_space_before_its_answer():
     row = encoder.encode(REQUEST, PREFIX)
     assert row.prompt_ids == encoder.prompt_ids(REQUEST) == header_ids(encoder, REQUEST)
     assert encoder.tokenizer.convert_ids_to_tokens(row.response_ids)[0] == "\N{LOWER ONE EIGHTH BLOCK}Sure"
-    assert encoder.merged == 0
+    assert not row.merged
