@@ -1,0 +1,67 @@
+"""Every benchmark at its smallest: what it computes is the same on both sides, and its figures are all there."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WORDS = "turn lift press fold the a widget gadget basket lantern gently twice first now then and".split()
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Harmless rows in PKU-SafeRLHF's columns."""
+    rng = random.Random(0)
+    text = lambda low, high: " ".join(rng.choices(WORDS, k=rng.randint(low, high)))  # noqa: E731
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    with path.open("w") as stream:
+        for number in range(12):
+            row = {"prompt": text(4, 8), "response_0": text(12, 24), "response_1": text(12, 24)}
+            row |= {"is_response_0_safe": False, "is_response_1_safe": True}
+            row |= {"better_response_id": number % 2, "safer_response_id": 1}
+            stream.write(json.dumps(row) + "\n")
+    return path
+
+
+def figures(module, tmp_path, *arguments):
+    out = tmp_path / "out.json"
+    ended = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments), "--json", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ALIGNLAB_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return json.loads(out.read_text())
+
+
+SMALL = ("--hidden", 32, "--layers", 1, "--vocabulary", 300, "--lora-rank", 4, "--repeat", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", ["pairs", "ranked"])
+def test_training_is_the_same_on_both_sides(rows, tmp_path, shape):
+    found = figures("preference_training", tmp_path, "--rows", rows, "--shape", shape, "--requests", 4, *SMALL)
+    assert {"shape", "requests", "ratio", "ratio_reference", "loss_difference", "tokens", "seconds", "memory"} <= set(
+        found
+    )
+    assert found["loss_difference"] < 1e-4
+    tokens = found["tokens"]
+    assert tokens["distinct"] <= tokens["computed"] <= tokens["padded"]
+    assert found["ratio"] > 0
+
+
+@pytest.mark.slow
+def test_the_sweep_computes_reference_and_margin_once(rows, tmp_path):
+    found = figures(
+        "sweep", tmp_path, "--rows", rows, "--requests", 6, "--w", "0.3,0.7", "--epochs", 1, "--batch", 3, *SMALL
+    )
+    text = json.dumps(found)
+    assert found["loss_difference"] < 1e-3, text[:500]
