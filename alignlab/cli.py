@@ -26,7 +26,7 @@ from alignlab.config.errors import (
     Terminated,
 )
 from alignlab.config.messages import explain
-from alignlab.config.overrides import admit_new_rewards, one_run, parse_flags, quote_paths
+from alignlab.config.overrides import admit_new_keys, one_run, parse_flags, quote_paths
 from alignlab.config.roots import config_root
 from alignlab.config.schema import RunConfig
 
@@ -62,7 +62,7 @@ def run_job(composed: DictConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 a job failed, 2 bad input, 130 or 143 stopped."""
-    given = quote_paths(admit_new_rewards(sys.argv[1:] if argv is None else argv))
+    given = quote_paths(admit_new_keys(sys.argv[1:] if argv is None else argv))
     if "--version" in given:
         print(f"alignlab {__version__}")
         return 0

@@ -2,190 +2,85 @@
 
     python -m benchmarks.preference_training --rows FILE.jsonl --shape ranked --requests 12 --repeat 3 --json OUT
 
-Each run is a process of its own, the two kinds alternate, and figures are ratios of neighbours. TRL is given its best
-settings: tokens ready-made, reference precomputed.
+Each run is a process of its own, the two kinds alternate, and ratios are medians over neighbours. TRL is given its
+best settings: tokens ready-made, reference precomputed.
 """
 
 import argparse
 import json
-import resource
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
-KINDS = ("trl", "alignlab")
+from benchmarks.machine import machine, machine_line
+from benchmarks.shapes import SHAPES, lora, model_of, workload
+from benchmarks.side_by_side import KINDS, Runs, alternate, greatest_difference, median_ratio, seconds_of
+
+TIMES = ("training", "reference", "end_to_end")
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     """Alternates the kinds and prints the table."""
-    arguments = _parse()
+    given = sys.argv[1:] if given is None else given
+    arguments = _parser().parse_args(given)
     if arguments.one:
-        print(json.dumps(one_run(arguments)))
+        print(json.dumps(run_here(arguments)))
         return
-    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    for repeat in range(arguments.repeat):
-        for kind in KINDS if repeat % 2 == 0 else KINDS[::-1]:
-            runs[kind].append(_in_a_process(kind))
-            print(f"run {repeat + 1}, {kind}: training {runs[kind][-1]['training']:.1f} s", file=sys.stderr)
-    summary = summarise(runs, arguments)
+    runs = alternate("benchmarks.preference_training", KINDS, repeat=arguments.repeat, arguments=given)
+    summary = summarise(runs, shape=arguments.shape, requests=arguments.requests) | {"machine": machine()}
     print(table(summary))
     if arguments.json:
         arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def one_run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Reference pass and training of one kind, in this process: seconds, losses, tokens, peak memory."""
+def run_here(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Reference pass and training of one kind, in this process."""
     import torch
 
-    from benchmarks.shapes import model_of, workload
+    from benchmarks.trainers import Recipe, one_run
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    work = workload(arguments.rows, shape=arguments.shape, requests=arguments.requests, batch_size=arguments.batch)
+    work = workload(
+        arguments.rows,
+        shape=arguments.shape,
+        requests=arguments.requests,
+        batch_size=arguments.batch,
+        vocabulary=arguments.vocabulary,
+        max_length=arguments.max_length,
+    )
     model = model_of(work.tokenizer, hidden=arguments.hidden, layers=arguments.layers)
-    with tempfile.TemporaryDirectory() as folder:
-        measured = (_alignlab if arguments.one == "alignlab" else _trl)(work, model, folder, arguments)
-    measured["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return measured
+    device = "cuda" if arguments.cuda else "cpu"
+    recipe = Recipe(lora(arguments.lora_rank), device, bf16=arguments.cuda, parts=not arguments.cuda)
+    return one_run(arguments.one, work, model, recipe) | {"tokens": work.tokens()}
 
 
-def _alignlab(work: Any, model: Any, folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    from alignlab.models.adapters import lora_config
-    from alignlab.preference.forward import takes_forest
-    from alignlab.preference.layout import forest_layout, padded_layout
-    from alignlab.preference.logps import response_logps
-    from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
-    from benchmarks.shapes import LORA
-
-    start = time.perf_counter()
-    logps = response_logps(model, work.responses(), batch_size=2 * work.batch_size, label="reference")
-    reference = time.perf_counter() - start
-    chosen, rejected = logps.chunk(2)
-    rows = work.table().add_column("ref_chosen_logps", chosen.tolist())
-    rows = rows.add_column("ref_rejected_logps", rejected.tolist())
-    engine = TiltedDPOTrainer(
-        model=model,
-        args=_settings(folder, work, arguments),
-        train_dataset=rows,
-        processing_class=work.tokenizer,
-        data_collator=LayoutCollator(pad_token_id=work.tokenizer.pad_token_id, forest=takes_forest(model)),
-        peft_config=lora_config(LORA),
-    )
-    ready = time.perf_counter()
-    engine.train()
-    end = time.perf_counter()
-    batches = [work.pairs[place : place + work.batch_size] for place in range(0, len(work.pairs), work.batch_size)]
-    layouts = [([left for left, _ in batch] + [right for _, right in batch]) for batch in batches]
-    tokens = {
-        "padded": sum(padded_layout(rows).num_slots for rows in layouts),
-        "real": sum(forest_layout(rows).num_real for rows in layouts),
-        "distinct": sum(forest_layout(rows, mask_price=0).num_distinct for rows in layouts),
-        "computed": sum(forest_layout(rows).num_slots for rows in layouts),
-    }
-    return _measured(engine, reference, end - ready, end - start) | {"tokens": tokens}
-
-
-def _trl(work: Any, model: Any, folder: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    from trl import DPOTrainer
-
-    from alignlab.models.adapters import lora_config
-    from benchmarks.shapes import LORA
-
-    spent: list[float] = []
-
-    class Ready(DPOTrainer):  # type: ignore[misc]
-        """TRL's trainer on ready-made tokens, with its reference pass timed."""
-
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
-        def _precompute_ref_logps(self, *given: Any, **named: Any) -> Any:
-            begin = time.perf_counter()
-            rows = super()._precompute_ref_logps(*given, **named)
-            spent.append(time.perf_counter() - begin)
-            return rows
-
-    rows = work.table()
-    rows._fingerprint = uuid.uuid4().hex  # TRL keeps its reference on disk; every run here computes its own
-    start = time.perf_counter()
-    engine = Ready(
-        model=model,
-        args=_settings(folder, work, arguments),
-        train_dataset=rows,
-        processing_class=work.tokenizer,
-        peft_config=lora_config(LORA),
-    )
-    ready = time.perf_counter()
-    engine.train()
-    end = time.perf_counter()
-    return _measured(engine, sum(spent), end - ready, end - start)
-
-
-def _settings(folder: str, work: Any, arguments: argparse.Namespace) -> Any:
-    from trl import DPOConfig
-
-    return DPOConfig(
-        output_dir=folder,
-        per_device_train_batch_size=work.batch_size,
-        num_train_epochs=1,
-        learning_rate=5e-4,
-        max_length=None,
-        precompute_ref_log_probs=True,
-        gradient_checkpointing=False,
-        logging_steps=1,
-        save_strategy="no",
-        train_sampling_strategy="sequential",  # a request's pairs lie together, for both kinds
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=not arguments.cuda,
-        bf16=arguments.cuda,
-        seed=0,
-        data_seed=0,
-    )
-
-
-def _measured(engine: Any, reference: float, training: float, whole: float) -> dict[str, Any]:
-    losses = [entry["loss"] for entry in engine.state.log_history if "loss" in entry]
-    return {"reference": reference, "training": training, "end_to_end": whole, "losses": losses}
-
-
-def _in_a_process(kind: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.preference_training", *sys.argv[1:], "--one", kind]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise SystemExit(f"{kind} failed:\n{ended.stderr[-2000:]}")
-    measured: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
-    return measured
-
-
-def summarise(runs: dict[str, list[dict[str, Any]]], arguments: argparse.Namespace) -> dict[str, Any]:
+def summarise(runs: Runs, *, shape: str, requests: int) -> dict[str, Any]:
     """Ratios as medians over neighbouring pairs of runs, and the greatest relative difference of a step's loss."""
-
-    def ratio(name: str) -> float:
-        return statistics.median(
-            left[name] / right[name] for left, right in zip(runs["trl"], runs["alignlab"], strict=True)
-        )
-
-    steps = zip(runs["trl"][0]["losses"], runs["alignlab"][0]["losses"], strict=True)
+    ratios = {name: median_ratio(runs, name, slow="trl", fast="alignlab") for name in TIMES}
+    neighbours = zip(runs["trl"], runs["alignlab"], strict=True)
+    tokens = runs["alignlab"][0]["tokens"]
+    bound = tokens["padded"] / tokens["distinct"]
     return {
-        "shape": arguments.shape,
-        "requests": arguments.requests,
-        "ratio": ratio("training"),
-        "ratio_reference": ratio("reference"),
-        "ratio_end_to_end": ratio("end_to_end"),
-        "loss_difference": max(abs(left - right) / max(abs(left), 1e-12) for left, right in steps),
-        "tokens": runs["alignlab"][0]["tokens"],
-        "seconds": {
-            kind: {name: [run[name] for run in runs[kind]] for name in ("training", "reference", "end_to_end")}
-            for kind in KINDS
-        },
-        "memory": {kind: max(run["memory"] for run in runs[kind]) for kind in KINDS},
+        "shape": shape,
+        "requests": requests,
+        "ratio": ratios["training"],
+        "ratio_reference": ratios["reference"],
+        "ratio_end_to_end": ratios["end_to_end"],
+        "ratio_cpu": median_ratio(runs, "cpu", slow="trl", fast="alignlab"),
+        "loss_difference": max(greatest_difference(left["losses"], right["losses"]) for left, right in neighbours),
+        "tokens": tokens,
+        "bound": bound,
+        "share_of_bound": ratios["training"] / bound,
+        "seconds": seconds_of(runs, (*TIMES, "cpu")),
+        "parts": {kind: _middle(of_kind)["parts"] for kind, of_kind in runs.items()},
+        "memory": {kind: max(run["memory"] for run in of_kind) for kind, of_kind in runs.items()},
     }
+
+
+def _middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The run whose training took the median time."""
+    return sorted(runs, key=lambda run: run["training"])[len(runs) // 2]
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -198,34 +93,62 @@ def table(summary: dict[str, Any]) -> str:
         "| | training, s | reference pass, s | end to end, s | peak memory, MiB |",
         "|---|---|---|---|---|",
     ]
-    for kind in KINDS:
-        cells = [", ".join(f"{value:.1f}" for value in seconds[kind][name]) for name in seconds[kind]]
-        lines.append(f"| {kind} | {cells[0]} | {cells[1]} | {cells[2]} | {memory[kind]:.0f} |")
+    for kind, named in seconds.items():
+        cells = [", ".join(f"{value:.1f}" for value in named[name]) for name in TIMES]
+        lines.append(f"| {kind} | {' | '.join(cells)} | {memory[kind]:,.0f} |")
     ratios = [summary[name] for name in ("ratio", "ratio_reference", "ratio_end_to_end")]
     lines.append("| ratio | " + " | ".join(f"**{value:.1f}**" for value in ratios) + " | |")
-    bound = tokens["padded"] / tokens["distinct"]
-    lines += [
-        "",
-        f"Bound by distinct tokens: {bound:.1f}. Greatest relative difference of a step's loss: "
-        f"{summary['loss_difference']:.1e}.",
-    ]
+    lines += ["", _bound(summary), *_parts(summary), ""]
+    lines.append(
+        f"Greatest relative difference of a step's loss: {summary['loss_difference']:.1e}. Ratio of the training's "
+        f"processor time, which a busy machine disturbs less: {summary['ratio_cpu']:.1f}."
+    )
+    if summary.get("machine"):
+        lines += ["", machine_line(summary["machine"])]
     return "\n".join(lines)
 
 
-def _parse() -> argparse.Namespace:
+def _bound(summary: dict[str, Any]) -> str:
+    tokens = summary["tokens"]
+    return (
+        f"The bound by distinct tokens is {summary['bound']:.1f} (padded / distinct); training reaches "
+        f"{summary['share_of_bound']:.0%} of it. alignlab computes {tokens['computed'] / tokens['distinct']:.2f} slots "
+        "a distinct token: what it does not share where the mask would cost more, and the ends of its rows."
+    )
+
+
+def _parts(summary: dict[str, Any]) -> list[str]:
+    """Where the time of a step goes, and what a slot costs either kind."""
+    parts = summary["parts"]
+    if not all(parts.values()):
+        return []
+    slots = {"trl": summary["tokens"]["padded"], "alignlab": summary["tokens"]["computed"]}
+    names = list(next(iter(parts.values())))
+    lines = ["", f"| training, s | {' | '.join(names)} | ms a thousand slots |", "|---" * (len(names) + 2) + "|"]
+    for kind, spent in parts.items():
+        whole = sum(spent.values())
+        cells = " | ".join(f"{spent[name]:.2f} ({spent[name] / whole:.0%})" for name in names)
+        lines.append(f"| {kind} | {cells} | {1e6 * whole / slots[kind]:.0f} |")
+    return lines
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=Path, required=True, help="rows in PKU-SafeRLHF's columns")
-    parser.add_argument("--shape", choices=("pairs", "ranked"), default="pairs")
+    parser.add_argument("--rows", type=Path, required=True, help="rows in PKU-SafeRLHF's columns, JSONL or Parquet")
+    parser.add_argument("--shape", choices=SHAPES, default="pairs")
     parser.add_argument("--requests", type=int, default=12, help="rows of the file that are used")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--batch", type=int, help="pairs of a step; 6, or two requests' 30")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each kind")
+    parser.add_argument("--batch", type=int, help="pairs of a step; 6, or two requests' 30, unless given")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--vocabulary", type=int, default=8000, help="tokens of the BPE that is trained on the rows")
+    parser.add_argument("--lora-rank", type=int, default=64)
+    parser.add_argument("--max-length", type=int, default=512, help="tokens of prompt and response")
     parser.add_argument("--threads", type=int, help="CPU threads; torch's choice unless given")
     parser.add_argument("--cuda", action="store_true", help="on a GPU, bfloat16")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="where the figures are written")
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

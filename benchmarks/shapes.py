@@ -1,7 +1,8 @@
-"""The data and the model that the training benchmarks share."""
+"""The data and the models that the training benchmarks share."""
 
 import itertools
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from datasets import Dataset
 from alignlab.config.schema import ArchitectureConfig, PeftConfig
 from alignlab.data.files import read_rows
 from alignlab.models.prompts import Encoded, PromptEncoder
-from alignlab.models.scratch import bpe_tokenizer, new_llama
+from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
+from alignlab.preference.layout import forest_layout, padded_layout
+from alignlab.preference.rows import fit
 
+SHAPES = ("pairs", "ranked")
 TEMPLATE = "BEGINNING OF CONVERSATION: USER: {raw_prompt} ASSISTANT:"
-MAX_LENGTH = 512
 REFUSAL = "I am sorry, but I cannot help with this request, because it could hurt someone."
 CORRECTION = (
     " Wait, I should stop here. What I have said so far could hurt someone, and I do not want to take part in that. "
@@ -22,13 +25,15 @@ CORRECTION = (
     "find a way that is safe, legal and kind to everybody involved."
 )
 """Harmless texts of our own; the responses between them come from the rows that the user names."""
-LORA = PeftConfig(r=64, alpha=64.0, dropout=0.0, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+COLUMNS = ("prompt", "response_0", "response_1", "better_response_id", "is_response_0_safe", "is_response_1_safe")
 PAIRS_A_BATCH = {"pairs": 6, "ranked": 30}
+FEWEST_WORDS = 4
+"""Of a response that is cut into quarters."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Tokenised pairs in training order, with the tokenizer and a model to train."""
+    """Tokenised pairs in training order, with their tokenizer."""
 
     tokenizer: Any
     pairs: list[tuple[Encoded, Encoded]]
@@ -48,50 +53,156 @@ class Workload:
         """Chosen rows, then rejected ones."""
         return [chosen for chosen, _ in self.pairs] + [rejected for _, rejected in self.pairs]
 
+    def batches(self) -> list[list[Encoded]]:
+        """The rows of every step."""
+        starts = range(0, len(self.pairs), self.batch_size)
+        parts = [self.pairs[start : start + self.batch_size] for start in starts]
+        return [[left for left, _ in part] + [right for _, right in part] for part in parts]
 
-def workload(rows: Path, *, shape: str, requests: int, batch_size: int | None) -> Workload:
-    """Pairs of the first rows (`pairs`), or all 15 pairs of six ranked responses made of each (`ranked`)."""
-    records = [row for _, row in read_rows(rows)]
+    def tokens(self) -> dict[str, int]:
+        """Tokens of one epoch: padded, real, distinct ones of a batch, and the slots that alignlab computes."""
+        counts = dict.fromkeys(("padded", "real", "distinct", "computed"), 0)
+        for rows in self.batches():
+            laid_out, shared = forest_layout(rows), forest_layout(rows, mask_price=0)
+            counts["padded"] += padded_layout(rows).num_slots
+            counts["real"] += shared.num_real
+            counts["distinct"] += shared.num_distinct
+            counts["computed"] += laid_out.num_slots
+        return counts
+
+
+def workload(
+    rows: Path,
+    *,
+    shape: str,
+    requests: int,
+    batch_size: int | None = None,
+    vocabulary: int = 8000,
+    max_length: int = 512,
+) -> Workload:
+    """Pairs of the first rows (`pairs`), or all 15 pairs of six ranked responses made of each (`ranked`).
+
+    Args:
+        rows: a file in PKU-SafeRLHF's columns.
+        shape: one of SHAPES.
+        requests: rows of the file that are used; what has no room for a response within max_length is passed over.
+        batch_size: pairs of a step; six, or two requests' thirty, unless given.
+        vocabulary: tokens of the BPE that is trained on the rows.
+        max_length: prompt and response are cut to so many tokens.
+
+    Raises:
+        SystemExit: if the file has too few rows, or lacks a column.
+    """
+    records = records_of(rows)
     texts = [text for row in records for text in (row["prompt"], row["response_0"], row["response_1"])]
-    tokenizer = bpe_tokenizer(texts, 8000)
+    tokenizer = bpe_tokenizer(texts, vocabulary)
     encoder = PromptEncoder(tokenizer, TEMPLATE)
-    make = _ranked_pairs if shape == "ranked" else _pair
-    made = [pair for row in itertools.islice(_usable(records, shape), requests) for pair in make(row)]
+    fitting = (
+        row for row in usable(records, shape) if len(encoder.prompt_ids(row["prompt"])) < max_length
+    )  # a token of the response must fit
+    chosen = list(itertools.islice(fitting, requests))
+    if len(chosen) < requests:
+        raise SystemExit(f"--requests={requests}: {rows} has {len(chosen)} rows for --shape={shape}")
+    make = ranked_pairs if shape == "ranked" else pair_of
+    made = [pair for row in chosen for pair in make(row)]
     flat = encoder.encode_all([(prompt, text) for prompt, *sides in made for text in sides])
-    cut = [Encoded(row.prompt_ids, row.response_ids[: MAX_LENGTH - len(row.prompt_ids)]) for row in flat]
+    cut = [fit(row, max_length) for row in flat]
     pairs = list(zip(cut[::2], cut[1::2], strict=True))
     return Workload(tokenizer, pairs, batch_size or PAIRS_A_BATCH[shape])
 
 
-def model_of(tokenizer: Any, *, hidden: int, layers: int) -> Any:
+def synthetic_workload(
+    *, shape: str, requests: int, batch_size: int | None = None, vocabulary: int = 8000, max_length: int = 512
+) -> Workload:
+    """The same shapes in random tokens, so that no file is needed; lengths are about those of PKU-SafeRLHF's rows.
+
+    Of 512 tokens a prompt takes 30 to 70 and a response 20 to 250; a ranked set is a short refusal, a response cut at
+    its quarters and followed by a correction of 60, and the response. Another max_length scales them.
+    """
+    rng = random.Random(0)
+    tokenizer = word_tokenizer([f"w{number}" for number in range(vocabulary - 4)])
+
+    def some(low: int, high: int) -> list[int]:
+        return [rng.randrange(4, vocabulary) for _ in range(max(1, rng.randint(low, high) * max_length // 512))]
+
+    refusal, correction = [*some(18, 18), 2], [*some(60, 60), 2]
+    pairs = []
+    for _ in range(requests):
+        prompt, left, right = [1, *some(30, 70)], [*some(20, 250), 2], [*some(20, 250), 2]
+        if shape == "pairs":
+            pairs.append((Encoded(prompt, left), Encoded(prompt, right)))
+            continue
+        cut = [left[: len(left) * quarter // 4] + correction for quarter in (1, 2, 3, 4)]
+        ranked = [Encoded(prompt, response) for response in (refusal, *cut, left)]
+        pairs += itertools.combinations(ranked, 2)
+    return Workload(tokenizer, pairs, batch_size or PAIRS_A_BATCH[shape])
+
+
+def model_of(
+    tokenizer: Any, *, hidden: int, layers: int, heads: int | None = None, intermediate: int | None = None
+) -> Any:
     """A random Llama; 256 by 6 over 8,000 tokens has 8.9M parameters."""
     shape = ArchitectureConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3 // 8 * 8,
+        intermediate_size=intermediate or hidden * 8 // 3 // 8 * 8,
         num_hidden_layers=layers,
-        num_attention_heads=max(1, hidden // 32),
+        num_attention_heads=heads or max(1, hidden // 32),
         max_position_embeddings=1024,
         initializer_range=0.02,
     )
     return new_llama(shape, tokenizer, seed=0).requires_grad_(False)
 
 
-def _usable(records: Sequence[dict[str, Any]], shape: str) -> Any:
+def lora(rank: int = 64) -> PeftConfig:
+    """LoRA on q, k, v and o."""
+    return PeftConfig(r=rank, alpha=float(rank), dropout=0.0, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+
+
+def records_of(rows: Path) -> list[dict[str, Any]]:
+    """The rows of a file in PKU-SafeRLHF's columns.
+
+    Raises:
+        SystemExit: if the file has no rows, or a row lacks a column; names it.
+    """
+    records = []
+    for place, row in read_rows(rows):
+        missing = [name for name in COLUMNS if name not in row]
+        if missing:
+            raise SystemExit(f"--rows: {place} lacks {', '.join(missing)}")
+        records.append(row)
+    if not records:
+        raise SystemExit(f"--rows: {rows} holds no rows")
+    return records
+
+
+def usable(records: list[dict[str, Any]], shape: str) -> Iterator[dict[str, Any]]:
+    """The rows of which the shape can be made: ranked sets need an unsafe response that can be cut into quarters."""
     if shape == "pairs":
         return iter(records)
-    return (row for row in records if not (row["is_response_0_safe"] and row["is_response_1_safe"]))
+    return (row for row in records if len(_unsafe(row).split()) >= FEWEST_WORDS)
 
 
-def _pair(row: dict[str, Any]) -> list[tuple[str, str, str]]:
+def pair_of(row: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(prompt, chosen, rejected) by which response is better."""
     better = row["better_response_id"]
     return [(row["prompt"], row[f"response_{better}"], row[f"response_{1 - better}"])]
 
 
-def _ranked_pairs(row: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """A refusal, the unsafe response corrected after 1/4 to 4/4 of its words, and the response itself: 15 pairs."""
-    unsafe = row["response_1"] if row["is_response_0_safe"] else row["response_0"]
+def ranked_responses(row: dict[str, Any]) -> list[str]:
+    """Best first: a refusal, the unsafe response corrected after 1/4 to 4/4 of its words, and the response itself."""
+    unsafe = _unsafe(row)
     words = unsafe.split()
     corrected = [" ".join(words[: len(words) * quarter // 4]) + CORRECTION for quarter in (1, 2, 3, 4)]
-    ranked = [REFUSAL, *corrected, unsafe]
-    return [(row["prompt"], better, worse) for better, worse in itertools.combinations(ranked, 2)]
+    return [REFUSAL, *corrected, unsafe]
+
+
+def ranked_pairs(row: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """All 15 pairs of the ranked responses."""
+    return [(row["prompt"], better, worse) for better, worse in itertools.combinations(ranked_responses(row), 2)]
+
+
+def _unsafe(row: dict[str, Any]) -> str:
+    """The first response that is not safe; the empty text where both are."""
+    unsafe = [row[f"response_{side}"] for side in (0, 1) if not row[f"is_response_{side}_safe"]]
+    return str(unsafe[0]) if unsafe else ""

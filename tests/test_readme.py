@@ -13,7 +13,16 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("python -m alignlab")]
-ROW = {"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}
+ROW = {
+    "prompt": "a b",
+    "response_0": "x",
+    "response_1": "y",
+    "better_response_id": 0,
+    "safer_response_id": 1,
+    "is_response_0_safe": False,
+    "is_response_1_safe": True,
+}
+RANKED = {"prompt": "a b", "responses": ["x", "y", "z"]}
 EXTRAS = {"parallel": "joblib", "slurm_local": "submitit", "slurm": "submitit", "ray_local": "ray"}
 
 
@@ -21,9 +30,13 @@ EXTRAS = {"parallel": "joblib", "slurm_local": "submitit", "slurm": "submitit", 
 def elsewhere(tmp_path, monkeypatch):
     """A folder with the files that the README's commands name."""
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROW) + "\n")
-    for folder, file in (("my-model", "config.json"), ("ADAPTER", "adapter_config.json")):
+    files = {"my-model": "config.json", "ADAPTER": "adapter_config.json", "BEFORE": "corr.json", "AFTER": "corr.json"}
+    for folder, file in files.items():
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / file).write_text("{}")
+        (tmp_path / folder / file).write_text('{"peft_type": "LORA"}')
+    (tmp_path / "SYNTHESIS").mkdir()
+    (tmp_path / "SYNTHESIS" / "ranked.jsonl").write_text(json.dumps(RANKED) + "\n")
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("alignlab.jobs.preflight._GPU_NODES", ("*",))  # as on a machine with a GPU
     return tmp_path

@@ -4,8 +4,8 @@ from alignlab.config.errors import ConfigError
 from alignlab.config.schema import TrainerConfig
 
 
-def share_batch(trainer: TrainerConfig, processes: int) -> tuple[int, int]:
-    """(pairs per forward, forwards per step) of one of several processes, their product the asked batch / processes.
+def share_batch(trainer: TrainerConfig, processes: int) -> int:
+    """Pairs of an optimizer step that one of several processes computes, in however many forwards.
 
     Raises:
         ConfigError: if the batch cannot be shared evenly.
@@ -16,7 +16,4 @@ def share_batch(trainer: TrainerConfig, processes: int) -> tuple[int, int]:
             f"hardware.processes={processes}: must divide the effective batch of {batch} pairs "
             "(trainer.per_device_train_batch_size x trainer.gradient_accumulation_steps)"
         )
-    share = batch // processes
-    largest = min(trainer.per_device_train_batch_size, share)
-    per_device = next(size for size in range(largest, 0, -1) if share % size == 0)
-    return per_device, share // per_device
+    return batch // processes

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Sequence
 
 from alignlab.config.errors import masked
-from alignlab.config.identity import objectives_of
+from alignlab.config.identity import reward_of, rewarded
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
+    AuditConfig,
+    ClassifierConfig,
     CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
+    ImplicitConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     RewardModelConfig,
@@ -48,10 +52,30 @@ def _unless(*kinds: type) -> Callable[[RunConfig], str | None]:
 
 
 def _on_untrained(config: RunConfig) -> str | None:
-    """Nothing is trained by these: an evaluation, a front, the end of the front at w=0."""
-    if isinstance(config.algorithm, EvaluateConfig | FrontConfig | CourseCorrectionConfig | SynthesisConfig):
-        return f"on algorithm={config.algorithm.name}"
+    """Nothing is trained by these: an evaluation, a front, a merge, an audit whose rewards are there."""
+    algorithm = config.algorithm
+    if isinstance(algorithm, EvaluateConfig | FrontConfig | MergeConfig | CourseCorrectionConfig | SynthesisConfig):
+        return f"on algorithm={algorithm.name}"
+    if isinstance(algorithm, AuditConfig) and not any(_is_made(config, name) for name in rewarded(config)):
+        return "on algorithm=audit, which trains nothing"
     return None
+
+
+def _is_made(config: RunConfig, objective: str) -> bool:
+    """Whether a reward_model run makes an objective's reward."""
+    reward = reward_of(config, objective)
+    if isinstance(reward, ImplicitConfig):
+        return reward.adapter is None
+    return isinstance(reward, ClassifierConfig) and reward.path is None
+
+
+def _on_merge(config: RunConfig) -> str | None:
+    return "on algorithm=merge, which reads no data" if isinstance(config.algorithm, MergeConfig) else None
+
+
+def _on_own_limit(config: RunConfig) -> str | None:
+    idle = isinstance(config.algorithm, AuditConfig) and _on_untrained(config)
+    return "on algorithm=audit; algorithm.max_length limits its texts" if idle else None
 
 
 def _on_unsampled(config: RunConfig) -> str | None:
@@ -63,6 +87,7 @@ def _on_unsampled(config: RunConfig) -> str | None:
     if isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier":
         return "on a classifier, which writes nothing"
     scored = all(objective.gold for objective in config.dataset.objectives.values())
+    scored = scored or (isinstance(config.algorithm, EvaluateConfig) and bool(config.algorithm.rewards))
     return None if scored else f"on dataset={config.dataset.name}, whose metrics need no samples"
 
 
@@ -90,7 +115,7 @@ def _on_unsmoothed(config: RunConfig) -> str | None:
 
 def _on_single_objective(config: RunConfig) -> str | None:
     """Rewards of the others do not enter where only the trained objective weighs anything."""
-    if isinstance(config.algorithm, ModpoConfig) and not objectives_of(config).others:
+    if isinstance(config.algorithm, ModpoConfig | AuditConfig) and not rewarded(config):
         return f"at w={config.w}, where no other objective weighs anything"
     return None
 
@@ -99,6 +124,12 @@ def _on_classifier(config: RunConfig) -> str | None:
     """A classifier learns Bradley-Terry scores: no beta, no choice of a loss."""
     idle = isinstance(config.algorithm, RewardModelConfig) and config.algorithm.kind == "classifier"
     return "with algorithm.kind=classifier" if idle else None
+
+
+def _without_rewards(config: RunConfig) -> str | None:
+    """The group is the default for the objectives that MODPO needs, and for those that an evaluation names."""
+    takes = isinstance(config.algorithm, ModpoConfig) or bool(rewarded(config))
+    return None if takes else f"on algorithm={config.algorithm.name}"
 
 
 def _on_full_training(config: RunConfig) -> str | None:
@@ -120,7 +151,10 @@ def _unless_requests(config: RunConfig) -> str | None:
 
 
 _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = (
-    (("w", "weights", "reward"), _unless(ModpoConfig)),
+    (("w", "weights"), _unless(ModpoConfig, AuditConfig)),
+    (("reward",), _without_rewards),
+    (("dataset", "trainer"), _on_merge),
+    (("trainer.max_length",), _on_own_limit),
     (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
     (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
     (("peft",), _on_full_training),

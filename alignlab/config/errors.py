@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from hydra.errors import CompactHydraException
 
+MOST_CHOICES = 20
+"""Longer lists of names are shown in part."""
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -41,10 +43,14 @@ def masked(text: str) -> str:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """Names the valid choices, the nearest one first when there is one: `nearest: modpo; choose one of dpo, modpo`."""
+    """Names the valid choices, the nearest first: `did you mean modpo? choose one of dpo, modpo`; of many, a few."""
     ordered = sorted(choices)
     close = difflib.get_close_matches(name, ordered, n=1, cutoff=0.5)
-    listed = f"choose one of {', '.join(ordered)}" if ordered else "there is none to choose from"
+    shown = ordered
+    if len(ordered) > MOST_CHOICES:
+        shown = sorted(difflib.get_close_matches(name, ordered, n=MOST_CHOICES // 2, cutoff=0))
+    more = f" or {len(ordered) - len(shown)} others" if len(shown) < len(ordered) else ""
+    listed = f"choose one of {', '.join(shown)}{more}" if ordered else "there is none to choose from"
     return f"did you mean {close[0]}? {listed}" if close else listed
 
 

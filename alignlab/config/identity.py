@@ -12,21 +12,31 @@ from alignlab.config.errors import ConfigError, nearest
 from alignlab.config.names import RANKED_FILE, REQUEST_JOBS
 from alignlab.config.programs import program_version
 from alignlab.config.schema import (
+    BALANCED,
+    AuditConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     PythonConfig,
     RewardConfig,
     RewardModelConfig,
     RunConfig,
+    SftConfig,
 )
 from alignlab.config.weights import resolve_weights
 
 _PLACE_NOT_SUBSTANCE = {
-    "trainer": ("save_steps", "logging_steps", "per_device_eval_batch_size", "gradient_checkpointing"),
+    "trainer": (
+        "save_steps",
+        "logging_steps",
+        "per_device_eval_batch_size",
+        "max_tokens_per_forward",
+        "gradient_checkpointing",
+    ),
     "hardware": ("device", "processes"),
     "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
     "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
-    "algorithm": ("rewards", "check_rewards"),
+    "algorithm": ("rewards", "check_rewards", "objective"),
     "judge": (
         "api_key_env",
         "workers",
@@ -41,8 +51,8 @@ _PLACE_NOT_SUBSTANCE = {
         "batch_size",
     ),
 }
-"""Keys that change where or how fast a run computes, not what. Rewards enter as what they resolve to.
-The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
+"""Keys that change where or how fast a run computes, not what. Rewards and objective enter as what they
+resolve to. The objectives hold what dataset.use chose, and a run that is done left out the same rows under any rule."""
 _PLACE_OF_A_REWARD = ("api_key_env", "batch_size", "workers", "timeout_s", "deadline_s", "backoff_s")
 
 
@@ -58,6 +68,13 @@ class Objectives:
         """The objectives that enter as rewards, with their weights; zero-weight ones have no effect."""
         return {name: w for name, w in self.weights.items() if name != self.trained and w > 0}
 
+    @property
+    def plain(self) -> float | list[float]:
+        """As short as it says all: the trained objective's weight where there are two that sum to 1, else all."""
+        if len(self.weights) <= 2 and abs(sum(self.weights.values()) - 1) < 1e-9:
+            return self.weights[self.trained]
+        return list(self.weights.values())
+
 
 def objectives_of(config: RunConfig) -> Objectives:
     """The trained objective and the weights of a run.
@@ -71,17 +88,23 @@ def objectives_of(config: RunConfig) -> Objectives:
     if not labelled:
         raise ConfigError(f"dataset.objectives: none of {', '.join(names)} has a label: there is nothing to train on")
     default = 1 if algorithm.name == "reward_model" and len(labelled) > 1 else 0
-    trained = (algorithm.objective if isinstance(algorithm, PreferenceConfig) else None) or labelled[default]
+    trained = getattr(algorithm, "objective", None) or labelled[default]
     if trained not in names:
         raise ConfigError(f"algorithm.objective={trained}: no such objective; {nearest(trained, names)}")
     if trained not in labelled:
         reason = f"dataset={config.dataset.name} has no labels of it, so it can be a reward only"
         raise ConfigError(f"algorithm.objective={trained}: {reason}; {nearest(trained, labelled)}")
-    if isinstance(algorithm, ModpoConfig):
+    if isinstance(algorithm, BALANCED):
         weights = resolve_weights(config.w, objectives=names, trained=trained, scheme=config.weights.scheme)
     else:
         weights = {name: float(name == trained) for name in names}
     return Objectives(trained=trained, weights=weights)
+
+
+def text_limit(config: RunConfig) -> int | None:
+    """Longest prompt plus response of a run, in tokens; an audit has its own, None where it reads whole texts."""
+    algorithm = config.algorithm
+    return algorithm.max_length if isinstance(algorithm, AuditConfig) else config.trainer.max_length
 
 
 def reward_of(config: RunConfig, objective: str) -> RewardConfig:
@@ -91,16 +114,19 @@ def reward_of(config: RunConfig, objective: str) -> RewardConfig:
 
 
 def rewarded(config: RunConfig) -> list[str]:
-    """The objectives whose rewards a run needs: MODPO's others; elsewhere those that algorithm.rewards names."""
-    if isinstance(config.algorithm, ModpoConfig):
-        return list(objectives_of(config).others)
-    return list(getattr(config.algorithm, "rewards", {}))
+    """The objectives whose rewards a run needs: MODPO's others; elsewhere those that algorithm.rewards names.
+
+    An audit needs both.
+    """
+    others = list(objectives_of(config).others) if isinstance(config.algorithm, BALANCED) else []
+    named = [] if isinstance(config.algorithm, ModpoConfig) else list(getattr(config.algorithm, "rewards", {}))
+    return list(dict.fromkeys([*others, *named]))
 
 
 def run_folder(config: RunConfig) -> PurePosixPath:
     """The folder of a run below paths.runs, e.g. `modpo/tiny/toy/w=0.3/seed=0-1a2b3c4d`."""
     parts = [config.algorithm.name, config.model.name, config.dataset.name]
-    if isinstance(config.algorithm, ModpoConfig):
+    if isinstance(config.algorithm, BALANCED):
         parts.append(f"w={_show_weights(objectives_of(config))}")
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
     return PurePosixPath(*parts, f"seed={config.seed}-{digest}")
@@ -127,14 +153,16 @@ def identity(config: RunConfig) -> dict[str, Any]:
     fields["version"] = __version__.rsplit(".", 1)[0]
     fields["inputs"] = input_fingerprints(config)
     objectives = objectives_of(config)
-    if isinstance(config.algorithm, PreferenceConfig):
+    if isinstance(config.algorithm, PreferenceConfig | AuditConfig | SftConfig):
         fields["objectives"] = {"trained": objectives.trained, "order": list(objectives.weights)}
     fields["rewards"] = {name: _substance(reward_of(config, name)) for name in rewarded(config)}
     if isinstance(config.algorithm, RewardModelConfig):
         _drop_idle_keys(fields, config.algorithm)
-    if not config.algorithm.only_collects:
-        return fields
-    return {key: fields[key] for key in ("algorithm", "model", "dataset", "inputs", "version")}
+    if config.algorithm.only_collects:
+        return {key: fields[key] for key in ("algorithm", "model", "dataset", "inputs", "version")}
+    if isinstance(config.algorithm, MergeConfig):
+        return {key: fields[key] for key in ("algorithm", "model", "inputs", "version")}
+    return fields
 
 
 def _substance(reward: RewardConfig) -> dict[str, Any]:
@@ -198,21 +226,19 @@ def fingerprint(path: Path, *, content: bool = True) -> str:
         stat = file.stat()
         digest.update(file.name.encode())
         if content:
-            digest.update(_content(file, stat.st_size, stat.st_mtime_ns))
+            digest.update(_content(file, stat.st_size, stat.st_ctime_ns))  # a copied file may bring its old mtime
         else:
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
 @functools.lru_cache(maxsize=4096)
-def _content(file: Path, size: int, mtime_ns: int) -> bytes:
+def _content(file: Path, size: int, ctime_ns: int) -> bytes:
     """Hash of a file's bytes; a sweep reads each file once, and a changed file again."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _show_weights(objectives: Objectives) -> str:
-    trained = objectives.weights[objectives.trained]
-    if len(objectives.weights) <= 2 and abs(sum(objectives.weights.values()) - 1) < 1e-9:
-        return f"{trained:.10g}"
-    return "_".join(f"{value:.10g}" for value in objectives.weights.values())
+    plain = objectives.plain
+    return "_".join(f"{value:.10g}" for value in (plain if isinstance(plain, list) else [plain]))

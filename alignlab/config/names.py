@@ -5,6 +5,8 @@ JOBS = {
     "reward_model": "alignlab.jobs.reward_model",
     "dpo": "alignlab.jobs.dpo",
     "modpo": "alignlab.jobs.modpo",
+    "audit": "alignlab.jobs.audit",
+    "merge": "alignlab.jobs.merge",
     "evaluate": "alignlab.jobs.evaluate",
     "front": "alignlab.jobs.front",
     "course_correction": "alignlab.jobs.course_correction",

@@ -7,31 +7,50 @@ from pathlib import Path
 from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 
 from alignlab.config.errors import ConfigError, nearest
 
-_NEW_REWARD = re.compile(r"algorithm\.rewards\.\w+\.\w+=")
+_OPEN = re.compile(r"algorithm\.rewards\.\w+\.\w+=|generator\.extra_body(\.\w+)?=")
 
 
-def admit_new_rewards(argv: Sequence[str]) -> list[str]:
-    """Lets `algorithm.rewards.safer.beta=0.1` add an objective's reward without Hydra's `++` prefix.
+def admit_new_keys(argv: Sequence[str]) -> list[str]:
+    """Lets `algorithm.rewards.safer.beta=0.1` and `generator.extra_body.top_k=-1` do without Hydra's `++` prefix.
 
-    The mapping starts empty, because its names come from the dataset; Hydra would call the key unknown.
+    These mappings start empty, because their names come from the dataset or the server; Hydra would call them unknown.
     """
-    return [f"++{argument}" if _NEW_REWARD.match(argument) else argument for argument in argv]
+    return [f"++{argument}" if _OPEN.match(argument) else argument for argument in argv]
+
+
+_FREE_TEXT = ("prompt_template", "template", "path", "adapter", "dir", "runs", "cache")
+"""Last parts of the keys whose values are texts and paths, in which every character stands for itself."""
 
 
 def quote_paths(argv: Sequence[str]) -> list[str]:
-    """Quotes the parts of a value that hold `=`, which Hydra's grammar refuses and every run folder of a w holds."""
+    """Quotes what Hydra's grammar refuses although it means itself: `=` in a path, a template with {raw_prompt}."""
     return [_quoted(argument) for argument in argv]
 
 
 def _quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
-    if argument.startswith("-") or "=" not in value or any(mark in value for mark in "'\"\\({"):
+    if argument.startswith("-") or not equals:
         return argument
-    parts = re.split(r"([\[\],])", value)
-    return key + equals + "".join(f"'{part.strip()}'" if "=" in part else part for part in parts)
+    if "=" in value and not any(mark in value for mark in "'\"\\({"):
+        parts = re.split(r"([\[\],])", value)
+        argument = key + equals + "".join(f"'{part.strip()}'" if "=" in part else part for part in parts)
+    if key.rpartition(".")[2] in _FREE_TEXT and not _is_readable(argument):
+        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+    return argument
+
+
+def _is_readable(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
 
 
 def parse_flags(argv: Sequence[str]) -> Namespace:

@@ -18,8 +18,8 @@ def resolve_weights(w: object, *, objectives: Sequence[str], trained: str, schem
             in dataset order, or a mapping from objective to weight.
         objectives: the dataset's objectives, in its order.
         trained: the objective whose preference pairs are trained on.
-        scheme: `convex` (weights >= 0, sum 1; a number means w and 1-w) or `penalty` (a number means 1 for the
-            trained objective and w for the other; sums are free).
+        scheme: `convex` (weights >= 0, sum 1; a number means w and 1-w), `penalty` (a number means 1 for the trained
+            objective and w for the other; sums are free) or `vector` (a list or a mapping; sums are free).
 
     Raises:
         ConfigError: if w is not of these forms, or breaks the scheme's rule.
@@ -40,9 +40,17 @@ def resolve_weights(w: object, *, objectives: Sequence[str], trained: str, schem
 
 def _from_number(w: object, objectives: Sequence[str], trained: str, scheme: str) -> dict[str, float]:
     value = _number(w, "w")
+    if scheme == "vector":
+        example = ",".join(["1.0", "0.5", *["0.1"] * len(objectives)][: len(objectives)])
+        raise ConfigError(f"w={_show(w)}: weights=vector takes one weight for each objective, e.g. w=[{example}]")
     if scheme == "convex" and not 0 <= value <= 1:
         raise ConfigError(f"w={_show(w)}: must be between 0 and 1 (weights=convex: w and 1-w)")
     if len(objectives) == 1:
+        if scheme == "convex" and value != 1:
+            raise ConfigError(
+                f"w={_show(w)}: {trained} is the only objective, so there is nothing to balance; use algorithm=dpo, or "
+                "add one that a reward stands for, dataset.unlabelled=[NAME] and algorithm.rewards.NAME"
+            )
         return {trained: value}
     if len(objectives) != 2:
         raise ConfigError(

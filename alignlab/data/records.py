@@ -75,6 +75,8 @@ class Pair:
     group: str
     """Hash of the prompt: pairs of one prompt share it."""
     objective: str
+    set: str = ""
+    """The row that it is from: pairs of one row share their responses. Empty: it has none in common with others."""
 
 
 def ranked_pairs(row: RankedRow, objective: str) -> Iterator[tuple[int, int]]:
@@ -106,6 +108,7 @@ def pairs_by(rows: Iterable[RankedRow], objective: str) -> list[Pair]:
                     rejected=row.responses[worse],
                     group=row.group,
                     objective=objective,
+                    set=f"{row_id}{repeated}",
                 )
             )
     return pairs

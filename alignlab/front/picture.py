@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from alignlab.front.collect import FrontPoint
+from alignlab.front.labels import Label, place_labels
 from alignlab.front.metrics import ExactCurve, Floats, Interval, mean_interval
-from alignlab.front.table import replacing, weight_label
+from alignlab.front.table import replacing, short_weights, varying_weight
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,7 @@ STYLES = (
 )  # fmt: skip
 USUAL_STYLE = {"modpo": 0, "dpo": 1, "soup": 2, "sft": 3}
 EXACT, REFERENCE, FAINT = "#222222", "#555555", "#8a8a8a"
-MEASURES = {"helpful": "mean gold reward", "safe": "mean gold reward"}
+MEASURES = dict.fromkeys(("helpful", "safe", "brief"), "mean gold reward")
 ENDINGS = {"_accuracy": "share of pairs ranked right", "_margin": "mean reward margin"}
 EXACT_LABEL = "exact front (hollow: same w)"
 KL_LABEL = r"KL($\pi\,\Vert\,\pi_{\mathrm{ref}}$) in nats (0 is the reference)"
@@ -37,7 +38,6 @@ class Spot:
     """What is drawn at one place: a run, or the mean over the seeds of one setting."""
 
     label: str
-    first_weight: float | None
     weights: tuple[float, ...]
     metrics: Mapping[str, Interval]
     runs: tuple[FrontPoint, ...]
@@ -74,7 +74,7 @@ def front_figure(
     title: str = "",
     measures: Mapping[str, str] | None = None,
 ) -> "Figure":
-    """One panel for each pair of axes, and one of KL against the first weight where a point has a KL.
+    """One panel for each pair of axes; for two objectives one of KL against w, for more one of each against its weight.
 
     A bar is a point's own 95 % interval; for three or more seeds of a setting it is the t-interval over seeds, for two
     seeds there is none, and the seeds are shown as small points. For two objectives a line joins a series' points in
@@ -98,22 +98,33 @@ def front_figure(
     series = _spots_by_series(points)
     styles = _styles(points)
     pairs = list(itertools.combinations(range(len(axes)), 2))
-    has_kl = any("kl" in spot.metrics for spots in series.values() for spot in spots)
+    weighed = _against_weights(points, series, axes)
     figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06), dpi=DPI)
     FigureCanvasAgg(figure)
-    panels = _panels(figure, len(pairs), has_kl=has_kl)
-    names = {axis: _axis_label(axis, measures or {}) for axis in axes}
+    panels = _panels(figure, len(pairs), len(weighed))
+    names = {axis: _axis_label(axis, measures or {}) for axis in axes} | {"kl": KL_LABEL}
     labels = []
     for panel, (i, j) in zip(panels, pairs, strict=False):
         labels += _draw_pair(panel, (i, j), axes, series, styles, exact=exact, reference=reference)
         panel.set(xlabel=names[axes[i]], ylabel=names[axes[j]])
-    objective = next((next(iter(point.weights)) for point in points if point.weights), axes[0])
-    if has_kl:
-        _draw_kl(panels[len(pairs)], series, styles, exact=exact)
-        panels[len(pairs)].set(xlabel=f"w: weight of '{_plain(objective)}'", ylabel=KL_LABEL)
-    _finish(figure, title, _legend_handles(series, styles, exact), _caption(series, objective, len(axes)))
-    _place_labels(figure, labels)
+    objectives = next((list(point.weights) for point in points if point.weights), list(axes))
+    for panel, (place, metric) in zip(panels[len(pairs) :], weighed, strict=True):
+        _draw_against_weight(panel, place, metric, series, styles, exact=exact)
+        panel.set(xlabel=f"w: weight of '{_plain(objectives[place])}'", ylabel=names[metric])
+    shown = objectives[varying_weight(points)]
+    _finish(figure, title, _legend_handles(series, styles, exact), _caption(series, shown))
+    place_labels(figure, labels)
     return figure
+
+
+def _against_weights(
+    points: Sequence[FrontPoint], series: Mapping[str, list[Spot]], axes: tuple[str, ...]
+) -> list[tuple[int, str]]:
+    """What is drawn against which weight, by its place: KL where there are two objectives, else each one's own mean."""
+    if len(axes) > 2:
+        return list(enumerate(axes)) if any(point.weights for point in points) else []
+    has_kl = any("kl" in spot.metrics for spots in series.values() for spot in spots)
+    return [(varying_weight(points), "kl")] if has_kl else []
 
 
 def _checked_axes(
@@ -144,8 +155,7 @@ def _spot(runs: Sequence[FrontPoint]) -> Spot:
     first = runs[0]
     names = [name for name in first.metrics if all(name in run.metrics for run in runs)]
     return Spot(
-        label=weight_label(first) if first.weights else "",
-        first_weight=first.first_weight,
+        label=short_weights(first) if first.weights else "",
         weights=tuple(first.weights.values()),
         metrics={name: _over_seeds([run.metrics[name] for run in runs]) for name in names},
         runs=tuple(runs),
@@ -172,13 +182,14 @@ def _styles(points: Sequence[FrontPoint]) -> dict[str, tuple[str, str]]:
     return {name: STYLES[index] for name, index in taken.items()}
 
 
-def _panels(figure: "Figure", num_pairs: int, *, has_kl: bool) -> "list[Axes]":
-    """The panels, row by row; for one pair the KL panel is the narrow one at its right."""
-    num_panels = num_pairs + has_kl
-    num_columns = min(2, num_panels)
+def _panels(figure: "Figure", num_pairs: int, num_weighed: int) -> "list[Axes]":
+    """The panels, row by row; for one pair the one against w is the narrow one at its right."""
+    num_panels = num_pairs + num_weighed
+    num_columns = min(2 if num_pairs == 1 else 3, num_panels)
     num_rows = math.ceil(num_panels / num_columns)
-    figure.set_size_inches(9.0 if num_panels > 1 else 6.5, 4.9 if num_rows == 1 else 4.1 * num_rows + 0.5)
-    ratios = [1.9, 1.0] if num_pairs == 1 and has_kl else [1.0] * num_columns
+    width = {1: 6.5, 2: 9.0, 3: 12.5}[num_columns]
+    figure.set_size_inches(width, 4.9 if num_rows == 1 else 4.1 * num_rows + 0.5)
+    ratios = [1.9, 1.0] if num_pairs == 1 and num_weighed else [1.0] * num_columns
     grid = figure.add_gridspec(num_rows, num_columns, width_ratios=ratios)
     panels = [figure.add_subplot(grid[divmod(index, num_columns)]) for index in range(num_panels)]
     for panel in panels:
@@ -187,17 +198,6 @@ def _panels(figure: "Figure", num_pairs: int, *, has_kl: bool) -> "list[Axes]":
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=9)
     return panels
-
-
-@dataclass(frozen=True)
-class _Label:
-    """A text that has yet to find its place near a mark, in data coordinates."""
-
-    panel: "Axes"
-    text: str
-    x: float
-    y: float
-    color: str
 
 
 def _draw_pair(
@@ -209,7 +209,7 @@ def _draw_pair(
     *,
     exact: ExactCurve | None,
     reference: Sequence[float] | None,
-) -> list[_Label]:
+) -> list[Label]:
     """Draw one objective against another; returns the labels to place."""
     i, j = pair
     labels = []
@@ -218,33 +218,37 @@ def _draw_pair(
         _draw_exact(panel, exact, exact.means_KM[:, i], exact.means_KM[:, j], weights, joined=len(axes) == 2)
     if reference is not None:
         panel.plot(reference[i], reference[j], "*", color=REFERENCE, markersize=12, zorder=4)
-        labels.append(_Label(panel, "reference", reference[i], reference[j], REFERENCE))
+        labels.append(Label(panel, "reference", reference[i], reference[j], REFERENCE))
     for name, spots in series.items():
         color, _ = styles[name]
         places = [(spot.metrics[axes[i]], spot.metrics[axes[j]]) for spot in spots]
         _draw_series(panel, places, spots, styles[name], (axes[i], axes[j]), joined=len(axes) == 2)
         for spot, (x, y) in zip(spots, places, strict=True):
             if spot.label and x.mean is not None and y.mean is not None:
-                labels.append(_Label(panel, spot.label, x.mean, y.mean, color))
+                labels.append(Label(panel, spot.label, x.mean, y.mean, color))
     return labels
 
 
-def _draw_kl(
+def _draw_against_weight(
     panel: "Axes",
+    place: int,
+    metric: str,
     series: Mapping[str, list[Spot]],
     styles: Mapping[str, tuple[str, str]],
     *,
     exact: ExactCurve | None,
 ) -> None:
-    """Draw the KL of each point against the weight of the first objective."""
+    """Draw a metric of each point against the weight of one objective, by its place among them."""
     if exact is not None:
         weights = [spot.weights for spots in series.values() for spot in spots]
-        _draw_exact(panel, exact, exact.weights_KM[:, 0], exact.kl_K, weights, joined=len(exact.axes) == 2)
+        y_K = exact.kl_K if metric == "kl" else exact.means_KM[:, exact.axes.index(metric)]
+        _draw_exact(panel, exact, exact.weights_KM[:, place], y_K, weights, joined=len(exact.axes) == 2)
     for name, spots in series.items():
-        known = [spot for spot in spots if spot.first_weight is not None and "kl" in spot.metrics]
-        places = [(Interval(spot.first_weight, None, None, 1), spot.metrics["kl"]) for spot in known]
-        _draw_series(panel, places, known, styles[name], (None, "kl"), joined=len(spots[0].weights) <= 2)
-    panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if panel.dataLim.ymin < 0 else 0.0)
+        known = [spot for spot in spots if spot.weights and metric in spot.metrics]
+        places = [(Interval(spot.weights[place], None, None, 1), spot.metrics[metric]) for spot in known]
+        _draw_series(panel, places, known, styles[name], (place, metric), joined=len(spots[0].weights) <= 2)
+    if metric == "kl":
+        panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if panel.dataLim.ymin < 0 else 0.0)
 
 
 def _draw_exact(
@@ -262,15 +266,15 @@ def _draw_series(
     places: Sequence[tuple[Interval, Interval]],
     spots: Sequence[Spot],
     style: tuple[str, str],
-    names: tuple[str | None, str],
+    names: tuple[str | int, str],
     *,
     joined: bool,
 ) -> None:
-    """Marks, bars, seeds and the joining line of one series; `names` are the metrics on x (None: the weight) and y."""
+    """Marks, bars, seeds and joining line of one series; `names` are the metrics on x (a number: a weight) and y."""
     color, marker = style
     xs = [math.nan if x.mean is None else x.mean for x, _ in places]
     ys = [math.nan if y.mean is None else y.mean for _, y in places]
-    weighted = [(spot.first_weight, x, y) for spot, x, y in zip(spots, xs, ys, strict=True) if spot.weights]
+    weighted = [(spot.weights, x, y) for spot, x, y in zip(spots, xs, ys, strict=True) if spot.weights]
     if joined and len(weighted) > 1:
         _, line_x, line_y = zip(*sorted(weighted), strict=True)
         panel.plot(line_x, line_y, "-", color=color, linewidth=1.3, alpha=0.75, zorder=3.5)
@@ -285,9 +289,11 @@ def _draw_series(
     panel.plot(xs, ys, marker, color=color, markersize=6.5, markeredgecolor="white", markeredgewidth=0.7, zorder=5)
 
 
-def _value(run: FrontPoint, name: str | None) -> float:
-    """The run's mean of a metric, or its first weight; NaN, which is not drawn, where that is unknown."""
-    value = run.first_weight if name is None else run.metrics[name].mean
+def _value(run: FrontPoint, name: str | int) -> float:
+    """The run's mean of a metric, or one of its weights; NaN, which is not drawn, where that is unknown."""
+    if isinstance(name, int):
+        return list(run.weights.values())[name] if run.weights else math.nan
+    value = run.metrics[name].mean
     return math.nan if value is None else value
 
 
@@ -318,11 +324,13 @@ def _legend_handles(
     return handles
 
 
-def _caption(series: Mapping[str, list[Spot]], objective: str, num_axes: int) -> str:
+def _caption(series: Mapping[str, list[Spot]], shown: str) -> str:
     spots = [spot for group in series.values() for spot in group]
     parts = []
-    if any(spot.label for spot in spots):
-        parts.append(f"numbers: w, the weight of '{objective}'" if num_axes == 2 else "numbers: the weights")
+    labels = [spot.label for spot in spots if spot.label]
+    if labels:
+        several = any(" " in label for label in labels)
+        parts.append("numbers: the weights, in hundredths" if several else f"numbers: w, the weight of '{shown}'")
     if any(interval.low is not None for spot in spots for interval in spot.metrics.values()):
         over = {"over seeds" if len(spot.runs) > 1 else "of each run's evaluation" for spot in spots}
         parts.append("bars: 95 % intervals " + " or ".join(sorted(over)))
@@ -336,88 +344,6 @@ def _finish(figure: "Figure", title: str, handles: "list[Line2D]", caption: str)
     look: dict[str, Any] = {"ncols": min(5, len(handles)), "frameon": False, "fontsize": 9.5, "title": caption}
     legend = figure.legend(handles=handles, loc="outside lower center", **look)
     legend.get_title().set(fontsize=8.5, color=REFERENCE)
-
-
-def _place_labels(figure: "Figure", labels: Sequence[_Label]) -> None:
-    """Give each label the free place nearest to its mark; greedy, in pixels, after the layout is known and fixed."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    taken: dict[Axes, list[Floats]] = {}
-    for panel in dict.fromkeys(label.panel for label in labels):
-        obstacles_N2 = _obstacles(panel)
-        marks_N2 = panel.transData.transform([(label.x, label.y) for label in labels if label.panel is panel])
-        taken[panel] = []
-        for label in (label for label in labels if label.panel is panel):
-            place = _best_place(label, obstacles_N2, marks_N2, taken[panel])
-            taken[panel].append(place.box)
-            _write(label, place)
-
-
-def _write(label: _Label, place: "_Place") -> None:
-    from matplotlib.patheffects import withStroke
-
-    far = place.gap > 10  # then a thin line says whose label it is
-    arrow = {"arrowstyle": "-", "color": label.color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4} if far else None
-    note = label.panel.annotate(
-        label.text, (label.x, label.y), xytext=place.offset, textcoords="offset points", ha="center", va="center",
-        fontsize=9, color=label.color, arrowprops=arrow, zorder=6,
-    )  # fmt: skip
-    note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-    note.set_in_layout(False)
-
-
-def _obstacles(panel: "Axes") -> Floats:
-    """Pixels that labels should keep off: all lines, every two pixels, and all marks, shape (n, 2)."""
-    found = [np.empty((0, 2))]
-    for line in panel.get_lines():
-        corners_N2 = panel.transData.transform(np.column_stack(line.get_data()).astype(np.float64))
-        corners_N2 = corners_N2[np.isfinite(corners_N2).all(axis=1)]
-        if line.get_linestyle() != "None":
-            for start, end in itertools.pairwise(corners_N2):
-                steps = np.linspace(0.0, 1.0, max(2, int(math.dist(start, end) / 2)))[:, None]
-                found.append(start + steps * (end - start))
-        if line.get_marker() != "None":
-            radius = line.get_markersize() / 2 * panel.figure.dpi / 72
-            ring = np.array([(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]) * radius
-            found.append((corners_N2[:, None, :] + ring).reshape(-1, 2))
-    return np.concatenate(found)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a label could go."""
-
-    gap: float
-    """Points between the mark and the label's edge."""
-    offset: tuple[float, float]
-    """From the mark to the label's centre, points."""
-    box: Floats
-    """Lower left and upper right corner, pixels, shape (2, 2)."""
-
-
-def _best_place(label: _Label, obstacles_N2: Floats, marks_N2: Floats, boxes: Sequence[Floats]) -> _Place:
-    """The place with the least in its way: other labels, the panel's edge, lines and marks, then distance."""
-    scale = label.panel.figure.dpi / 72
-    half = np.array([2.9 * max(2, len(label.text)), 5.2])  # points, at font size 9
-    here = label.panel.transData.transform((label.x, label.y))
-    frame = label.panel.bbox
-
-    def cost(place: _Place) -> float:
-        low, high = place.box
-        hits = int(((obstacles_N2 > low - 3) & (obstacles_N2 < high + 3)).all(axis=1).sum())
-        overlaps = sum(bool((low < other[1]).all() and (other[0] < high).all()) for other in boxes)
-        outside = low[0] < frame.x0 or low[1] < frame.y0 or high[0] > frame.x1 or high[1] > frame.y1
-        to_own = math.dist(here, (low + high) / 2)
-        to_any = float(np.linalg.norm(marks_N2 - (low + high) / 2, axis=1).min())
-        return 3.0 * hits + 200.0 * overlaps + 500.0 * bool(outside) + 1.5 * (to_own - to_any) + place.gap
-
-    places = []
-    for gap, step in itertools.product((4.0, 7.0, 11.0, 16.0, 23.0), range(24)):
-        angle = math.pi * (step / 12 + 0.25)
-        x, y = np.array([math.cos(angle), math.sin(angle)]) * (half + gap)
-        centre = here + np.array([x, y]) * scale
-        places.append(_Place(gap, (float(x), float(y)), np.array([centre - half * scale, centre + half * scale])))
-    return min(places, key=cost)
 
 
 def _axis_label(axis: str, measures: Mapping[str, str]) -> str:

@@ -70,11 +70,25 @@ def _run_labels(collection: Collection) -> dict[str, Callable[[FrontPoint], str]
 
 
 def weight_label(point: FrontPoint) -> str:
-    """The first weight for two objectives, all of them for more, a dash for a policy without weights."""
-    weights = tuple(point.weights.values())
-    if len(weights) > 2:
-        return _w_text(weights)
-    return _w_text(point.first_weight)
+    """The first weight where it says the other (two that sum to 1), else all; a dash for a policy without weights."""
+    return _w_text(point.first_weight if _says_all(point) else tuple(point.weights.values()))
+
+
+def short_weights(point: FrontPoint) -> str:
+    """The same for a picture: several weights in hundredths, `80 10 10`."""
+    if _says_all(point):
+        return _w_text(point.first_weight)
+    return " ".join(f"{100 * weight:.3g}" for weight in point.weights.values())
+
+
+def _says_all(point: FrontPoint) -> bool:
+    return len(point.weights) <= 2 and (len(point.weights) < 2 or abs(sum(point.weights.values()) - 1) < 1e-6)
+
+
+def varying_weight(points: Sequence[FrontPoint]) -> int:
+    """The place of the first objective whose weight is not the same in all points, which `w` moves; 0 if none is."""
+    columns = zip(*(tuple(point.weights.values()) for point in points if point.weights), strict=True)
+    return next((place for place, column in enumerate(columns) if len(set(column)) > 1), 0)
 
 
 def write_csv(collection: Collection, path: Path) -> Path:

@@ -1,8 +1,9 @@
 """Continuations by a model in this process: every text is read once, its samples are decoded together.
 
-Shape letters: L lanes, N places where a lane forks, V vocabulary, T own tokens.
+Shape letters: L lanes, N places where lanes fork, V vocabulary, T own tokens.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -117,12 +118,12 @@ class Decoder:
         caches, firsts = [], []
         begin = 0
         while begin < len(trunks):
-            chunk = trunks[begin : begin + max(1, _PREFILL_TOKENS // len(trunks[begin].token_ids))]
-            cache, logits_NV = read_trunks(self._model, chunk)
+            chunk = _of_like_length(trunks[begin:])
+            cache, logits_LV = read_trunks(self._model, chunk)
             self.counts.prefill_tokens += len(chunk) * len(chunk[0].token_ids)
             caches.append(cache)
             new = [self._sample(lane, begin + row) for row, trunk in enumerate(chunk) for lane in trunk.lanes]
-            firsts.append(self._draw(logits_NV, new, _numbers(new, self._device)[:, 0]))
+            firsts.append(self._draw(logits_LV, new, _numbers(new, self._device)[:, 0]))
             samples += new
             begin += len(chunk)
         self._regrow(samples, caches, firsts)
@@ -192,6 +193,13 @@ class Decoder:
                 sample.ended = True
                 self._finished(sample.lane, sample.tokens)
         return tokens_L
+
+
+def _of_like_length(trunks: Sequence[Trunk]) -> Sequence[Trunk]:
+    """The first trunks, longest first, that are read together: half of what is read at most is padding."""
+    longest = len(trunks[0].token_ids)
+    most = max(1, _PREFILL_TOKENS // longest)
+    return list(itertools.takewhile(lambda trunk: 2 * len(trunk.token_ids) > longest, trunks[:most]))
 
 
 def read_trunks(model: Any, trunks: Sequence[Trunk]) -> tuple[DynamicCache, Tensor]:

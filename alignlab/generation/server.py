@@ -1,6 +1,7 @@
 """Continuations by an OpenAI-compatible server: the open turn is rendered here and sent to /v1/completions."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -153,16 +154,15 @@ def text_of(tokenizer: Any, request: PrefixRequest) -> tuple[str, bool]:
         ConfigError: if there is none, e.g. because a special token's text in the data would become the token.
     """
     ids = request.prefix_ids
-    candidates = [tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (ids, ids[1:])]
-    best = 0
-    for text in candidates:  # with the first token, else without it: the server adds a BOS
+    special = set(tokenizer.all_special_ids)
+    best, found = 0, ""
+    for text in _candidates(tokenizer, ids, special):
         back = tokenizer(text)["input_ids"]
         if back == ids:
             return text, True
         shared = _common(ids, back)
-        ends = [*ids[shared:], *back[shared:]]
-        special = set(tokenizer.all_special_ids)
-        if shared > best and len(ids) - shared <= _CUT_TOKENS and not special & set(ends):
+        cut = len(ids) - shared <= _CUT_TOKENS and not special & {*ids[shared:], *back[shared:]}
+        if cut and shared > best:
             best, found = shared, text
     if best:
         return found, False
@@ -170,3 +170,15 @@ def text_of(tokenizer: Any, request: PrefixRequest) -> tuple[str, bool]:
         f"generator.prompt_format=text: the tokenizer does not read request {request.id} back as the same tokens; "
         "use generator.prompt_format=tokens with a server that takes token ids"
     )
+
+
+def _candidates(tokenizer: Any, ids: list[int], special: set[int]) -> Iterator[str]:
+    """Texts that may be read back as the tokens.
+
+    With the first one, or without it where the server adds a BOS; decoded as a whole, or piece by piece between special
+    tokens, where a tokenizer puts a space before each piece.
+    """
+    for part in (ids, ids[1:]):
+        yield tokenizer.decode(part, clean_up_tokenization_spaces=False)
+        pieces = [list(group) for _, group in itertools.groupby(part, key=lambda token: token in special)]
+        yield "".join(tokenizer.decode(piece, clean_up_tokenization_spaces=False) for piece in pieces)

@@ -181,10 +181,10 @@ def _attend(
         raise NotImplementedError
     layer, fork = shared_prefixes.layers[module.layer_idx], shared_prefixes.fork
     lanes, heads, _, size = key.shape
-    query_LHGD = query.reshape(lanes, heads, -1, size) * (size**-0.5 if scaling is None else scaling)
+    query_LHGD = query.reshape(lanes, heads, -1, size)
     trunk_LHGW = _by_trunk(query_LHGD, layer.trunk[0].transpose(2, 3), fork)
     own_LHGT = query_LHGD @ key.transpose(2, 3)
-    scores = torch.cat([trunk_LHGW, own_LHGT], dim=-1)
+    scores = torch.cat([trunk_LHGW, own_LHGT], dim=-1) * (size**-0.5 if scaling is None else scaling)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     width = trunk_LHGW.shape[-1]

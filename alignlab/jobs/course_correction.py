@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from alignlab.config.errors import ConfigError
+from alignlab.config.errors import ConfigError, OnlyPlanned
 from alignlab.config.schema import CourseCorrectionConfig, DatasetConfig, RunConfig, ToyConfig
 from alignlab.course_correction.judges import Judge, JudgeItem, Verdict, load_judge
 from alignlab.course_correction.prefixes import Prefix, Prefixes, build_prefixes
@@ -61,6 +61,9 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
             with run.stage("helpfulness"):
                 outcome.metrics |= _helpfulness(config, measured, control)
         encoder = measured.encoder
+    plan = judge.planned([item for name, prefixes in built.items() for item in _items(run.path, prefixes.kept, name)])
+    if plan is not None:
+        raise OnlyPlanned(plan)
     for name, prefixes in built.items():
         with run.stage(f"{name}judging"):
             _judge(run.path, judge, prefixes.kept, name, encoder)
@@ -166,17 +169,12 @@ def _generation(prefix: Prefix, sample: int, continuation: Continuation) -> dict
 
 def _judge(folder: Path, judge: Judge, prefixes: Sequence[Prefix], name: str, encoder: PromptEncoder) -> None:
     """Fills verdicts.jsonl of the run folder; only continuations without a verdict are judged."""
-    prompts = {prefix.request.id: prompt_text(prefix.request.prompt) for prefix in prefixes}
-    rows = [row for _, row in read_rows(folder / f"{name}generations.jsonl")]
-    texts = {row["id"]: row["continuation"] for row in rows}
+    everything = _items(folder, prefixes, name)
+    texts = {item.id: item.continuation for item in everything}
     made_for = {"judge": judge.id, "wordings": list(judge.wordings)}
     with Records(folder / f"{name}verdicts.jsonl", list(texts), made_for=made_for) as records:
         missing = set(records.missing())
-        items = [
-            JudgeItem(row["id"], prompts[row["request_id"]], row["prefix"], row["continuation"])
-            for row in rows
-            if row["id"] in missing
-        ]
+        items = [item for item in everything if item.id in missing]
 
         def note(verdict: Verdict) -> None:
             records.add(verdict.row() | _position(verdict, texts[verdict.id], encoder))
@@ -184,6 +182,13 @@ def _judge(folder: Path, judge: Judge, prefixes: Sequence[Prefix], name: str, en
         if items:
             judge.verdicts(items, note)
         records.finish()
+
+
+def _items(folder: Path, prefixes: Sequence[Prefix], name: str) -> list[JudgeItem]:
+    """The continuations in the run folder, as a judge reads them."""
+    prompts = {prefix.request.id: prompt_text(prefix.request.prompt) for prefix in prefixes}
+    rows = (row for _, row in read_rows(folder / f"{name}generations.jsonl"))
+    return [JudgeItem(row["id"], prompts[row["request_id"]], row["prefix"], row["continuation"]) for row in rows]
 
 
 def _position(verdict: Verdict, continuation: str, encoder: PromptEncoder) -> dict[str, int]:

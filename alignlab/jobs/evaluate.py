@@ -6,6 +6,7 @@ from alignlab.config.identity import Objectives, objectives_of
 from alignlab.config.schema import EvaluateConfig, RunConfig
 from alignlab.jobs.measure import measure
 from alignlab.jobs.prerequisites import data_report, reference
+from alignlab.jobs.scored import score_samples
 from alignlab.models.cards import read_card
 from alignlab.preference.cache import ScoreCache
 from alignlab.runs.folder import Outcome, RunFolder
@@ -16,7 +17,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     algorithm = config.algorithm
     assert isinstance(algorithm, EvaluateConfig)
     with run.stage("prerequisites"):
-        if algorithm.adapter:  # the base model alone is not measured on preferences
+        if algorithm.adapter or algorithm.rewards:  # the base model alone is not measured on preferences
             outcome.extra |= data_report(config)
         base = reference(config)
     adapter = Path(algorithm.adapter) if algorithm.adapter else None
@@ -25,6 +26,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     if card is not None and set(card.weights) == set(objectives.weights):
         objectives = Objectives(card.objective, card.weights)
     outcome.inputs |= {"model": base.id, "revision": base.revision}
+    cache = ScoreCache(Path(config.paths.cache) / "scores")
     measure(
         config,
         run,
@@ -33,5 +35,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
         adapter=adapter,
         beta=card.beta if card else algorithm.beta,
         objectives=objectives,
-        cache=ScoreCache(Path(config.paths.cache) / "scores"),
+        cache=cache,
     )
+    if algorithm.rewards:
+        score_samples(config, run, outcome, base=base, adapter=adapter, cache=cache)

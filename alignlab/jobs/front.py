@@ -1,17 +1,21 @@
 """Collects runs into front.csv, front.png and a table; after a sweep, and on its own."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from alignlab.config.errors import ConfigError
 from alignlab.config.schema import FrontConfig, RunConfig, ToyConfig
-from alignlab.front.collect import Collection, collect, find_runs
+from alignlab.config.weights import SUM_TOLERANCE
+from alignlab.front.collect import FrontPoint, collect, find_runs
 from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.picture import draw_front
+from alignlab.front.summary import front_summary
 from alignlab.front.table import front_table, write_csv
+from alignlab.runs.atomic import write_json
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import console, quiet_libraries, say
 
@@ -57,14 +61,20 @@ def present(config: RunConfig, folders: Sequence[Path], target: Path) -> dict[st
     except ValueError as error:
         raise ConfigError(str(error)) from None
     target.mkdir(parents=True, exist_ok=True)
+    exact, at_reference = None, None
     try:
-        exact, at_reference = exact_front(config, collection)
+        if collection.points:
+            exact, at_reference = exact_front(config, collection.points)
     except ValueError as error:
         say(f"no exact front: {error}")
-        exact, at_reference = None, None
     console.print(front_table(collection, exact))
     write_csv(collection, target / "front.csv")
     artifacts = {"csv": "front.csv"}
+    if collection.points:
+        summary = front_summary(collection.points, exact=exact, reference=at_reference)
+        write_json(target / "front.json", summary)
+        artifacts["summary"] = "front.json"
+        _say_directions(summary)
     say(f"table:   {target / 'front.csv'}")
     if collection.points and len(collection.axes) > 1:
         draw_front(
@@ -72,17 +82,30 @@ def present(config: RunConfig, folders: Sequence[Path], target: Path) -> dict[st
             path=target / "front.png",
             exact=exact,
             reference=at_reference,
-            title=f"{config.dataset.name}: what safety costs in helpfulness ({config.model.name})",
+            title=f"{config.dataset.name}: {_subject(collection.axes)} ({config.model.name})",
         )
         artifacts["picture"] = "front.png"
         say(f"picture: {target / 'front.png'}")
     return artifacts
 
 
-def exact_front(config: RunConfig, collection: Collection) -> tuple[ExactCurve | None, tuple[float, ...] | None]:
+def _subject(axes: Sequence[str]) -> str:
+    return "what safety costs in helpfulness" if len(axes) == 2 else f"the balance of {', '.join(axes)}"
+
+
+def _say_directions(summary: Mapping[str, Any]) -> None:
+    """For more than two objectives, where no line shows it: whether each mean follows its weight."""
+    followed = summary.get("follows_weight", {})
+    if len(followed) > 2:
+        parts = [f"{found['axis']} {found['rho']:.2f}" for found in followed.values() if found["rho"] is not None]
+        say(f"rank correlation of each mean with its own weight: {', '.join(parts) or 'unknown'}")
+
+
+def exact_front(config: RunConfig, points: Sequence[FrontPoint]) -> tuple[ExactCurve | None, tuple[float, ...] | None]:
     """The toy's exact front and the reference's own rewards; (None, None) where they cannot be known."""
-    betas = {point.variant for point in collection.points}
-    if not isinstance(config.dataset, ToyConfig) or len(betas) != 1 or len(collection.axes) != 2:
+    betas = {point.variant for point in points}
+    golds = [str(objective.gold) for objective in config.dataset.objectives.values()]
+    if not isinstance(config.dataset, ToyConfig) or len(betas) != 1 or list(points[0].axes) != golds:
         return None, None
     from alignlab.data import toy
     from alignlab.jobs.prerequisites import reference
@@ -91,12 +114,18 @@ def exact_front(config: RunConfig, collection: Collection) -> tuple[ExactCurve |
     (variant,) = betas
     beta = float(str(variant).partition("=")[2] or config.dataset.beta)
     rewards_PSM = reference_samples(config, reference(config), toy.prompts("test"))
-    trained = [point.first_weight for point in collection.points if point.first_weight is not None]
-    grid = sorted({*np.linspace(0, 1, CURVE_POINTS).round(6).tolist(), *trained})
     at_reference = tuple(rewards_PSM.mean(axis=(0, 1)).tolist())
+    trained = {tuple(point.weights.values()) for point in points if point.weights}
+    weights = sorted(trained | set(_line(trained)))
     try:
-        weights = np.array([[w, 1 - w] for w in grid])
-        return exact_curve(rewards_PSM, weights=weights, beta=beta, axes=collection.axes), at_reference
+        return exact_curve(rewards_PSM, weights=weights, beta=beta, axes=points[0].axes), at_reference
     except ValueError as error:
         say(f"no exact front: {error} (dataset.exact_samples, algorithm.beta)")
         return None, at_reference
+
+
+def _line(trained: set[tuple[float, ...]]) -> list[tuple[float, float]]:
+    """Weightings between two objectives that make the exact front a line; none for more, or where w is no mixture."""
+    if any(len(weights) != 2 or abs(sum(weights) - 1) > SUM_TOLERANCE for weights in trained):
+        return []
+    return [(w, 1 - w) for w in np.linspace(0, 1, CURVE_POINTS).round(6).tolist()]

@@ -1,5 +1,6 @@
 """What a policy is worth, on held-out prompts: preferences it agrees with, rewards of what it says, its distance."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from alignlab.front.metrics import Interval, mean_interval
 from alignlab.generation.generate import stop_tokens
 from alignlab.generation.sample import SampleRequest, sample_responses
 from alignlab.jobs.prerequisites import ranked_rows
+from alignlab.jobs.rewards import reward
 from alignlab.jobs.toy_pairs import reference_samples
 from alignlab.models.adapters import adapted
 from alignlab.models.base import Base
@@ -58,12 +60,32 @@ def measure(
                     batch_size=config.trainer.per_device_eval_batch_size,
                     name="policy",
                 )
-                outcome.metrics |= _preference_metrics(config, policy, rows)
+                outcome.metrics |= _preference_metrics(config, policy, _ranked_by_rewards(config, base, cache, rows))
     golds = [objective.gold for objective in config.dataset.objectives.values()]
     outcome.axes = [f"{name}_accuracy" for name in config.dataset.objectives]
     if all(golds):
         outcome.axes = [str(gold) for gold in golds]
         _sampled_metrics(config, run, outcome, base=base, adapter=adapter, beta=beta, objectives=objectives)
+
+
+def _ranked_by_rewards(
+    config: RunConfig, base: Base, cache: ScoreCache, rows: Sequence[RankedRow]
+) -> Sequence[RankedRow]:
+    """The rows, ranked also by the named rewards of objectives that have no labels, such as a length penalty.
+
+    Their accuracy is then the share of pairs in which the policy prefers what the reward prefers.
+    """
+    named = getattr(config.algorithm, "rewards", {})
+    for name, objective in config.dataset.objectives.items():
+        if objective.label is not None or name not in named:
+            continue
+        one = reward(config, name, base, cache)
+        texts = [(row.prompt, text) for row in rows for text in row.responses]
+        scores = iter(one.score([prompt for prompt, _ in texts], [text for _, text in texts]).tolist())
+        one.release()
+        ranked = [(row, tuple(next(scores) for _ in row.responses)) for row in rows]
+        rows = [dataclasses.replace(row, scores={**row.scores, name: own}) for row, own in ranked]
+    return rows
 
 
 def _preference_metrics(
@@ -157,7 +179,7 @@ def _sampled_metrics(
             for prompt, ids in ((prompt, base.encoder.prompt_ids(prompt)) for prompt in prompts)
             for sample in range(config.generator.samples)
         ]
-        rows, distance = _sample(config, base, adapter, requests)
+        rows, distance = sample(config, base, adapter, requests)
     groups = [prompt for prompt in prompts for _ in range(config.generator.samples)]
     texts = [base.encoder.response_text(row.response_ids) for row in rows]
     golds = {name: str(objective.gold) for name, objective in config.dataset.objectives.items()}
@@ -180,7 +202,7 @@ def _sampled_metrics(
         say(f"no distance to the optimum: {error} (dataset.exact_samples, algorithm.beta)")
 
 
-def _sample(
+def sample(
     config: RunConfig, base: Base, adapter: Path | None, requests: list[SampleRequest]
 ) -> tuple[list[Encoded], Divergence | None]:
     """Responses and their divergence; None where the sampling settings draw from another distribution."""

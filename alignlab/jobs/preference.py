@@ -75,7 +75,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
 def training_rows(
     pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], objectives: Objectives, beta: float
 ) -> Dataset:
-    """Tokens and tilted reference log-probabilities of every pair, in TRL's columns.
+    """Tokens and tilted reference log-probabilities of every pair, in TRL's columns, and the number of its ranked set.
 
     Args:
         pairs: N pairs.
@@ -88,8 +88,10 @@ def training_rows(
     rewards_BM = torch.stack(given, dim=1) if given else torch.zeros(len(ref_logps_B), 0)
     weights_M = torch.tensor(list(objectives.others.values()))
     chosen, rejected = tilted_reference(ref_logps_B, rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(pair.set for pair in pairs.pairs))}
     return Dataset.from_dict(
         {
+            "set": [numbers[pair.set] for pair in pairs.pairs],
             "prompt_ids": [pair.chosen.prompt_ids for pair in pairs.pairs],
             "chosen_ids": [pair.chosen.response_ids for pair in pairs.pairs],
             "rejected_ids": [pair.rejected.response_ids for pair in pairs.pairs],

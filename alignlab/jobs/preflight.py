@@ -1,28 +1,32 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
 import importlib.util
+import json
 import os
 import sys
 from itertools import islice
 from pathlib import Path
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError, require_key, require_one_of
-from alignlab.config.identity import Objectives, objectives_of, reward_of
+from alignlab.config.errors import ConfigError, require, require_key, require_one_of
+from alignlab.config.identity import Objectives, objectives_of, reward_of, text_limit
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
+    AuditConfig,
     CourseCorrectionConfig,
     EvaluateConfig,
     FrontConfig,
     ImplicitConfig,
     LocalJudgeConfig,
+    MergeConfig,
     ModpoConfig,
     OpenAIJudgeConfig,
     PreferenceConfig,
     PretrainedConfig,
     RunConfig,
     ServerGeneratorConfig,
+    SftConfig,
     SynthesisConfig,
     ToyConfig,
 )
@@ -99,6 +103,7 @@ def check(config: RunConfig) -> None:
         check_folder("judge.path", str(config.judge.path), "config.json")
     samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
     scored = all(objective.gold for objective in config.dataset.objectives.values())
+    scored = scored or (isinstance(config.algorithm, EvaluateConfig) and bool(config.algorithm.rewards))
     if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
         raise ConfigError(
             f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "
@@ -106,8 +111,16 @@ def check(config: RunConfig) -> None:
         )
     if isinstance(config.algorithm, ModpoConfig):
         _check_trained_weight(config, objectives)
-    if isinstance(config.algorithm, EvaluateConfig) and config.algorithm.adapter:
-        check_folder("algorithm.adapter", config.algorithm.adapter, "adapter_config.json")
+    adapter = getattr(config.algorithm, "adapter", None)
+    if adapter:
+        check_folder("algorithm.adapter", adapter, "adapter_config.json")
+    if isinstance(config.algorithm, AuditConfig) and adapter and not objectives.weights[objectives.trained]:
+        raise ConfigError(
+            f"w={config.w}: the weight of {objectives.trained} must be > 0 with algorithm.adapter: "
+            "MODPO's loss divides by it"
+        )
+    if isinstance(config.algorithm, MergeConfig):
+        _check_mergeable(Path(str(adapter)))
     if isinstance(config.algorithm, CourseCorrectionConfig):
         _check_course_correction(config.algorithm)
     if isinstance(config.algorithm, SynthesisConfig):
@@ -119,8 +132,6 @@ def check(config: RunConfig) -> None:
 
 
 def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
-    if algorithm.adapter:
-        check_folder("algorithm.adapter", algorithm.adapter, "adapter_config.json")
     for name in ("control", "labels"):
         path = getattr(algorithm, name)
         if path is not None and not Path(path).is_file():
@@ -154,13 +165,28 @@ def _in_toy_words(config: RunConfig) -> bool:
 
 def _check_data(config: RunConfig, objectives: Objectives) -> None:
     """Every row that the job will read, or draw requests from."""
-    if config.algorithm.only_collects:
+    if config.algorithm.only_collects or isinstance(config.algorithm, MergeConfig):
         return
     if config.algorithm.name in REQUEST_JOBS:
         check_requests(config.dataset)
     else:
-        trained = objectives.trained if isinstance(config.algorithm, PreferenceConfig) else None
-        check_source(config.dataset, max_length=config.trainer.max_length, trained=trained)
+        by_pairs = isinstance(config.algorithm, PreferenceConfig | AuditConfig | SftConfig)
+        check_source(config.dataset, max_length=text_limit(config), trained=objectives.trained if by_pairs else None)
+
+
+def _check_mergeable(adapter: Path) -> None:
+    """Only what adds to weights can become part of them."""
+    file = adapter / "adapter_config.json"
+    if not file.is_file():  # on the hub
+        return
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file}: not JSON: {error}") from None
+    kind = found.get("peft_type")
+    require(kind == "LORA", "algorithm.adapter", adapter, f"is of PEFT's kind {kind}; only LORA is merged here")
+    if found.get("alora_invocation_tokens"):
+        raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from alignlab.config.identity import input_fingerprints
+from alignlab.config.identity import input_fingerprints, text_limit
 from alignlab.config.schema import FromScratchConfig, RunConfig, ToyConfig, TrainerConfig
 from alignlab.data import toy
 from alignlab.data.records import Prompt, RankedRow, prompt_text
@@ -32,7 +32,8 @@ def reference(config: RunConfig) -> Base:
     """The base model of a run, which is its reference; a small one that does not exist yet is trained first."""
     folder = _from_scratch(config) if isinstance(config.model, FromScratchConfig) else None
     hardware = config.hardware
-    key = json.dumps([asdict(config.model), str(folder), hardware.device, hardware.bf16])
+    files = input_fingerprints(config)
+    key = json.dumps([asdict(config.model), str(folder), hardware.device, hardware.bf16, files.get("model.path")])
     if key not in _resident:
         _resident.clear()
         _resident[key] = load_base(config.model, folder=folder, device=hardware.device, autocast=hardware.bf16)
@@ -53,7 +54,7 @@ def forget_models() -> None:
 def ranked_rows(config: RunConfig, base: Base, split: str | None) -> list[RankedRow]:
     """The rows of one split; the toy's are sampled from the reference first."""
     made = toy_pairs_file(config, base) if isinstance(config.dataset, ToyConfig) else None
-    rows = read_ranked_rows(config.dataset, made, max_length=config.trainer.max_length)
+    rows = read_ranked_rows(config.dataset, made, max_length=text_limit(config))
     return select_split(rows, config.dataset, split)
 
 
@@ -64,7 +65,7 @@ def data_report(config: RunConfig) -> dict[str, object]:
     """
     if isinstance(config.dataset, ToyConfig):
         return {}
-    loaded = load(config.dataset, max_length=config.trainer.max_length)
+    loaded = load(config.dataset, max_length=text_limit(config))
     if loaded.report.bad:
         say(f"{loaded.report.source}: left out {counts_text(loaded.report.bad)}")
     return {"data": loaded.as_record()}

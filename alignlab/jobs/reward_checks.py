@@ -9,6 +9,7 @@ from alignlab.config.errors import ConfigError, nearest, require_key, require_on
 from alignlab.config.identity import Objectives, reward_of, rewarded
 from alignlab.config.programs import programs
 from alignlab.config.schema import (
+    AuditConfig,
     BeaverConfig,
     ClassifierConfig,
     GoldConfig,
@@ -93,7 +94,7 @@ def _check_trainable(config: RunConfig, name: str, key: str, kind: str) -> None:
             f"{key}: dataset={config.dataset.name} has no labels of {name}, so no reward of {kind} can be trained for "
             f"it; choose another kind, e.g. {key}.kind=length"
         )
-    if not isinstance(config.algorithm, PreferenceConfig):
+    if not isinstance(config.algorithm, PreferenceConfig | AuditConfig):
         raise ConfigError(f"{key}: must name a reward; algorithm={config.algorithm.name} makes none")
 
 

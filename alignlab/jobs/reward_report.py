@@ -16,7 +16,7 @@ from alignlab.jobs.rewards import reward
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
-from alignlab.preference.rows import encode_pairs, fit
+from alignlab.preference.rows import encode_what_fits, fit
 from alignlab.rewards.agreement import Agreement, agreement
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward
@@ -38,7 +38,14 @@ FEWEST_PAIRS = 100
 
 
 def prepared_rewards(
-    config: RunConfig, outcome: Outcome, folder: Path, *, base: Base, ranked: Sequence[RankedRow], cache: ScoreCache
+    config: RunConfig,
+    outcome: Outcome,
+    folder: Path,
+    *,
+    base: Base,
+    ranked: Sequence[RankedRow],
+    cache: ScoreCache,
+    also_in: Sequence[Path] = (),
 ) -> dict[str, Reward]:
     """Every reward that a run needs, normalised where asked for, checked, and recorded under `rewards` in result.json.
 
@@ -49,12 +56,14 @@ def prepared_rewards(
         base: the base model.
         ranked: the training rows.
         cache: keeps scores.
+        also_in: other runs' folders whose statistics are taken over, the policy's own above all.
 
     Raises:
         ConfigError: for a reward that its own objective's labels contradict, unless algorithm.check_rewards=false.
     """
     rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
-    rewards = _normalised(config, outcome, folder, rewards, base, ranked)
+    known = {name: one for place in (*also_in, folder) for name, one in read_statistics(place).items()}
+    rewards = normalised(config, outcome, folder, known, rewards, base, ranked)
     held_out = ranked_rows(config, base, "test") if rewards and config.dataset.split is not None else []
     for name, one in rewards.items():
         parts = {"train": ranked, "held_out": held_out}
@@ -84,19 +93,20 @@ def record_tilts(outcome: Outcome, columns: Mapping[str, Tensor], objectives: Ob
         outcome.extra.setdefault("rewards", {}).setdefault(name, {})["tilt_nats"] = value
 
 
-def _normalised(
+def normalised(
     config: RunConfig,
     outcome: Outcome,
     folder: Path,
+    known: Mapping[str, Statistics],
     rewards: dict[str, Reward],
     base: Base,
     ranked: Sequence[RankedRow],
 ) -> dict[str, Reward]:
-    """Rewards as z-scores where asked for, by statistics of the training rows that are in the folder, else go there."""
+    """Rewards as z-scores where asked for, by known statistics or the training rows'; the folder gets them."""
     wanted = [name for name in rewards if reward_of(config, name).normalise]
     if not wanted:
         return rewards
-    known, statistics = read_statistics(folder), dict[str, Statistics]()
+    statistics: dict[str, Statistics] = {}
     rows = _responses(ranked, base, config.trainer.max_length)
     for name in wanted:
         if name in known and known[name].id == rewards[name].id:
@@ -119,11 +129,8 @@ def _agreement(
     config: RunConfig, one: Reward, objective: str, base: Base, rows: Sequence[RankedRow]
 ) -> Agreement | None:
     """How a reward agrees with its own objective's labels on these rows; None where no labelled pair fits."""
-    try:
-        pairs = encode_pairs(pairs_by(rows, objective), base.encoder, max_length=config.trainer.max_length)
-    except ValueError:  # no pair fits
-        return None
-    return agreement(one, pairs.pairs)
+    fitting = encode_what_fits(pairs_by(rows, objective), base.encoder, max_length=config.trainer.max_length)
+    return agreement(one, fitting.pairs) if fitting.pairs else None
 
 
 def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreement | None]) -> None:
@@ -142,7 +149,7 @@ def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreem
             raise ConfigError(
                 f"{told}; the sign is probably wrong; {cure}, or let it pass: algorithm.check_rewards=false"
             )
-        say(f"warning: {told}; goes on, because algorithm.check_rewards=false")
+        say(f"warning: {told}; the sign is probably wrong")
     best = found["held_out"] or found["train"]
     if best is None:
         say(f"{key}: no labels of {name} to check it by")

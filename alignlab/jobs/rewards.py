@@ -10,6 +10,7 @@ from typing import Any
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import reward_of, run_folder
 from alignlab.config.schema import (
+    AuditConfig,
     BeaverConfig,
     ClassifierConfig,
     GoldConfig,
@@ -89,7 +90,7 @@ def reward_adapter(config: RunConfig, objective: str, base: Base) -> tuple[Path,
     settings, key = reward_of(config, objective), f"algorithm.rewards.{objective}"
     assert isinstance(settings, ImplicitConfig)
     if settings.adapter is None:
-        assert isinstance(config.algorithm, PreferenceConfig)
+        assert isinstance(config.algorithm, PreferenceConfig | AuditConfig)
         beta = settings.beta or config.algorithm.beta
         return _made(config, objective, "implicit", beta) / "adapter", beta
     folder = Path(settings.adapter)
@@ -140,7 +141,7 @@ def _classifier(asked: _Asked, settings: ClassifierConfig) -> Reward:
     path = settings.path
     if path is None:
         algorithm = asked.config.algorithm
-        assert isinstance(algorithm, PreferenceConfig)
+        assert isinstance(algorithm, PreferenceConfig | AuditConfig)
         path = str(_made(asked.config, asked.objective, "classifier", algorithm.beta) / "reward")
     source = classifier_source(asked.key, settings, path, asked.base)
     load = _naming(asked.key, partial(load_classifier, source, **asked.loading))

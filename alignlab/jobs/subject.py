@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.identity import fingerprint
 from alignlab.config.schema import RunConfig, ServerGeneratorConfig
 from alignlab.generation.base import OnDone, PrefixRequest
 from alignlab.generation.generate import generate
 from alignlab.jobs.prerequisites import prompt_encoder, reference
-from alignlab.models.adapters import adapted
+from alignlab.models.adapters import adapted, adapter_id
 from alignlab.models.prompts import PromptEncoder
 
 
@@ -51,7 +50,7 @@ def subject(config: RunConfig, adapter: str | None) -> Iterator[Subject]:
     base = reference(config)
     longest = getattr(base.model.config, "max_position_embeddings", None)
     room = None if longest is None else int(longest) - generator.max_new_tokens
-    identity = base.scorer if adapter is None else f"{base.scorer}+{fingerprint(Path(adapter))}"
+    identity = base.scorer if adapter is None else f"{base.scorer}+{adapter_id(Path(adapter))}"
     if adapter is None:
         yield Subject(base.model, base.encoder, identity, base.revision, room)
         return

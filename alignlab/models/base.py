@@ -1,14 +1,19 @@
 """Loads a base model with its tokenizer and says what exactly was loaded."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import cached_file
 
+from alignlab.config.errors import ConfigError
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import ModelConfig, PretrainedConfig
+from alignlab.models.adapters import adapter_id, local_adapter
+from alignlab.models.merge import merge_adapter
 from alignlab.models.prompts import PromptEncoder
 
 
@@ -21,15 +26,21 @@ class Base:
     encoder: PromptEncoder
     path: str
     id: str
-    """Hash of weights and tokenizer: what adapters are tied to."""
+    """What adapters are tied to: the hub's commit, or a hash of every file in the model's folder, the tokenizer's among
+    them; and of an adapter that was merged into it."""
     autocast: bool = False
     """Compute in bfloat16 where training does, so that policy and reference take one numeric path."""
     revision: str | None = None
 
     @property
     def scorer(self) -> str:
-        """What log-probabilities depend on: the weights, and the precision in which they are computed."""
-        return f"{self.id}:{self.model.dtype}{'+autocast' if self.autocast else ''}"
+        """What log-probabilities of given tokens depend on: the weights, and how they are computed.
+
+        The same token ids under another tokenizer have the same log-probabilities, but a tokenizer lies with its
+        weights and is fingerprinted with them, so a changed one computes anew.
+        """
+        attention = self.model.config._attn_implementation
+        return f"{self.id}:{self.model.dtype}{'+autocast' if self.autocast else ''}:{attention}"
 
     @property
     def device(self) -> torch.device:
@@ -47,24 +58,23 @@ def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast
         autocast: compute in bfloat16, whatever the weights' type.
     """
     encoder = load_encoder(config, folder=folder)
-    path = _path(config, folder)
+    path, revision = _place(config, folder)
     if isinstance(config, PretrainedConfig):
         dtype: torch.dtype = getattr(torch, config.dtype)
-        options: dict[str, Any] = {"revision": config.revision, "attn_implementation": config.attn_implementation}
+        options: dict[str, Any] = {"attn_implementation": config.attn_implementation}
         if config.quantization is not None:
             options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
     else:
         dtype, options = torch.float32, {"attn_implementation": "sdpa"}
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+    model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype, **options)
+    identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
-        model = _merged(model, config.adapter)
+        adapter = local_adapter(config.adapter)
+        model, _ = merge_adapter(model, adapter, dtype=model.dtype)
+        identity += f"+{adapter_id(adapter)}"
     if "device_map" not in options:
         model = model.to(device)
     model = model.eval().requires_grad_(False)
-    revision = getattr(model.config, "_commit_hash", None)
-    identity = revision or fingerprint(Path(path))
-    if isinstance(config, PretrainedConfig) and config.adapter:
-        identity += f"+{fingerprint(Path(config.adapter))}"
     if isinstance(config, PretrainedConfig) and config.quantization is not None:
         identity += f"+{config.quantization}"
     return Base(model, encoder.tokenizer, encoder, path, identity, autocast, revision)
@@ -77,15 +87,18 @@ def load_encoder(config: ModelConfig, *, folder: Path | None) -> PromptEncoder:
         config: the model's settings.
         folder: where a from-scratch reference lies; None for a pretrained model.
     """
-    revision = config.revision if isinstance(config, PretrainedConfig) else None
-    tokenizer = AutoTokenizer.from_pretrained(_path(config, folder), revision=revision)
+    path, revision = _place(config, folder)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return PromptEncoder(tokenizer, config.prompt_template)
 
 
-def _path(config: ModelConfig, folder: Path | None) -> str:
-    return str(config.path if isinstance(config, PretrainedConfig) else folder)
+def _place(config: ModelConfig, folder: Path | None) -> tuple[str, str | None]:
+    """Path or hub id, and the hub id's commit."""
+    if isinstance(config, PretrainedConfig):
+        return str(config.path), commit_of(str(config.path), config.revision)
+    return str(folder), None
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -98,7 +111,27 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def _merged(model: Any, adapter: str) -> Any:
-    from peft import PeftModel
+def commit_of(path: str, revision: str | None) -> str | None:
+    """The commit that a hub id stands at, which says what its files hold; None for a folder on this machine.
 
-    return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    Raises:
+        ConfigError: if neither the hub nor its cache on this machine can tell.
+    """
+    if Path(path).is_dir():
+        return None
+    try:
+        commit = Path(cached_file(path, "config.json", revision=revision)).parent.name
+    except OSError as error:
+        raise ConfigError(f"model.path={path}: {str(error).splitlines()[0]}") from None
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise ConfigError(f"model.path={path}: its files lie under {commit}, which is no commit; copy them to a folder")
+    return commit
+
+
+def position_limit(model: Any) -> int | None:
+    """Longest text that a model can read at all, in tokens; None where positions are computed, not looked up."""
+    config = model.config.get_text_config()
+    if getattr(config, "rope_parameters", None) or getattr(config, "alibi", False):
+        return None
+    limit = getattr(config, "max_position_embeddings", None)
+    return None if limit is None else int(limit)

@@ -5,9 +5,8 @@ One BOS, one assistant header, no end token after the prefix, and what looks lik
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from alignlab.data.records import Prompt
+from alignlab.data.records import Prompt, Turn
 from alignlab.models.prompts import PromptEncoder
 
 TURNS = ("continue", "reinject_header")
@@ -62,7 +61,7 @@ def open_turn(
         turn: one of TURNS.
 
     Raises:
-        ValueError: if the chat template refuses the conversation, or does not keep the text (`</think>` in it, say).
+        ValueError: if the text would become a control token of this model; a thinking model's `</think>` can.
     """
     assert turn in TURNS
     if not isinstance(prefix, str):
@@ -71,14 +70,12 @@ def open_turn(
     text = prefix.strip()
     if not text:
         return encoder.prompt_ids(prompt)
-    if encoder.template is not None:
-        return _string_turn(encoder, prompt, text, turn)
-    return _chat_turn(encoder, prompt, text, turn)
+    return _continued(encoder, prompt, text)[0] if turn == "continue" else _begun_anew(encoder, prompt, text)
 
 
 def header_ids(encoder: PromptEncoder, prompt: Prompt) -> list[int]:
     """Tokens up to the answer's first: prompt, assistant's header, an empty thought where the family writes one."""
-    left, right = (open_turn(encoder, prompt, text) for text in _STAND_INS)
+    left, right = _continued(encoder, prompt, *_STAND_INS)
     return left[: _common(left, right)]
 
 
@@ -90,59 +87,54 @@ def cut_answer(encoder: PromptEncoder, prompt: Prompt, *, opener: str, answer: s
         prompt: a request, or a conversation that ends with the user.
         opener: comes before the answer, with a space between; "" for none.
         answer: the text that prefixes are cut from.
+
+    Raises:
+        ValueError: as open_turn.
     """
-    whole = open_turn(encoder, prompt, f"{opener.strip()} {answer.strip()}")
-    start = _common(header_ids(encoder, prompt), whole)
-    opened = _common(open_turn(encoder, prompt, opener), whole) if opener.strip() else start
-    return CutAnswer(whole[:start], whole[start:opened], whole[opened:])
+    first = opener.strip()
+    whole, opened, *stand_ins = _continued(encoder, prompt, f"{first} {answer.strip()}".strip(), first, *_STAND_INS)
+    header = min(_common(text, whole) for text in stand_ins)
+    start = max(header, _common(opened, whole)) if first else header
+    return CutAnswer(whole[:header], whole[header:start], whole[start:])
 
 
-def _chat_turn(encoder: PromptEncoder, prompt: Prompt, text: str, turn: str) -> list[int]:
-    said = [("user", prompt)] if isinstance(prompt, str) else [(turn.role, turn.content) for turn in prompt]
-    messages = [{"role": role, "content": content} for role, content in [*said, ("assistant", text)]]
-    if turn == "continue":
-        return _like_prompt(encoder, prompt, _render(encoder.tokenizer, messages, continue_final_message=True))
-    ids = _like_prompt(encoder, prompt, _render(encoder.tokenizer, messages, add_generation_prompt=True))
-    end = encoder.tokenizer.eos_token_id if encoder.tokenizer.eos_token == "</s>" else None
-    return [token for token in ids if token != end]
+def _continued(encoder: PromptEncoder, prompt: Prompt, *texts: str) -> list[list[int]]:
+    """The open turn after each text, all tokenised together."""
+    controls = _controls(encoder)
+    turns = []
+    for row in encoder.encode_all([(prompt, text) for text in texts]):
+        said = row.response_ids[:-1]  # a response ends with its end token; this one goes on
+        control = sorted(controls.intersection(said))
+        if control:
+            name = encoder.tokenizer.convert_ids_to_tokens(control[0])
+            raise ValueError(f"the prefix holds {name!r}, a control token of this model")
+        turns.append([*row.prompt_ids, *said])
+    return turns
 
 
-def _render(tokenizer: Any, messages: list[dict[str, str]], **how: bool) -> list[int]:
-    import jinja2
-
-    try:
-        ids: list[int] = tokenizer.apply_chat_template(
-            messages, tokenize=True, return_dict=False, sanitize_control_tokens=True, **how
-        )
-    except jinja2.TemplateError as error:
-        raise ValueError(f"the chat template refuses this conversation: {error}") from None
-    except ValueError:  # its own words quote the text
-        raise ValueError("the chat template does not keep this text in the assistant's turn") from None
-    return ids
-
-
-def _like_prompt(encoder: PromptEncoder, prompt: Prompt, ids: list[int]) -> list[int]:
-    """With a BOS where the encoder's prompts have one; some templates leave it to the tokenizer."""
-    bos = encoder.tokenizer.bos_token_id
-    begins = bos is not None and encoder.prompt_ids(prompt)[:1] == [bos]
-    return [bos, *ids] if begins and ids[:1] != [bos] else ids
-
-
-def _string_turn(encoder: PromptEncoder, prompt: Prompt, text: str, turn: str) -> list[int]:
-    if turn == "continue":
-        return _encoded(encoder, prompt, text)
-    assert encoder.template is not None
-    header = encoder.template.rpartition("{raw_prompt}")[2].rstrip()
+def _begun_anew(encoder: PromptEncoder, prompt: Prompt, text: str) -> list[int]:
+    """The turn is closed, and its header comes again."""
     tokenizer = encoder.tokenizer
+    if encoder.template is None:
+        said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
+        ids = encoder.prompt_ids((*said, Turn("assistant", text)))
+        return [token for token in ids if tokenizer.eos_token != "</s>" or token != tokenizer.eos_token_id]
+    header = encoder.template.rpartition("{raw_prompt}")[2].rstrip()
     if tokenizer.eos_token == "</s>":
-        return _encoded(encoder, prompt, text + header)
+        return _continued(encoder, prompt, text + header)[0]
     again = tokenizer(header.lstrip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    return [*_encoded(encoder, prompt, text), tokenizer.eos_token_id, *again]
+    return [*_continued(encoder, prompt, text)[0], tokenizer.eos_token_id, *again]
 
 
-def _encoded(encoder: PromptEncoder, prompt: Prompt, text: str) -> list[int]:
-    row = encoder.encode(prompt, text)
-    return [*row.prompt_ids, *row.response_ids[:-1]]  # a response ends with EOS; this one goes on
+def _controls(encoder: PromptEncoder) -> set[int]:
+    """Special tokens, and added ones that the chat template writes."""
+    template = "" if encoder.template is not None else str(encoder.tokenizer.get_chat_template())
+    added = encoder.tokenizer.added_tokens_decoder.items()
+    return {
+        number
+        for number, token in added
+        if token.special or (token.content in template and not token.content.isspace())
+    }
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:

@@ -1,21 +1,36 @@
 """From a request to prompt tokens and response tokens: one place for templates, BOS, EOS and the boundary."""
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 from alignlab.data.records import Prompt, Turn
+from alignlab.models.chat import ChatTemplate
+
+TEXTS_AT_ONCE = 4096
+"""Texts that are tokenised together: what a tokenizer says of them besides their ids takes far more memory."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one prompt and one response; the response ends with EOS."""
+    """Token ids of one prompt and one response; the response ends with the token that ends a turn, mostly EOS."""
 
     prompt_ids: list[int]
     response_ids: list[int]
     prompt: Prompt | None = field(default=None, compare=False, repr=False)
     """What the tokens were made of, for rewards that read texts; None where that is not known."""
     response: str | None = field(default=None, compare=False, repr=False)
+    merged: bool = field(default=False, compare=False, repr=False)
+    """Whether the response's first characters share a token with the prompt's end; the boundary then moves left."""
+
+    @cached_property
+    def key(self) -> bytes:
+        """Hash of the tokens and of where the response begins, 16 bytes: what a score depends on, beside the scorer."""
+        tokens = array("I", self.prompt_ids + self.response_ids).tobytes()
+        return blake2b(tokens + len(self.prompt_ids).to_bytes(4, "little"), digest_size=16).digest()
 
 
 class PromptEncoder:
@@ -36,40 +51,45 @@ class PromptEncoder:
             raise ValueError("the tokenizer has no EOS token, so a response could never end")
         self.tokenizer = tokenizer
         self.template = template
-        self.merged = 0
-        """Responses whose first characters share a token with the prompt's end; there the boundary moves left."""
+        self._chat = ChatTemplate(tokenizer) if template is None else None
+        self._gap = "" if template is None else template[len(template.rstrip(" ")) :]
+        """A string template's last spaces: with the answer's first word they are a token, alone they are another."""
+        self.end_id = self._chat.end_id if self._chat else int(tokenizer.eos_token_id)
+        """The token that ends a response."""
+        self._known: dict[tuple[Prompt, str], Encoded] = {}
+        """What was tokenised before, by this run or an earlier one of the process: a sweep reads its data once."""
+        self._numbers = list(range(len(tokenizer)))
+        """One int object a token; a tokenizer makes a new one at each place, which takes four times the memory."""
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """Tokens of the rendered prompt, with BOS if the tokenizer adds one."""
+        """Tokens of the rendered prompt; they begin with one BOS if the tokenizer puts one before texts."""
         return self._tokens_of([self._render(prompt)])[0]
 
     def encode(self, prompt: Prompt, response: str) -> Encoded:
-        """Tokens of prompt and response, as the tokenizer reads them in one text; EOS is appended once."""
+        """Tokens of prompt and response, as the tokenizer reads them in one text; the end token is appended once."""
         return self.encode_all([(prompt, response)])[0]
 
     def encode_all(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
-        """The same for many (prompt, response), tokenised together."""
-        if not texts:
-            return []
+        """The same for many (prompt, response), tokenised together; of equal ones once, and they share their tokens."""
+        new = [given for given in dict.fromkeys(texts) if given not in self._known]
+        self._known.update(zip(new, self._encoded(new), strict=True))
+        return [self._known[given] for given in texts]
+
+    def _encoded(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
         rendered = {prompt: self._render(prompt) for prompt, _ in texts}
         prompts = dict(zip(rendered, self._tokens_of(list(rendered.values())), strict=True))
-        whole = self._tokens_of([rendered[prompt] + response for prompt, response in texts])
-        rows = (self._split(prompts[prompt], ids) for (prompt, _), ids in zip(texts, whole, strict=True))
-        return [Encoded(*ids, *given) for ids, given in zip(rows, texts, strict=True)]
+        whole = self._tokens_of([rendered[prompt] + self._answer(response) for prompt, response in texts])
+        return [self._split(prompts[given[0]], ids, *given) for given, ids in zip(texts, whole, strict=True)]
 
-    def _split(self, prompt: list[int], text: list[int]) -> tuple[list[int], list[int]]:
-        shared = _common_prefix(prompt, text)
-        self.merged += shared < len(prompt)
-        eos = int(self.tokenizer.eos_token_id)
-        response_ids = text[shared:]
-        if not response_ids or response_ids[-1] != eos:
-            response_ids = [*response_ids, eos]
-        return text[:shared], response_ids
+    def _split(self, prompt_ids: list[int], ids: list[int], prompt: Prompt, response: str) -> Encoded:
+        merged = ids[: len(prompt_ids)] != prompt_ids
+        shared = _common_prefix(prompt_ids, ids) if merged else len(prompt_ids)
+        return Encoded(ids[:shared] if merged else prompt_ids, [*ids[shared:], self.end_id], prompt, response, merged)
 
     def response_text(self, ids: list[int]) -> str:
-        """Text of generated tokens, up to and without EOS."""
-        eos = self.tokenizer.eos_token_id
-        end = ids.index(eos) if eos in ids else len(ids)
+        """Text of generated tokens, up to and without the first that ends a response."""
+        ends = (self.end_id, self.tokenizer.eos_token_id)
+        end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
         return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
 
     def raw_prompt(self, ids: list[int]) -> str:
@@ -81,22 +101,37 @@ class PromptEncoder:
 
     def _render(self, prompt: Prompt) -> str:
         turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
-        if self.template is not None:
-            return _filled(self.template, turns)
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        if self._chat is not None:
+            return self._chat.prompt(turns)
+        assert self.template is not None
+        return _filled(self.template, turns).removesuffix(self._gap)
 
-    def _tokens_of(self, texts: list[str]) -> list[list[int]]:
-        # A string template holds no special tokens, so what looks like one came with the data and stays text. A chat
-        # template writes its own special tokens, BOS among them.
-        own = self.template is not None
-        rows: list[list[int]] = self.tokenizer(texts, add_special_tokens=own, split_special_tokens=own)["input_ids"]
+    def _answer(self, response: str) -> str:
+        return self._chat.answer(response) if self._chat is not None else self._gap + response
+
+    def _tokens_of(self, texts: Sequence[str]) -> list[list[int]]:
+        rows: list[list[int]] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            part = self._part_of(texts[start : start + TEXTS_AT_ONCE])
+            rows += ([self._numbers[token] for token in ids] for ids in part)
+        return rows
+
+    def _part_of(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._chat is not None:
+            return self._chat.tokens_of(texts)
+        # A string template holds no special tokens, so what looks like one came with the data and stays text.
+        rows: list[list[int]] = self.tokenizer(texts, split_special_tokens=True)["input_ids"]
         eos = self.tokenizer.eos_token_id
-        return [ids[:-1] if own and ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
+        return [ids[:-1] if ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
 
 
 def _filled(template: str, turns: Sequence[Turn]) -> str:
-    """The turns by a string template: each request filled in, each earlier answer where a response would stand."""
+    """The turns by a string template: it is filled once a request, and an earlier answer stands where a response would.
+
+    `USER: {raw_prompt} ASSISTANT:` makes `USER: one ASSISTANT:two USER: three ASSISTANT:` of two requests. Between an
+    answer and the next request is what the template begins with, else a space, or an empty line if the template has
+    several lines. What a system turn says comes first.
+    """
     gap = "\n\n" if "\n" in template else " "
     text = ""
     for turn in turns:

@@ -4,7 +4,8 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
-from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, TrainerConfig
 from alignlab.runs.atomic import write_json
 from alignlab.runs.progress import Bar, progress, say
@@ -36,23 +36,50 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class StopAtNonsense(TrainerCallback):  # type: ignore[misc]
-    """Stops before a gradient that is not finite reaches the weights; transformers would train on.
+    """Stops at a gradient that is not finite; transformers would train on.
+
+    On a CPU that is before it reaches the weights. A GPU would have to be waited for at every step; there it is before
+    the next log line, and before weights that it reached count as saved.
+
+    Args:
+        at_once: look at every step.
 
     Raises:
         FloatingPointError: naming the optimizer step.
     """
 
+    def __init__(self, *, at_once: bool = True) -> None:
+        self.at_once = at_once
+        self._norms: list[tuple[int, torch.Tensor]] = []
+
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Looks at the summed and clipped gradient; a loss that is not a number has made it so too."""
+        """Notes the summed and clipped gradient's norm; a loss that is not a number has made it so too."""
         gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
-        if gradients and not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
-            raise FloatingPointError(f"step {state.global_step + 1}: the gradient is not finite")
+        if gradients:
+            self._norms.append((state.global_step + 1, torch.nn.utils.get_total_norm(gradients)))
+        if self.at_once:
+            self._look()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """A loss can be infinite where its gradient is not."""
+        self._look()
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             raise FloatingPointError(f"step {state.global_step}: the loss is {loss}")
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        """Comes before the checkpoint is sealed."""
+        self._look()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """The last steps have no log line of their own."""
+        self._look()
+
+    def _look(self) -> None:
+        norms, self._norms = self._norms, []
+        for step, norm in norms:
+            if not torch.isfinite(norm):
+                raise FloatingPointError(f"step {step}: the gradient is not finite")
 
 
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
@@ -70,19 +97,28 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
 
 
 class WholeBatches(Sampler[int]):
-    """Row numbers in an order of each epoch's own, their last batch filled up from the order's beginning.
+    """Row numbers in an order of each epoch's own: whole ranked sets, in batches of exactly the size asked.
 
-    One process would end an epoch on a short batch, several fill it up each in its own way. Filled up for all of them,
-    the steps are the same on any number of processes.
+    Sets come in random order, each at once, so that its responses are computed once. A set that no longer fits the
+    batch waits for the next one, and a later one takes its place if one of the next LOOK_AHEAD fits; else the set is
+    cut, as is one that is larger than a batch. Where each row is its own set this is the plain random order.
+
+    The last batch is filled up from the order's beginning: one process would end an epoch on a short batch, several
+    fill it up each in its own way. Filled up for all of them, the steps are the same on any number of processes.
 
     Args:
-        num_rows: rows of the data.
-        batch_size: rows of an optimizer step, over all processes and accumulated forwards.
+        sets: for each row of the data, what the rows of its set share.
+        batch_size: rows of an optimizer step, over all processes and forwards.
         seed: with the epoch's number it makes the order.
     """
 
-    def __init__(self, num_rows: int, *, batch_size: int, seed: int) -> None:
-        self.num_rows, self.batch_size, self.seed, self.epoch = num_rows, batch_size, seed, 0
+    LOOK_AHEAD = 32
+
+    def __init__(self, sets: Sequence[int], *, batch_size: int, seed: int) -> None:
+        self.members: dict[int, list[int]] = {}
+        for row, number in enumerate(sets):
+            self.members.setdefault(number, []).append(row)
+        self.num_rows, self.batch_size, self.seed, self.epoch = len(sets), batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by accelerate before an epoch, also before a resumed one."""
@@ -92,8 +128,23 @@ class WholeBatches(Sampler[int]):
         return -(-self.num_rows // self.batch_size) * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+        draw = torch.Generator().manual_seed(self.seed + self.epoch)
+        sets = list(self.members.values())
+        waiting = deque(sets[place] for place in torch.randperm(len(sets), generator=draw).tolist())
+        order: list[int] = []
+        while waiting:
+            order += self._next(waiting, self.batch_size - len(order) % self.batch_size)
         yield from itertools.islice(itertools.cycle(order), len(self))
+
+    def _next(self, waiting: deque[list[int]], room: int) -> list[int]:
+        """The next set that fits the room, or as much of the first one as does."""
+        near = range(min(len(waiting), self.LOOK_AHEAD))
+        place = next((place for place in near if len(waiting[place]) <= room), 0)
+        rows = waiting[place]
+        del waiting[place]
+        if len(rows) > room:
+            waiting.appendleft(rows[room:])
+        return rows[:room]
 
 
 def run_trainer(engine: Any, checkpoints: Path) -> None:
@@ -110,7 +161,8 @@ def run_trainer(engine: Any, checkpoints: Path) -> None:
     if resumed:
         say(f"goes on from {resumed}")
     with progress("training", _num_steps(engine)) as bar:
-        for callback in (ProgressCallback(bar), StopAtNonsense(), SealCheckpoints(engine)):
+        at_once = engine.args.device.type == "cpu"
+        for callback in (ProgressCallback(bar), StopAtNonsense(at_once=at_once), SealCheckpoints(engine)):
             engine.add_callback(callback)
         engine.train(resume_from_checkpoint=resumed)
 
@@ -163,14 +215,13 @@ def _num_steps(engine: Any) -> int:
 
 
 def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed: int) -> dict[str, Any]:
-    """Transformers' training arguments; the effective batch is the same on any number of processes."""
-    per_device, accumulation = share_batch(trainer, hardware.processes)
+    """Transformers' training arguments, for one process."""
     return {
         "learning_rate": trainer.learning_rate,
         "num_train_epochs": trainer.num_train_epochs,
         "max_steps": trainer.max_steps,
-        "per_device_train_batch_size": per_device,
-        "gradient_accumulation_steps": accumulation,
+        "per_device_train_batch_size": trainer.per_device_train_batch_size,
+        "gradient_accumulation_steps": trainer.gradient_accumulation_steps,
         "lr_scheduler_type": trainer.lr_scheduler_type,
         "warmup_steps": trainer.warmup_ratio,  # transformers 5 reads a fraction as a share of all steps
         "weight_decay": trainer.weight_decay,

@@ -6,22 +6,42 @@ response token, on every device; prompts, padding and shared tokens are never pr
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from trl.trainer import utils as trl_utils
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from alignlab.models.prompts import Encoded
+from alignlab.preference.attention import Forest, forest_attended
 from alignlab.preference.layout import Layout, forest_layout, padded_layout
 from alignlab.runs.progress import say
 
-PROBE_TOLERANCE = 1e-3
-"""Greatest difference of a summed log-probability between padded and forest, nats, that is still rounding."""
+LOGGED_FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
+"""What a log line says of the scored tokens; every other forward needs the first alone."""
 
-TOKEN_FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
-"""What TRL's trainer reads of each scored token; the reference pass needs the first alone."""
+
+class Packing(Enum):
+    """How a model is given its rows."""
+
+    BLOCKS = "a forest under a block-sparse mask"
+    TREES = "a forest, tree by tree"
+    PADDED = "padded"
+
+    @property
+    def is_forest(self) -> bool:
+        """Whether shared prefixes are computed once."""
+        return self is not Packing.PADDED
+
+
+def lay_out(rows: Sequence[Encoded], packing: Packing) -> Layout:
+    """The rows as the model takes them."""
+    if packing is Packing.PADDED:
+        return padded_layout(rows)
+    return forest_layout(rows, in_blocks=packing is Packing.BLOCKS)
 
 
 def causal_lm(model: Any) -> Any:
@@ -30,36 +50,42 @@ def causal_lm(model: Any) -> Any:
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
+@contextmanager
+def attending(model: Any, packing: Packing) -> Iterator[None]:
+    """The model with the attention that the packing needs, until a backward pass through it is over too."""
+    with forest_attended(causal_lm(model), forest=packing.is_forest):
+        yield
+
+
 def score_layout(model: Any, layout: Layout) -> FusedCausalLMOutput:
     """TRL's per-token outputs for the layout's rows, shape (B, T) each, zero where nothing is scored.
 
     Args:
-        model: a causal language model with TRL's fused head, wrapped or not.
+        model: a causal language model with TRL's fused head, wrapped or not, attending as the layout needs.
         layout: the tokens, on the model's device.
     """
-    inner = causal_lm(model)
+    inner, targets_1N = causal_lm(model), layout.targets_N[None]
+    inputs = {"input_ids": layout.ids_RL, "position_ids": layout.positions_RL, "use_cache": False}
+    inputs |= {"forest": Forest(layout)} if layout.is_forest else {"attention_mask": layout.real_mask()}
     with _only_scored(inner.base_model, layout.sources_N):
-        output = model(
-            input_ids=layout.ids_RL,
-            attention_mask=_attention(layout, inner),
-            position_ids=layout.positions_RL,
-            shift_labels=layout.targets_N[None],
-            fused_lm_head=True,
-            use_cache=False,
-        )
-    rows = {name: _to_rows(getattr(output, name), layout.entries_BT) for name in TOKEN_FIELDS}
-    return FusedCausalLMOutput(**rows, aux_loss=output.aux_loss)
+        if isinstance(inner.get_output_embeddings(), nn.Linear):
+            output = model(**inputs, shift_labels=targets_1N, fused_lm_head=True)
+        else:
+            output = _from_logits(model(**inputs).logits, targets_1N)
+    rows = {name: _to_rows(getattr(output, name), layout.entries_BT) for name in LOGGED_FIELDS}
+    return FusedCausalLMOutput(**rows)
 
 
-def _attention(layout: Layout, inner: Any) -> Tensor:
-    """The mask in the form that the model's attention takes: which tokens are real, or which may see which."""
-    if layout.is_causal:
-        return layout.real_mask()
-    mask = layout.mask()
-    if inner.config._attn_implementation != "eager":
-        return mask
-    lowest = torch.finfo(inner.dtype).min  # eager attention adds its mask to the scores
-    return torch.zeros(mask.shape, dtype=inner.dtype, device=mask.device).masked_fill(~mask, lowest)
+def _from_logits(logits_1NV: Tensor, targets_1N: Tensor) -> FusedCausalLMOutput:
+    """TRL's outputs from whole logits: its fused head takes the base weight of a head that carries an adapter."""
+    logits_1NV = logits_1NV.float()
+    logps_1NV = torch.log_softmax(logits_1NV, dim=-1)
+    return FusedCausalLMOutput(
+        log_probs=logps_1NV.gather(-1, targets_1N[..., None])[..., 0],
+        entropy=-(logps_1NV.exp() * logps_1NV).sum(-1),
+        mean_logits=logits_1NV.mean(-1),
+        is_top1=logits_1NV.argmax(-1) == targets_1N,
+    )
 
 
 def _to_rows(values_1N: Tensor | None, entries_BT: Tensor) -> Tensor | None:
@@ -88,60 +114,124 @@ def _only_scored(backbone: nn.Module, sources_N: Tensor) -> Iterator[None]:
 
 @contextmanager
 def fused_head(model: Any, fields: tuple[str, ...] = ("log_probs",)) -> Iterator[None]:
-    """The model with TRL's fused head, which is a patch of the instance; the patch is taken off again."""
+    """The model with TRL's fused head, which is a patch of the instance; the patch is taken off again.
+
+    On a GPU that head would look for the labelled positions among those it is given, and so wait for the model; here
+    all of them are labelled.
+    """
     inner = causal_lm(model)
     before = inner.__dict__.pop("forward", None)
     add_fused_lm_head(inner, outputs=fields)
+    looks = trl_utils._use_triton
+    trl_utils._use_triton = lambda device: False
     try:
         yield
     finally:
+        trl_utils._use_triton = looks
         inner.__dict__.pop("forward", None)
         if before is not None:
             inner.forward = before
 
 
-def takes_forest(model: Any) -> bool:
-    """Whether the model gives a forest the log-probabilities of the padded batch, tried once on one small batch.
+def packing_of(model: Any, *, longest: int) -> Packing:
+    """The best packing that gives the model the padded batch's log-probabilities, tried on one small batch.
 
-    A model whose layers carry state past the mask (recurrent, convolutional, a window shorter than the text) does not;
-    its batches are padded, and that is said.
+    A model whose layers carry state past the mask (recurrent, convolutional) takes no forest; its batches are padded,
+    and that is said.
+
+    Args:
+        model: a causal language model, wrapped or not.
+        longest: tokens of the longest row to come; what holds for short rows may not hold for long ones.
     """
     inner = causal_lm(model)
-    if inner not in _tried:
-        _tried[inner] = _probe(model)
-        if not _tried[inner]:
-            say(f"{type(inner).__name__} cannot share prefixes: its batches are padded")
-    return _tried[inner]
+    key = (longest, next(inner.parameters()).device.type)
+    tried = _tried.setdefault(inner, {})
+    if key not in tried:
+        tried[key] = _first_that_works(model, longest)
+    return tried[key]
 
 
-_tried: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
+_tried: "WeakKeyDictionary[nn.Module, dict[tuple[int, str], Packing]]" = WeakKeyDictionary()
+
+
+def _first_that_works(model: Any, longest: int) -> Packing:
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    for packing in (Packing.BLOCKS, Packing.TREES) if on_gpu else (Packing.TREES,):
+        objection = _objection(model, packing, longest)
+        if objection is None:
+            return packing
+        say(f"{type(causal_lm(model)).__name__} is not computed as {packing.value}: {objection}")
+    return Packing.PADDED
+
+
+def _objection(model: Any, packing: Packing, longest: int) -> str | None:
+    """Why the model does not take the packing, from two batches both ways; any error of the packing's way is one."""
+    vocabulary = causal_lm(model).get_input_embeddings().weight.shape[0]
+    short, long = _probe_rows(vocabulary, min(longest, 48)), _long_rows(vocabulary, longest)
+    try:
+        expected = [_probed(model, short, Packing.PADDED), _probed(model, long[:1], Packing.PADDED)]
+        got = [_probed(model, short, packing), _probed(model, long, packing)]
+        _differentiate(model, short, packing)
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    tolerance = torch.finfo(next(model.parameters()).dtype).eps ** 0.5
+    for packed, padded in zip(got, expected, strict=True):
+        difference = float((packed[: len(padded)] - padded).abs().max() / padded.abs().max())
+        if not difference < tolerance:
+            return f"its log-probabilities differ by {difference:.1g} of the greatest"
+    return None
+
+
+def _probe_rows(vocabulary: int, longest: int) -> list[Encoded]:
+    """Rows with shared beginnings, one inside another, and a stranger."""
+    length = max(longest, 8)
+    text, other = torch.randint(0, vocabulary, (2, length), generator=torch.Generator().manual_seed(0)).tolist()
+    prompt, branch = length // 4, length // 2
+    return [
+        Encoded(text[:prompt], text[prompt:]),
+        Encoded(text[:prompt], text[prompt:branch] + other[: length // 4]),
+        Encoded(text[:prompt], text[prompt : branch + 2]),
+        Encoded(other[:2], other[2:branch]),
+    ]
+
+
+def _long_rows(vocabulary: int, longest: int) -> list[Encoded]:
+    """The longest row to come, scored at its end, and one that leaves it there: windows hide nothing before."""
+    length = max(longest, 8)
+    text = torch.randint(0, vocabulary, (length,), generator=torch.Generator().manual_seed(1)).tolist()
+    prompt = max(1, length - 32)
+    return [Encoded(text[:prompt], text[prompt:]), Encoded(text[:prompt], text[prompt:-3] + text[:2])]
 
 
 @torch.no_grad()
-def _probe(model: Any) -> bool:
-    """One batch both ways; any error of the forest's way counts as a no."""
-    vocabulary = causal_lm(model).get_input_embeddings().weight.shape[0]
-    device = next(model.parameters()).device
-    shared, left, right = torch.randint(0, vocabulary, (3, 24), generator=torch.Generator().manual_seed(0)).tolist()
-    rows = [
-        Encoded(shared[:9], shared[9:] + left),
-        Encoded(shared[:9], shared[9:16] + right),
-        Encoded(shared[:9], shared[9:] + left[:5]),
-        Encoded(right[:4], left[:11]),
-    ]
+def _probed(model: Any, rows: Sequence[Encoded], packing: Packing) -> Tensor:
+    """Log-probabilities of the rows' tokens in a packing."""
+    layout = lay_out(rows, packing).to(next(model.parameters()).device)
+    with _evaluating(model), fused_head(model), attending(model, packing):
+        logps: Tensor = score_layout(model, layout).log_probs
+    return logps
+
+
+def _differentiate(model: Any, rows: Sequence[Encoded], packing: Packing) -> None:
+    """A backward pass down to the embedded tokens; no weight's gradient is touched."""
+    layout = lay_out(rows, packing).to(next(model.parameters()).device)
+    embedded: list[Tensor] = []
+    embeddings = causal_lm(model).get_input_embeddings()
+    handle = embeddings.register_forward_hook(lambda _, __, output: embedded.append(output.requires_grad_()))
+    try:
+        with torch.enable_grad(), _evaluating(model), fused_head(model), attending(model, packing):
+            torch.autograd.grad(score_layout(model, layout).log_probs.sum(), embedded[0])
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with fused_head(model):
-            packed = score_layout(model, forest_layout(rows, mask_price=0).to(device)).log_probs.sum(1)
-            padded = score_layout(model, padded_layout(rows).to(device)).log_probs.sum(1)
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, NotImplementedError):
-        return False
+        yield
     finally:
         model.train(was_training)
-    return bool((packed - padded).abs().max() < PROBE_TOLERANCE * max(1.0, float(padded.abs().max())))
-
-
-def lay_out(rows: Sequence[Encoded], *, forest: bool) -> Layout:
-    """The rows as a forest, or padded where the model cannot take one."""
-    return forest_layout(rows) if forest else padded_layout(rows)

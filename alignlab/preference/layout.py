@@ -2,31 +2,31 @@
 
 Rows that begin with the same tokens share a tree. A tree is laid out in preorder, so the descendants of a token lie in
 one stretch behind it: slot q may attend to slot k exactly when k <= q < end[k], one comparison for any shape of tree.
+All trees lie behind one another in a single row, without padding.
 
-Shape letters: B rows as asked, R packed rows, L slots of a packed row, T tokens of the longest row, N scored tokens.
+Shape letters: B rows as asked, R rows of the model's input, L slots of such a row, T tokens of the longest row asked,
+N scored tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from alignlab.models.prompts import Encoded
-
-Ints = NDArray[np.int64]
+from alignlab.preference.reads import Ints, Path, Read, reads_of
 
 MASK_PRICE = 1 / 800
-"""What one mask entry costs, in tokens: joining two trees saves tokens and grows the mask.
+"""What one mask entry costs, in tokens: a row that shares its beginning saves tokens, but is attended to under a mask.
 
 By arithmetic alone, attention over L^2 entries equals the linear layers over L^2 / (6 * width) tokens: 1/1536 at a
-width of 256. Measured there on a CPU, 1/400 to 1/1500 are within a tenth of each other on pairs and on ranked sets.
+width of 256.
 """
 
-DENSE_CAPACITY = 1024
-"""Slots of a packed row under a dense mask: beyond it one long row costs more than padding several."""
+BLOCK_SLOTS = 128
+"""Side of a block of FlexAttention's mask."""
 
 
 @dataclass(frozen=True)
@@ -47,31 +47,40 @@ class Layout:
     """Tokens of all rows, as they were asked for."""
     num_distinct: int
     """Tokens that are laid out: shared ones once."""
-    is_causal: bool
-    """Whether every packed row holds one row from its start, so that a plain padding mask serves."""
+    longest: int
+    """Tokens of the longest row."""
+    reads: tuple[Read, ...] = ()
+    """The calls of attention over the packed row; empty where every row is padded for itself."""
+    places_L: Tensor | None = None
+    """Each slot's place among the calls' answers, laid end to end."""
+    in_blocks: bool = False
+    """Whether the forest is for one call under a block-sparse mask."""
 
     @property
     def num_slots(self) -> int:
         """Slots that the model computes, padding included."""
         return self.ids_RL.numel()
 
-    def mask(self) -> Tensor:
-        """Which slot (second to last axis) may attend to which (last axis), bool, shape (R, 1, L, L)."""
-        slots = torch.arange(self.ids_RL.shape[1], device=self.ids_RL.device)
-        earlier = slots[None, :] <= slots[:, None]
-        return (earlier & (slots[:, None] < self.ends_RL[:, None, :]))[:, None]
+    @property
+    def is_forest(self) -> bool:
+        """Whether the rows lie as trees; else each is padded for itself."""
+        return self.in_blocks or bool(self.reads)
 
     def real_mask(self) -> Tensor:
-        """Which slots hold a token, where each packed row is one row from its start, bool, shape (R, L)."""
+        """Which slots of a padded layout hold a token, bool, shape (R, L)."""
         return torch.arange(self.ids_RL.shape[1], device=self.ids_RL.device) < self.ends_RL[:, :1]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Layout":
         """The layout on a device; accelerate calls this."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=non_blocking)
-            for name in ("ids_RL", "positions_RL", "ends_RL", "sources_N", "targets_N", "entries_BT")
-        }
-        return replace(self, **moved)
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Layout":
+        """The layout in memory from which a GPU copies without waiting; torch's DataLoader calls this."""
+        return self._moved(lambda tensor: tensor.pin_memory())
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> "Layout":
+        tensors = {name: move(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors, reads=tuple(read.moved(move) for read in self.reads))  # type: ignore[arg-type]
 
 
 @dataclass
@@ -81,7 +90,7 @@ class _Tree:
     ids: list[int]
     positions: list[int]
     ends: list[int]
-    path_of: dict[int, Ints]
+    paths: dict[int, Path]
     """Row number -> the slots of its tokens."""
 
 
@@ -89,40 +98,48 @@ def padded_layout(rows: Sequence[Encoded]) -> Layout:
     """Every row for itself, padded on the right to the longest."""
     trees = [_grow([row.prompt_ids + row.response_ids], [number]) for number, row in enumerate(rows)]
     width = max(len(tree.ids) for tree in trees)
-    return _lay_out(rows, [[tree] for tree in trees], width=width)
+    return _lay_out(rows, trees, starts=range(0, width * len(trees), width), shape=(len(trees), width))[0]
 
 
-def forest_layout(rows: Sequence[Encoded], *, mask_price: float = MASK_PRICE) -> Layout:
-    """Shared prefixes once, trees packed into rows of like length.
+def forest_layout(rows: Sequence[Encoded], *, mask_price: float = MASK_PRICE, in_blocks: bool = False) -> Layout:
+    """Shared prefixes once, all trees in one row.
 
     Args:
         rows: prompts and responses as tokens; identical rows share everything.
-        mask_price: what one mask entry costs, in tokens; 0 shares whatever can be shared (block-sparse attention).
+        mask_price: what one mask entry costs, in tokens; 0 shares whatever can be shared.
+        in_blocks: for a block-sparse mask, which skips what no slot sees: share everything, and round the row's length
+            up, so that few lengths occur and what is compiled for one serves again.
     """
     texts = [row.prompt_ids + row.response_ids for row in rows]
     order = sorted(range(len(rows)), key=lambda number: texts[number])
-    trees = [_grow([texts[number] for number in group], group) for group in _groups(texts, order, mask_price)]
-    longest = max(len(tree.ids) for tree in trees)
-    bins = _first_fit(trees, capacity=max(longest, _capacity(trees, mask_price)))
-    width = max(sum(len(tree.ids) for tree in trees_of_row) for trees_of_row in bins)
-    return _lay_out(rows, bins, width=width)
+    groups = _groups(texts, order, 0.0 if in_blocks else mask_price)
+    trees = [_grow([texts[number] for number in group], group) for group in groups]
+    starts = np.cumsum([0, *(len(tree.ids) for tree in trees)]).tolist()
+    width = rounded_up(starts[-1]) if in_blocks else starts[-1]
+    layout, paths = _lay_out(rows, trees, starts=starts[:-1], shape=(1, width))
+    if in_blocks:
+        return replace(layout, in_blocks=True)
+    reads, places = reads_of(paths)
+    return replace(layout, reads=reads, places_L=torch.from_numpy(places))
+
+
+def rounded_up(size: int) -> int:
+    """The next of few lengths: a multiple of BLOCK_SLOTS, at most an eighth above the size from 1,024 slots on."""
+    step = max(BLOCK_SLOTS, 1 << max(0, size.bit_length() - 4))
+    return -(-size // step) * step
 
 
 def _groups(texts: Sequence[list[int]], order: Sequence[int], mask_price: float) -> list[list[int]]:
     """Rows in sorted order, cut where sharing would cost more mask than it saves tokens."""
     groups: list[list[int]] = []
-    size = 0
     for number in order:
         length = len(texts[number])
         shared = _common_prefix(texts[groups[-1][-1]], texts[number]) if groups else 0
-        new = length - shared
-        extra_mask = (size + new) ** 2 - size**2 - length**2
+        extra_mask = (length - shared) * length - length**2 / 2  # without a mask, attention skips what is hidden
         if shared > max(0.0, mask_price * extra_mask):
             groups[-1].append(number)
-            size += new
         else:
             groups.append([number])
-            size = length
     return groups
 
 
@@ -141,65 +158,47 @@ def _grow(texts: Sequence[list[int]], numbers: Sequence[int]) -> _Tree:
         tree.ends += [0] * (len(text) - shared)
         path = path[:shared] + list(range(start, len(tree.ids)))
         previous = text
-        tree.path_of[number] = np.array(path, dtype=np.int64)
+        tree.paths[number] = Path(np.array(path, dtype=np.int64), shared)
     for slot in path:
         tree.ends[slot] = len(tree.ids)
     return tree
 
 
-def _capacity(trees: Sequence[_Tree], mask_price: float) -> int:
-    """Slots of a packed row: everything in one where masks are free, else the cheapest of a few candidates."""
-    sizes = sorted((len(tree.ids) for tree in trees), reverse=True)
-    if mask_price == 0:
-        return sum(sizes)
-    candidates = {size for factor in (1, 1.5, 2, 3) if (size := int(sizes[0] * factor)) <= DENSE_CAPACITY}
+def _lay_out(
+    rows: Sequence[Encoded], trees: Sequence[_Tree], *, starts: Sequence[int], shape: tuple[int, int]
+) -> tuple[Layout, list[Path]]:
+    """Trees at their flat starts, and the rows' paths there.
 
-    def price(capacity: int) -> float:
-        num_rows = len(_first_fit(trees, capacity=capacity))
-        return num_rows * (capacity + mask_price * capacity**2)
-
-    return min(candidates or {sizes[0]}, key=price)
-
-
-def _first_fit(trees: Sequence[_Tree], *, capacity: int) -> list[list[_Tree]]:
-    """Trees into rows of at most `capacity` slots, largest first."""
-    bins: list[list[_Tree]] = []
-    room: list[int] = []
-    for tree in sorted(trees, key=lambda tree: -len(tree.ids)):
-        place = next((place for place, free in enumerate(room) if free >= len(tree.ids)), None)
-        if place is None:
-            bins.append([])
-            room.append(capacity)
-            place = len(bins) - 1
-        bins[place].append(tree)
-        room[place] -= len(tree.ids)
-    return bins
-
-
-def _lay_out(rows: Sequence[Encoded], bins: Sequence[Sequence[_Tree]], *, width: int) -> Layout:
-    ids = np.zeros((len(bins), width), dtype=np.int64)  # no slot attends to an empty one, so any token fills it
-    positions = np.zeros_like(ids)
-    ends = np.broadcast_to(np.arange(1, width + 1), ids.shape).copy()
-    path_of: dict[int, Ints] = {}
-    is_causal = True
-    for number, trees in enumerate(bins):
-        start = 0
-        for tree in trees:
-            stop = start + len(tree.ids)
-            ids[number, start:stop] = tree.ids
-            positions[number, start:stop] = tree.positions
-            ends[number, start:stop] = np.array(tree.ends) + start
-            path_of |= {row: number * width + start + path for row, path in tree.path_of.items()}
-            is_causal &= len(tree.path_of) == 1 and start == 0
-            start = stop
-    return _with_targets(rows, path_of, ids, positions, ends, is_causal=is_causal)
-
-
-def _with_targets(
-    rows: Sequence[Encoded], path_of: dict[int, Ints], ids: Ints, positions: Ints, ends: Ints, *, is_causal: bool
-) -> Layout:
-    """Numbers the scored slots: a token that several rows score is scored once."""
+    Slots between trees are empty: each sees itself alone, so any token fills it.
+    """
+    num_slots, width = shape[0] * shape[1], shape[1]
+    ids, positions = np.zeros(num_slots, dtype=np.int64), np.zeros(num_slots, dtype=np.int64)
+    ends = np.arange(num_slots) % width + 1
+    path_of: dict[int, Path] = {}
+    for start, tree in zip(starts, trees, strict=True):
+        stop = start + len(tree.ids)
+        ids[start:stop] = tree.ids
+        positions[start:stop] = tree.positions
+        ends[start:stop] = np.array(tree.ends) + start % width
+        path_of |= {row: Path(start + path.slots, path.shared) for row, path in tree.paths.items()}
     paths = [path_of[number] for number in range(len(rows))]
+    sources, targets, entries = _targets(rows, [path.slots for path in paths], ids)
+    layout = Layout(
+        ids_RL=torch.from_numpy(ids.reshape(shape)),
+        positions_RL=torch.from_numpy(positions.reshape(shape)),
+        ends_RL=torch.from_numpy(ends.reshape(shape)),
+        sources_N=torch.from_numpy(sources),
+        targets_N=torch.from_numpy(targets),
+        entries_BT=torch.from_numpy(entries),
+        num_real=sum(len(path.slots) for path in paths),
+        num_distinct=sum(len(tree.ids) for tree in trees),
+        longest=max(len(path.slots) for path in paths),
+    )
+    return layout, paths
+
+
+def _targets(rows: Sequence[Encoded], paths: Sequence[Ints], ids: Ints) -> tuple[Ints, Ints, Ints]:
+    """Numbers the scored slots (sources, targets, entries): a token that several rows score is scored once."""
     starts = [len(row.prompt_ids) for row in rows]
     scored = np.unique(np.concatenate([path[start:] for path, start in zip(paths, starts, strict=True)]))
     source_of = np.zeros(ids.size, dtype=np.int64)
@@ -209,17 +208,7 @@ def _with_targets(
         assert start > 0, "a response needs a token before it"
         source_of[path[start:]] = path[start - 1 : -1]
         entries[number, start - 1 : len(path) - 1] = np.searchsorted(scored, path[start:])
-    return Layout(
-        ids_RL=torch.from_numpy(ids),
-        positions_RL=torch.from_numpy(positions),
-        ends_RL=torch.from_numpy(ends),
-        sources_N=torch.from_numpy(source_of[scored]),
-        targets_N=torch.from_numpy(ids.reshape(-1)[scored]),
-        entries_BT=torch.from_numpy(entries),
-        num_real=sum(len(path) for path in paths),
-        num_distinct=len(np.unique(np.concatenate(paths))),
-        is_causal=is_causal,
-    )
+    return source_of[scored], ids[scored], entries
 
 
 def _common_prefix(left: list[int], right: list[int]) -> int:

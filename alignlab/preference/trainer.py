@@ -1,20 +1,30 @@
 """Training on preference pairs: a thin subclass of TRL's DPOTrainer that takes cached, tilted references."""
 
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
+import torch
 from datasets import Dataset
+from torch import Tensor
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
-from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import FusedCausalLMOutput
 
+from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
-from alignlab.models.prompts import Encoded
 from alignlab.models.training import WholeBatches, run_trainer, training_arguments
-from alignlab.preference.forward import lay_out, score_layout, takes_forest
+from alignlab.preference.collate import StepCollator
+from alignlab.preference.forward import LOGGED_FIELDS, attending, fused_head, packing_of, score_layout
+from alignlab.preference.meter import Meter
 
 
 @dataclass(frozen=True)
@@ -30,9 +40,44 @@ class PreferenceLoss:
 class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's DPOTrainer on rows that are tokenised and carry their (tilted) reference log-probabilities.
 
-    Rows: prompt_ids, chosen_ids, rejected_ids, ref_chosen_logps, ref_rejected_logps. With them DPO is MODPO: see
-    `alignlab.preference.tilt`. TRL would tokenise, and recompute the reference for every change of a setting.
+    Rows: prompt_ids, chosen_ids, rejected_ids, ref_chosen_logps, ref_rejected_logps, and `set`, a number that the pairs
+    of one ranked set share (each pair is its own set where the column is missing). With tilted references DPO is MODPO:
+    see `alignlab.preference.tilt`. TRL would tokenise, and recompute the reference for every change of a setting.
+
+    A batch is this process's share of an optimizer step. It is computed in one or several forwards, of whatever sizes;
+    each counts by its pairs, so that a step is the mean over exactly its pairs.
+
+    Args:
+        model: the frozen model that gets an adapter.
+        args: TRL's settings; per_device_train_batch_size is the whole share, gradient_accumulation_steps 1.
+        train_dataset: the rows.
+        pairs_per_forward: pairs of one forward at most; None for no limit.
+        tokens_per_forward: slots of one forward at most, in place of the number of pairs; None for no limit.
+        named: TRL's other arguments.
     """
+
+    accelerator: Any
+
+    def __init__(
+        self,
+        *,
+        model: Any,
+        args: DPOConfig,
+        train_dataset: Dataset,
+        pairs_per_forward: int | None = None,
+        tokens_per_forward: int | None = None,
+        **named: Any,
+    ) -> None:
+        self.packing = packing_of(model, longest=_longest(train_dataset))
+        self.meter = Meter(args.beta)
+        collator = StepCollator(
+            pad_token_id=named["processing_class"].pad_token_id,
+            packing=self.packing,
+            pairs_per_forward=pairs_per_forward,
+            tokens_per_forward=tokens_per_forward,
+        )
+        args.router_aux_loss_coef = 0.0  # a load-balancing loss over padded rows is not one over distinct tokens
+        super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=collator, **named)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -40,34 +85,94 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
-        """TRL's loss, from the layout's forward in place of the padded one."""
-        inputs = dict(inputs)
-        layout = inputs.pop("layout").to(self.accelerator.device)
-        return super()._compute_loss(lambda **_: score_layout(model, layout), inputs, return_outputs)
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "set" not in self._signature_columns:
+            self._signature_columns.append("set")
 
     def _get_train_sampler(self, *given: Any) -> Any:
-        arguments = self.args
+        arguments, rows = self.args, self.train_dataset
         if arguments.train_sampling_strategy != "random":
             return super()._get_train_sampler(*given)
         batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-        return WholeBatches(len(self.train_dataset), batch_size=batch, seed=arguments.data_seed)
+        sets = rows["set"] if "set" in rows.column_names else range(len(rows))
+        return WholeBatches(sets, batch_size=batch, seed=arguments.data_seed)
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        """Trains with the attention that the packing needs."""
+        with attending(self.model, self.packing):
+            return super().train(*given, **named)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """One batch's gradient and loss, forward by forward; processes exchange gradients after the last."""
+        total = torch.zeros((), device=self.accelerator.device)
+        forwards = inputs["forwards"]
+        for number, forward in enumerate(forwards, start=1):
+            is_last = number == len(forwards)
+            with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
+                total += super().training_step(model, forward, num_items_in_batch)
+        return total
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        """TRL's loss of one forward, times its share of the batch's pairs."""
+        inputs = dict(inputs)
+        layout, share = inputs.pop("layout").to(self.accelerator.device), inputs.pop("share")
+        with fused_head(model, LOGGED_FIELDS if self._will_log() else ("log_probs",)):
+            outputs = score_layout(model, layout)
+        self.meter.add(outputs, inputs)
+        with self._without_metrics():
+            unread = FusedCausalLMOutput(log_probs=outputs.log_probs)
+            unread.entropy = unread.mean_logits = unread.is_top1 = _Unread()
+            return share * super()._compute_loss(lambda **_: unread, inputs, return_outputs)
+
+    def _will_log(self) -> bool:
+        """Whether the step at hand ends in a log line."""
+        return bool((self.state.global_step + 1) % self.args.logging_steps == 0)
+
+    @contextlib.contextmanager
+    def _without_metrics(self) -> Iterator[None]:
+        """Gives TRL's metrics nothing to gather or to wait for: the meter has its own."""
+        accelerator = self.accelerator
+        unread = lambda _: _Unread()  # noqa: E731
+        self.accelerator = SimpleNamespace(device=accelerator.device, gather=unread, gather_for_metrics=unread)
+        try:
+            yield
+        finally:
+            self.accelerator = accelerator
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's log line, from the meter's figures."""
+        metrics = self.meter.read(self.accelerator)
+        self._metrics["train"] = defaultdict(list, {name: [value] for name, value in metrics.items()})
+        super().log(logs, start_time)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No model card: the run folder's result.json says what was trained."""
 
 
-@dataclass
-class LayoutCollator(DataCollatorForPreference):  # type: ignore[misc]
-    """TRL's batch, with the layout in which its rows are computed."""
+class _Unread:
+    """Stands where TRL's metrics look for numbers: what is done with it gives itself, and as a number it is 0."""
 
-    forest: bool = True
+    def _itself(self, *_: Any, **__: Any) -> "_Unread":
+        return self
 
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Chosen rows first, then rejected ones, as TRL stacks them."""
-        sides = ("chosen_ids", "rejected_ids")
-        rows = [Encoded(example["prompt_ids"], example[side]) for side in sides for example in examples]
-        return {**super().torch_call(examples), "layout": lay_out(rows, forest=self.forest)}
+    __getitem__ = __mul__ = __and__ = detach = sum = mean = _itself
+
+    def chunk(self, chunks: int, **_: Any) -> list["_Unread"]:
+        return [self] * chunks
+
+    def item(self) -> float:
+        return 0.0
+
+    def __gt__(self, _: Any) -> bool:
+        return False
+
+
+def _longest(rows: Dataset) -> int:
+    """Tokens of the longest row."""
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    prompts, chosen, rejected = (pc.list_value_length(rows.data.column(name)).to_numpy() for name in names)
+    return int((prompts + np.maximum(chosen, rejected)).max())
 
 
 def train_preference(
@@ -96,9 +201,11 @@ def train_preference(
         callbacks: told about logs and steps.
     """
     checkpoints = folder / "checkpoints"
+    share = share_batch(trainer, hardware.processes)
+    recipe = training_arguments(trainer, hardware, seed=seed)
     arguments = DPOConfig(
         output_dir=str(checkpoints),
-        **training_arguments(trainer, hardware, seed=seed),
+        **recipe | {"per_device_train_batch_size": share, "gradient_accumulation_steps": 1},
         beta=loss.beta,
         loss_type=[loss.loss_type],
         label_smoothing=loss.label_smoothing,
@@ -110,9 +217,10 @@ def train_preference(
         args=arguments,
         train_dataset=rows,
         processing_class=base.tokenizer,
-        data_collator=LayoutCollator(pad_token_id=base.tokenizer.pad_token_id, forest=takes_forest(base.model)),
         peft_config=lora_config(peft),
         callbacks=callbacks,
+        pairs_per_forward=trainer.per_device_train_batch_size,
+        tokens_per_forward=trainer.max_tokens_per_forward,
     )
     run_trainer(engine, checkpoints)
     adapter = folder / "adapter"

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from alignlab.config.identity import fingerprint
 from alignlab.data.records import Prompt
-from alignlab.models.adapters import adapted
+from alignlab.models.adapters import adapted, adapter_id, local_adapter
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.preference.cache import ScoreCache
@@ -20,7 +19,7 @@ class ImplicitReward(Reward):
 
     Args:
         base: the base model that the adapter was trained on.
-        adapter: the adapter's folder.
+        adapter: the adapter's folder, or its hub id.
         beta: the KL strength that it was trained with, 1/nat; it is the reward's scale.
         cache: keeps log-probabilities of reference and adapter.
         batch_size: rows of one forward.
@@ -32,9 +31,9 @@ class ImplicitReward(Reward):
     def __init__(
         self, base: Base, adapter: Path, *, beta: float, cache: ScoreCache, batch_size: int, name: str
     ) -> None:
-        self.base, self.adapter, self.beta = base, adapter, beta
+        self.base, self.adapter, self.beta = base, local_adapter(adapter), beta
         self.cache, self.batch_size, self.name = cache, batch_size, name
-        self.id = f"{base.scorer}+{fingerprint(adapter / 'adapter_model.safetensors')}"
+        self.id = f"{base.scorer}+{adapter_id(self.adapter)}"
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""
@@ -43,12 +42,16 @@ class ImplicitReward(Reward):
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
         """The same for rows that are tokenised, shape (n,)."""
         reference = reference_logps(self.base, rows, cache=self.cache, batch_size=self.batch_size)
-        return self.beta * (self.cache.scores(self.id, rows, self._logps, name=self.name) - reference)
+        return (self.beta * (self.logps(rows) - reference)).float()
+
+    def logps(self, rows: Sequence[Encoded]) -> Tensor:
+        """Log pi of every row, nats, float64, shape (n,), from the cache where it is known."""
+        return self.cache.scores(self.id, rows, self._compute, name=self.name)
 
     def release(self) -> None:
         """The base model is the run's own; the adapter leaves it after each call."""
 
-    def _logps(self, rows: list[Encoded]) -> Tensor:
+    def _compute(self, rows: list[Encoded]) -> Tensor:
         with adapted(self.base.model, self.adapter) as model:
             return response_logps(
                 model,
@@ -60,7 +63,7 @@ class ImplicitReward(Reward):
 
 
 def reference_logps(base: Base, rows: Sequence[Encoded], *, cache: ScoreCache, batch_size: int) -> Tensor:
-    """Log pi_ref of every row, nats, shape (n,), from the cache where it is known."""
+    """Log pi_ref of every row, nats, float64, shape (n,), from the cache where it is known."""
 
     def compute(missing: list[Encoded]) -> Tensor:
         label, autocast = "reference log-probs", base.autocast

@@ -14,7 +14,7 @@ class LengthReward(TextReward):
     """-scale * (tokens or words of the response), in float32: bfloat16 cannot tell 256 from 257.
 
     Args:
-        encoder: the base model's; its tokens are counted, without EOS.
+        encoder: the base model's; its tokens are counted, without the one that ends a response.
         unit: `tokens` or `words` (split at white space).
         scale: reward units that one of them costs, > 0.
     """
@@ -34,6 +34,6 @@ class LengthReward(TextReward):
         return self._by_tokens(rows) if self.unit == "tokens" else super().score_encoded(rows)
 
     def _by_tokens(self, rows: Sequence[Encoded]) -> Tensor:
-        eos = self.encoder.tokenizer.eos_token_id
-        lengths = [len(row.response_ids) - (row.response_ids[-1:] == [eos]) for row in rows]
+        end = self.encoder.end_id
+        lengths = [len(row.response_ids) - (row.response_ids[-1:] == [end]) for row in rows]
         return torch.tensor([-self.scale * length for length in lengths])

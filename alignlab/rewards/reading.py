@@ -43,7 +43,7 @@ class TextReader:
             raise ConfigError("reward.eos=true: this scorer's tokenizer has no EOS token")
         self.tokenizer, self.template = tokenizer, template
         self.eos, self.max_length = eos, max_length
-        self._special = sorted((str(text) for text in tokenizer.all_special_tokens), key=len, reverse=True)
+        self._control = _control_tokens(tokenizer, template)
         self.cut = 0
         """Rows that were cut at the limit."""
 
@@ -85,10 +85,18 @@ class TextReader:
         return ids[: self.max_length]
 
     def _plain(self, text: str) -> str:
-        for special in self._special:
-            if special in text:
-                text = text.replace(special, f"{special[:1]} {special[1:]}")
+        for token in self._control:
+            if token in text:
+                text = text.replace(token, f"{token[:1]} {token[1:]}")
         return text
+
+
+def _control_tokens(tokenizer: Any, template: str | None) -> list[str]:
+    """The texts of tokens that are no words, longest first: special ones, and added ones that the template writes."""
+    written = template if template is not None else str(tokenizer.get_chat_template())
+    added = tokenizer.added_tokens_decoder.values()
+    found = {token.content for token in added if token.special or token.content in written}
+    return sorted((token for token in found if token.strip()), key=len, reverse=True)
 
 
 def _filled(template: str, turns: Sequence[Turn]) -> str:

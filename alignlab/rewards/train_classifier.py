@@ -28,7 +28,7 @@ class ClassifierTrainer(RewardTrainer):  # type: ignore[misc]  # trl is untyped
     def _get_train_sampler(self, *_: Any) -> Any:
         arguments = self.args
         batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-        return WholeBatches(len(self.train_dataset), batch_size=batch, seed=arguments.data_seed)
+        return WholeBatches(range(len(self.train_dataset)), batch_size=batch, seed=arguments.data_seed)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No model card: the run folder's result.json says what was trained."""

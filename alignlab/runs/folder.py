@@ -39,6 +39,9 @@ MADE_BY_A_RUN = (
     "checkpoints",
     "stage",
     "adapter",
+    "model",
+    "pairs.jsonl",
+    "mislabelled.jsonl",
     "reward",
     "rewards.json",
 )
@@ -88,9 +91,7 @@ class RunFolder:
             "algorithm": config.algorithm.name,
             "model": config.model.name,
             "dataset": config.dataset.name,
-            "w": objectives.weights[objectives.trained]
-            if len(objectives.weights) == 2
-            else list(objectives.weights.values()),
+            "w": objectives.plain,
             "weights": weights,
             "seed": config.seed,
             "metrics": _without_nan(outcome.metrics),

@@ -95,18 +95,21 @@ class OpenAIServer:
         self._no_cut_before = self._paused_until = 0.0
         self._good_call: Call | None = None
 
-    def ask(self, calls: Iterable[Call], on_reply: OnReply) -> None:
+    def ask(self, calls: Iterable[Call], on_reply: OnReply, *, probe: Call | None = None) -> None:
         """Makes every call; returns when all are answered.
 
         Args:
             calls: taken one by one as there is room. An error that it raises stops the session once the calls in
                 flight are answered.
             on_reply: receives the replies, in this thread.
+            probe: a call that a server in order answers, to ask when several others ran out of time; without one, the
+                last that was answered.
 
         Raises:
             ConfigError: if the server wants another key, another address, or money; at once.
             NoAnswer: if it does not answer in time.
         """
+        self._good_call = self._good_call or probe
         asyncio.run(_Session(self, iter(calls), on_reply).run())
 
     def _pace(self, now: float, fault: Transient | None) -> None:
@@ -275,7 +278,7 @@ class _Session:
             self._on_reply(Reply(self._late.pop(0).call, None, "no_answer"))
 
     async def _require_life(self, client: Any) -> None:
-        """Asks again what was answered before.
+        """Asks what was answered before, or the probe.
 
         Raises:
             NoAnswer: if that is not answered either: then it is the server, not the calls that ran out of time.

@@ -7,7 +7,7 @@ import pytest
 from alignlab.config.compose import composing, read_command, register, run_config
 from alignlab.config.identity import objectives_of
 from alignlab.config.messages import explain
-from alignlab.config.overrides import admit_new_rewards
+from alignlab.config.overrides import admit_new_keys
 
 register()
 _composed = {}
@@ -19,7 +19,7 @@ def runs_of():
     """(overrides, ...) -> the RunConfigs that they mean; errors read as the command line prints them."""
 
     def runs(*given, name="config", multirun=False, config_dir=None):
-        overrides = admit_new_rewards(given)
+        overrides = admit_new_keys(given)
         with composing(config_dir):
             try:
                 jobs = read_command(name, overrides, multirun=multirun).jobs()

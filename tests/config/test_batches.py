@@ -15,18 +15,11 @@ def trainer(run_of):
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4, 6, 8, 12, 24])
 @pytest.mark.parametrize(("per_device", "accumulation"), [(24, 1), (8, 3), (1, 24), (12, 2)])
-def test_the_product_is_what_was_asked(trainer, per_device, accumulation, processes):
+def test_the_shares_are_the_batch_that_was_asked(trainer, per_device, accumulation, processes):
     asked = dataclasses.replace(
         trainer, per_device_train_batch_size=per_device, gradient_accumulation_steps=accumulation
     )
-    rows, forwards = share_batch(asked, processes)
-    assert rows * forwards * processes == 24
-    assert 1 <= rows <= per_device, "a forward never holds more rows than was asked, which is a matter of memory"
-
-
-def test_one_process_keeps_what_was_asked(trainer):
-    asked = dataclasses.replace(trainer, per_device_train_batch_size=8, gradient_accumulation_steps=3)
-    assert share_batch(asked, 1) == (8, 3)
+    assert share_batch(asked, processes) * processes == 24
 
 
 def test_an_uneven_share_is_refused(trainer):

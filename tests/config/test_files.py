@@ -15,13 +15,23 @@ ROOTS = {name: config_root(name) for name in ("conf", "sweeps", "launchers")}
 CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent != ROOTS["conf"])
 SWEEPS = sorted(ROOTS["sweeps"].rglob("*.yaml"))
 LAUNCHERS = sorted(ROOTS["launchers"].rglob("*.yaml"))
-GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "judge", "reward", "tracker"}
+GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "judge", "reward"} | {
+    "tracker",
+    "experiment",
+}
 DATA = ["model=scratch", "algorithm=dpo"]
 NEEDS = {
+    "algorithm=merge": ["algorithm.adapter=owner/name"],
+    "weights=vector": ["w=[0.5,0.5]"],
+    "dataset=toy_three": ["w=[0.4,0.3,0.3]"],
     "model=hf": ["model.path=owner/name"],
     "generator=server": ["generator.model=name"],
     **{f"judge={name}": ["judge.path=owner/name"] for name in ("local", "guard")},
-    **{f"dataset={path.stem}": DATA for path in CHOICES if path.parent.name == "dataset" and path.stem != "toy"},
+    **{
+        f"dataset={path.stem}": DATA
+        for path in CHOICES
+        if path.parent.name == "dataset" and not path.stem.startswith("toy")
+    },
     **{f"dataset={name}": [*DATA, "dataset.path=rows.jsonl"] for name in ("pairs", "ranked", "c2_syn", "c2_eval")},
 }
 """What a choice does not work without."""

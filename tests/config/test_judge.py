@@ -124,7 +124,7 @@ def test_a_local_judge_must_be_there(run_of, judged):
         (["judge.phrases=['...']"], "judge.phrases=...: must hold a word"),
         (["judge.workers=3"], "judge.workers: no such key"),
         (["++judge.api_key=x"], "judge.api_key: has no effect on judge=rules"),
-        ([OPENAI, "judge.apikey_env=X"], "judge.apikey_env: no such key; did you mean api_key_env?"),
+        ([OPENAI, "judge.apikey_env=X"], "judge.apikey_env: no such key with judge=openai; did you mean api_key_env?"),
     ],
 )
 def test_bad_settings_are_named(runs_of, overrides, said):

@@ -25,7 +25,7 @@ SAID = {
     "seed=-1": "seed=-1: must be in [0, 2**32)",
     "force=maybe": "force=maybe: must be true or false",
     "trainer=x": "trainer=x: holds keys of its own; set those",
-    "algorithm=modpoo": "algorithm=modpoo: did you mean modpo? choose one of dpo, evaluate",
+    "algorithm=modpoo": "algorithm=modpoo: did you mean modpo? choose one of audit, ",
     "algorithm=": "algorithm=: choose one of",
     "algorithm=[dpo,modpo]": "must be one choice",
     "algorithm.name=nope": "algorithm.name=nope: choose one of",

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from alignlab.config.errors import ConfigError
+from alignlab.config.identity import objectives_of
 from alignlab.config.weights import resolve_weights
 
 TWO, THREE = ("better", "safer"), ("better", "safer", "brief")
@@ -43,6 +44,29 @@ def test_thirds_may_be_rounded():
 def test_penalty_leaves_the_trained_objective_at_one():
     assert weigh(3, scheme="penalty") == {"better": 1.0, "safer": 3.0}
     assert weigh([2, 5], scheme="penalty") == {"better": 2.0, "safer": 5.0}
+
+
+def test_a_vector_is_taken_as_it_is():
+    assert weigh([2, 0, 0.5], THREE, scheme="vector") == {"better": 2.0, "safer": 0.0, "brief": 0.5}
+    assert weigh({"safer": 3, "better": 0.1}, scheme="vector") == {"better": 0.1, "safer": 3.0}
+
+
+def test_a_vector_is_no_number():
+    with pytest.raises(
+        ConfigError, match=r"^w=0.5: weights=vector takes one weight for each objective, e.g. w=\[1.0,0.5,0.1\]"
+    ):
+        weigh(0.5, THREE, scheme="vector")
+    with pytest.raises(ConfigError, match="the weight of safer is -1, must be >= 0"):
+        weigh([1, -1], scheme="vector")
+
+
+def test_every_preset_is_a_scheme(run_of):
+    """The same w by each preset, through the composed configuration."""
+    given = {"convex": "w=[0.25,0.75]", "penalty": "w=3", "vector": "'w={safer:2,better:0.5}'"}
+    wanted = {"convex": (0.25, 0.75), "penalty": (1.0, 3.0), "vector": (0.5, 2.0)}
+    for scheme, w in given.items():
+        config = run_of(f"weights={scheme}", w.strip("'"))
+        assert tuple(objectives_of(config).weights.values()) == wanted[scheme]
 
 
 @pytest.mark.parametrize(

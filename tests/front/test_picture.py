@@ -128,7 +128,7 @@ def test_without_kl_there_is_no_kl_panel():
     assert len(front_figure([a_point(w, kl=False) for w in (0.1, 0.9)]).axes) == 1
 
 
-def test_three_objectives_give_three_pairs_and_kl():
+def three_objectives():
     axes = ("helpful", "safe", "brief")
     points = []
     for weights in [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 0.25, 0.25)]:
@@ -137,12 +137,38 @@ def test_three_objectives_give_three_pairs_and_kl():
         }
         named = dict(zip("abc", map(float, weights), strict=True))
         points.append(FrontPoint(Path(str(weights)), "modpo", tuple(named.values()), named, 0, axes, metrics))
-    figure = front_figure(points, reference=(0.3, 0.3, 0.3), measures={"brief": "tokens saved"})
+    return axes, points
+
+
+def test_three_objectives_give_three_pairs_and_each_mean_against_its_own_weight():
+    axes, points = three_objectives()
+    weights = np.array([list(point.weights.values()) for point in points])
+    exact = ExactCurve(axes, weights, weights + 0.5, np.zeros(4))
+    figure = front_figure(points, exact=exact, reference=(0.3, 0.3, 0.3), measures={"brief": "tokens saved"})
     names = [(panel.get_xlabel().split(":")[0], panel.get_ylabel().split(":")[0]) for panel in figure.axes[:3]]
     assert names == list(itertools.combinations(axes, 2))
     assert figure.axes[1].get_ylabel() == "brief: tokens saved (higher is better)"
-    assert "0.5, 0.25, 0.25" in [text.get_text() for text in figure.axes[0].texts]
-    assert [len(lines(panel, style="-")) for panel in figure.axes] == [0] * 4  # no order to join them in
+    assert "50 25 25" in [text.get_text() for text in figure.axes[0].texts]
+    assert "hundredths" in figure.legends[0].get_title().get_text()
+    assert [len(lines(panel, style="-")) for panel in figure.axes] == [0] * 6  # no order to join them in
+    for place, panel in enumerate(figure.axes[3:]):
+        assert panel.get_xlabel() == f"w: weight of '{'abc'[place]}'"
+        assert panel.get_ylabel().startswith(f"{axes[place]}: ")
+        hollow, filled = sorted(lines(panel, marker="o"), key=lambda line: line.get_markersize())
+        assert filled.get_xdata() == pytest.approx(weights[:, place])
+        assert filled.get_ydata() == pytest.approx(weights[:, place])
+        assert hollow.get_ydata() == pytest.approx(weights[:, place] + 0.5)
+
+
+def test_a_penalty_is_drawn_against_the_weight_that_moves():
+    def penalised(w):
+        return replace(a_point(0.5, offset=-w), weights={"better": 1.0, "brief": w}, w=(1.0, w))
+
+    figure = front_figure([penalised(w) for w in (0.0, 0.1, 1.0)])
+    assert figure.axes[1].get_xlabel() == "w: weight of 'brief'"
+    joined = max(lines(figure.axes[1], style="-"), key=lambda line: len(line.get_xdata()))
+    assert joined.get_xdata() == pytest.approx([0, 0.1, 1])
+    assert "100 10" in [text.get_text() for text in figure.axes[0].texts]
 
 
 def test_a_policy_without_weights_is_a_mark_without_a_number():

@@ -1,5 +1,6 @@
 """A real server that is not ours: `transformers serve`, started and stopped here, as generator and as judge."""
 
+import json
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from alignlab.cli import main
 from alignlab.config.errors import ConfigError
 from alignlab.config.schema import LocalGeneratorConfig, OpenAIJudgeConfig, ServerGeneratorConfig
 from alignlab.course_correction.judges.base import JudgeItem
@@ -200,3 +202,51 @@ def test_it_judges(url, judge_folder, tmp_path):
     judge.verdicts(items, lambda verdict: verdicts.setdefault(verdict.id, verdict))
     assert {name: verdict.corrected for name, verdict in verdicts.items()} == dict.fromkeys(("i0", "i1", "i2"), False)
     assert {verdict.reason for verdict in verdicts.values()} == {"it goes on"}
+
+
+ROWS = [
+    {
+        "prompt": f"Where is my {colour} box?",
+        "response_0": "Take some flour then add two eggs and stir it well, then wait near the door with the lamp.",
+        "response_1": "I am sorry but I cannot help with that.",
+        "is_response_0_safe": False,
+        "is_response_1_safe": True,
+        "better_response_id": 0,
+        "safer_response_id": 1,
+    }
+    for colour in ("red", "blue", "good")
+]
+"""Harmless texts of our own in the columns of C2-EVAL."""
+
+
+def test_the_whole_command_with_both(url, subject, judge_folder, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    patience = {"workers": 1, "timeout_s": 60, "deadline_s": 120}
+    overrides = {
+        "algorithm": "course_correction",
+        "algorithm.k": "[2,4]",
+        "dataset": "c2_eval",
+        "dataset.path": data,
+        "model": "hf",
+        "model.path": subject[0],
+        "generator": "server",
+        "generator.base_url": url,
+        "generator.model": subject[0],
+        "generator.prompt_format": "text",
+        "generator.samples": 2,
+        "generator.max_new_tokens": 4,
+        "judge": "openai",
+        "judge.base_url": url,
+        "judge.model": judge_folder,
+        "judge.api_key_env": "null",
+        "judge.max_tokens": 16,
+        "paths.cache": tmp_path / "cache",
+        "hydra.run.dir": tmp_path / "run",
+        **{f"{group}.{name}": value for group in ("generator", "judge") for name, value in patience.items()},
+    }
+    assert main([f"{key}={value}" for key, value in overrides.items()]) == 0
+    verdicts = [json.loads(line) for line in (tmp_path / "run" / "verdicts.jsonl").read_text().splitlines()]
+    assert [row["corrected"] for row in verdicts] == [False] * (3 * 2 * 2)
+    corr = json.loads((tmp_path / "run" / "corr.json").read_text())
+    assert (corr["k"], corr["corr"], corr["n"], corr["unscored"]) == ([2, 4], [0.0, 0.0], [6, 6], [0, 0])

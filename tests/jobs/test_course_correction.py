@@ -231,3 +231,19 @@ def test_a_servers_verdicts_are_counted(place, monkeypatch):
     assert sum(record["n"]) == len(said)
     assert set(record["by_wording"]) == {"direct", "contrast"}
     assert KEY not in "".join(file.read_text() for file in folder.rglob("*.json*"))
+
+
+def test_a_dry_run_of_a_server_says_what_it_takes_and_the_run_goes_on_from_there(place, monkeypatch, capsys):
+    monkeypatch.delenv("JUDGE_KEY", raising=False)
+    folder = place / "runs" / "planned"
+    with FaultServer() as server:
+        settings = ["judge=openai", f"judge.base_url={server.url}", f"judge.model={MODEL}", f"hydra.run.dir={folder}"]
+        assert run(place, *settings, "judge.dry_run=true", "judge.api_key_env=JUDGE_KEY") == 0
+        said = capsys.readouterr().out.splitlines()[-1]
+        assert server.calls.total() == 0
+        assert result(folder)["status"] == "interrupted"
+        generated = {name: (folder / f"{name}generations.jsonl").read_bytes() for name in ("", "control_")}
+        assert run(place, *settings, "judge.api_key_env=null") == 0
+    assert f"; {server.calls.total()} calls to make (6 of them known cases)" in said
+    assert {name: (folder / f"{name}generations.jsonl").read_bytes() for name in generated} == generated
+    assert result(folder)["status"] == "done"

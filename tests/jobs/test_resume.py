@@ -23,7 +23,7 @@ STEP = "alignlab.models.training:ProgressCallback.on_step_end"
 BREAKS = (
     # (where, which call of it in this process, signal, exit code)
     (STEP, 10, "SIGKILL", -9),  # the reference model is being trained
-    ("alignlab.generation.sample:_sample_batch", 1, "SIGKILL", -9),  # pairs are being sampled
+    ("alignlab.generation.sample:decode", 1, "SIGKILL", -9),  # pairs are being sampled
     (STEP, 3, "SIGINT", 130),  # the reward model is being trained, one step past a checkpoint
     (STEP, 3 + 6 - 2 + 2, "SIGTERM", 143),  # 4 steps to the reward model's end, then the run's own, 1 past a checkpoint
     (STEP, 2, "SIGKILL", -9),  # the run again, 4 steps in
@@ -178,7 +178,7 @@ def _train(base, encoded_rows, folder, *, poison):
         "ref_rejected_logps": [-3.0] * count,
     }
     own = dataclasses.replace(base, model=copy.deepcopy(base.model))
-    recipe = TrainerConfig(1e-3, 1.0, 3, 2, 1, 2, 64, "constant", 0.0, 0.0, 1.0, False, 50, 1)
+    recipe = TrainerConfig(1e-3, 1.0, 3, 2, 1, None, 2, 64, "constant", 0.0, 0.0, 1.0, False, 50, 1)
     adapter = train_preference(
         own,
         Dataset.from_dict(table),

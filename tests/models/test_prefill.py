@@ -50,7 +50,7 @@ def faults(family, ids, prefix=PREFIX):
         found.append("does not end with the prefix")
     if text.count(header_of(family)) != 1:
         found.append("not one assistant header")
-    if family.bos and ids.count(encoder.tokenizer.bos_token_id) != int(family.adds_bos and begins_with_bos(family)):
+    if family.bos and ids.count(encoder.tokenizer.bos_token_id) != 1:
         found.append("not one BOS")
     if encoder.tokenizer.eos_token_id in ids[len(header_ids(encoder, REQUEST)) :]:
         found.append("an end token after the header")
@@ -60,11 +60,6 @@ def faults(family, ids, prefix=PREFIX):
 def header_of(family):
     """The header without the empty thought behind it."""
     return family.header.split("\n<think>")[0].strip()
-
-
-def begins_with_bos(family):
-    encoder = encoder_of(family)
-    return encoder.prompt_ids(REQUEST)[:1] == [encoder.tokenizer.bos_token_id]
 
 
 def test_the_turn_stays_open(family):
@@ -99,11 +94,12 @@ def test_the_reinjected_header_is_the_references_way(name):
     encoder = encoder_of(family)
     ids = open_turn(encoder, REQUEST, PREFIX, turn="reinject_header")
     expected = closed(family, add_generation_prompt=True).replace("</s>", "")
-    bos = family.bos if begins_with_bos(family) and not expected.startswith(family.bos) else ""
+    bos = family.bos if family.adds_bos and not expected.startswith(family.bos) else ""
+    thought = family.header.removeprefix(header_of(family))  # empty, so that it answers at once, as everywhere
     read = encoder.tokenizer.decode(ids, skip_special_tokens=False)
-    assert re.sub(r"\s+", "", read) == re.sub(r"\s+", "", bos + expected)
+    assert re.sub(r"\s+", "", read) == re.sub(r"\s+", "", bos + expected + thought)
     if name not in ("llama2", "mistral"):  # these write no header before an answer
-        assert read.rstrip().endswith(header_of(family))
+        assert read.rstrip().endswith(header_of(family) + thought.rstrip())
 
 
 def test_a_string_template_begins_its_header_anew():
@@ -171,13 +167,21 @@ def test_a_conversation_goes_on_in_its_last_turn(family):
     assert text[-len(family.header) - len(PREFIX) :] == alone[-len(family.header) - len(PREFIX) :]
 
 
-def test_a_template_that_drops_the_text_is_refused():
-    with pytest.raises(ValueError, match="does not keep this text"):
-        open_turn(encoder_of(FAMILIES["qwen3"]), REQUEST, "first a thought </think> then the answer")
+def test_a_prefix_that_would_become_a_control_token_is_refused():
+    """A thinking model's marks are ordinary text of other models, and text in its own requests."""
+    thinking = encoder_of(FAMILIES["qwen3"])
+    for prefix in ("a thought </think> then the answer", "<think> again"):
+        with pytest.raises(ValueError, match="a control token of this model"):
+            open_turn(thinking, REQUEST, prefix)
+        assert open_turn(encoder_of(FAMILIES["qwen2"]), REQUEST, prefix)
+    asked = open_turn(thinking, "what does </think> mean", PREFIX)
+    assert controls(thinking, asked) == controls(thinking, open_turn(thinking, REQUEST, PREFIX))
 
 
-def test_a_template_that_refuses_the_conversation_says_so():
-    encoder = PromptEncoder(tokenizer_of(FAMILIES["llama3"]), None)
-    encoder.tokenizer.chat_template = "{{ messages[0].content }}{{ raise_exception('roles must alternate') }}"
-    with pytest.raises(ValueError, match="roles must alternate"):
-        open_turn(encoder, REQUEST, PREFIX)
+def test_a_prompt_does_not_end_with_the_space_before_its_answer():
+    """Vicuna's: read alone that space is a token that no answer begins after."""
+    encoder = encoder_of(FAMILIES["vicuna"])
+    row = encoder.encode(REQUEST, PREFIX)
+    assert row.prompt_ids == encoder.prompt_ids(REQUEST) == header_ids(encoder, REQUEST)
+    assert encoder.tokenizer.convert_ids_to_tokens(row.response_ids)[0] == "\N{LOWER ONE EIGHTH BLOCK}Sure"
+    assert not row.merged

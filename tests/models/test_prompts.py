@@ -37,7 +37,8 @@ def test_a_token_across_the_boundary_is_counted():
     tokenizer = bpe_tokenizer(["ab ab ab ab ab ab"], 300)
     encoder = PromptEncoder(tokenizer, "{raw_prompt}")
     row = encoder.encode("a", "b")
-    assert encoder.merged == 1
+    assert row.merged
+    assert not encoder.encode("a", " b").merged
     assert tokenizer.decode((row.prompt_ids + row.response_ids)[1:-1]) == "ab"
 
 
@@ -68,7 +69,7 @@ TALK = (Turn("user", "one"), Turn("assistant", "two"), Turn("user", "three"))
         ("USER: {raw_prompt} ASSISTANT:", "USER: one ASSISTANT:two USER: three ASSISTANT:"),
         (
             "\n\nHuman: {raw_prompt}\n\nAssistant: ",
-            "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant: ",
+            "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant:",
         ),
         ("### {raw_prompt}\n", "### one\ntwo\n\n### three\n"),
     ],

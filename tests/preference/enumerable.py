@@ -20,7 +20,7 @@ from alignlab.models.prompts import Encoded
 from alignlab.models.scratch import word_tokenizer
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
-from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
+from alignlab.preference.trainer import TiltedDPOTrainer
 
 LENGTH = 3
 RESPONSES = [Encoded([0], list(tokens)) for tokens in itertools.product((0, 1), repeat=LENGTH)]
@@ -116,9 +116,8 @@ def minimise(model: TableModel, rows: Dataset, *, beta: float, folder: Path) -> 
         args=arguments,
         train_dataset=rows,
         processing_class=word_tokenizer([]),
-        data_collator=LayoutCollator(pad_token_id=0, forest=False),
     )
-    batch = engine.data_collator(list(rows))
+    (batch,) = engine.data_collator(list(rows))["forwards"]
     optimizer = torch.optim.LBFGS(
         [model.model.table], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     )

@@ -1,175 +1,164 @@
-"""Forest, padding and TRL's own trainer agree: losses, log-probabilities and gradients, on five families of models."""
+"""The ways to compute a batch: which one a model takes, and that they agree."""
 
-import random
+import dataclasses
 
 import pytest
 import torch
-from datasets import Dataset
-from trl import DPOConfig, DPOTrainer
+import transformers
+from against_trl import SHAPE, VOCABULARY, model_of
+from test_families import DATA, ranked_pairs
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from transformers.integrations import flex_attention as their_flex
 
-from alignlab.config.schema import PeftConfig
-from alignlab.models.adapters import lora_config
 from alignlab.models.prompts import Encoded
-from alignlab.models.scratch import word_tokenizer
-from alignlab.preference.forward import fused_head, score_layout, takes_forest
+from alignlab.preference import forward
+from alignlab.preference.attention import FOREST, Forest, block_mask
+from alignlab.preference.forward import Packing, attending, fused_head, lay_out, packing_of, score_layout
 from alignlab.preference.layout import forest_layout, padded_layout
-from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
-
-VOCABULARY = 40
-SHAPE = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-FAMILIES = {
-    "llama": ("Llama", {}),
-    "llama-tied": ("Llama", {"tie_word_embeddings": True}),
-    "qwen2": ("Qwen2", {}),
-    "qwen3": ("Qwen3", {"head_dim": 8}),
-    "gemma": ("Gemma", {"head_dim": 8}),
-    "gemma2": ("Gemma2", {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64}),
-    "gemma3": ("Gemma3", {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64}),
-    "phi3": ("Phi3", {}),
-    "mistral": ("Mistral", {"sliding_window": None, "head_dim": 8}),
-}
-
-
-def model_of(family):
-    import transformers
-
-    name, changes = FAMILIES[family]
-    torch.manual_seed(0)
-    kind = "eager" if name == "Gemma2" else "sdpa"
-    config_class = getattr(transformers, "Gemma3TextConfig" if name == "Gemma3" else f"{name}Config")
-    config = config_class(**(SHAPE | changes), attn_implementation=kind)
-    return getattr(transformers, f"{name}ForCausalLM")(config).eval().requires_grad_(False)
-
-
-def ranked_pairs():
-    """All pairs of ranked responses with shared beginnings, one-token responses and a response inside another."""
-    rng = random.Random(0)
-    draw = lambda count: [rng.randrange(3, VOCABULARY) for _ in range(count)]  # noqa: E731
-    pairs = []
-    for _ in range(2):
-        prompt, text, correction = draw(5), draw(16), draw(6)
-        ranked = [[2], text[:4] + correction, text[:8] + correction, text[:8], text]
-        pairs += [
-            (Encoded(prompt, a), Encoded(prompt, b)) for place, a in enumerate(ranked) for b in ranked[place + 1 :]
-        ]
-    return pairs
 
 
 def rows_of(pairs):
     return [chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_forest_equals_padding(family):
-    model = model_of(family)
-    assert takes_forest(model)
-    rows = rows_of(ranked_pairs())
-    with fused_head(model), torch.no_grad():
-        packed = score_layout(model, forest_layout(rows)).log_probs
-        padded = score_layout(model, padded_layout(rows)).log_probs
-    torch.testing.assert_close(packed.sum(1), padded.sum(1), rtol=1e-5, atol=1e-5)
+def logps_of(model, layout, packing):
+    with fused_head(model), attending(model, packing), torch.no_grad():
+        return score_layout(model, layout).log_probs.sum(1)
+
+
+@pytest.fixture
+def rows():
+    return rows_of(ranked_pairs())
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("mask_price", [0.0, 0.01, 10.0])
+def test_however_much_is_shared_the_rows_have_their_log_probabilities(data, mask_price):
+    model, rows = model_of("llama"), rows_of(DATA[data]())
+    packed = logps_of(model, forest_layout(rows, mask_price=mask_price), Packing.TREES)
+    torch.testing.assert_close(packed, logps_of(model, padded_layout(rows), Packing.PADDED), rtol=1e-5, atol=1e-5)
+
+
+def test_a_forest_is_a_fraction_of_the_padded_batch(rows):
     assert forest_layout(rows).num_slots < padded_layout(rows).num_slots / 3
 
 
-def test_a_window_shorter_than_the_text_falls_back_to_padding():
-    import transformers
-
-    config = transformers.MistralConfig(**SHAPE, head_dim=8, sliding_window=4, attn_implementation="sdpa")
-    assert not takes_forest(transformers.MistralForCausalLM(config).eval())
-
-
-def test_a_recurrent_model_falls_back_to_padding():
-    import transformers
-
-    config = transformers.MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4)
-    assert not takes_forest(transformers.MambaForCausalLM(config).eval())
-
-
-def trained(kind, model, pairs, folder):
-    """Losses of four steps and the gradient of the first, by TRL alone or by alignlab."""
-    table = Dataset.from_dict(
-        {
-            "prompt_ids": [chosen.prompt_ids for chosen, _ in pairs],
-            "chosen_ids": [chosen.response_ids for chosen, _ in pairs],
-            "rejected_ids": [rejected.response_ids for _, rejected in pairs],
-            "ref_chosen_logps": [-20.0 - place / 3 for place in range(len(pairs))],
-            "ref_rejected_logps": [-21.0 - place / 5 for place in range(len(pairs))],
-        }
-    )
-
-    class Ready(DPOTrainer):
-        def _prepare_dataset(self, dataset, *_):
-            return dataset
-
-        def _precompute_ref_logps(self, dataset, *_):
-            return dataset
-
-    settings = DPOConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=5,
-        max_steps=4,
-        train_sampling_strategy="sequential",
-        learning_rate=5e-3,
-        bf16=False,  # TRL turns it on unless told not to
-        max_length=None,
-        precompute_ref_log_probs=True,
-        gradient_checkpointing=False,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-    )
-    more = {"data_collator": LayoutCollator(pad_token_id=0)} if kind == "alignlab" else {}
-    engine = (TiltedDPOTrainer if kind == "alignlab" else Ready)(
-        model=model,
-        args=settings,
-        train_dataset=table,
-        processing_class=word_tokenizer([]),
-        peft_config=lora_config(PeftConfig(r=4, alpha=8.0, dropout=0.0, target_modules="all-linear")),
-        **more,
-    )
-    batch = engine.data_collator(list(table)[:5])
-    engine._compute_loss(engine.model, batch, return_outputs=False).backward()
-    gradients = {name: p.grad.clone() for name, p in engine.model.named_parameters() if p.grad is not None}
-    engine.model.zero_grad()
-    engine.train()
-    logs = [entry for entry in engine.state.log_history if "loss" in entry]
-    return logs, gradients
-
-
-@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3"])
-def test_training_equals_trl(family, tmp_path):
-    logs, gradients = trained("alignlab", model_of(family), ranked_pairs(), tmp_path / "a")
-    expected_logs, expected = trained("trl", model_of(family), ranked_pairs(), tmp_path / "t")
-    for ours, theirs in zip(logs, expected_logs, strict=True):
-        for name in ("loss", "rewards/margins", "logps/chosen", "logps/rejected", "entropy", "num_tokens"):
-            assert ours[name] == pytest.approx(theirs[name], rel=2e-5, abs=1e-5), name
-    assert gradients.keys() == expected.keys()
-    assert len(gradients) > 10
-    for name, gradient in expected.items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max() + 1e-8))
-
-
-def test_another_mask_is_seen():
-    """The control: a layout whose tokens see a stranger's changes the log-probabilities."""
+def test_another_mask_is_seen(rows):
+    """The control: rows that see a token more, or one less, have other log-probabilities."""
     model = model_of("llama")
-    rows = rows_of(ranked_pairs())
-    layout = forest_layout(rows)
-    layout.ends_RL[:, :] = layout.ends_RL.max()
-    with fused_head(model), torch.no_grad():
-        wrong = score_layout(model, layout).log_probs.sum(1)
-        right = score_layout(model, forest_layout(rows)).log_probs.sum(1)
-    assert (wrong - right).abs().max() > 1e-2
+    layout = forest_layout(rows, mask_price=0)
+    right = logps_of(model, layout, Packing.TREES)
+    assert any(not read.is_causal for read in layout.reads)
+    for shift in (-1, 1):
+        reads = tuple(dataclasses.replace(read, starts_B=read.starts_B + shift) for read in layout.reads)
+        wrong = logps_of(model, dataclasses.replace(layout, reads=reads), Packing.TREES)
+        assert (wrong - right).abs().max() > 1e-2
+
+
+def test_a_model_is_itself_again(rows):
+    model = model_of("llama")
+    before = model(torch.tensor([[3, 4, 5]])).logits
+    with attending(model, Packing.TREES):
+        assert model.config._attn_implementation == FOREST
+        with pytest.raises(NotImplementedError):  # a model that attends over forests takes nothing else
+            model(torch.tensor([[3, 4, 5]]))
+    assert model.config._attn_implementation == "sdpa"
+    assert model(torch.tensor([[3, 4, 5]])).logits.equal(before)
+
+
+def mamba():
+    config = transformers.MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4)
+    return transformers.MambaForCausalLM(config).eval()
+
+
+def gpt_oss():
+    """Attention sinks, which the forest's attention refuses."""
+    config = transformers.GptOssConfig(
+        **SHAPE, head_dim=8, num_local_experts=2, num_experts_per_tok=1, attn_implementation="eager"
+    )
+    return transformers.GptOssForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"), [(mamba, "log-probabilities differ"), (gpt_oss, "only plain attention over a forest")]
+)
+def test_a_model_that_takes_no_forest_is_padded_and_that_is_said(make, reason, capsys, rows):
+    torch.manual_seed(0)
+    model = make()
+    packing = packing_of(model, longest=21)
+    assert packing is Packing.PADDED
+    assert reason in capsys.readouterr().out
+    logps_of(model, lay_out(rows, packing), packing)
+
+
+def test_what_holds_for_short_rows_is_tried_again_for_long_ones(monkeypatch):
+    """A model whose window nobody tells the attention: it shows only in rows that are longer."""
+    model = model_of("mistral", sliding_window=30)
+    assert packing_of(model, longest=200) is Packing.TREES  # control: it is told
+    forgotten = Forest.window
+    monkeypatch.setattr(Forest, "window", lambda self, asked: forgotten(self, None))
+    model = model_of("mistral", sliding_window=30)
+    assert packing_of(model, longest=25) is Packing.TREES
+    assert packing_of(model, longest=60) is Packing.PADDED
+
+
+def test_each_length_is_tried_once(monkeypatch):
+    tried = []
+    monkeypatch.setattr(forward, "_objection", lambda *given: tried.append(given[1:]))
+    model = model_of("llama")
+    for longest in (20, 20, 30, 20):
+        packing_of(model, longest=longest)
+    assert tried == [(Packing.TREES, 20), (Packing.TREES, 30)]
+
+
+def test_no_gradient_is_left_by_the_trial():
+    model = model_of("llama").requires_grad_(True)
+    packing_of(model, longest=20)
+    assert all(weights.grad is None for weights in model.parameters())
+    assert not model.training
+
+
+# What a GPU computes: FlexAttention has no backward pass on a CPU, but its forward, and the block mask, are the same.
+
+
+def long_rows():
+    generator = torch.Generator().manual_seed(0)
+    text, other = torch.randint(3, VOCABULARY, (2, 400), generator=generator).tolist()
+    cuts = [(40, 90), (120, 60), (121, 200), (300, 30), (300, 31), (390, 5)]
+    return [Encoded(text[:9], text[9:cut] + other[:more]) for cut, more in cuts] + [Encoded(other[:7], other[7:150])]
+
+
+@pytest.mark.parametrize("window", [None, 33])
+def test_the_block_mask_is_the_dense_mask(window):
+    layout = forest_layout(long_rows(), in_blocks=True)
+    ends_L, positions_L = layout.ends_RL[0], layout.positions_RL[0]
+    mask, length = block_mask(ends_L, positions_L, window), len(ends_L)
+    expected = create_block_mask(mask.mask_mod, None, None, length, length, device="cpu")
+    assert (mask.to_dense() >= expected.to_dense()).all()  # no block is left out
+    if window is None:
+        assert mask.to_dense().equal(expected.to_dense())
+        assert mask.full_kv_num_blocks.equal(expected.full_kv_num_blocks)
+        assert 0.3 < mask.sparsity() / 100 < 0.9
+        assert int(mask.full_kv_num_blocks.sum()) > 0
+    slots = torch.arange(length)
+    dense = (slots[None] <= slots[:, None]) & (slots[:, None] < ends_L[None])
+    dense &= positions_L[:, None] - positions_L[None] < (window or length)
+    query, key, value = torch.randn(3, 1, 2, length, 16, generator=torch.Generator().manual_seed(0)).unbind(0)
+    flex = flex_attention(query, key, value, block_mask=mask)
+    plain = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=dense)
+    torch.testing.assert_close(flex, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2-short-window", "mistral-short-window"])
+def test_a_forest_in_blocks_has_the_padded_log_probabilities(family, monkeypatch):
+    """Through transformers' own FlexAttention, but not compiled."""
+
+    def uncompiled(query, key, value, training=False, **named):
+        return flex_attention(query, key, value, **named)
+
+    monkeypatch.setattr(their_flex, "compile_friendly_flex_attention", uncompiled)
+    model, rows = model_of(family, max_position_embeddings=512), long_rows()
+    layout = lay_out(rows, Packing.BLOCKS)
+    assert layout.num_slots % 128 == 0
+    packed = logps_of(model, layout, Packing.BLOCKS)
+    torch.testing.assert_close(packed, logps_of(model, padded_layout(rows), Packing.PADDED), rtol=1e-5, atol=1e-4)

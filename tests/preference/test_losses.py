@@ -10,9 +10,10 @@ from trl import DPOConfig
 from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
+from alignlab.preference.forward import attending
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
-from alignlab.preference.trainer import LayoutCollator, TiltedDPOTrainer
+from alignlab.preference.trainer import TiltedDPOTrainer
 
 BETA, WEIGHT, SMOOTHING, TAU = 0.3, 0.4, 0.1, 0.05
 REWARDS = [0.7, -1.1, 0.2, 2.0]
@@ -75,10 +76,11 @@ def test_loss_of_a_pair_is_the_formula(loss_type, base, encoded_rows, tmp_path):
         ),
         train_dataset=table,
         processing_class=base.tokenizer,
-        data_collator=LayoutCollator(pad_token_id=0),
         peft_config=lora_config(PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")),
     )
-    got = float(engine._compute_loss(engine.model, engine.data_collator(list(table)), return_outputs=False))
+    (batch,) = engine.data_collator(list(table))["forwards"]
+    with attending(engine.model, engine.packing):
+        got = float(engine._compute_loss(engine.model, batch, return_outputs=False))
     engine.model.unload()
     base.model.__dict__.pop("forward", None)
     logps = response_logps(base.model, rows, batch_size=2, label="").double()

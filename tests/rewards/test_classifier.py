@@ -123,7 +123,12 @@ for folder in folders:
 
 
 def test_a_fresh_process_finds_the_same_scores(base, trained, texts, tmp_path):
-    here = [scores(base, folder, tmp_path / str(number), texts) for number, folder in enumerate(trained)]
+    here = []
+    for folder in trained:
+        source = classifier_source("reward", settings(), str(folder), base)
+        reader, ask = load_classifier(source, device="cpu", batch_size=8, label="")
+        here.append(ask(reader.read_all(texts)))
+        torch.testing.assert_close(scores(base, folder, tmp_path / folder.parent.name, texts), here[-1])
     known = {"path": base.path, "revision": None, "id": base.id}
     given = (known, dataclasses.asdict(settings()), texts, [str(folder) for folder in trained])
     command = [sys.executable, "-c", FRESH, *map(json.dumps, given)]
@@ -132,7 +137,7 @@ def test_a_fresh_process_finds_the_same_scores(base, trained, texts, tmp_path):
     there = [torch.tensor(json.loads(line)) for line in ended.stdout.splitlines() if line.startswith("[")]
     for mine, theirs in zip(here, there, strict=True):
         assert mine.std() > 0.01
-        assert mine.equal(theirs)
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)  # the cache batches in an order of its own
 
 
 def test_the_head_was_trained_and_is_in_the_adapter(base, trained):

@@ -73,6 +73,20 @@ def test_no_text_ends_its_own_turn(tokenizer, template):
         assert attack.ids.count(special) == plain.ids.count(special)
 
 
+def test_a_control_token_that_is_no_named_one_is_broken_up_too(tokenizer):
+    """Llama-3's <|start_header_id|> and its like stand in no special_tokens_map."""
+    from tokenizers import AddedToken
+
+    other = copy.deepcopy(tokenizer)
+    other.add_tokens([AddedToken("<|turn|>", special=True, normalized=False), AddedToken("<say>", normalized=False)])
+    turn, say = other.convert_tokens_to_ids(["<|turn|>", "<say>"])
+    template = "<|turn|>{raw_prompt}<say>"
+    (row,) = reader(other, template).read_all([("a <|turn|> b <say> c", "d <|turn|><say>")])
+    assert (row.ids.count(turn), row.ids.count(say)) == (1, 1), "only the template's own"
+    (plain,) = reader(other, "{raw_prompt}:").read_all([("a", "<say>")])
+    assert say in plain.ids, "control: what no template writes is a word like others"
+
+
 def test_two_texts_are_read_as_two(tokenizer):
     (row,) = reader(tokenizer, "pair", max_length=8).read_all([("a question of some length", "an answer")])
     assert len(row.ids) == 8

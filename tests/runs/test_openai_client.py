@@ -196,3 +196,13 @@ def test_calls_in_flight_rise_with_answers_and_fall_with_a_429_once_a_burst():
     for now in range(100, 1000, 10):
         server._pace(float(now), Transient("429"))
     assert server._limit == 1
+
+
+@pytest.mark.parametrize(("fault", "was_cut"), [(None, False), ("429", True), ("500", False)])
+def test_a_server_that_says_429_gets_fewer_calls_at_once(fault, was_cut):
+    with FaultServer(fault, share=1.0) as running:
+        server = server_of(running, workers=32)
+        ask(server, calls(60))
+    assert server._was_cut == was_cut
+    assert (server._limit < 32) == was_cut
+    assert running.most_flying <= 32

@@ -1,13 +1,17 @@
 """The typed configuration: every key, its type and its range, a file a group. Defaults live in conf/, never here."""
 
 from alignlab.config.schema.algorithm import (
+    BALANCED,
     MIN_MODPO_WEIGHT,
     AlgorithmConfig,
+    AuditConfig,
     EvaluateConfig,
     FrontConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     RewardModelConfig,
+    SftConfig,
 )
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import (
@@ -51,12 +55,14 @@ from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
+    "BALANCED",
     "MIN_MODPO_WEIGHT",
     "REWARD_KINDS",
     "VARIANTS",
     "AlgorithmConfig",
     "ArchitectureConfig",
     "AskingJudgeConfig",
+    "AuditConfig",
     "BeaverConfig",
     "BeaverTailsConfig",
     "C2SynConfig",
@@ -76,6 +82,7 @@ __all__ = [
     "LengthConfig",
     "LocalGeneratorConfig",
     "LocalJudgeConfig",
+    "MergeConfig",
     "ModelConfig",
     "ModpoConfig",
     "ObjectiveConfig",
@@ -92,6 +99,7 @@ __all__ = [
     "RunConfig",
     "ScorerConfig",
     "ServerGeneratorConfig",
+    "SftConfig",
     "ShpConfig",
     "SynthesisConfig",
     "ToyConfig",

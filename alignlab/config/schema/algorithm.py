@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from alignlab.config.errors import ConfigError, require, require_one_of
 from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
+from alignlab.config.schema.reward import DTYPES
 
 MIN_MODPO_WEIGHT = 0.05
 """Smallest trained weight: the loss multiplies log-ratios by 1/w, and below this few pairs still carry gradient."""
@@ -76,13 +77,64 @@ class ModpoConfig(PreferenceConfig):
 
 
 @dataclass
+class AuditConfig(AlgorithmConfig):
+    """Score a preference set by rewards and a policy, without training."""
+
+    objective: str | None = MISSING
+    beta: float = MISSING
+    adapter: str | None = MISSING
+    rewards: dict[str, Any] = MISSING
+    """As ModpoConfig's."""
+    max_length: int | None = MISSING
+    mislabelled: int = MISSING
+
+    def __post_init__(self) -> None:
+        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
+        limit = self.max_length
+        require(limit is None or limit > 1, "algorithm.max_length", limit, "must be > 1 token, or null")
+        require(self.mislabelled >= 0, "algorithm.mislabelled", self.mislabelled, "must be >= 0 pairs")
+
+
+BALANCED = ModpoConfig | AuditConfig
+"""The algorithms that weigh several objectives by w."""
+
+
+@dataclass
+class SftConfig(AlgorithmConfig):
+    """Supervised fine-tuning on a preference set's responses."""
+
+    objective: str | None = MISSING
+    responses: str = MISSING
+
+    def __post_init__(self) -> None:
+        require_one_of("algorithm.responses", self.responses, ("chosen", "both"))
+
+
+@dataclass
+class MergeConfig(AlgorithmConfig):
+    """Add an adapter into its base model's weights."""
+
+    adapter: str | None = MISSING
+    dtype: str | None = MISSING
+
+    def __post_init__(self) -> None:
+        require(bool(self.adapter), "algorithm.adapter", "null", "must name the folder of the adapter to merge")
+        if self.dtype is not None:
+            require_one_of("algorithm.dtype", self.dtype, DTYPES)
+
+
+@dataclass
 class EvaluateConfig(AlgorithmConfig):
     """Sample, score and compare with the reference, without training."""
 
     adapter: str | None = MISSING
     beta: float = MISSING
+    rewards: dict[str, Any] = MISSING
+    """Objective -> RewardConfig, as MODPO's."""
+    prompts: int = MISSING
 
     def __post_init__(self) -> None:
+        require(self.prompts > 0, "algorithm.prompts", self.prompts, "must be > 0")
         require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
 
 

@@ -108,6 +108,7 @@ class ToyConfig(DatasetConfig):
 class FileConfig(DatasetConfig):
     """A preference set from a file, a folder or the hub."""
 
+    unlabelled: list[str] = MISSING
     path: str | None = MISSING
     hub: str | None = MISSING
     revision: str | None = MISSING
@@ -121,6 +122,11 @@ class FileConfig(DatasetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in self.unlabelled:
+            require_name("dataset.unlabelled", name)
+            other = self.objectives.get(name)
+            require(other is None or other.label is None, "dataset.unlabelled", name, "is an objective with a label")
+        self.objectives = {**self.objectives, **{name: ObjectiveConfig(label=None) for name in self.unlabelled}}
         require(self.kind != "toy", "dataset.kind", self.kind, "is the embedded world, which has no file")
         require_one_of("dataset.kind", self.kind, LABELS)
         require(bool(self.path or self.hub), "dataset.path", "null", "must name a file, or dataset.hub a hub dataset")

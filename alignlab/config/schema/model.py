@@ -71,6 +71,8 @@ class ModelConfig:
             repr(template),
             "must contain {raw_prompt}, or be null for the model's own chat template",
         )
+        typed = "holds \\n as two characters; the shell writes a line break in $'...\\n...', YAML in double quotes"
+        require(template is None or "\\n" not in template, "model.prompt_template", template, typed)
 
 
 @dataclass

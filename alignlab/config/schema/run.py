@@ -11,11 +11,14 @@ from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
 from alignlab.config.schema.algorithm import (
     AlgorithmConfig,
+    AuditConfig,
     EvaluateConfig,
     FrontConfig,
+    MergeConfig,
     ModpoConfig,
     PreferenceConfig,
     RewardModelConfig,
+    SftConfig,
 )
 from alignlab.config.schema.completion import complete_rewards
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
@@ -102,10 +105,12 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
     "model": {"from_scratch": FromScratchConfig, "pretrained": PretrainedConfig},
     "dataset": {**DATASET_VARIANTS},
     "algorithm": {
-        "sft": AlgorithmConfig,
+        "sft": SftConfig,
         "reward_model": RewardModelConfig,
         "dpo": PreferenceConfig,
         "modpo": ModpoConfig,
+        "audit": AuditConfig,
+        "merge": MergeConfig,
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
         "course_correction": CourseCorrectionConfig,

@@ -36,6 +36,7 @@ class TrainerConfig:
     max_steps: int = MISSING
     per_device_train_batch_size: int = MISSING
     gradient_accumulation_steps: int = MISSING
+    max_tokens_per_forward: int | None = MISSING
     per_device_eval_batch_size: int = MISSING
     max_length: int = MISSING
     lr_scheduler_type: str = MISSING
@@ -58,6 +59,8 @@ class TrainerConfig:
         )
         for name in positive:
             require(getattr(self, name) > 0, f"trainer.{name}", getattr(self, name), "must be > 0")
+        tokens = self.max_tokens_per_forward
+        require(tokens is None or tokens > 0, "trainer.max_tokens_per_forward", tokens, "must be > 0, or null")
         require(self.max_steps == -1 or self.max_steps > 0, "trainer.max_steps", self.max_steps, "must be > 0, or -1")
         require(self.max_length > 1, "trainer.max_length", self.max_length, "must be > 1 token")
         require(0 <= self.warmup_ratio < 1, "trainer.warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
@@ -73,7 +76,7 @@ class WeightsConfig:
     scheme: str = MISSING
 
     def __post_init__(self) -> None:
-        require_one_of("weights.scheme", self.scheme, ("convex", "penalty"))
+        require_one_of("weights.scheme", self.scheme, ("convex", "penalty", "vector"))
 
 
 @dataclass

@@ -16,7 +16,7 @@ def load_judge(config: JudgeConfig, *, cache: Path | None, folder: Path | None =
     Args:
         config: its settings.
         cache: root of what runs share, where answers are kept for other runs; None keeps none.
-        folder: the run's folder, where what the judge cost is kept; None keeps it in memory alone.
+        folder: the run's folder, where the judge keeps the known cases and its cost; None keeps them in memory.
         device: cpu or cuda, for a judge in this process.
     """
     if isinstance(config, OpenAIJudgeConfig):
@@ -24,6 +24,6 @@ def load_judge(config: JudgeConfig, *, cache: Path | None, folder: Path | None =
     if isinstance(config, LocalJudgeConfig):
         from alignlab.course_correction.judges.local import LocalJudge
 
-        return LocalJudge(config, cache=cache, device=device)
+        return LocalJudge(config, cache=cache, folder=folder, device=device)
     assert isinstance(config, RulesJudgeConfig)
     return RulesJudge(config)

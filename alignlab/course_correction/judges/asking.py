@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from alignlab.config.errors import OnlyPlanned
 from alignlab.course_correction.judges.base import (
     Answer,
     JudgeItem,
@@ -12,9 +14,11 @@ from alignlab.course_correction.judges.base import (
     OnVerdict,
     Verdict,
     has_words,
+    hash_of,
     refuse_twins,
 )
 from alignlab.course_correction.judges.known import KNOWN_CASES, known_line
+from alignlab.course_correction.judges.memo import Memo
 from alignlab.course_correction.judges.store import AnswerStore
 from alignlab.runs.progress import progress, say
 
@@ -37,10 +41,12 @@ class AskingJudge:
         judge_id: hash of what the answers depend on, apart from the prompt.
         prompts: name of a wording -> hash of its prompt; the first one's answer is the verdict.
         cache: root of what runs share; None keeps no answers beyond this run.
+        folder: the run's folder; None keeps nothing beyond this process.
     """
 
-    def __init__(self, judge_id: str, prompts: Mapping[str, str], *, cache: Path | None) -> None:
+    def __init__(self, judge_id: str, prompts: Mapping[str, str], *, cache: Path | None, folder: Path | None) -> None:
         self.id, self.wordings = judge_id, tuple(prompts)
+        self.memo = Memo(folder, hash_of(judge_id, *prompts.values()))
         self.report = JudgeReport()
         self._stores = {
             name: AnswerStore(cache / "verdicts" / judge_id / prompt) if cache else None
@@ -50,6 +56,9 @@ class AskingJudge:
     def verdicts(self, items: Sequence[JudgeItem], on_verdict: OnVerdict) -> None:
         """See Judge.verdicts. The first answers asked for are those to the known cases."""
         refuse_twins(items)
+        plan = self.planned(items)
+        if plan is not None:
+            raise OnlyPlanned(plan)
         batch = _Batch(items, self.wordings, self.report, on_verdict)
         asks = batch.open_asks(self._known_answer)
         self._before(asks)
@@ -70,28 +79,52 @@ class AskingJudge:
 
             self._ask(asks, on_answer, known=False)
 
+    def planned(self, items: Sequence[JudgeItem]) -> str | None:
+        """See Judge.planned."""
+        report = JudgeReport()
+        asks = _Batch(items, self.wordings, report, lambda verdict: None).open_asks(self._known_answer)
+        return self._plan(asks, report)
+
+    def _plan(self, asks: Sequence[Ask], report: JudgeReport) -> str | None:
+        """What asking these would take, for a judge that was asked only that."""
+        return None
+
     def _ask(self, asks: Sequence[Ask], on_answer: OnAnswer, *, known: bool) -> None:
         """Answers every ask, in any order, each once; `known`: they are the known cases."""
         raise NotImplementedError
 
     def _before(self, asks: Sequence[Ask]) -> None:
-        """What there is to do or refuse before the first question is put."""
+        """What there is to refuse before the first question is put."""
 
     def _known_answer(self, ask: Ask) -> Answer | None:
         store = self._stores[ask.wording]
         return store.get(ask.item.text_id) if store is not None else None
 
-    def _ask_known_cases(self) -> None:
+    def open_known_cases(self) -> list[Ask]:
+        """The known cases that this run, in this or an earlier attempt, has not asked."""
         asks = [Ask(case.item, wording) for case in KNOWN_CASES for wording in self.wordings]
-        answers: dict[tuple[str, str], Answer] = {}
-        self._ask(asks, lambda ask, answer: answers.__setitem__((ask.item.id, ask.wording), answer), known=True)
+        return [ask for ask in asks if _name_of(ask) not in self.memo.get("known", {})]
+
+    def _ask_known_cases(self) -> None:
+        known: dict[str, Any] = self.memo.get("known", {})
+
+        def on_answer(ask: Ask, answer: Answer) -> None:
+            known[_name_of(ask)] = [answer.corrected, answer.reason]
+            self.memo.keep("known", known)
+
+        asks = self.open_known_cases()
+        if asks:
+            self._ask(asks, on_answer, known=True)
         self.report.known = [
-            KnownResult(case.name, wording, case.corrected, answer.corrected, answer.reason)
+            KnownResult(case.name, wording, case.corrected, *known[_name_of(Ask(case.item, wording))])
             for case in KNOWN_CASES
             for wording in self.wordings
-            for answer in [answers[case.item.id, wording]]
         ]
         say(known_line(self.report.known))
+
+
+def _name_of(ask: Ask) -> str:
+    return f"{ask.item.id}, {ask.wording}"
 
 
 class _Batch:

@@ -135,7 +135,12 @@ class Judge(Protocol):
         Raises:
             ValueError: if two items share an id.
             ConfigError: if the judge cannot be used as the config says; verdicts handed over before stay true.
+            OnlyPlanned: if the judge is asked only what judging would take.
         """
+        ...
+
+    def planned(self, items: Sequence[JudgeItem]) -> str | None:
+        """What judging these would take, if the judge is asked only that (judge.dry_run=true); else None."""
         ...
 
 

@@ -1,13 +1,11 @@
 """What a judge's calls cost, and the stop before they cost too much."""
 
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 from alignlab.config.errors import ConfigError
 from alignlab.config.schema import OpenAIJudgeConfig
-from alignlab.runs.atomic import write_json
+from alignlab.course_correction.judges.memo import Memo
 from alignlab.runs.openai_client import Call, Reply
 
 CHARACTERS_PER_TOKEN = 4
@@ -23,14 +21,12 @@ class Budget:
 
     Args:
         config: prices and limit.
-        path: where the sums are kept between attempts; None keeps none.
+        memo: where the sums are kept between attempts.
     """
 
-    def __init__(self, config: OpenAIJudgeConfig, path: Path | None) -> None:
-        self._config, self._path = config, path
-        self._spent = {"tokens_in": 0, "tokens_out": 0, "calls": 0}
-        if path is not None and path.exists():
-            self._spent.update(json.loads(path.read_bytes()))
+    def __init__(self, config: OpenAIJudgeConfig, memo: Memo) -> None:
+        self._config, self._memo = config, memo
+        self._spent: dict[str, int] = {"tokens_in": 0, "tokens_out": 0, "calls": 0, **memo.get("spent", {})}
         self._reserved: dict[str, int] = {}
         self._saved = time.monotonic()
         self._ratio = 1.0
@@ -89,8 +85,7 @@ class Budget:
     def save(self) -> None:
         """Writes the sums down."""
         self._saved = time.monotonic()
-        if self._path is not None:
-            write_json(self._path, self._spent)
+        self._memo.keep("spent", self._spent)
 
 
 def tokens_of(text: str) -> int:

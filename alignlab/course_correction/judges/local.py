@@ -23,10 +23,11 @@ class LocalJudge(AskingJudge):
     Args:
         config: its settings.
         cache: root of what runs share.
+        folder: the run's folder.
         device: cpu or cuda.
     """
 
-    def __init__(self, config: LocalJudgeConfig, *, cache: Path | None, device: str) -> None:
+    def __init__(self, config: LocalJudgeConfig, *, cache: Path | None, folder: Path | None, device: str) -> None:
         self._config = config
         self._base = _load(config, device)
         tokenizer = self._base.tokenizer
@@ -38,7 +39,7 @@ class LocalJudge(AskingJudge):
         names = (
             {name: prompt_id(name, WORD_FORM) for name in config.wordings} if asked else {CONVERSATION: CONVERSATION}
         )
-        super().__init__(judge_id, names, cache=cache)
+        super().__init__(judge_id, names, cache=cache, folder=folder)
 
     def _ask(self, asks: Sequence[Ask], on_answer: OnAnswer, *, known: bool) -> None:
         prompts = [self._prompt_ids(ask) for ask in asks]

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.errors import ConfigError, OnlyPlanned
+from alignlab.config.errors import ConfigError
 from alignlab.config.schema import OpenAIJudgeConfig
 from alignlab.course_correction.judges.asking import Ask, AskingJudge, OnAnswer
-from alignlab.course_correction.judges.base import Answer, hash_of
+from alignlab.course_correction.judges.base import Answer, JudgeReport, hash_of
 from alignlab.course_correction.judges.budget import Budget, tokens_of
 from alignlab.course_correction.judges.known import KNOWN_CASES
 from alignlab.course_correction.judges.wording import ANSWER_SCHEMA, JSON_FORM, build_prompt, prompt_id, read_answer
@@ -35,14 +35,14 @@ class OpenAIJudge(AskingJudge):
     Args:
         config: its settings.
         cache: root of what runs share.
-        folder: the run's folder, where what was spent is kept.
+        folder: the run's folder.
     """
 
     def __init__(self, config: OpenAIJudgeConfig, *, cache: Path | None, folder: Path | None) -> None:
         settings = (config.base_url, config.model, config.temperature, config.max_tokens, config.structured)
         judge_id = hash_of("openai", *map(str, settings))
         prompts = {name: prompt_id(name, JSON_FORM) for name in config.wordings}
-        super().__init__(judge_id, prompts, cache=cache)
+        super().__init__(judge_id, prompts, cache=cache, folder=folder)
         self._config = config
         self._endpoint = Endpoint(
             section="judge",
@@ -57,23 +57,22 @@ class OpenAIJudge(AskingJudge):
             self._endpoint, check=wrong_shape, keep_unanswered=config.on_no_answer == "unscored"
         )
         self._dialects = DIALECTS if config.structured else DIALECTS[2:]
-        self._dialect = 0
+        self._dialect = int(self.memo.get("dialect", 0))
         self._dialect_of: dict[str, int] = {}
-        self._budget = Budget(config, folder / "records" / "judge_spent.json" if folder else None)
+        self._budget = Budget(config, self.memo)
         self._models: Counter[str] = Counter()
 
     def _before(self, asks: Sequence[Ask]) -> None:
-        if self._config.dry_run:
-            raise OnlyPlanned(self._plan(asks))
         if asks:
             self._endpoint.key()
 
-    def _plan(self, asks: Sequence[Ask]) -> str:
-        known = [Ask(case.item, wording) for case in KNOWN_CASES for wording in self.wordings] if asks else []
+    def _plan(self, asks: Sequence[Ask], report: JudgeReport) -> str | None:
+        if not self._config.dry_run:
+            return None
+        known = self.open_known_cases() if asks else []
         everything = [*known, *asks]
         tokens_in = sum(tokens_of(build_prompt(ask.item, ask.wording)) for ask in everything)
         tokens_out = len(everything) * min(TYPICAL_ANSWER_TOKENS, self._config.max_tokens)
-        report = self.report
         usd = self._budget.cost(tokens_in, tokens_out)
         money = "at unknown prices (judge.usd_per_million_*_tokens)" if usd is None else f"roughly {usd:.2f} USD"
         return (
@@ -104,7 +103,8 @@ class OpenAIJudge(AskingJudge):
             return None
 
         try:
-            self._server.ask(self._calls(by_id), on_reply)
+            probe = self._call("probe", Ask(KNOWN_CASES[0].item, self.wordings[0]))
+            self._server.ask(self._calls(by_id), on_reply, probe=probe)
         finally:
             self._close(say_it=not known)
 
@@ -140,6 +140,7 @@ class OpenAIJudge(AskingJudge):
         if self._dialect >= len(self._dialects):
             said = f"{self._config.base_url} refuses every call ({reply.said or reply.refusal})"
             raise ConfigError(f"judge.model={self._config.model}: {said}; nothing was judged")
+        self.memo.keep("dialect", self._dialect)
         return self._call(reply.call.id, ask)
 
     def _close(self, *, say_it: bool) -> None:

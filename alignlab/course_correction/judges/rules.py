@@ -47,6 +47,10 @@ class RulesJudge:
             answer = self.answer(item.continuation)
             on_verdict(Verdict(item.id, answer.corrected, answer.reason, answer.position))
 
+    def planned(self, items: Sequence[JudgeItem]) -> str | None:
+        """Nothing to plan: it costs nothing."""
+        return None
+
     def answer(self, continuation: str) -> Answer:
         """Corrected from the first phrase on, if there is one."""
         words = _words(continuation)

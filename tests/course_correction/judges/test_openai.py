@@ -152,6 +152,21 @@ def test_a_server_that_knows_fewer_settings_is_asked_with_fewer(judge_into, refu
     assert len(bodies[0]["messages"]) == 1
 
 
+def test_the_next_attempt_knows_what_the_server_takes_and_how_the_known_cases_went(judge_into, capsys):
+    bodies = []
+    with FaultServer("quota", share=0.5, always=True, refuses=("response_format",)) as server:
+        config = settings(base_url=server.url)
+        with pytest.raises(ConfigError, match="quota"):
+            judge_into(config, ITEMS)
+        saw, server.fault = server.saw, None
+        server.saw = lambda path, headers, body: (bodies.append(body), saw(path, headers, body))
+        judged = judge_into(config, ITEMS)
+    assert not any("response_format" in body for body in bodies)
+    assert not any("garden shed" in body["messages"][0]["content"] for body in bodies)
+    assert [case["got"] for case in judged.report["known_cases"]] == [True, False, False]
+    assert capsys.readouterr().out.count("3 of 3 known cases right") == 2
+
+
 def test_a_server_that_refuses_every_call_stops_the_run(judge_into):
     with FaultServer(refuses=("messages",)) as server, pytest.raises(ConfigError) as error:
         judge_into(settings(base_url=server.url), ITEMS)
@@ -195,15 +210,15 @@ def test_max_usd_stops_before_it_is_passed_and_a_higher_one_goes_on(judge_into, 
         judge_into(limit, ITEMS)
     spent = server.calls.total() * 0.5
     assert 2 <= spent <= 6.0
-    kept = json.loads((tmp_path / "run" / "records" / "judge_spent.json").read_text())
-    assert kept == {"tokens_in": 300 * spent / 0.5, "tokens_out": 20 * spent / 0.5, "calls": spent / 0.5}
+    kept = json.loads((tmp_path / "run" / "records" / "judge.json").read_text())
+    assert kept["spent"] == {"tokens_in": 300 * spent / 0.5, "tokens_out": 20 * spent / 0.5, "calls": spent / 0.5}
     with pytest.raises(ConfigError, match="is reached"):
         judge_into(limit, ITEMS)
     assert server.calls.total() * 0.5 <= 6.0, "what earlier attempts spent counts"
     judged = judge_into(settings(base_url=server.url, max_usd=600.0, workers=workers, **PRICES), ITEMS)
     assert [row["corrected"] for row in judged.rows] == [truth(item) for item in ITEMS]
     assert judged.report["usd"] == pytest.approx(server.calls.total() * 0.5)
-    assert server.calls.total() <= len(ITEMS) + 3 * KNOWN
+    assert server.calls.total() == len(ITEMS) + KNOWN, "no call is made again"
 
 
 def test_without_a_limit_it_would_be_passed(judge_into, server):

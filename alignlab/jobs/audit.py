@@ -1,0 +1,214 @@
+"""Scores a preference set without training: what reference, rewards and a policy say of each pair, and what of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from alignlab.config.errors import ConfigError
+from alignlab.config.identity import Objectives, objectives_of, rewarded
+from alignlab.config.schema import AuditConfig, RunConfig
+from alignlab.data.records import RankedRow, pairs_by
+from alignlab.data.sources import select_split
+from alignlab.front.metrics import mean_interval
+from alignlab.jobs.preference import data_inputs
+from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
+from alignlab.jobs.reward_report import normalised
+from alignlab.jobs.rewards import reward
+from alignlab.models.adapters import local_adapter
+from alignlab.models.base import Base, position_limit
+from alignlab.models.cards import read_card
+from alignlab.preference.audit import (
+    OwnGaps,
+    Scored,
+    Suspect,
+    agreement,
+    by_pair,
+    gaps_of,
+    modpo_gaps,
+    modpo_losses,
+    spread,
+    suspects,
+)
+from alignlab.preference.cache import ScoreCache
+from alignlab.preference.rows import encode_pairs, encode_what_fits
+from alignlab.rewards.agreement import fitted_scale
+from alignlab.rewards.base import Reward
+from alignlab.rewards.implicit import ImplicitReward, reference_logps
+from alignlab.runs.atomic import write_jsonl
+from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.progress import console, say
+
+
+def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
+    """Writes pairs.jsonl and mislabelled.jsonl, and says of every reward how it agrees with its objective's labels."""
+    algorithm = config.algorithm
+    assert isinstance(algorithm, AuditConfig)
+    cache = ScoreCache(Path(config.paths.cache) / "scores")
+    with run.stage("prerequisites"):
+        outcome.extra |= data_report(config)
+        base = reference(config)
+        rows = ranked_rows(config, base, config.dataset.split)
+        rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
+        trained_on = ranked_rows(config, base, "train") if config.dataset.split == "test" else rows
+        rewards = normalised(config, outcome, run.path, {}, rewards, base, trained_on)
+        policy = _policy(config, base, cache)
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, rows)}
+    audit = Audit(config, objectives_of(config), base, rewards, policy, cache)
+    with run.stage("scoring"):
+        scored = audit.score(rows)
+        own = audit.own_gaps(rows)
+        held_out = audit.held_out(rows, own)
+    outcome.metrics |= _metrics(scored, own, held_out)
+    doubted = _doubted(scored, own, audit.objectives.trained, at_most=algorithm.mislabelled)
+    write_jsonl(run.path / "pairs.jsonl", scored.records())
+    write_jsonl(run.path / "mislabelled.jsonl", [suspect.as_record() for suspect in doubted])
+    outcome.artifacts |= {"pairs": "pairs.jsonl", "mislabelled": "mislabelled.jsonl"}
+    outcome.extra["rows"] = scored.counts() | {"mislabelled": len(doubted)}
+    outcome.extra["cache"] = {name: count.__dict__ for name, count in cache.counts.items()}
+    _report(outcome, audit.objectives, scored, own, doubted)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What scores, and by which settings."""
+
+    config: RunConfig
+    objectives: Objectives
+    base: Base
+    rewards: dict[str, Reward]
+    policy: ImplicitReward | None
+    cache: ScoreCache
+
+    def score(self, rows: Sequence[RankedRow]) -> Scored:
+        """Every pair of the trained objective."""
+        algorithm = self.config.algorithm
+        assert isinstance(algorithm, AuditConfig)
+        pairs = pairs_by(rows, self.objectives.trained)
+        encoded = encode_pairs(pairs, self.base.encoder, max_length=self._limit)
+        texts, batch_size = encoded.responses(), self.config.trainer.per_device_eval_batch_size
+        ref = by_pair(reference_logps(self.base, texts, cache=self.cache, batch_size=batch_size))
+        margins = {name: by_pair(reward.score_encoded(texts)) for name, reward in self.rewards.items()}
+        policy = None if self.policy is None else by_pair(self.policy.logps(texts))
+        gaps = None
+        if policy is not None:
+            gaps = modpo_gaps(ref, policy, margins, objectives=self.objectives, beta=algorithm.beta)
+        return Scored(pairs, encoded, ref, policy, margins, gaps)
+
+    def own_gaps(self, rows: Sequence[RankedRow]) -> dict[str, OwnGaps]:
+        """Each reward on the pairs by its own objective's labels."""
+        return {name: self._own_gaps(name, rows) for name in self.rewards}
+
+    def held_out(self, rows: Sequence[RankedRow], own: Mapping[str, OwnGaps]) -> dict[str, OwnGaps]:
+        """The same on the pairs of held-out prompts, which are among the rows unless these are the training ones."""
+        split = self.config.dataset.split
+        if split == "train":
+            return self.own_gaps(ranked_rows(self.config, self.base, "test"))
+        groups = {row.group for row in (rows if split == "test" else select_split(rows, self.config.dataset, "test"))}
+        return {name: gaps.of_groups(groups) for name, gaps in own.items()}
+
+    def _own_gaps(self, objective: str, rows: Sequence[RankedRow]) -> OwnGaps:
+        encoded = encode_what_fits(pairs_by(rows, objective), self.base.encoder, max_length=self._limit)
+        scores = by_pair(self.rewards[objective].score_encoded(encoded.responses())) if encoded.pairs else None
+        gaps = [] if scores is None else gaps_of(scores)
+        return OwnGaps([pair.id for pair in encoded.pairs], [pair.group for pair in encoded.pairs], gaps)
+
+    @property
+    def _limit(self) -> int | None:
+        assert isinstance(self.config.algorithm, AuditConfig)
+        return self.config.algorithm.max_length or position_limit(self.base.model)
+
+
+def _policy(config: RunConfig, base: Base, cache: ScoreCache) -> ImplicitReward | None:
+    """The policy whose losses are asked for.
+
+    Raises:
+        ConfigError: if it was trained on another base, or with another template.
+    """
+    algorithm = config.algorithm
+    assert isinstance(algorithm, AuditConfig)
+    if algorithm.adapter is None:
+        return None
+    folder = local_adapter(algorithm.adapter)
+    card = read_card(folder)
+    if card is not None and card.base != base.id:
+        raise ConfigError(f"algorithm.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")
+    if card is not None and card.prompt_template != config.model.prompt_template:
+        raise ConfigError(
+            f"algorithm.adapter={folder}: was trained with model.prompt_template={card.prompt_template!r}, "
+            f"this run has {config.model.prompt_template!r}"
+        )
+    batch_size = config.trainer.per_device_eval_batch_size
+    return ImplicitReward(base, folder, beta=algorithm.beta, cache=cache, batch_size=batch_size, name="policy")
+
+
+def _metrics(scored: Scored, own: Mapping[str, OwnGaps], held_out: Mapping[str, OwnGaps]) -> dict[str, dict[str, Any]]:
+    """Each reward's agreement with its own labels, held out and over all; margins; the policy's loss and accuracy."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, gaps in own.items():
+        found[f"{name}_agreement"] = agreement(held_out[name].gaps, held_out[name].groups).as_record()
+        found[f"{name}_agreement_all"] = agreement(gaps.gaps, gaps.groups).as_record()
+        found[f"{name}_margin"] = spread(gaps_of(scored.margins_B2[name]), scored.groups).as_record()
+    if scored.gaps_B is not None:
+        found["loss"] = mean_interval(modpo_losses(scored.gaps_B).tolist(), scored.groups).as_record()
+        found["accuracy"] = agreement(scored.gaps_B.tolist(), scored.groups).as_record()
+    return found
+
+
+def _doubted(scored: Scored, own: Mapping[str, OwnGaps], trained: str, *, at_most: int) -> list[Suspect]:
+    """The labels that an objective's own reward contradicts, or that the policy does for the trained objective."""
+    found = []
+    for name, gaps in own.items():
+        found += suspects(gaps.ids, gaps.gaps, objective=name, by="reward", at_most=at_most)
+    if scored.gaps_B is not None:
+        ids = [pair.id for pair in scored.encoded.pairs]
+        found += suspects(ids, scored.gaps_B.tolist(), objective=trained, by="policy", at_most=at_most)
+    return found
+
+
+def _report(
+    outcome: Outcome, objectives: Objectives, scored: Scored, own: Mapping[str, OwnGaps], doubted: Sequence[Suspect]
+) -> None:
+    """The margins' spread as a table, and a line for whatever deserves a look. Never a text of the data."""
+    counts = scored.counts()
+    if counts["too_long"] or counts["cut"]:
+        left_out = f"{counts['too_long']} not scored (prompt too long)"
+        say(f"{counts['pairs']} pairs: {left_out}, {counts['cut']} with a cut response")
+    if own:
+        console.print(_spread_table(outcome, objectives, own))
+    for name in own:
+        _say_sign(name, outcome)
+    for name, by in dict.fromkeys((suspect.objective, suspect.by) for suspect in doubted):
+        number = sum((suspect.objective, suspect.by) == (name, by) for suspect in doubted)
+        say(f"{name}: {number} labels that the {by} contradicts, the most decided first, by id in mislabelled.jsonl")
+
+
+def _spread_table(outcome: Outcome, objectives: Objectives, own: Mapping[str, OwnGaps]) -> Table:
+    caption = "scale: what a reward must be multiplied by to be the log-odds of its own labels"
+    table = Table(title=f"reward of chosen minus rejected, by the labels of {objectives.trained}", caption=caption)
+    table.add_column("objective")
+    for title in ("weight", "std", "5 %", "25 %", "median", "75 %", "95 %", "scale"):
+        table.add_column(title, justify="right")
+    for name, gaps in own.items():
+        metric, scale = outcome.metrics[f"{name}_margin"], fitted_scale(np.array(gaps.gaps))
+        metric["scale"] = scale
+        values = [objectives.weights[name], metric["std"], *metric["quantiles"].values()]
+        table.add_row(name, *(f"{value:.3g}" for value in values), "-" if scale is None else f"{scale:.3g}")
+    return table
+
+
+def _say_sign(name: str, outcome: Outcome) -> None:
+    """Below one half a reward ranks pairs against its own labels; where no pair is held out all of them speak."""
+    found, where = outcome.metrics[f"{name}_agreement"], "held-out"
+    if found["mean"] is None:
+        found, where = outcome.metrics[f"{name}_agreement_all"], "scored"
+    mean, interval = found["mean"], found["ci95"]
+    if mean is None:
+        say(f"{name}: the data hold no labels of it, so its sign cannot be checked")
+    elif mean < 0.5:
+        doubt = "" if interval and interval[1] < 0.5 else " (not certain: too few pairs)"
+        pairs = f"{mean:.3f} of the {where} pairs"
+        say(f"{name}: agrees with its own labels on {pairs}, below one half: the sign is probably wrong{doubt}")

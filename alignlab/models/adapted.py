@@ -1,0 +1,130 @@
+"""A base model with somebody's saved adapter on it, for a while: loaded whole, and gone without a trace afterwards."""
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from alignlab.config.errors import ConfigError
+from alignlab.models.paths import ADAPTER as CONFIG
+from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
+
+_PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
+"""PEFT's ways to initialise LoRA that leave the base model's own weights alone."""
+
+
+@contextmanager
+def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
+    """The model with a saved adapter, in evaluation mode; the base model is itself again afterwards.
+
+    Raises:
+        ConfigError: if the adapter does not fit the model: layers that are missing, more or of another shape.
+    """
+    base = _Remembered(model, in_full=_touches_base_weights(folder))
+    try:
+        yield load_adapter(model, folder).eval()
+    finally:
+        base.restore()
+
+
+def load_adapter(model: Any, folder: Path) -> PeftModel:
+    """The model wrapped by PEFT, every tensor of the adapter in its place; the model itself is changed.
+
+    Raises:
+        ConfigError: as `adapted` does.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            wrapped = PeftModel.from_pretrained(model, str(folder))
+        except (ValueError, RuntimeError, KeyError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{folder}: does not fit the base model: {reason:.300}") from None
+    missing = [str(item.message) for item in caught if "missing adapter keys" in str(item.message)]
+    if missing:  # PEFT only warns, and leaves these layers as if they had no adapter
+        raise ConfigError(f"{folder}: does not fit the base model: {missing[0]:.200}")
+    _refuse_leftovers(wrapped, folder)
+    return wrapped
+
+
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """PEFT's settings of a saved adapter.
+
+    Raises:
+        ConfigError: if they cannot be read.
+    """
+    try:
+        settings: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder / CONFIG}: cannot be read: {error}") from None
+    return settings
+
+
+def _saved_keys(folder: Path) -> list[str]:
+    """Names of the saved tensors; of the old .bin form none, which only torch could list."""
+    file = folder / WEIGHTS[0]
+    if not file.is_file():
+        return []
+    with safe_open(file, framework="pt") as stream:
+        return list(stream.keys())
+
+
+def _touches_base_weights(folder: Path) -> bool:
+    """Whether loading writes into the base model's own weights: saved biases and embeddings, or a PiSSA-like start."""
+    keys = _saved_keys(folder)
+    plain = [key for key in keys if ".lora_" in key or ".modules_to_save." in key or "token_adapter" in key]
+    plain_start = adapter_settings(folder).get("init_lora_weights", True) in _PLAIN_STARTS
+    return len(plain) < len(keys) or not keys or not plain_start
+
+
+def _refuse_leftovers(wrapped: PeftModel, folder: Path) -> None:
+    """PEFT says nothing of tensors that found no place, as of an adapter for a deeper model."""
+    if getattr(wrapped.get_base_model(), "_checkpoint_conversion_mapping", None):
+        return  # PEFT renames such a model's keys while it loads
+    placed = {_layer_of(key) for key in get_peft_model_state_dict(wrapped, save_embedding_layers=False)}
+    left = sorted(key for key in _saved_keys(folder) if ".lora_" in key and _layer_of(key) not in placed)
+    if left:
+        raise ConfigError(f"{folder}: does not fit the base model, which has no place for {left[0]}")
+
+
+def _layer_of(key: str) -> str:
+    return key.partition(".lora_")[0]
+
+
+class _Remembered:
+    """A model's modules as they are now, so that they can be put back.
+
+    PEFT's own unloading leaves trained copies (modules_to_save) and loaded biases behind, and the next policy would be
+    compared with a reference that nobody has.
+
+    Args:
+        model: the base model.
+        in_full: remember the weights' values too.
+    """
+
+    def __init__(self, model: nn.Module, *, in_full: bool) -> None:
+        self.model = model
+        self.modules = dict(model.named_modules(remove_duplicate=False))
+        self.weights: dict[str, Tensor] = {}
+        if in_full:
+            self.weights = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+
+    def restore(self) -> None:
+        """Puts every module back in its place, and the remembered values back into it."""
+        for name, module in self.modules.items():
+            parent = self.modules[name.rpartition(".")[0]]
+            if name and getattr(parent, name.rpartition(".")[2]) is not module:
+                setattr(parent, name.rpartition(".")[2], module)
+        for leftover in ("peft_config", "_hf_peft_config_loaded"):
+            self.model.__dict__.pop(leftover, None)
+        with torch.no_grad():
+            for name, weights in self.model.named_parameters():
+                if name in self.weights:
+                    weights.copy_(self.weights[name])

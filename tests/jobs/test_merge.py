@@ -1,0 +1,146 @@
+"""`algorithm=merge` from the command line: an ordinary model folder, with an account of the cast."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from alignlab.cli import main
+from alignlab.config.schema import ArchitectureConfig
+from alignlab.models.scratch import new_llama, word_tokenizer
+
+WORDS = ["user", "assistant", "turn", "the", "red", "widget", "now"]
+CHAT = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+
+
+def adapter(place, name, *, scale=0.05, task="CAUSAL_LM", **settings):
+    """A PEFT folder with random weights."""
+    torch.manual_seed(0)
+    kind = AutoModelForCausalLM if task == "CAUSAL_LM" else AutoModelForSequenceClassification
+    options = {} if task == "CAUSAL_LM" else {"num_labels": 1}
+    model = get_peft_model(
+        kind.from_pretrained(place / "base", **options),
+        LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"], task_type=task, **settings),
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(scale * torch.randn_like(parameter))
+    model.save_pretrained(place / name)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A base model with a chat template, and adapters on it."""
+    folder = tmp_path_factory.mktemp("merge")
+    tokenizer = word_tokenizer(WORDS)
+    tokenizer.chat_template = CHAT
+    shape = ArchitectureConfig(
+        vocab_size=32,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+    )
+    new_llama(shape, tokenizer, seed=0).save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    return folder
+
+
+def merge(place, *overrides):
+    given = [f"paths.runs={place}/runs", f"paths.cache={place}/cache", "force=true"]
+    return main(["algorithm=merge", "model=hf", f"model.path={place}/base", *given, *overrides])
+
+
+def ids(place):
+    return AutoTokenizer.from_pretrained(place / "base")("turn the red widget now", return_tensors="pt")["input_ids"]
+
+
+def test_the_merged_folder_is_the_adapted_model(place):
+    adapted = adapter(place, "policy", use_rslora=True)
+    out = place / "out"
+    assert merge(place, f"algorithm.adapter={place}/policy", f"hydra.run.dir={out}") == 0
+    again = AutoModelForCausalLM.from_pretrained(out / "model").eval()
+    torch.testing.assert_close(again(ids(place)).logits, adapted(ids(place)).logits, rtol=1e-5, atol=1e-5)
+    base = AutoModelForCausalLM.from_pretrained(place / "base").eval()
+    assert (again(ids(place)).logits - base(ids(place)).logits).abs().max() > 1e-2
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    assert tokenizer.chat_template == CHAT
+    assert (
+        tokenizer("red widget")["input_ids"] == AutoTokenizer.from_pretrained(place / "base")("red widget")["input_ids"]
+    )
+    result = json.loads((out / "result.json").read_text())
+    assert result["artifacts"] == {"model": "model"}
+    assert result["cast"]["share_lost"] == 0
+    card = json.loads((out / "model" / "alignlab.json").read_text())["merged"]
+    assert card["base"] == result["inputs"]["model"]
+    assert card["dtype"] == "float32"
+
+
+def test_the_merged_folder_is_a_model_for_any_run(place):
+    adapter(place, "policy")
+    assert merge(place, f"algorithm.adapter={place}/policy", f"hydra.run.dir={place}/again") == 0
+    given = [f"model.path={place}/again/model", "algorithm.adapter=" + f"{place}/policy", "algorithm.dtype=float16"]
+    assert merge(place, *given, f"hydra.run.dir={place}/twice") == 0
+
+
+def test_a_cast_is_reported(place, capfd):
+    adapter(place, "small", scale=1e-3)
+    out = place / "cast"
+    assert merge(place, f"algorithm.adapter={place}/small", "algorithm.dtype=bfloat16", f"hydra.run.dir={out}") == 0
+    assert "cast to bfloat16: the error is" in capfd.readouterr().out
+    cast = json.loads((out / "result.json").read_text())["cast"]
+    assert cast["share_lost"] > 0.5
+    assert len(cast["layers"]) == 4
+    assert max(layer["max_lost"] for layer in cast["layers"]) == cast["max_lost"]
+    assert AutoModelForCausalLM.from_pretrained(out / "model").dtype == torch.bfloat16
+
+
+def test_a_classifier_keeps_its_head(place):
+    adapted = adapter(place, "judge", task="SEQ_CLS")
+    out = place / "classifier"
+    assert merge(place, f"algorithm.adapter={place}/judge", f"hydra.run.dir={out}") == 0
+    again = AutoModelForSequenceClassification.from_pretrained(out / "model").eval()
+    assert isinstance(adapted, PeftModel)
+    torch.testing.assert_close(again(ids(place)).logits, adapted(ids(place)).logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"peft_type": "PREFIX_TUNING"}, "is of PEFT's kind PREFIX_TUNING"),
+        ({"alora_invocation_tokens": [3]}, "works from its invocation tokens on"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(place, tmp_path, capfd, settings, said):
+    (tmp_path / "adapter_model.safetensors").touch()
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"} | settings))
+    assert merge(place, f"algorithm.adapter={tmp_path}") == 2
+    assert said in capfd.readouterr().err
+
+
+def test_an_adapter_of_another_base_is_refused(place, capfd):
+    adapter(place, "foreign")
+    card = {
+        "objective": "better",
+        "beta": 1.0,
+        "base": "another",
+        "prompt_template": None,
+        "dataset": "d",
+        "weights": {},
+    }
+    (place / "foreign" / "alignlab.json").write_text(json.dumps(card))
+    out = place / "refused"
+    assert merge(place, f"algorithm.adapter={place}/foreign", f"hydra.run.dir={out}") == 2
+    assert "was trained on another base model (another" in capfd.readouterr().err
+    assert not (out / "model").exists()
+
+
+def test_no_adapter_no_merge(place, capfd):
+    assert merge(place) == 2
+    assert "algorithm.adapter=null: must name the folder" in capfd.readouterr().err

@@ -1,0 +1,116 @@
+"""What the jobs of one process share: the base model, the tokens, and every score; and when they must not."""
+
+import json
+import random
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from alignlab.cli import main
+from alignlab.data import toy
+from alignlab.jobs import prerequisites
+from alignlab.models.prompts import PromptEncoder
+
+
+@pytest.fixture
+def place(base, tmp_path):
+    """Rows of two objectives, a model's folder, and where runs and cache go."""
+    rng = random.Random(0)
+    rows = []
+    for number, prompt in enumerate(toy.all_prompts()[:24]):
+        row = {"prompt": prompt, "response_0": toy.demonstration(prompt, rng), "response_1": f"{prompt} {number}"}
+        labels = {"better_response_id": number % 2, "safer_response_id": number % 3 == 0}
+        rows.append(row | {name: int(label) for name, label in labels.items()})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.copytree(base.path, tmp_path / "model")
+    prerequisites.forget_models()
+    yield tmp_path
+    prerequisites.forget_models()
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often a base model was loaded, and how many texts were tokenised."""
+    counts = {"loaded": 0, "texts": 0}
+    load, tokens_of = prerequisites.load_base, PromptEncoder._tokens_of
+
+    def counting_load(*given, **named):
+        counts["loaded"] += 1
+        return load(*given, **named)
+
+    def counting_tokens(self, texts):
+        counts["texts"] += len(texts)
+        return tokens_of(self, texts)
+
+    monkeypatch.setattr(prerequisites, "load_base", counting_load)
+    monkeypatch.setattr(PromptEncoder, "_tokens_of", counting_tokens)
+    return counts
+
+
+def run(place, *overrides):
+    settings = [
+        "model=hf",
+        f"model.path={place}/model",
+        "model.prompt_template='user: {raw_prompt} assistant: '",
+        "dataset=pku_saferlhf",
+        f"dataset.path={place}/rows.jsonl",
+        "dataset.split=null",
+        "trainer.max_steps=2",
+        "trainer.per_device_train_batch_size=4",
+        "trainer.logging_steps=1",
+        f"paths.runs={place}/runs",
+        f"paths.cache={place}/cache",
+    ]
+    assert main([*settings, *overrides]) == 0
+
+
+def result_of(place, w):
+    """The newest result at a weight."""
+    files = sorted(place.glob(f"runs/modpo/hf/*/w={w}/*/result.json"), key=lambda file: file.stat().st_mtime_ns)
+    return json.loads(files[-1].read_text())
+
+
+def test_the_second_weight_loads_tokenises_and_scores_nothing(place, counted):
+    run(place, "w=0.3")
+    first = dict(counted)
+    assert first["loaded"] == 1  # for the reward that had to be made, and for the run itself
+    assert first["texts"] <= 24 + 2 * 24  # each prompt and each response once, whichever objective ranks them
+    rows = result_of(place, "0.3")["cache"]
+    assert rows["safer"]["computed"] == 48
+    run(place, "w=0.7")
+    assert counted == first
+    rows = result_of(place, "0.7")["cache"]
+    assert {name: count["computed"] for name, count in rows.items()} == {"reference": 0, "safer": 0}
+    assert min(count["reused"] for count in rows.values()) == 48
+
+
+def test_a_reward_that_was_made_by_hand_is_found(place, counted):
+    """`algorithm=reward_model` names no objective; the one that it trains is what the next run needs."""
+    run(place, "algorithm=reward_model")
+    assert len(list(place.glob("runs/reward_model/*/*/*"))) == 1
+    run(place, "w=0.3")
+    assert len(list(place.glob("runs/reward_model/*/*/*"))) == 1
+
+
+def test_weights_changed_in_place_are_loaded_again(place, counted):
+    run(place, "w=0.3")
+    (file,) = (place / "model").glob("*.safetensors")
+    weights = load_file(file)
+    weights["lm_head.weight"] += 0.1 * torch.randn_like(weights["lm_head.weight"])
+    save_file(weights, file, metadata={"format": "pt"})
+    before = result_of(place, "0.3")
+    run(place, "w=0.3")
+    after = result_of(place, "0.3")
+    assert counted["loaded"] == 2
+    assert after["inputs"]["model"] != before["inputs"]["model"]
+    assert after["cache"]["safer"]["computed"] == 48
+
+
+def test_another_template_tokenises_anew(place, counted):
+    run(place, "w=0.3")
+    first = counted["texts"]
+    run(place, "w=0.3", "model.prompt_template='user: please {raw_prompt} assistant: '")
+    assert counted["loaded"] == 2
+    assert counted["texts"] == 2 * first

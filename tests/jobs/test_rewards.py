@@ -1,0 +1,202 @@
+"""Rewards of every kind in the real command: three objectives, a wrong sign, z-scores, a classifier as margin."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from alignlab.cli import main
+from alignlab.data import toy
+
+SMALL = [
+    "model.pretraining.rows=640",
+    "dataset.pairs=200",
+    "dataset.exact_samples=100",
+    "algorithm.beta=4",
+    "generator.samples=2",
+    "trainer.max_steps=3",
+    "trainer.per_device_train_batch_size=8",
+    "trainer.logging_steps=1",
+]
+THREE = ["dataset.use=[better,safer,brief]", "dataset.objectives.brief.label=null", "w=[0.4,0.3,0.3]"]
+"""Brevity as a third objective, by which nobody has ranked the responses."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where this module's runs and cache lie."""
+    return tmp_path_factory.mktemp("rewards")
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """An installed package with the toy's gold safety, of the wrong sign."""
+    info = tmp_path / "toy_rewards-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-rewards\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[alignlab.rewards]\nharm = toy_rewards:harm\n")
+    (tmp_path / "toy_rewards.py").write_text(
+        "from alignlab.data import toy\ndef harm(prompt, response):\n    return -toy.safe(prompt, response)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("toy_rewards", None)
+
+
+def run(place, *overrides):
+    return main([*SMALL, f"paths.runs={place}/runs", f"paths.cache={place}/cache", *overrides])
+
+
+def result_in(place, name):
+    return json.loads((place / name / "result.json").read_text())
+
+
+def lines_of(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_three_objectives_with_rewards_of_three_kinds(place):
+    out = place / "three"
+    rewards = ["algorithm.rewards.brief.kind=length", "algorithm.rewards.brief.unit=words"]
+    rewards += ["algorithm.rewards.brief.scale=0.25", "algorithm.rewards.safer.kind=gold"]
+    assert run(place, *THREE, *rewards, f"hydra.run.dir={out}") == 0
+    result = result_in(place, "three")
+    assert result["weights"] == {"better": 0.4, "safer": 0.3, "brief": 0.3}
+    assert result["axes"] == ["helpful", "safe", "brief"]
+    report = result["rewards"]
+    assert {name: one["kind"] for name, one in report.items()} == {"safer": "gold", "brief": "length"}
+    assert report["brief"]["train"] is report["brief"]["held_out"] is None, "there are no labels to agree with"
+    agreement = report["safer"]["train"]["agreement"]
+    assert agreement["ci95"][0] > 0.5
+    assert agreement["n"] > 100
+    assert 0 < report["safer"]["tilt_nats"] < 5
+    assert result["metrics"]["brief"]["n"] == result["metrics"]["safe"]["n"] > 0
+
+
+def test_a_gold_and_a_length_reward_that_agree_make_the_same_run(place):
+    """The toy's brevity is (14 - words) / 4: up to a constant, which cancels, a length penalty of 1/4 a word."""
+    assert run(place, *THREE, "reward=gold", f"hydra.run.dir={place}/gold_three") == 0
+    gold, length = result_in(place, "gold_three"), result_in(place, "three")
+    assert gold["rewards"]["brief"]["tilt_nats"] == pytest.approx(length["rewards"]["brief"]["tilt_nats"], abs=1e-6)
+    steps = [lines_of(place / name / "metrics.jsonl") for name in ("three", "gold_three")]
+    for mine, theirs in zip(*steps, strict=True):
+        if "loss" in mine:
+            assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+
+
+def test_a_wrong_sign_is_refused_before_training(place, programs, capfd):
+    out = place / "wrong"
+    wrong = ["reward=python", "reward.function=harm", f"hydra.run.dir={out}"]
+    assert run(place, *wrong) == 2
+    said = capfd.readouterr().err.strip()
+    assert said.startswith("algorithm.rewards.safer: agrees with its own labels on 0.")
+    assert "the sign is probably wrong; give algorithm.rewards.safer.negate=true" in said
+    assert len(said.splitlines()) == 1
+    result = result_in(place, "wrong")
+    assert result["status"] == "failed"
+    assert result["rewards"]["safer"]["train"]["agreement"]["ci95"][1] < 0.5
+    assert "training" not in result["seconds"]
+    assert not (out / "adapter").exists()
+    assert run(place, *wrong, "algorithm.check_rewards=false") == 0
+    assert "warning: algorithm.rewards.safer: agrees with its own labels on" in capfd.readouterr().out
+    assert result_in(place, "wrong")["status"] == "done"
+
+
+def test_the_same_reward_negated_is_not_refused(place, programs):
+    """Control: the refusal above is of the sign."""
+    out = f"hydra.run.dir={place}/negated"
+    assert run(place, "reward=python", "reward.function=harm", "reward.negate=true", out) == 0
+    wrong, right = (result_in(place, name)["rewards"]["safer"]["train"] for name in ("wrong", "negated"))
+    assert right["agreement"]["mean"] == pytest.approx(1 - wrong["agreement"]["mean"])
+    assert right["spread"] == pytest.approx(wrong["spread"])
+
+
+def test_z_scores_are_taken_by_the_training_rows_and_taken_over(place):
+    out = place / "z"
+    z = ["algorithm.rewards.safer.kind=gold", "algorithm.rewards.safer.normalise=true"]
+    assert run(place, *z, f"hydra.run.dir={out}") == 0
+    statistics = json.loads((out / "rewards.json").read_text())["safer"]
+    rows = [row for file in place.glob("cache/toy/pairs-*.jsonl") for row in lines_of(file)]
+    texts = {(row["prompt"], row[f"response_{number}"]) for row in rows for number in (0, 1)}
+    scores = [toy.safe(*pair) for pair in texts if toy.split_of(pair[0]) == "train"]
+    assert statistics["n"] == len(scores)
+    assert statistics["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
+    assert statistics["std"] == pytest.approx(np.std(scores, ddof=1), abs=1e-5)
+    evaluated = ["algorithm=evaluate", f"algorithm.adapter={out}/adapter", f"hydra.run.dir={place}/z_evaluated"]
+    changed = {"safer": statistics | {"mean": statistics["mean"] + 1}}
+    (out / "rewards.json").write_text(json.dumps(changed))
+    assert run(place, *evaluated, *z) == 0
+    found = result_in(place, "z_evaluated")["metrics"]
+    expected = (found["safe"]["mean"] - changed["safer"]["mean"]) / statistics["std"]
+    assert found["safer_reward"]["mean"] == pytest.approx(expected, abs=1e-5), "the run's own, not computed anew"
+
+
+def test_an_evaluation_scores_what_the_policy_says(place):
+    out = place / "scored"
+    rewards = ["algorithm.rewards.better.kind=length", "algorithm.rewards.better.unit=words"]
+    rewards += ["algorithm.rewards.safer.kind=gold"]
+    assert run(place, "algorithm=evaluate", *rewards, f"hydra.run.dir={out}") == 0
+    result = result_in(place, "scored")
+    said, scores = (lines_of(out / f"{name}.jsonl") for name in ("generations", "scores"))
+    assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
+    assert [row["safer_reward"] for row in scores] == [row["safe"] for row in scores]
+    assert result["metrics"]["safer_reward"] == result["metrics"]["safe"]
+    assert result["axes"] == ["better_reward", "safer_reward"]
+
+
+def test_a_policy_on_real_data_is_sampled_and_scored(place):
+    """On a file no true reward is known: held-out prompts are sampled, the same ones whatever the order of the rows."""
+    if not list(place.glob("cache/references/*/config.json")):
+        assert run(place, "algorithm=evaluate", f"hydra.run.dir={place}/reference") == 0
+    (reference,) = (path.parent for path in place.glob("cache/references/*/config.json"))
+    row = {"response_0": "mind the red first", "response_1": "what a lovely red", "safer_response_id": 0}
+    rows = [json.dumps({"prompt": prompt, **row, "better_response_id": 1}) for prompt in toy.all_prompts()[:60]]
+    small = [item for item in SMALL if not item.startswith(("model.", "dataset."))]
+    model = ["model=hf", f"model.path={reference}", "model.prompt_template='user: {raw_prompt} assistant: '"]
+    for order in (1, -1):
+        (place / "rows.jsonl").write_text("\n".join(rows[::order]) + "\n")
+        given = ["dataset=pku_saferlhf", f"dataset.path={place}/rows.jsonl", "algorithm.prompts=3", "reward=length"]
+        given += ["algorithm.rewards.better.unit=words", "algorithm.rewards.safer.kind=python"]
+        out = place / f"on_file{order}"
+        places = [f"paths.cache={place}/cache", f"hydra.run.dir={out}"]
+        assert main(["algorithm=evaluate", *model, *given, *small, *places]) == 0
+        result, said, scores = (
+            result_in(place, out.name),
+            lines_of(out / "generations.jsonl"),
+            lines_of(out / "scores.jsonl"),
+        )
+        assert len({row["prompt"] for row in said}) == 3
+        assert len(said) == len(scores) == 6
+        assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
+        assert result["metrics"]["better_reward"]["n"] == 6
+        assert result["axes"] == ["better_reward", "safer_reward"]
+        assert result["rewards"]["safer"]["train"]["agreement"]["mean"] == 0.5, "both responses are of four words"
+    assert (place / "on_file1" / "scores.jsonl").read_bytes() == (place / "on_file-1" / "scores.jsonl").read_bytes()
+
+
+def test_a_classifier_is_made_found_again_and_a_margin(place, capfd):
+    one = ["algorithm.rewards.safer.kind=classifier", "algorithm.check_rewards=false"]
+    assert run(place, *one, f"hydra.run.dir={place}/with_classifier") == 0
+    assert "needs a reward for safer" in capfd.readouterr().out
+    (made,) = place.glob("runs/reward_model/tiny/toy/*/result.json")
+    metrics = json.loads(made.read_text())["metrics"]
+    assert set(metrics) == {"better_accuracy", "better_margin", "safer_accuracy", "safer_margin"}
+    report = result_in(place, "with_classifier")["rewards"]["safer"]
+    held_out = report["held_out"]["agreement"]
+    for part in ("mean", "ci95", "n"):
+        assert held_out[part] == pytest.approx(metrics["safer_accuracy"][part]), "what was saved is what was measured"
+    named = [f"algorithm.rewards.safer.path={made.parent}/reward", *one, f"hydra.run.dir={place}/named"]
+    assert run(place, *named) == 0
+    assert result_in(place, "named")["metrics"] == result_in(place, "with_classifier")["metrics"]
+    assert result_in(place, "named")["cache"]["safer"]["computed"] == 0, "scores are kept by content"
+
+
+def test_a_classifier_with_all_weights_is_a_model_of_its_own(place):
+    full = ["algorithm=reward_model", "algorithm.kind=classifier", "algorithm.full=true"]
+    assert run(place, *full, f"hydra.run.dir={place}/full") == 0
+    assert (place / "full" / "reward" / "config.json").exists()
+    path = f"algorithm.rewards.safer.path={place}/full/reward"
+    overrides = ["algorithm=evaluate", "algorithm.rewards.safer.kind=classifier", path]
+    assert run(place, *overrides, f"hydra.run.dir={place}/by_full") == 0
+    assert result_in(place, "by_full")["metrics"]["safer_reward"]["n"] > 0

@@ -1,0 +1,110 @@
+"""`algorithm=sft`: which responses are learned, and what the held-out loss is."""
+
+import json
+import math
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from alignlab.cli import main
+from alignlab.data import toy
+from alignlab.data.records import RankedRow
+from alignlab.jobs.sft import ranked_responses
+
+SMALL = ["model.pretraining.rows=640", "dataset.pairs=120", "trainer.max_steps=4", "trainer.logging_steps=1"]
+
+
+def row(**scores):
+    return RankedRow("p", ("worst", "middle", "best"), scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen", "both"),
+    [
+        ((0, 1, 2), ["best"], ["worst", "middle", "best"]),
+        ((0, 2, 2), ["middle", "best"], ["worst", "middle", "best"]),
+        ((None, 1, 2), ["best"], ["middle", "best"]),
+        ((1, 1, 1), [], []),
+        ((None, None, 2), [], []),
+    ],
+)
+def test_which_responses(scores, chosen, both):
+    assert ranked_responses(row(better=scores), "better", all_of_them=False) == chosen
+    assert ranked_responses(row(better=scores), "better", all_of_them=True) == both
+    assert ranked_responses(row(better=scores), "safer", all_of_them=True) == []
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("sft")
+
+
+def train(place, name, *overrides):
+    out = place / name
+    paths = [f"paths.runs={place}/runs", f"paths.cache={place}/cache", f"hydra.run.dir={out}"]
+    assert main(["algorithm=sft", *SMALL, *paths, *overrides]) == 0
+    return json.loads((out / "result.json").read_text()), out
+
+
+def test_the_held_out_loss_is_the_plain_one(place):
+    result, out = train(place, "chosen")
+    (base,) = (path.parent for path in place.glob("cache/references/*/config.json"))
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    (pairs,) = place.glob("cache/toy/pairs-*.jsonl")
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    held_out = [row for row in rows if row["prompt"] in set(toy.prompts("test"))]
+    losses = {}
+    for name in ("loss_before", "held_out_loss"):
+        model = AutoModelForCausalLM.from_pretrained(base)
+        model = (PeftModel.from_pretrained(model, out / "adapter") if name == "held_out_loss" else model).eval()
+        total, tokens = 0.0, 0
+        for row in held_out:
+            prompt = tokenizer(f"user: {row['prompt']} assistant: ")["input_ids"]
+            response = tokenizer(row[f"response_{row['better_response_id']}"], add_special_tokens=False)["input_ids"]
+            ids = [*prompt, *response, tokenizer.eos_token_id]
+            with torch.no_grad():
+                logps = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
+            total -= sum(float(logps[at - 1, ids[at]]) for at in range(len(prompt), len(ids)))
+            tokens += len(response) + 1
+        losses[name] = total / tokens
+        assert result["metrics"][name]["mean"] == pytest.approx(losses[name], abs=1e-5)
+        assert result["metrics"][name]["n"] == len(held_out)
+    assert losses["loss_before"] != pytest.approx(losses["held_out_loss"], abs=1e-4)
+    assert result["metrics"]["perplexity"]["mean"] == pytest.approx(math.exp(losses["held_out_loss"]), abs=1e-4)
+
+
+def test_both_learns_twice_as_many_and_another_objective_others(place):
+    chosen, _ = train(place, "chosen")
+    both, _ = train(place, "both", "algorithm.responses=both")
+    safer, _ = train(place, "safer", "algorithm.objective=safer")
+    assert both["rows"]["train"] == 2 * chosen["rows"]["train"] == 2 * safer["rows"]["train"]
+    losses = [result["metrics"]["loss_before"]["mean"] for result in (chosen, both, safer)]
+    assert len(set(losses)) == 3
+
+
+def test_a_limit_leaves_out_and_cuts(place):
+    whole, _ = train(place, "chosen")
+    cut, _ = train(place, "cut", "trainer.max_length=20")
+    assert whole["rows"]["cut"] == whole["rows"]["too_long"] == 0
+    assert 0 < cut["rows"]["cut"] <= cut["rows"]["train"] == whole["rows"]["train"]
+    assert cut["metrics"]["held_out_loss"]["mean"] != pytest.approx(whole["metrics"]["held_out_loss"]["mean"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("algorithm.responses=rejected", "algorithm.responses=rejected: choose one of both, chosen"),
+        ("algorithm.objective=nicer", "algorithm.objective=nicer: no such objective"),
+    ],
+)
+def test_refused(place, capfd, override, said):
+    assert main(["algorithm=sft", *SMALL, f"paths.cache={place}/cache", override]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_nothing_that_fits_is_refused(place, capfd):
+    out = [f"paths.runs={place}/runs", f"paths.cache={place}/cache"]
+    assert main(["algorithm=sft", *SMALL, *out, "trainer.max_length=5"]) == 2
+    assert "trainer.max_length=5: none of" in capfd.readouterr().err

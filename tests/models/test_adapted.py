@@ -1,0 +1,104 @@
+"""Adapters made elsewhere, of any make: scored as PEFT itself computes them, and gone without a trace."""
+
+import copy
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from alignlab.config.errors import ConfigError
+from alignlab.models.adapted import adapted
+from alignlab.models.adapters import adapter_id
+from alignlab.preference.logps import response_logps
+
+ATTENTION = ["q_proj", "v_proj"]
+MAKES = {
+    "attention": {"target_modules": ATTENTION},
+    "all linear": {"target_modules": "all-linear"},
+    "rank-stabilised": {"target_modules": "all-linear", "use_rslora": True, "lora_alpha": 3},
+    "dora": {"target_modules": "all-linear", "use_dora": True},
+    "ranks of its own": {"target_modules": ATTENTION, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 9}},
+    "one layer": {"target_modules": ATTENTION, "layers_to_transform": [1]},
+    "the head": {"target_modules": ["lm_head", "q_proj"]},
+    "the embeddings": {"target_modules": ["embed_tokens", "q_proj"]},
+    "a trained head": {"target_modules": ATTENTION, "modules_to_save": ["lm_head"]},
+    "trained embeddings": {"target_modules": ATTENTION, "modules_to_save": ["embed_tokens", "norm"]},
+    "trained tokens": {"target_modules": ATTENTION, "trainable_token_indices": [5, 6, 7]},
+    "from principal components": {"target_modules": ATTENTION, "init_lora_weights": "pissa"},
+}  # fmt: skip
+
+
+def saved(base, folder, make, *, scale=0.05):
+    """An adapter with random weights, saved by PEFT and by nobody else."""
+    torch.manual_seed(0)
+    wrapped = get_peft_model(copy.deepcopy(base.model), LoraConfig(r=4, **{"lora_alpha": 8, **make}))
+    with torch.no_grad():
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * scale)
+    wrapped.save_pretrained(folder)
+    return folder
+
+
+def plain_logps(model, rows):
+    """Whole logits, one row at a time, in float64 from the logits on."""
+    found = []
+    with torch.no_grad():
+        for row in rows:
+            ids = torch.tensor([row.prompt_ids + row.response_ids])
+            logps = torch.log_softmax(model(ids).logits[0].double(), dim=-1)
+            start = len(row.prompt_ids)
+            found.append(logps[start - 1 : -1].gather(1, ids[0, start:, None]).sum())
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("make", MAKES.values(), ids=MAKES.keys())
+def test_any_lora_scores_as_peft_computes_it(base, encoded_rows, tmp_path, make):
+    folder, rows = saved(base, tmp_path / "a", make), encoded_rows[:6]
+    wanted = plain_logps(PeftModel.from_pretrained(copy.deepcopy(base.model), folder).eval(), rows)
+    before = {name: value.clone() for name, value in base.model.state_dict().items()}
+    with adapted(base.model, folder) as model:
+        got = response_logps(model, rows, batch_size=4, label="")
+    torch.testing.assert_close(got, wanted, rtol=0, atol=2e-5)
+    assert (wanted - plain_logps(base.model, rows)).abs().max() > 0.01, "the adapter changes something"
+    after = base.model.state_dict()
+    assert list(after) == list(before)
+    assert all(after[name].equal(before[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+
+
+def test_what_scales_an_adapter_is_part_of_what_it_is(base, tmp_path):
+    folder = saved(base, tmp_path / "a", MAKES["attention"])
+    before = adapter_id(folder)
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": "elsewhere"}))
+    assert adapter_id(folder) == before
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 16}))
+    assert adapter_id(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("rename", "said"),
+    [
+        (lambda key: key.replace("layers.1.", "layers.7."), "does not fit the base model"),
+        (lambda key: key.replace("q_proj", "k_proj"), "does not fit the base model"),
+    ],
+)
+def test_an_adapter_for_another_model_is_refused(base, tmp_path, rename, said):
+    folder = saved(base, tmp_path / "a", MAKES["attention"])
+    file = folder / "adapter_model.safetensors"
+    save_file({rename(key): value for key, value in load_file(file).items()}, file)
+    with pytest.raises(ConfigError, match=said), adapted(base.model, folder):
+        pass
+
+
+def test_more_layers_than_the_model_has_are_refused(base, tmp_path):
+    folder = saved(base, tmp_path / "a", MAKES["attention"])
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    more = {key.replace("layers.1.", "layers.2."): value.clone() for key, value in tensors.items()}
+    save_file(tensors | more, file)
+    with pytest.raises(ConfigError, match=r"no place for base_model.model.model.layers.2"), adapted(base.model, folder):
+        pass

@@ -1,0 +1,78 @@
+"""A model in 4 bits: loaded, sampled, adapted, and known as another model than the one in full precision."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from alignlab.config.schema import ArchitectureConfig, LocalGeneratorConfig, PretrainedConfig
+from alignlab.generation.base import PrefixRequest
+from alignlab.generation.generate import generate
+from alignlab.models.adapters import adapted
+from alignlab.models.base import load_base
+from alignlab.models.scratch import bpe_tokenizer, new_llama
+
+TEXTS = ["where is the red box it is on the table", "take some flour then add two eggs"]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = bpe_tokenizer(TEXTS, 300)
+    shape = ArchitectureConfig(
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        initializer_range=0.1,
+    )
+    new_llama(shape, tokenizer, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return PretrainedConfig(
+        kind="hf",
+        name="small",
+        prompt_template="USER: {raw_prompt} ASSISTANT:",
+        learning_rate=1e-3,
+        path=str(folder),
+        revision=None,
+        adapter=None,
+        dtype="bfloat16",
+        quantization=None,
+        attn_implementation="sdpa",
+    )
+
+
+def test_nf4(config, tmp_path):
+    full = load_base(config, folder=None, device="cpu")
+    base = load_base(replace(config, quantization="nf4"), folder=None, device="cpu")
+    assert base.id == f"{full.id}+nf4"
+    weight = base.model.model.layers[0].mlp.up_proj.weight
+    assert (weight.dtype, weight.quant_state.quant_type, weight.quant_state.nested) == (torch.uint8, "nf4", True)
+    assert base.model.model.layers[0].mlp.up_proj.compute_dtype == torch.bfloat16
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    ids = torch.tensor([base.encoder.prompt_ids(TEXTS[0])])
+    left, right = (model(ids).logits.float().flatten() for model in (full.model, base.model))
+    assert torch.corrcoef(torch.stack([left, right]))[0, 1] > 0.8
+    assert not left.equal(right)
+
+    how = LocalGeneratorConfig(
+        kind="transformers", samples=3, temperature=0.8, top_p=0.9, max_new_tokens=6, batch_size=4
+    )
+    requests = [PrefixRequest(text, base.encoder.prompt_ids(text), 3) for text in TEXTS]
+    found = generate(base.model, requests, config=how, seed=0, tokenizer=base.tokenizer)
+    assert [len(rows) for rows in found.values()] == [3, 3]
+
+    fresh = get_peft_model(base.model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    for name, parameter in fresh.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    fresh.save_pretrained(tmp_path)
+    fresh.unload()
+    with adapted(base.model, tmp_path) as model:
+        other = generate(model, requests, config=how, seed=0, tokenizer=base.tokenizer)
+    assert other != found
+    after = base.model(ids).logits.float().flatten()  # bitsandbytes rounds otherwise once a CPU model was saved
+    assert torch.corrcoef(torch.stack([after, right]))[0, 1] > 0.999
