@@ -32,6 +32,8 @@ MADE_BY_A_RUN = (
     "ranked.jsonl",
     "pairs.jsonl",
     "pairs.parquet",
+    "control_pairs.jsonl",
+    "control_pairs.parquet",
     "README.md",
     "records",
     "scores.jsonl",
