@@ -22,7 +22,7 @@ ROW = {
     "is_response_0_safe": False,
     "is_response_1_safe": True,
 }
-RANKED = {"prompt": "a b", "responses": ["x", "y", "z"]}
+RANKED = {"prompt": "please describe the red widget", "responses": ["sorry", "now turn", "also"]}
 EXTRAS = {"parallel": "joblib", "slurm_local": "submitit", "slurm": "submitit", "ray_local": "ray"}
 
 
@@ -36,6 +36,7 @@ def elsewhere(tmp_path, monkeypatch):
         (tmp_path / folder / file).write_text('{"peft_type": "LORA"}')
     (tmp_path / "SYNTHESIS").mkdir()
     (tmp_path / "SYNTHESIS" / "ranked.jsonl").write_text(json.dumps(RANKED) + "\n")
+    (tmp_path / "ADAPTER" / "adapter_model.safetensors").touch()
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("alignlab.jobs.preflight._GPU_NODES", ("*",))  # as on a machine with a GPU
