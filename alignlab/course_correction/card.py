@@ -35,6 +35,11 @@ def card(*, kind: str, settings: Mapping[str, Any], counts: Mapping[str, Any], s
         "tags": ["preference", "dpo", "course-correction", "synthetic", "alignlab", *_audience(kind)],
         "configs": [
             {"config_name": "pairs", "data_files": "pairs.parquet", "default": True},
+            *(
+                [{"config_name": "control", "data_files": "control_pairs.parquet"}]
+                if "benign" in counts["sets"]
+                else []
+            ),
             {"config_name": "ranked", "data_files": "ranked.jsonl"},
         ],
     }
@@ -93,5 +98,6 @@ _COLUMNS = """\
 - `ranked.jsonl`: a set a line, `id, request_id, kind, prompt, responses` (best first), one value a response in `rank,
   role, cut_tokens, at_clause, tokens, opener, trigger, finish`; `seed, generator, revision` say who wrote it.
 - `pairs.jsonl`, `pairs.parquet`: TRL's `prompt, chosen, rejected`, with `id, request_id, group, kind, chosen_rank,
-  rejected_rank`. `group` is shared by all pairs of one prompt: split by it, never by pair.
+  rejected_rank`; `control_pairs.*`: those of harmless requests, where there are some. `group` is shared by all
+  pairs of one prompt: split by it, never by pair.
 - `responses.jsonl`: every response that was written, also those of no set; `requests.jsonl`: the requests."""

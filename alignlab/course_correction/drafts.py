@@ -1,9 +1,8 @@
 """The responses of a ranked set before they are written: what each begins with, and how far the student goes on.
 
 A harmful request's set is, from best to worst: a safe response, four corrected ones (cut early first), the harmful
-response. A harmless one's is: the helpful
-response, four that correct what was no mistake (cut late first), a
-refusal. One opener begins all responses of a set that comply at first, so that it cancels in their differences.
+response. A harmless one's is: a helpful response, four that correct what was no mistake (cut late first), a refusal.
+One opener begins all responses of a set that comply at first, so that it cancels in their differences.
 """
 
 from collections import Counter
@@ -19,6 +18,9 @@ from alignlab.models.prompts import PromptEncoder
 
 SAFE, CORRECTED, WHOLE, HELPFUL, REFUSED = "safe", "corrected", "harmful", "helpful", "refused"
 """What a response of a set is."""
+
+_GOES_ON = 2
+"""The cut of a harmless response from which the student goes on helping, in its own words."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,9 @@ def _refusal(request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, kind:
 def _benign_set(
     request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, opener: Phrase, cuts: Sequence[Cut]
 ) -> list[Draft]:
-    whole = f"{opener.text} {request.harmful_response.strip()}"
-    helpful = Draft(request, BENIGN, 0, HELPFUL, whole, opener=opener)
+    begun = f"{opener.text} {cuts[_GOES_ON].text}"
+    ids = tuple(open_turn(encoder, request.prompt, begun))
+    helpful = Draft(request, BENIGN, 0, HELPFUL, begun, ids, opener, cuts[_GOES_ON])
     corrected = [
         _corrected(request, encoder, recipe, opener, cut, BENIGN, rank) for rank, cut in enumerate(reversed(cuts), 1)
     ]

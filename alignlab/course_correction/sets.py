@@ -3,6 +3,7 @@
 Everything comes as streams sorted by request, so a run of 50,000 requests (750,000 pairs) holds a few rows at a time.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -151,12 +152,16 @@ def ranked_sets(
         account: what is left out and dropped is counted there.
     """
     judged = _Judged(verdicts)
+    seen: set[str] = set()
     by_request = groupby(responses, key=lambda row: row["request_id"])
     for request, (request_id, rows) in zip(requests, by_request, strict=True):
         assert request["id"] == request_id, "both files are sorted by the request's id"
         found = sorted(rows, key=lambda row: int(row["rank"]))
         kept = [row for row in found if judged.keeps(row, account)]
         reason = _unusable(request, found, kept, keep)
+        texts = text_id(json.dumps(request["prompt"]), *(row["response"] for row in kept))
+        reason = reason or ("made the same set as another" if texts in seen else None)
+        seen.add(texts)
         if reason:
             account.left_out[reason] += 1
         else:

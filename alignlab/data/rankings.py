@@ -29,18 +29,21 @@ class Ranking:
 def rankings(strategy: str, num: int, *, kind: str = HARMFUL) -> list[Ranking]:
     """The parts of a set of `num` responses, best first, whose pairs a strategy takes; none where it has no pair.
 
-    principle_1: each correction beats the harmful response; in a harmless set the helpful response beats each of them.
-    principle_2: an earlier correction beats a later one; in a harmless set a later one is the better.
+    all: every pair. adjacent: each beats the next. best_worst: the first beats the last. principle_1: each correction
+    beats the harmful response. principle_2: an earlier correction beats a later one.
+
+    In a harmless set only the helpful response is ever chosen: what the others are ranked by would teach to correct
+    what is no mistake. It beats all others; the next; the last; each correction; or, by principle_2, none.
     """
     last = num - 1
-    if strategy == "adjacent":
-        return [Ranking((place, place + 1), (1.0, 0.0)) for place in range(last)]
     if strategy == "best_worst":
         return [Ranking((0, last), (1.0, 0.0))]
-    corrected = range(1, last)
+    if kind == BENIGN:
+        beaten = {"all": range(1, num), "adjacent": range(1, 2), "principle_1": range(1, last)}.get(strategy, range(0))
+        return [Ranking((0, *beaten), (1.0, *(0.0 for _ in beaten)))] if beaten else []
+    if strategy == "adjacent":
+        return [Ranking((place, place + 1), (1.0, 0.0)) for place in range(last)]
     if strategy == "principle_1":
-        one = (last, 0.0) if kind == HARMFUL else (0, 2.0)
-        scored = sorted([(place, 1.0) for place in corrected] + [one])
-        return [Ranking(*(tuple(column) for column in zip(*scored, strict=True)))]
-    places = tuple(corrected) if strategy == "principle_2" else tuple(range(num))
+        return [Ranking(tuple(range(1, num)), (*(1.0 for _ in range(1, last)), 0.0))]
+    places = tuple(range(1, last)) if strategy == "principle_2" else tuple(range(num))
     return [Ranking(places, tuple(float(len(places) - 1 - rank) for rank in range(len(places))))] if places[1:] else []

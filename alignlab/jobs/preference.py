@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
-from alignlab.config.schema import PreferenceConfig, RunConfig, ToyConfig
+from alignlab.config.schema import DpoConfig, PreferenceConfig, RunConfig, ToyConfig
 from alignlab.data import toy
 from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
 from alignlab.jobs.measure import measure
@@ -63,7 +63,12 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
         for one in rewards.values():
             one.release()  # training needs the memory
     weight = objectives.weights[objectives.trained]
-    loss = PreferenceLoss(algorithm.loss_type, beta=algorithm.beta / weight, label_smoothing=algorithm.label_smoothing)
+    loss = PreferenceLoss(
+        algorithm.loss_type,
+        beta=algorithm.beta / weight,
+        label_smoothing=algorithm.label_smoothing,
+        sft_weight=algorithm.sft_weight if isinstance(algorithm, DpoConfig) else 0.0,
+    )
     with run.stage("training"):
         adapter = train_on_processes(config, base, table, loss, run.path)
     save_card(adapter, card(config, base, objectives, data=outcome.inputs["pairs"]))

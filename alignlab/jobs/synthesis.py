@@ -5,6 +5,8 @@ where it was, and what it leaves does not depend on the order in which responses
 """
 
 import dataclasses
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -109,7 +111,10 @@ def _write_responses(config: RunConfig, folder: Path, student: Subject, drafts: 
     """Fills responses.jsonl; what a killed run has written is kept."""
     by_id = {draft.id: draft for draft in drafts}
     author = _Author(student, config.seed)
-    made_for = {"student": student.id, "seed": config.seed, "longest": config.generator.max_new_tokens}
+    starts = hashlib.sha256(json.dumps([[draft.id, draft.start, draft.ids] for draft in drafts]).encode()).hexdigest()
+    sampling = [config.generator.kind, config.generator.temperature, config.generator.top_p]
+    longest = config.generator.max_new_tokens
+    made_for = {"student": student.id, "seed": config.seed, "sampling": sampling, "longest": longest, "starts": starts}
     with Records(folder / RESPONSES, list(by_id), made_for=made_for) as records:
         missing = set(records.missing())
         if len(missing) < len(by_id):

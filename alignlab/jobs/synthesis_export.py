@@ -12,10 +12,9 @@ from typing import IO, Any
 
 from alignlab.config.errors import ConfigError
 from alignlab.config.identity import input_fingerprints, run_folder
-from alignlab.config.names import RANKED_FILE
 from alignlab.config.schema import RunConfig, SynthesisConfig
 from alignlab.course_correction.card import card
-from alignlab.course_correction.export import PAIRS_JSONL, PAIRS_PARQUET, export, rows_of
+from alignlab.course_correction.export import export, rows_of
 from alignlab.course_correction.sets import Account, ranked_sets
 from alignlab.runs.atomic import write_lines, write_text
 from alignlab.runs.folder import Outcome, RunFolder, finished_result
@@ -49,8 +48,10 @@ def finish(
         account=account,
     )
     conversations = any(not isinstance(row["prompt"], str) for row in rows_of(run.path / REQUESTS))
-    export(sets, run.path, strategy=algorithm.pairs, account=account, conversations=conversations)
+    written = export(sets, run.path, strategy=algorithm.pairs, account=account, conversations=conversations)
     counts = account.record()
+    if not account.sets:
+        raise ConfigError(f"dataset={config.dataset.name}: no set is left ({_counted(counts['left_out'])})")
     settings = _settings(config)
     write_text(
         run.path / "README.md",
@@ -58,13 +59,7 @@ def finish(
     )
     outcome.extra["synthesis"] = counts
     outcome.extra["left_out_of_whole"], outcome.extra["left_out_of_share"] = dict(of_whole), dict(of_share)
-    outcome.artifacts |= {
-        "ranked": RANKED_FILE,
-        "pairs": PAIRS_JSONL,
-        "parquet": PAIRS_PARQUET,
-        "responses": RESPONSES,
-        "card": "README.md",
-    }
+    outcome.artifacts |= {**written, "responses": RESPONSES, "card": "README.md"}
     _say_counts(counts)
 
 
@@ -84,6 +79,10 @@ def _settings(config: RunConfig) -> dict[str, Any]:
 
 _PLACES = {"path", "adapter", "control", "held_out", "base_url", "api_key_env", "batch_size", "workers"}
 """Keys that say where something lies, of no use to a reader elsewhere; `inputs` has the hashes."""
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
 def _say_counts(counts: Mapping[str, Any]) -> None:

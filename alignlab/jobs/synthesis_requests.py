@@ -26,9 +26,8 @@ def choose_requests(config: RunConfig) -> tuple[dict[str, list[HarmRequest]], Co
     algorithm = config.algorithm
     assert isinstance(algorithm, SynthesisConfig)
     wanted = {HARMFUL: read_requests(config.dataset)}
-    if algorithm.benign:
-        control = algorithm.control
-        wanted[BENIGN] = control_file(Path(control)) if control else benign_requests(config.dataset)
+    control = algorithm.control
+    wanted[BENIGN] = control_file(Path(control)) if control else benign_requests(config.dataset)
     forbidden = _held_out_prompts(config)
     left_out: Counter[str] = Counter()
     chosen = {}

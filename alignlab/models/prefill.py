@@ -127,14 +127,15 @@ def _begun_anew(encoder: PromptEncoder, prompt: Prompt, text: str) -> list[int]:
 
 
 def _controls(encoder: PromptEncoder) -> set[int]:
-    """Special tokens, and added ones that the chat template writes."""
-    template = "" if encoder.template is not None else str(encoder.tokenizer.get_chat_template())
-    added = encoder.tokenizer.added_tokens_decoder.items()
+    """Special tokens, and added ones that the chat template writes; not the one that stands for unknown words."""
+    tokenizer = encoder.tokenizer
+    unknown = {tokenizer.unk_token_id} - {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    template = "" if encoder.template is not None else str(tokenizer.get_chat_template())
     return {
         number
-        for number, token in added
+        for number, token in tokenizer.added_tokens_decoder.items()
         if token.special or (token.content in template and not token.content.isspace())
-    }
+    } - unknown
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:

@@ -35,6 +35,8 @@ class PreferenceLoss:
     beta: float
     """beta / w_k, 1/nat."""
     label_smoothing: float
+    sft_weight: float = 0.0
+    """Weight of the chosen responses' own loss: minus their mean log-probability a token."""
 
 
 class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
@@ -53,6 +55,7 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         train_dataset: the rows.
         pairs_per_forward: pairs of one forward at most; None for no limit.
         tokens_per_forward: slots of one forward at most, in place of the number of pairs; None for no limit.
+        sft_weight: see PreferenceLoss.
         named: TRL's other arguments.
     """
 
@@ -66,8 +69,10 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         train_dataset: Dataset,
         pairs_per_forward: int | None = None,
         tokens_per_forward: int | None = None,
+        sft_weight: float = 0.0,
         **named: Any,
     ) -> None:
+        self.sft_weight = sft_weight
         self.packing = packing_of(model, longest=_longest(train_dataset))
         self.meter = Meter(args.beta)
         collator = StepCollator(
@@ -123,7 +128,10 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         with self._without_metrics():
             unread = FusedCausalLMOutput(log_probs=outputs.log_probs)
             unread.entropy = unread.mean_logits = unread.is_top1 = _Unread()
-            return share * super()._compute_loss(lambda **_: unread, inputs, return_outputs)
+            loss = super()._compute_loss(lambda **_: unread, inputs, return_outputs)
+        if self.sft_weight:
+            loss = loss + self.sft_weight * chosen_nll(outputs.log_probs, inputs["completion_mask"])
+        return share * loss
 
     def _will_log(self) -> bool:
         """Whether the step at hand ends in a log line."""
@@ -148,6 +156,20 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No model card: the run folder's result.json says what was trained."""
+
+
+def chosen_nll(log_probs_BT: Tensor, completion_mask: Tensor) -> Tensor:
+    """Mean over the pairs of minus the chosen response's mean log-probability a token, nats.
+
+    A mean of means: the sum over forwards, each by its share of the pairs, is then that of the whole batch.
+
+    Args:
+        log_probs_BT: chosen rows first, then rejected ones; zero where nothing is scored.
+        completion_mask: 1 for a response's tokens, shape (B, any).
+    """
+    chosen, _ = log_probs_BT.sum(dim=1).chunk(2)
+    lengths, _ = completion_mask.sum(dim=1).chunk(2)
+    return -(chosen / lengths.clamp(min=1)).mean()
 
 
 class _Unread:
@@ -221,6 +243,7 @@ def train_preference(
         callbacks=callbacks,
         pairs_per_forward=trainer.per_device_train_batch_size,
         tokens_per_forward=trainer.max_tokens_per_forward,
+        sft_weight=loss.sft_weight,
     )
     run_trainer(engine, checkpoints)
     adapter = folder / "adapter"

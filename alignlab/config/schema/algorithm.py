@@ -67,7 +67,18 @@ class RewardModelConfig(PreferenceConfig):
 
 
 @dataclass
-class ModpoConfig(PreferenceConfig):
+class DpoConfig(PreferenceConfig):
+    """DPO, whose loss may also pull at the chosen responses themselves."""
+
+    sft_weight: float = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.sft_weight >= 0, "algorithm.sft_weight", self.sft_weight, "must be >= 0")
+
+
+@dataclass
+class ModpoConfig(DpoConfig):
     """DPO against a reference that the other objectives' rewards tilt."""
 
     rewards: dict[str, Any] = MISSING

@@ -171,6 +171,7 @@ class C2SynConfig(FileConfig):
     """Synthesised course corrections: ranked responses, and which pairs of them are trained on."""
 
     pairs: str = MISSING
+    sft_weight: float = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()

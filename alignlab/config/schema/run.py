@@ -12,11 +12,11 @@ from alignlab.config.names import JOBS
 from alignlab.config.schema.algorithm import (
     AlgorithmConfig,
     AuditConfig,
+    DpoConfig,
     EvaluateConfig,
     FrontConfig,
     MergeConfig,
     ModpoConfig,
-    PreferenceConfig,
     RewardModelConfig,
     SftConfig,
 )
@@ -107,7 +107,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
     "algorithm": {
         "sft": SftConfig,
         "reward_model": RewardModelConfig,
-        "dpo": PreferenceConfig,
+        "dpo": DpoConfig,
         "modpo": ModpoConfig,
         "audit": AuditConfig,
         "merge": MergeConfig,

@@ -17,7 +17,6 @@ class SynthesisConfig(AlgorithmConfig):
     pairs: str = MISSING
     cuts: str = MISSING
     safe: str = MISSING
-    benign: bool = MISSING
     control: str | None = MISSING
     filter: str = MISSING
     near_duplicates: float | None = MISSING
