@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WORDS = "turn lift press fold the a widget gadget basket lantern gently twice first now then and".split()
+WORDS = ["turn", "lift", "press", "fold", "the", "a", "widget", "gadget", "basket", "gently", "twice", "first", "then"]
 
 
 @pytest.fixture(scope="module")
@@ -63,5 +63,5 @@ def test_the_sweep_computes_reference_and_margin_once(rows, tmp_path):
     found = figures(
         "sweep", tmp_path, "--rows", rows, "--requests", 6, "--w", "0.3,0.7", "--epochs", 1, "--batch", 3, *SMALL
     )
-    text = json.dumps(found)
-    assert found["loss_difference"] < 1e-3, text[:500]
+    print(json.dumps(found)[:3000])
+    assert False

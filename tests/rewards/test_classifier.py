@@ -38,6 +38,7 @@ RECIPE = TrainerConfig(
     warmup_ratio=0.0,
     weight_decay=0.0,
     max_grad_norm=1.0,
+    max_tokens_per_forward=None,
     gradient_checkpointing=False,
     save_steps=2,
     logging_steps=1,
