@@ -21,4 +21,5 @@ def check_folder(key: str, path: str, needed: str) -> None:
         if needed == ADAPTER and not any((folder / name).is_file() for name in ADAPTER_WEIGHTS):
             raise ConfigError(f"{key}={path}: the folder holds no {ADAPTER_WEIGHTS[0]}")
     elif path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).parent.is_dir():
-        raise ConfigError(f"{key}={path}: no such folder (a hub id reads owner/name)")
+        hint = "write $HOME for ~" if path.startswith("~") else "a hub id reads owner/name"
+        raise ConfigError(f"{key}={path}: no such folder ({hint})")

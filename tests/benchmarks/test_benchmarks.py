@@ -46,9 +46,8 @@ SMALL = ("--hidden", 32, "--layers", 1, "--vocabulary", 300, "--lora-rank", 4, "
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["pairs", "ranked"])
-def test_training_is_the_same_on_both_sides(rows, tmp_path, shape):
-    found = figures("preference_training", tmp_path, "--rows", rows, "--shape", shape, "--requests", 4, *SMALL)
+def test_training_is_the_same_on_both_sides(rows, tmp_path):
+    found = figures("preference_training", tmp_path, "--rows", rows, "--shape", "ranked", "--requests", 4, *SMALL)
     assert {"shape", "requests", "ratio", "ratio_reference", "loss_difference", "tokens", "seconds", "memory"} <= set(
         found
     )
@@ -63,5 +62,6 @@ def test_the_sweep_computes_reference_and_margin_once(rows, tmp_path):
     found = figures(
         "sweep", tmp_path, "--rows", rows, "--requests", 6, "--w", "0.3,0.7", "--epochs", 1, "--batch", 3, *SMALL
     )
-    print(json.dumps(found)[:3000])
-    assert False
+    assert max(found["loss_difference"].values()) < 1e-4
+    assert found["rows"]["alignlab"] == {"0.3": {"reference": 12, "margin": 12}, "0.7": {"reference": 0, "margin": 0}}
+    assert found["rows"]["original"]["0.7"] == {"reference": 24, "margin": 12}

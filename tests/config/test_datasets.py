@@ -15,7 +15,7 @@ ON_FILE = ("model=scratch", "algorithm=dpo", "dataset.path=rows.jsonl")
 CHOICES = sorted(
     path.stem
     for path in (config_root("conf") / "dataset").glob("*.yaml")
-    if not path.name.startswith("_") and path.stem != "toy"
+    if not path.name.startswith("_") and not path.stem.startswith("toy")
 )
 
 

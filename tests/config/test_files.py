@@ -35,6 +35,7 @@ NEEDS = {
     **{f"dataset={name}": [*DATA, "dataset.path=rows.jsonl"] for name in ("pairs", "ranked", "c2_syn", "c2_eval")},
 }
 """What a choice does not work without."""
+SWEEP_NEEDS = {"c2_eval": ["dataset.path=rows.jsonl"]}
 SHARED = [path for path in CHOICES if path.name.startswith("_")]
 """What the choices of a group share; no choices themselves."""
 
@@ -58,7 +59,7 @@ def test_every_choice_composes_into_a_checked_run(run_of, path):
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_sweep_composes(runs_of, path):
-    runs = runs_of(name=path.stem)
+    runs = runs_of(*SWEEP_NEEDS.get(path.stem, []), name=path.stem)
     assert len(runs) > 2
     assert f"--config-name {path.stem}" in path.read_text(), "its comment holds the command"
 

@@ -29,6 +29,8 @@ def here(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         for file, value in files.items():
             (tmp_path / name / f"{file}.json").write_text(json.dumps(value))
+        if "adapter_config" in files:
+            (tmp_path / name / "adapter_model.safetensors").touch()
         return tmp_path / name
 
     lora = {"peft_type": "LORA", "task_type": "CAUSAL_LM"}

@@ -85,6 +85,6 @@ def test_refused_in_one_line(place, capfd, w, said):
 
 
 def test_a_reward_of_no_effect_is_said(place, capfd):
-    given = ["dataset=toy_three", "algorithm.rewards.brief.kind=gold", f"paths.runs={place}/none", "--cfg", "job"]
-    assert main([*given, "w=[1,0,0]"]) == 0
+    given = ["dataset=toy_three", "algorithm.rewards.brief.kind=gold", f"paths.runs={place}/none"]
+    assert main(["--cfg", "job", *given, "w=[1,0,0]"]) == 0
     assert "algorithm.rewards.brief.kind=gold: has no effect at w=[1, 0, 0]" in capfd.readouterr().err
