@@ -54,13 +54,14 @@ def installed(built, tmp_path_factory):
 
 
 def data_files(root):
-    """Every YAML and Python file that the package needs, as the wheel names it."""
+    """Every YAML, Python and template file that the package needs, as the wheel names it."""
     names = {
         f"alignlab/{path.relative_to(root)}"
         for folder in ("conf", "sweeps", "launchers")
         for path in (root / folder).rglob("*.yaml")
     }
-    return names | {str(path.relative_to(root)) for path in (root / "alignlab").rglob("*.py")}
+    own = (path for pattern in ("*.py", "*.j2") for path in (root / "alignlab").rglob(pattern))
+    return names | {str(path.relative_to(root)) for path in own}
 
 
 @pytest.mark.slow
