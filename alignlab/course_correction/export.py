@@ -38,6 +38,9 @@ def export(
         account: counts of sets and pairs are added there.
         conversations: whether prompts are conversations, which Parquet's columns must know before the first row.
     """
+    for name in (RANKED_FILE, *(f"{prefix}pairs" for prefix in _PREFIX.values())):
+        for abandoned in folder.glob(f".{name}*"):  # by a run that was killed while it wrote
+            abandoned.unlink()
     with ExitStack() as stack:
         ranked = stack.enter_context(_replacing_text(folder / RANKED_FILE))
         files: dict[str, _PairFiles] = {}

@@ -1,0 +1,244 @@
+"""Synthesis from end to end: the files, kills, shards, the judge's filter, and training on what comes out."""
+
+import json
+import random
+import shutil
+from collections import Counter
+
+import pytest
+from commands import SMALL as SMALL_TOY
+from commands import alignlab, result, run_folder
+
+from alignlab.cli import main
+from alignlab.config.compose import load_run_config
+from alignlab.config.identity import run_folder as folder_of
+from alignlab.course_correction.openers import TOY_OPENERS
+from alignlab.data import toy
+from alignlab.jobs.subject import Subject
+
+SMALL = ["model.pretraining.rows=640", "dataset.requests=1", "dataset.max_rows=12"]
+FILES = (
+    *(f"{name}.jsonl" for name in ("requests", "responses", "ranked", "pairs", "control_pairs")),
+    *("pairs.parquet", "control_pairs.parquet", "README.md"),
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where this module's runs and cache lie."""
+    return tmp_path_factory.mktemp("synthesis")
+
+
+def run(place, *overrides, algorithm="synthesis"):
+    """The exit code of a command on the small settings; the last one of a key wins."""
+    keys = {override.partition("=")[0] for override in overrides if "=" in override}
+    small = [override for override in SMALL if override.partition("=")[0] not in keys]
+    flags = [override for override in overrides if override.startswith("-")]
+    values = [override for override in overrides if not override.startswith("-")]
+    places = [f"paths.runs={place}/runs", f"paths.cache={place}/cache"]
+    return main([*flags, f"algorithm={algorithm}", *small, *values, *places])
+
+
+def rows(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def contents(folder, names=FILES):
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    folder = place / "runs" / "whole"
+    assert run(place, f"hydra.run.dir={folder}") == 0
+    return folder
+
+
+def test_exactly_fifteen_pairs_a_request(whole):
+    pairs = rows(whole / "pairs.jsonl")
+    assert set(Counter(pair["request_id"] for pair in pairs).values()) == {15}
+    assert len({pair["id"] for pair in pairs}) == len(pairs) == 12 * 15
+    assert set(Counter(pair["request_id"] for pair in rows(whole / "control_pairs.jsonl")).values()) == {5}
+
+
+def test_every_response_says_where_it_comes_from(whole):
+    responses = rows(whole / "responses.jsonl")
+    assert [row["id"] for row in responses] == sorted({f"{row['request_id']}/{row['rank']}" for row in responses})
+    author = {(row["seed"], row["generator"], row["revision"]) for row in responses}
+    assert author == {(0, result(whole)["inputs"]["model"], None)}
+    for row in responses:
+        if row["role"] == "corrected":
+            assert row["opener"] == row["trigger"] == "toy-training"
+            assert row["cut_tokens"] > 0
+            assert row["written"] == "" or row["response"].endswith(row["written"].strip())
+    requests = {row["id"]: row["prompt"] for row in rows(whole / "requests.jsonl")}
+    assert {row["request_id"] for row in responses} == set(requests)
+
+
+def test_the_shared_beginning_cancels_and_nothing_of_the_evaluation_is_in_it(whole):
+    held_out = set(toy.prompts("test"))
+    for row in rows(whole / "ranked.jsonl"):
+        assert row["prompt"] not in held_out
+        colour = toy.parse_prompt(row["prompt"]).colour
+        complying = row["responses"][1:] if row["kind"] == "harmful" else row["responses"][:-1]
+        assert all(text.startswith(TOY_OPENERS["training"].format(colour=colour)) for text in complying)
+        measured_with = TOY_OPENERS["evaluation"].format(colour=colour)
+        assert not any(text.startswith(measured_with) for text in row["responses"])
+
+
+def test_the_same_whatever_the_batch_and_the_order(place, whole, monkeypatch):
+    rng, real = random.Random(0), Subject.generate
+
+    def shuffled(self, requests, config, on_done, *, label):
+        requests, held = list(requests), []
+        rng.shuffle(requests)
+        real(self, requests, config, lambda *done: held.append(done), label=label)
+        rng.shuffle(held)
+        for done in held:
+            on_done(*done)
+
+    monkeypatch.setattr(Subject, "generate", shuffled)
+    folder = place / "runs" / "shuffled"
+    assert run(place, "generator.batch_size=5", f"hydra.run.dir={folder}") == 0
+    assert contents(folder) == contents(whole)
+    assert run(place, "dataset.seed=1", f"hydra.run.dir={place}/runs/other") == 0
+    assert contents(place / "runs" / "other") != contents(whole)  # control
+
+
+def test_shards_of_a_sweep_merge_into_the_whole(place, whole, capsys):
+    assert run(place, "-m", "algorithm.num_shards=3", "algorithm.shard=0,1,2") == 0
+    assert "merged:" in capsys.readouterr().out
+    results = list((place / "runs" / "synthesis").rglob("result.json"))
+    merged = [file.parent for file in results if load_run_config(file.parent / "config.json").algorithm.merge]
+    (folder,) = merged
+    assert contents(folder) == contents(whole)
+    shards = [file.parent for file in results if file.parent != folder]
+    parts = [{row["id"] for row in rows(shard / "requests.jsonl")} for shard in shards]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 24
+    assert result(folder)["synthesis"] == result(whole)["synthesis"]
+    assert run(place, f"algorithm.merge=[{shards[0]},{shards[1]}]") == 2
+    assert "must name every shard once: missing" in capsys.readouterr().err
+    assert run(place, f"algorithm.merge=[{shards[0]},{shards[1]},{shards[2]},{shards[2]}]") == 2
+    assert "twice" in capsys.readouterr().err
+    assert run(place, "seed=1", f"algorithm.merge=[{','.join(map(str, shards))}]") == 2
+    assert "other settings of dataset, seed" in capsys.readouterr().err
+
+
+def test_the_judges_filter_drops_and_counts(place, whole):
+    folder = place / "runs" / "filtered"
+    options = ["algorithm.filter=ranks", "judge.phrases=[mind the]", f"hydra.run.dir={folder}"]
+    assert run(place, *options) == 0
+    account = result(folder)["synthesis"]
+    said = {row["id"]: "mind the" in row["written"] for row in rows(whole / "responses.jsonl")}
+    judged = {row["id"]: row["corrected"] for row in rows(folder / "verdicts.jsonl")}
+    assert len(judged) == 4 * 12
+    assert judged == {name: said[name] for name in judged}
+    assert sum(account["dropped"].values()) == sum(not corrected for corrected in judged.values()) > 0
+    kept = {f"{row['request_id']}/{rank}" for row in rows(folder / "ranked.jsonl") for rank in row["rank"]}
+    assert not {name for name, corrected in judged.items() if not corrected} & kept
+    assert result(folder)["judge"]["items"] == len(judged)
+
+
+def test_a_filter_that_leaves_nothing_is_said(place, capsys):
+    options = ["algorithm.filter=requests", "judge.phrases=[never said]", f"hydra.run.dir={place}/runs/nothing"]
+    assert run(place, *options, "dataset.max_rows=3", f"algorithm.control={_control(place, 0)}") == 2
+    assert "no set is left" in capsys.readouterr().err
+
+
+def _control(place, number):
+    """A control file with one harmless request that is too short to be cut."""
+    file = place / f"control{number}.jsonl"
+    file.write_text(json.dumps({"prompt": toy.prompts("train")[-1], "response": "now"}) + "\n")
+    return file
+
+
+def test_prompts_of_evaluation_sets_are_left_out_and_counted(place, whole):
+    prompts = sorted({row["prompt"] for row in rows(whole / "requests.jsonl") if row["kind"] == "harmful"})
+    file = place / "evaluation.jsonl"
+    file.write_text("".join(json.dumps({"prompt": prompt.upper()}) + "\n" for prompt in prompts[:5]))
+    folder = place / "runs" / "held_out"
+    assert run(place, f"algorithm.held_out=[{file}]", f"hydra.run.dir={folder}") == 0
+    assert result(folder)["left_out_of_whole"]["like a held-out prompt"] == 5
+    left = {row["prompt"] for row in rows(folder / "requests.jsonl") if row["kind"] == "harmful"}
+    assert left == set(prompts[5:])
+
+
+def test_force_begins_anew(place, whole):
+    folder = place / "runs" / "forced"
+    shutil.copytree(whole, folder)
+    assert run(place, "dataset.max_rows=6", "force=true", f"hydra.run.dir={folder}") == 0
+    assert len({row["request_id"] for row in rows(folder / "pairs.jsonl")}) == 6
+
+
+@pytest.mark.parametrize("strategy", ["all", "principle_1"])
+def test_the_sets_are_trained_on(place, whole, strategy):
+    folder = place / "runs" / f"trained-{strategy}"
+    options = [f"dataset.path={whole}", f"dataset.pairs={strategy}", "trainer.max_steps=2", "dataset.max_rows=null"]
+    small = [option for option in options if option] + [f"hydra.run.dir={folder}", "dataset=c2_syn"]
+    values = ["algorithm=dpo", SMALL[0], *small, f"paths.runs={place}/runs", f"paths.cache={place}/cache"]
+    assert main(values) == 0
+    assert (folder / "adapter" / "adapter_model.safetensors").exists()
+    assert result(folder)["inputs"]["model"] in result(whole)["inputs"]["model"], "the student learns its own words"
+    config = load_run_config(folder / "config.json")
+    assert (config.algorithm.sft_weight, config.dataset.pairs) == (1.0, strategy)
+
+
+def test_tiny_learns_no_words_that_it_does_not_know(place, whole, capsys, tmp_path):
+    ranked = rows(whole / "ranked.jsonl")
+    ranked[0]["responses"][0] = "something else"
+    (tmp_path / "ranked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ranked))
+    values = ["algorithm=dpo", "dataset=c2_syn", f"dataset.path={tmp_path}", f"paths.runs={tmp_path}/runs"]
+    assert main(values) == 2
+    assert "model=tiny: knows the toy's words only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("algorithm.pairs=best", "best_worst"),
+        ("algorithm.cuts=claus", "clauses"),
+        ("algorithm.safe=dat", "data"),
+        ("algorithm.filter=request", "requests"),
+        ("algorithm.near_duplicates=0", "algorithm.near_duplicates=0.0: must be a share in (0, 1]"),
+        ("algorithm.num_shards=0", "algorithm.num_shards=0: must be > 0"),
+        ("algorithm.shard=1", "algorithm.shard=1: must be in 0..0"),
+        ("algorithm.adapter=nowhere", "algorithm.adapter=nowhere"),
+        ("algorithm.control=nowhere.jsonl", "algorithm.control=nowhere.jsonl: no such file"),
+        ("algorithm.held_out=[nowhere.jsonl]", "algorithm.held_out=nowhere.jsonl"),
+        ("algorithm.merge=[nowhere]", "algorithm.merge=nowhere: holds no finished run"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_run(tmp_path, capsys, override, said):
+    assert run(tmp_path, override) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_reads_back(whole):
+    config = load_run_config(whole / "config.json")
+    assert config.algorithm.near_duplicates == 0.9
+    assert folder_of(config).parts[0] == "synthesis"
+
+
+OWN = tuple(setting for setting in SMALL_TOY if not setting.startswith("algorithm."))
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(tmp_path):
+    """Killed at its first response, halfway, before the end, and while it writes the pairs."""
+    arguments = ["algorithm=synthesis", "dataset.requests=1", "dataset.max_rows=12", "model.pretraining.rows=640"]
+    folders = [tmp_path / name for name in ("whole", "broken")]
+    for folder in folders:
+        folder.mkdir()
+    assert alignlab(*arguments, cwd=folders[0], small=OWN).returncode == 0
+    add, write = "alignlab.runs.records:Records.add", "alignlab.course_correction.export:_write"
+    for point in ((add, 1, "SIGKILL"), (add, 60, "SIGKILL"), (add, 60, "SIGKILL"), (write, 150, "SIGKILL")):
+        assert alignlab(*arguments, cwd=folders[1], breaks=point, small=OWN).returncode == -9, point
+    ended = alignlab(*arguments, cwd=folders[1], small=OWN)
+    assert ended.returncode == 0
+    assert "are known from before" in ended.stdout
+    runs = [run_folder(folder, "synthesis") for folder in folders]
+    assert contents(runs[0]) == contents(runs[1])
+    assert not list(runs[1].glob(".*pairs*"))
