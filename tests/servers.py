@@ -74,6 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         body = json.loads(data)
         with owner.lock:
+            self.in_flight = True
             owner.flying += 1
             owner.most_flying = max(owner.most_flying, owner.flying)
         try:
@@ -81,8 +82,17 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
-            with owner.lock:
-                owner.flying -= 1
+            self.land()
+
+    def land(self):
+        """Counts the call as over. Before its answer is sent: the client may call again before this thread goes on."""
+        with self.server.owner.lock:
+            self.server.owner.flying -= self.in_flight
+            self.in_flight = False
+
+    def end_headers(self):
+        self.land()
+        super().end_headers()
 
     def answer(self, owner, body):
         owner.saw(self.path, self.headers, body)
@@ -120,6 +130,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def reset(self):
         """A connection that ends by RST, not by FIN."""
+        self.land()
         self.wfile.flush()
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
@@ -177,6 +188,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def fault_no_http(self):
+        self.land()
         self.wfile.write(b"HELLO\r\n\r\n")
         self.close_connection = True
 
@@ -370,7 +382,6 @@ class FaultServer:
         self.flying = self.most_flying = 0
         self.elsewhere = "http://127.0.0.1:9/"
         self.victim = None
-        self.flying_at_kills = 0
 
     def __enter__(self):
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -396,7 +407,6 @@ class FaultServer:
             self.headers.append((path, dict(headers)))
             if self.victim and self.calls.total() >= self.victim[1]:
                 os.kill(self.victim[0], signal.SIGKILL)
-                self.flying_at_kills += self.flying
                 self.victim = None
 
     def meets(self, prompt):

@@ -103,4 +103,6 @@ def client_of(config: HttpConfig) -> httpx.Client:
         raise ConfigError(f"reward.url: {host} is a link-local or metadata address, which is refused")
     key = require_key("reward", config.api_key_env)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.Client(headers=headers, follow_redirects=False)
+    # A connection serves one call: what a server sends beyond its answer would else be read as the next call's answer.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx.Client(headers=headers, follow_redirects=False, limits=limits)

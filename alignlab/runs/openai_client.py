@@ -312,7 +312,8 @@ def _client(endpoint: Endpoint) -> Any:
 
     for name in ("openai", "httpx2", "httpcore2"):  # a line for each call would fill the job's log
         logging.getLogger(name).setLevel(logging.WARNING)
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=endpoint.workers)
+    # A connection serves one call: what a server sends beyond its answer would else be read as the next text's answer.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     http = openai.DefaultAsyncHttpxClient(follow_redirects=False, limits=limits, verify=_certificates())
     return openai.AsyncOpenAI(
         base_url=endpoint.base_url,
