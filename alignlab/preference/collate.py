@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import torch
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignlab.models.prompts import Encoded
@@ -12,6 +13,8 @@ from alignlab.preference.forward import Packing, lay_out
 from alignlab.preference.layout import Layout
 
 Row = dict[str, Any]
+REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
+"""Kept in float64: near -1000 nats float32 is 6e-5 wide, and beta / w multiplies that."""
 
 
 @dataclass
@@ -33,7 +36,9 @@ class StepCollator(DataCollatorForPreference):  # type: ignore[misc]
         return {"forwards": [self._forward(part, layout, len(examples)) for part, layout in self._parts(examples)]}
 
     def _forward(self, part: list[Row], layout: Layout, num_pairs: int) -> dict[str, Any]:
-        return {**super().torch_call(part), "layout": layout, "share": len(part) / num_pairs}
+        given = [name for name in REFERENCES if name in part[0]]
+        references = {name: torch.tensor([row[name] for row in part], dtype=torch.float64) for name in given}
+        return {**super().torch_call(part), **references, "layout": layout, "share": len(part) / num_pairs}
 
     def _parts(self, examples: list[Row]) -> list[tuple[list[Row], Layout]]:
         """The examples in parts that keep the limits, with their layouts."""

@@ -17,6 +17,7 @@ from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from alignlab.models.prompts import Encoded
 from alignlab.preference.attention import Forest, forest_attended
+from alignlab.preference.head import frozen_head
 from alignlab.preference.layout import Layout, forest_layout, padded_layout
 from alignlab.runs.progress import say
 
@@ -125,7 +126,8 @@ def fused_head(model: Any, fields: tuple[str, ...] = ("log_probs",)) -> Iterator
     looks = trl_utils._use_triton
     trl_utils._use_triton = lambda device: False
     try:
-        yield
+        with frozen_head():
+            yield
     finally:
         trl_utils._use_triton = looks
         inner.__dict__.pop("forward", None)

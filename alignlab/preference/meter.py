@@ -39,7 +39,7 @@ class Meter:
     def add(self, outputs: FusedCausalLMOutput, inputs: Mapping[str, Tensor]) -> None:
         """Adds a forward's pairs, and its tokens where the outputs tell more of them than their log-probabilities."""
         assert outputs.log_probs is not None
-        chosen_P, rejected_P = outputs.log_probs.detach().sum(1).chunk(2)
+        chosen_P, rejected_P = outputs.log_probs.detach().sum(1, dtype=torch.float64).chunk(2)
         left_P = self.beta * (chosen_P - inputs["ref_chosen_logps"])
         right_P = self.beta * (rejected_P - inputs["ref_rejected_logps"])
         values = (chosen_P, rejected_P, left_P, right_P, left_P - right_P, left_P > right_P)

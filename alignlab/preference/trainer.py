@@ -126,7 +126,7 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             outputs = score_layout(model, layout)
         self.meter.add(outputs, inputs)
         with self._without_metrics():
-            unread = FusedCausalLMOutput(log_probs=outputs.log_probs)
+            unread = FusedCausalLMOutput(log_probs=outputs.log_probs.double())  # TRL sums them, see REFERENCES
             unread.entropy = unread.mean_logits = unread.is_top1 = _Unread()
             loss = super()._compute_loss(lambda **_: unread, inputs, return_outputs)
         if self.sft_weight:

@@ -1,0 +1,92 @@
+"""Log-probabilities of given tokens under a frozen head, on a CPU: two projections a step where TRL's head takes three.
+
+The gradient of log p(t) by the hidden state h is W_t - p W, whatever the loss; the loss only scales it, token by token.
+So it is computed in the forward pass, from the probabilities at hand, and the backward pass projects nothing again (as
+Liger's fused cross-entropy does, arXiv:2410.10989). TRL's head stays for the rest: GPUs, where its kernels are at home,
+heads that are trained, capped or scaled logits, and the log's entropy.
+
+Shape letters: N scored tokens, C of one chunk, H hidden width, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from trl.trainer import utils as trl_utils
+
+CHUNK = 1 << 21
+"""Logits at hand at a time: few enough for a processor's cache."""
+
+
+class FrozenHead(torch.autograd.Function):
+    """log p(target | hidden) for each of N tokens, float32, shape (N,)."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
+        """Computes the gradient too, where one is wanted."""
+        wanted = ctx.needs_input_grad[0]
+        logps_N = hidden_NH.new_empty(len(hidden_NH), dtype=torch.float32)
+        slopes_NH = torch.empty_like(hidden_NH) if wanted else None
+        size = max(1, CHUNK // len(weight_VH))
+        for start in range(0, len(hidden_NH), size):
+            chunk = slice(start, start + size)
+            targets_C1 = targets_N[chunk, None]
+            logits_CV = hidden_NH[chunk].to(weight_VH.dtype) @ weight_VH.t()
+            if bias_V is not None:
+                logits_CV += bias_V
+            logps_CV = logits_CV.log_softmax(-1, torch.float32)
+            logps_N[chunk] = logps_CV.gather(1, targets_C1)[:, 0]
+            if slopes_NH is not None:
+                expected_CH = logps_CV.exp_().to(weight_VH.dtype) @ weight_VH
+                slopes_NH[chunk] = weight_VH[targets_C1[:, 0]] - expected_CH
+        if slopes_NH is not None:
+            ctx.save_for_backward(slopes_NH)
+        return logps_N
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        """Scales what the forward pass has computed."""
+        (slopes_NH,) = ctx.saved_tensors
+        return grads[0].to(slopes_NH.dtype)[:, None] * slopes_NH, None, None, None
+
+
+class _Head:
+    """Stands in the place of TRL's head function, and calls it where FrozenHead does not serve."""
+
+    usual = trl_utils._ChunkedLogProbFunction
+
+    @classmethod
+    def apply(
+        cls,
+        hidden_NH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor | None,
+        targets_N: Tensor,
+        temperature: float,
+        chunk_size: int,
+        softcap: float | None,
+        scale: float,
+        fields: tuple[str, ...],
+    ) -> Any:
+        trained = weight_VH.requires_grad or (bias_V is not None and bias_V.requires_grad)
+        plain = softcap is None and scale == temperature == 1.0 and set(fields) <= {"log_probs"}
+        if hidden_NH.device.type != "cpu" or trained or not plain or isinstance(weight_VH, DTensor):
+            return cls.usual.apply(
+                hidden_NH, weight_VH, bias_V, targets_N, temperature, chunk_size, softcap, scale, fields
+            )
+        logps_N = FrozenHead.apply(hidden_NH, weight_VH, bias_V, targets_N)  # type: ignore[no-untyped-call]
+        return logps_N, None, None, None, None
+
+
+@contextmanager
+def frozen_head() -> Iterator[None]:
+    """TRL's head with FrozenHead where that serves."""
+    before = trl_utils._ChunkedLogProbFunction
+    trl_utils._ChunkedLogProbFunction = _Head
+    try:
+        yield
+    finally:
+        trl_utils._ChunkedLogProbFunction = before
