@@ -3,7 +3,7 @@
 The gradient of log p(t) by the hidden state h is W_t - p W, whatever the loss; the loss only scales it, token by token.
 So it is computed in the forward pass, from the probabilities at hand, and the backward pass projects nothing again (as
 Liger's fused cross-entropy does, arXiv:2410.10989). TRL's head stays for the rest: GPUs, where its kernels are at home,
-heads that are trained, capped or scaled logits, and the log's entropy.
+heads that are trained, capped and scaled logits.
 
 Shape letters: N scored tokens, C of one chunk, H hidden width, V vocabulary.
 """
@@ -22,35 +22,47 @@ CHUNK = 1 << 21
 
 
 class FrozenHead(torch.autograd.Function):
-    """log p(target | hidden) for each of N tokens, float32, shape (N,)."""
+    """Of each of N tokens log p(target | hidden), float32, and if `fully` what the log says of it (else None each).
+
+    That is the entropy, the mean logit, and whether the target is the likeliest; none of them has a gradient here.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor | None, targets_N: Tensor, fully: bool
+    ) -> tuple[Tensor | None, ...]:
         """Computes the gradient too, where one is wanted."""
-        wanted = ctx.needs_input_grad[0]
-        logps_N = hidden_NH.new_empty(len(hidden_NH), dtype=torch.float32)
-        slopes_NH = torch.empty_like(hidden_NH) if wanted else None
+        logps_N, entropy_N, mean_N = hidden_NH.new_empty(3, len(hidden_NH), dtype=torch.float32)
+        is_top_N = torch.empty_like(targets_N, dtype=torch.bool)
+        slopes_NH = torch.empty_like(hidden_NH) if ctx.needs_input_grad[0] else None
         size = max(1, CHUNK // len(weight_VH))
         for start in range(0, len(hidden_NH), size):
             chunk = slice(start, start + size)
-            targets_C1 = targets_N[chunk, None]
+            targets_C = targets_N[chunk]
             logits_CV = hidden_NH[chunk].to(weight_VH.dtype) @ weight_VH.t()
             if bias_V is not None:
                 logits_CV += bias_V
             logps_CV = logits_CV.log_softmax(-1, torch.float32)
-            logps_N[chunk] = logps_CV.gather(1, targets_C1)[:, 0]
+            logps_N[chunk] = logps_CV.gather(1, targets_C[:, None])[:, 0]
+            if fully:
+                mean_N[chunk] = logits_CV.mean(-1, dtype=torch.float32)
+                is_top_N[chunk] = logits_CV.argmax(-1) == targets_C
+                entropy_N[chunk] = -torch.linalg.vecdot(logps_CV, logps_CV.exp())
             if slopes_NH is not None:
                 expected_CH = logps_CV.exp_().to(weight_VH.dtype) @ weight_VH
-                slopes_NH[chunk] = weight_VH[targets_C1[:, 0]] - expected_CH
+                slopes_NH[chunk] = weight_VH[targets_C] - expected_CH
         if slopes_NH is not None:
             ctx.save_for_backward(slopes_NH)
-        return logps_N
+        if not fully:
+            return logps_N, None, None, None
+        ctx.mark_non_differentiable(entropy_N, mean_N, is_top_N)
+        return logps_N, entropy_N, mean_N, is_top_N
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Scales what the forward pass has computed."""
         (slopes_NH,) = ctx.saved_tensors
-        return grads[0].to(slopes_NH.dtype)[:, None] * slopes_NH, None, None, None
+        return grads[0].to(slopes_NH.dtype)[:, None] * slopes_NH, None, None, None, None
 
 
 class _Head:
@@ -72,13 +84,14 @@ class _Head:
         fields: tuple[str, ...],
     ) -> Any:
         trained = weight_VH.requires_grad or (bias_V is not None and bias_V.requires_grad)
-        plain = softcap is None and scale == temperature == 1.0 and set(fields) <= {"log_probs"}
+        plain = softcap is None and scale == temperature == 1.0 and "log_sum_sq_probs" not in fields
         if hidden_NH.device.type != "cpu" or trained or not plain or isinstance(weight_VH, DTensor):
             return cls.usual.apply(
                 hidden_NH, weight_VH, bias_V, targets_N, temperature, chunk_size, softcap, scale, fields
             )
-        logps_N = FrozenHead.apply(hidden_NH, weight_VH, bias_V, targets_N)  # type: ignore[no-untyped-call]
-        return logps_N, None, None, None, None
+        given = (hidden_NH, weight_VH, bias_V, targets_N, len(fields) > 1)
+        logps_N, entropy_N, mean_N, is_top_N = FrozenHead.apply(*given)  # type: ignore[no-untyped-call]
+        return logps_N, entropy_N, None, mean_N, is_top_N
 
 
 @contextmanager
