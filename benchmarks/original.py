@@ -53,6 +53,7 @@ def train_as_the_original(
     beta: float,
     trainer: TrainerConfig,
     peft: PeftConfig,
+    attention: str,
 ) -> tuple[list[float], Rows]:
     """The loss of every step, and the rows that were forwarded beside the policy's.
 
@@ -66,8 +67,9 @@ def train_as_the_original(
         beta: KL strength, 1/nat.
         trainer: optimiser, schedule and length limit.
         peft: the policy's adapter.
+        attention: eager, the only one in transformers 4.34 (which it pins) besides flash-attn, or sdpa.
     """
-    base = AutoModelForCausalLM.from_pretrained(model).requires_grad_(False)
+    base = AutoModelForCausalLM.from_pretrained(model, attn_implementation=attention).requires_grad_(False)
     policy = get_peft_model(base, lora_config(peft))
     missing = policy.load_state_dict(initial, strict=False).unexpected_keys
     assert not missing, missing

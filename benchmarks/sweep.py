@@ -4,8 +4,8 @@
 
 alignlab's side is the real thing: five modpo runs from their configs, each with its folder, on one resident base and
 one cache, which is empty at the start. The other side is `benchmarks.original`: reference, margin and margin reference
-in every step, padded, full logits, the model loaded anew for every w. Both get the margin adapter ready-made. Each runs
-in a process of its own.
+in every step, padded, full logits, the model loaded anew for every w; its attention is that of its pinned transformers,
+unless `--attention sdpa` gives it today's. Both get the margin adapter ready-made. Each runs in a process of its own.
 """
 
 import argparse
@@ -89,7 +89,6 @@ def configs(arguments: argparse.Namespace, place: Path, *overrides: str, runs: s
         f"trainer.per_device_train_batch_size={arguments.batch}",
         f"trainer.per_device_eval_batch_size={2 * arguments.batch}",
         f"trainer.max_length={arguments.max_length}",
-        "trainer.logging_steps=1",
         "trainer.save_steps=1000000",  # the other side saves nothing
         "tracker=local",
         f"paths.runs={place / runs}",
@@ -134,7 +133,7 @@ def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     with recording(records):
         for config in swept:
             begin, w = time.perf_counter(), f"{config.w:g}"
-            folder, result = _run(config)
+            _, result = _run(config)
             told["each"][w] = time.perf_counter() - begin
             told["stages"][w] = result["seconds"]
             counts = result["cache"]
@@ -142,19 +141,21 @@ def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
                 "reference": counts["reference"]["computed"],
                 "margin": counts["safer"]["computed"],
             }
-            lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-            told["losses"][w] = [line["loss"] for line in lines if "loss" in line]
     spent = {"training": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+    told["losses"] = {
+        w: torch.stack(record.pop("losses")).tolist() for w, record in zip(told["each"], records, strict=True)
+    }
     torch.save(dict(zip(told["losses"], records, strict=True)), place / RECORDED)
     return spent | told
 
 
 @contextmanager
 def recording(records: list[dict[str, Any]]) -> Iterator[None]:
-    """Notes what every training starts from and takes: the adapter's first weights, and its rows in order."""
+    """Notes what every training starts from, takes and says: the adapter's first weights, the rows in order, losses."""
     from transformers import TrainerCallback
 
     from alignlab.preference import trainer
+    from benchmarks.trainers import losses_of
 
     class Start(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, *_: Any, model: Any, **__: Any) -> None:
@@ -165,7 +166,7 @@ def recording(records: list[dict[str, Any]]) -> Iterator[None]:
 
     def run_trainer(engine: Any, checkpoints: Path) -> None:
         taken: list[tuple[list[int], list[int], list[int]]] = []
-        records.append({"pairs": taken})
+        records.append({"pairs": taken, "losses": losses_of(engine)})
         collate = engine.data_collator
 
         def collated(examples: list[dict[str, Any]]) -> Any:
@@ -192,7 +193,7 @@ def _original(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
 
     recorded = torch.load(place / RECORDED)
     (margin,) = (file.parent for file in (place / "prepared").rglob("adapter_model.safetensors"))
-    told: dict[str, Any] = {"losses": {}, "rows": {}, "each": {}}
+    told: dict[str, Any] = {"attention": arguments.attention, "losses": {}, "rows": {}, "each": {}}
     swept = configs(arguments, place, f"w={arguments.w}", runs="none", cache="none")
     start, cpu = time.perf_counter(), time.process_time()
     for config in swept:
@@ -208,6 +209,7 @@ def _original(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
             beta=config.algorithm.beta,
             trainer=config.trainer,
             peft=config.peft,
+            attention=arguments.attention,
         )
         told["rows"][w] = dataclasses.asdict(counted)
         told["each"][w] = time.perf_counter() - begin
@@ -239,6 +241,7 @@ def summarise(runs: Runs) -> dict[str, Any]:
     ours, theirs = runs["alignlab"][0], runs["original"][0]
     return {
         "w": list(ours["losses"]),
+        "attention": runs["original"][0]["attention"],
         "ratio": median_ratio(runs, "training", slow="original", fast="alignlab"),
         "ratio_cpu": median_ratio(runs, "cpu", slow="original", fast="alignlab"),
         "seconds": seconds_of(runs, ("training", "cpu")),
@@ -268,7 +271,7 @@ def table(summary: dict[str, Any]) -> str:
     }
     lines += [
         "",
-        f"The whole sweep: original {whole['original']} s, alignlab {whole['alignlab']} s, "
+        f"The whole sweep: original ({summary['attention']} attention) {whole['original']} s, alignlab {whole['alignlab']} s, "
         f"ratio **{summary['ratio']:.1f}** (by processor time {summary['ratio_cpu']:.1f}).",
         "",
         machine_line(summary["machine"]),
@@ -289,6 +292,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vocabulary", type=int, default=8000, help="tokens of the BPE that is trained on the rows")
     parser.add_argument("--lora-rank", type=int, default=64)
     parser.add_argument("--max-length", type=int, default=512, help="tokens of prompt and response")
+    parser.add_argument(
+        "--attention",
+        choices=("eager", "sdpa"),
+        default="eager",
+        help="of the original's side: eager is what its pinned transformers 4.34.1 has, sdpa what it would have today",
+    )
     parser.add_argument("--threads", type=int, help="CPU threads; torch's choice unless given")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)

@@ -131,7 +131,7 @@ def _train(engine: Any, start: float, reference: float, recipe: Recipe) -> dict[
     ready, cpu = _now(recipe), time.process_time()
     if recipe.parts:
         clock.take_parts(engine)
-    losses = _losses_of(engine)
+    losses = losses_of(engine)
     engine.train()
     end, cpu = _now(recipe), time.process_time() - cpu
     training = end - ready
@@ -191,7 +191,7 @@ class StepClock(TrainerCallback):  # type: ignore[misc]
         self.parts[part] += self.now() - begin
 
 
-def _losses_of(engine: Any) -> list[torch.Tensor]:
+def losses_of(engine: Any) -> list[torch.Tensor]:
     """The loss of every step to come, where the model is: to fetch them would make a GPU wait."""
     losses: list[torch.Tensor] = []
     step = engine.training_step

@@ -7,7 +7,7 @@ Shape letters: L slots, H heads, D width of a head; B rows of a call, Q new slot
 K counts blocks of BLOCK_SLOTS = S slots.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -114,12 +114,27 @@ def forest_attention(
     if layout.in_blocks:
         blocks = forest.block_mask(window)
         return flex_attention_forward(module, query, key, value, blocks, scaling=scaling, softcap=softcap)[0], None
-    query_LHD, key_LHD, value_LHD = (part[0].transpose(0, 1) for part in (query, key, value))
-    answers = []
-    for read, mask in zip(layout.reads, forest.masks(window, query.dtype), strict=True):
-        query, key, value = query_LHD[read.asking_BQ], key_LHD[read.seen_BK], value_LHD[read.seen_BK]
-        answers.append(_attend(query, key, value, mask, scaling, softcap).flatten(0, 1))
-    return torch.cat(answers)[layout.places_L][None], None
+    asking = [read.asking_BQ for read in layout.reads]
+    seen = [read.seen_BK for read in layout.reads]
+    queries, keys, values = _picked(query, asking), _picked(key, seen), _picked(value, seen)
+    masks = forest.masks(window, query.dtype)
+    answers = [
+        _attend(*parts, scaling, softcap).flatten(0, 1) for parts in zip(queries, keys, values, masks, strict=True)
+    ]
+    assert layout.places_L is not None
+    return torch.cat(answers).index_select(0, layout.places_L)[None], None
+
+
+def _picked(heads_1HLD: Tensor, slots: Sequence[Tensor]) -> list[Tensor]:
+    """What lies at the slots of each call, shape (B, Q or K, H, D).
+
+    All in one, and by index_select: its gradient is one index_add, ten times as fast on a CPU as that of indexing.
+    """
+    heads, length, width = heads_1HLD.shape[1:]
+    rows_LE = heads_1HLD[0].transpose(0, 1).reshape(length, heads * width)
+    picked = rows_LE.index_select(0, torch.cat([places.flatten() for places in slots]))
+    parts = torch.split(picked, [places.numel() for places in slots])
+    return [part.view(*places.shape, heads, width) for part, places in zip(parts, slots, strict=True)]
 
 
 def _attend(
