@@ -271,8 +271,9 @@ def table(summary: dict[str, Any]) -> str:
     }
     lines += [
         "",
-        f"The whole sweep: original ({summary['attention']} attention) {whole['original']} s, alignlab {whole['alignlab']} s, "
-        f"ratio **{summary['ratio']:.1f}** (by processor time {summary['ratio_cpu']:.1f}).",
+        f"The whole sweep: original ({summary['attention']} attention) {whole['original']} s, "
+        f"alignlab {whole['alignlab']} s, ratio **{summary['ratio']:.1f}** "
+        f"(by processor time {summary['ratio_cpu']:.1f}).",
         "",
         machine_line(summary["machine"]),
     ]

@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
-from trl.trainer.utils import FusedCausalLMOutput
+from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
 
 from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
@@ -81,6 +81,8 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             pairs_per_forward=pairs_per_forward,
             tokens_per_forward=tokens_per_forward,
         )
+        disable_dropout_in_model(model)  # the model's own; what peft.dropout asks of the adapter stays
+        args.disable_dropout = False
         args.router_aux_loss_coef = 0.0  # a load-balancing loss over padded rows is not one over distinct tokens
         super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=collator, **named)
 

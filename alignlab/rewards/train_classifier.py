@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from trl import RewardConfig as TrlRewardConfig
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
+from trl.trainer.utils import disable_dropout_in_model
 
 from alignlab.config.schema import HardwareConfig, TrainerConfig
 from alignlab.data.records import Pair
@@ -93,8 +94,12 @@ def train_classifier(
     tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     separate = tokenizer.pad_token_id if tokenizer.pad_token_id != tokenizer.eos_token_id else None
     model = new_classifier(path, revision=revision, dtype=getattr(torch, dtype), seed=seed)
+    disable_dropout_in_model(model)  # the model's own; what peft.dropout asks of the adapter stays
     arguments = TrlRewardConfig(
-        output_dir=str(checkpoints), **training_arguments(trainer, hardware, seed=seed), max_length=None
+        output_dir=str(checkpoints),
+        **training_arguments(trainer, hardware, seed=seed),
+        max_length=None,
+        disable_dropout=False,
     )
     pad = _padding(rows, separate)
     engine = ClassifierTrainer(

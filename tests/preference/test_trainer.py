@@ -139,7 +139,7 @@ def waits():
         yield seen
 
 
-def engine_of(table, folder, *, model=None, **settings):
+def engine_of(table, folder, *, model=None, dropout=0.0, **settings):
     arguments = {"per_device_train_batch_size": len(table), "logging_steps": 1000, "max_steps": 2} | settings
     engine = TiltedDPOTrainer(
         model=model or model_of("llama"),
@@ -154,7 +154,7 @@ def engine_of(table, folder, *, model=None, **settings):
         ),
         train_dataset=table,
         processing_class=word_tokenizer([]),
-        peft_config=lora_config(PeftConfig(r=4, alpha=8.0, dropout=0.0, target_modules="all-linear")),
+        peft_config=lora_config(PeftConfig(r=4, alpha=8.0, dropout=dropout, target_modules="all-linear")),
         pairs_per_forward=7,
     )
     engine.current_gradient_accumulation_steps = 1
@@ -258,3 +258,20 @@ def test_checkpointing_changes_memory_alone(family, tmp_path):
         for name, gradient in left.items():
             torch.testing.assert_close(right[name], gradient, rtol=1e-5, atol=1e-7)
     assert [log["loss"] for log in plain.logs] == pytest.approx([log["loss"] for log in recomputed.logs], rel=1e-6)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_adapters_dropout_is_as_asked_and_the_models_own_is_off(tmp_path, dropout):
+    base = model_of("llama")
+    base.model.layers[0].mlp.add_module("own", torch.nn.Dropout(0.2))
+    table = table_of(ranked_pairs())
+    engine = engine_of(table, tmp_path, model=base, dropout=dropout)
+    found = {name: module.p for name, module in engine.model.named_modules() if isinstance(module, torch.nn.Dropout)}
+    assert {p for name, p in found.items() if name.endswith(".own")} == {0}
+    assert {p for name, p in found.items() if "lora_dropout" in name} == ({dropout} if dropout else set())
+    batch = engine.data_collator(rows_of(table))
+    for name, weights in engine.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights)
+    losses = {round(float(one_step(engine, batch)), 6) for _ in range(3)}
+    assert len(losses) == (3 if dropout else 1)
