@@ -45,18 +45,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             server.most_busy = max(server.most_busy, server.busy)
             server.headers.append(dict(self.headers))
             fault = server.faults.pop(0) if server.faults else None
-        try:
-            scores = [len(response) for response in asked["responses"]]
-            if fault is None:
-                time.sleep(0.02)
-                with server.lock:
-                    server.seen += list(zip(map(str, asked["prompts"]), asked["responses"], strict=True))
-                self.answer(200, {"scores": scores})
-            else:
-                fault(self, scores)
-        finally:
+        scores = [len(response) for response in asked["responses"]]
+        time.sleep(0.0 if fault else 0.02)
+        with server.lock:
+            server.busy -= 1  # before the answer: the client may ask again before this thread goes on
+        if fault is None:
             with server.lock:
-                server.busy -= 1
+                server.seen += list(zip(map(str, asked["prompts"]), asked["responses"], strict=True))
+            self.answer(200, {"scores": scores})
+        else:
+            fault(self, scores)
 
     def answer(self, status, body, **headers):
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -108,30 +108,34 @@ def test_a_call_that_the_receiver_returns_is_asked_next():
 
 
 @contextmanager
-def signalled(number, after):
-    """Sends this process a signal in a moment; SIGTERM raises Terminated, as in a job."""
+def signals():
+    """As in a job: SIGTERM raises Terminated, and SIGINT is heard even where a shell's background has it ignored."""
 
     def terminated(*_):
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, terminated)
-    timer = threading.Timer(after, os.kill, (os.getpid(), number))
-    timer.start()
+    before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        timer.cancel()
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_a_signal_ends_the_session_at_once_and_keeps_the_answers(number, error):
-    replies = []
+    replies, sent = [], []
+
+    def note(reply):
+        replies.append(reply)
+        if len(replies) == 1:  # this process gets the signal a moment later, while other calls hang
+            timer = threading.Timer(0.2, lambda: sent.append(time.monotonic()) or os.kill(os.getpid(), number))
+            timer.start()
+
     with FaultServer("hang", share=0.4) as running:
-        start = time.monotonic()
-        with pytest.raises(error), signalled(number, after=0.6):
-            server_of(running, timeout_s=15.0).ask(calls(40), lambda reply: replies.append(reply))
-        assert time.monotonic() - start < 10
+        with pytest.raises(error), signals():
+            server_of(running, timeout_s=15.0).ask(calls(40), note)
+        assert time.monotonic() - sent[0] < 10
         left = len(replies)
         time.sleep(0.05)
         assert len(replies) == left, "nothing goes on in the background"
