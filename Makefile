@@ -15,7 +15,7 @@ test: $(VENV)/.dev ## Install the tools too, then lint, check types and run ever
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## Lint and type check only.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -62,3 +62,13 @@ def encoded_rows(base):
 
     rng = random.Random(0)
     return [base.encoder.encode(prompt, toy.demonstration(prompt, rng)) for prompt in toy.all_prompts()[:24]]
+
+
+LONGEST = ("launchers", "jobs", "benchmarks")
+"""Folders whose files take minutes, the longest first."""
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, so that no worker is left alone with one at the end; `make test` keeps this order."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(LONGEST)))
