@@ -1,5 +1,6 @@
 """Runs one job in its folder, unless that has been done."""
 
+import functools
 import gc
 import importlib
 from pathlib import Path
@@ -22,8 +23,17 @@ def load_job(name: str) -> ModuleType:
     if name not in JOBS:
         raise ConfigError(f"algorithm.name={name}: {nearest(name, JOBS)}")
     job = importlib.import_module(JOBS[name])
-    gc.freeze()  # what imports made stays; every training looks through all that is not frozen, a third of a second
+    _freeze_imports()
     return job
+
+
+@functools.cache
+def _freeze_imports() -> None:
+    """Spares every training a third of a second's look through what the imports made, which stays anyway.
+
+    Once a process, before there is a model: a model that is frozen while alive would never be collected.
+    """
+    gc.freeze()
 
 
 def run_in_folder(config: RunConfig, folder: Path, *, wait: bool = False) -> dict[str, Any]:

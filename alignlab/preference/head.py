@@ -83,6 +83,7 @@ class _Head:
         scale: float,
         fields: tuple[str, ...],
     ) -> Any:
+        """TRL's call: (log-probabilities, entropy, log of summed squares, mean logits, is the likeliest), each (N,)."""
         trained = weight_VH.requires_grad or (bias_V is not None and bias_V.requires_grad)
         plain = softcap is None and scale == temperature == 1.0 and "log_sum_sq_probs" not in fields
         if hidden_NH.device.type != "cpu" or trained or not plain or isinstance(weight_VH, DTensor):

@@ -23,6 +23,7 @@ from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.preference.cache import ScoreCache
 from alignlab.rewards.base import TextReward, as_text_row, texts_of
 from alignlab.rewards.posting import post
+from alignlab.runs.endpoint import one_call_a_connection
 from alignlab.runs.progress import progress
 
 
@@ -103,6 +104,4 @@ def client_of(config: HttpConfig) -> httpx.Client:
         raise ConfigError(f"reward.url: {host} is a link-local or metadata address, which is refused")
     key = require_key("reward", config.api_key_env)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    # A connection serves one call: what a server sends beyond its answer would else be read as the next call's answer.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.Client(headers=headers, follow_redirects=False, limits=limits)
+    return httpx.Client(headers=headers, follow_redirects=False, limits=one_call_a_connection())

@@ -1,6 +1,7 @@
 """Where a server is, and how patiently it is treated."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from alignlab.config.errors import require_key
 
@@ -30,3 +31,10 @@ class Endpoint:
             ConfigError: if the environment variable is not set.
         """
         return require_key(self.section, self.api_key_env)
+
+
+def one_call_a_connection() -> Any:
+    """Limits for an HTTP client: what a server sends beyond its answer is never read as the next call's answer."""
+    import httpx2
+
+    return httpx2.Limits(max_connections=None, max_keepalive_connections=0)

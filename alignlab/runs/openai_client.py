@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignlab.runs.endpoint import Endpoint
+from alignlab.runs.endpoint import Endpoint, one_call_a_connection
 from alignlab.runs.http_faults import Refused, Transient, body_of, fault_of
 
 FIRST_LIMIT = 8
@@ -170,6 +170,7 @@ class _Session:
         self._exhausted = False
 
     async def run(self) -> None:
+        """Makes every call, as many at once as the server bears, until all are answered or one error ends it."""
         client = _client(self._server.endpoint)
         clock = asyncio.get_running_loop().time
         try:
@@ -307,14 +308,13 @@ class _Session:
 
 
 def _client(endpoint: Endpoint) -> Any:
-    import httpx2
     import openai
 
     for name in ("openai", "httpx2", "httpcore2"):  # a line for each call would fill the job's log
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A connection serves one call: what a server sends beyond its answer would else be read as the next text's answer.
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-    http = openai.DefaultAsyncHttpxClient(follow_redirects=False, limits=limits, verify=_certificates())
+    http = openai.DefaultAsyncHttpxClient(
+        follow_redirects=False, limits=one_call_a_connection(), verify=_certificates()
+    )
     return openai.AsyncOpenAI(
         base_url=endpoint.base_url,
         api_key=endpoint.key() or "none",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from alignlab.cli import main
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = (
     "model.pretraining.rows=1000",
@@ -132,3 +134,22 @@ def snapshot(*roots):
     files = (file for root in roots for file in Path(root).rglob("*") if file.is_file())
     kept = (file for file in files if not file.name.endswith(".lock") and file.name != "multirun.yaml")
     return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in kept if "front" not in file.parts}
+
+
+def run_here(place, small, *overrides):
+    """The exit code of a command in this process, on small settings; the last one of a key wins, a judge its group."""
+    keys = {override.partition("=")[0] for override in overrides if "=" in override}
+    small = [setting for setting in small if setting.partition("=")[0] not in keys]
+    if "judge" in keys:
+        small = [setting for setting in small if not setting.startswith("judge.")]
+    flags = [override for override in overrides if override.startswith("-")]
+    values = [override for override in overrides if not override.startswith("-")]
+    return main([*flags, *small, *values, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+
+
+def assert_refused(code, captured, said):
+    """Exit code 2 and one line that says why."""
+    assert code == 2
+    error = captured.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from commands import assert_refused
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -253,7 +254,4 @@ def test_what_is_known_is_not_computed_again(place):
     ],
 )
 def test_refused_before_a_model_is_loaded(place, capfd, override, said):
-    assert command(place, override) == 2
-    error = capfd.readouterr().err
-    assert said in error
-    assert len(error.splitlines()) == 1
+    assert_refused(command(place, override), capfd, said)

@@ -5,9 +5,8 @@ from collections import defaultdict
 
 import pytest
 from commands import SMALL as SMALL_TOY
-from commands import alignlab, result, run_folder
+from commands import alignlab, assert_refused, result, run_folder, run_here
 
-from alignlab.cli import main
 from alignlab.config.compose import load_run_config
 from alignlab.config.identity import run_folder as folder_of
 from servers import KEY, MODEL, FaultServer
@@ -30,14 +29,8 @@ def place(tmp_path_factory):
 
 
 def run(place, *overrides):
-    """The exit code of a command on the small settings; the last one of a key wins."""
-    keys = {override.partition("=")[0] for override in overrides if "=" in override}
-    small = [override for override in SMALL if override.partition("=")[0] not in keys]
-    if any(override.startswith("judge=") for override in overrides):
-        small = [override for override in small if not override.startswith("judge.")]
-    flags = [override for override in overrides if override.startswith("-")]
-    values = [override for override in overrides if not override.startswith("-")]
-    return main([*flags, *small, *values, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+    """The exit code of a command on the small settings."""
+    return run_here(place, SMALL, *overrides)
 
 
 def only(place):
@@ -174,10 +167,7 @@ def test_a_sweep_ends_with_one_plot(place, capsys):
     ],
 )
 def test_what_cannot_be_is_refused_before_a_run(tmp_path, capsys, override, said):
-    assert run(tmp_path, override) == 2
-    error = capsys.readouterr().err
-    assert said in error
-    assert len(error.splitlines()) == 1
+    assert_refused(run(tmp_path, override), capsys, said)
     assert not (tmp_path / "runs").exists()
 
 

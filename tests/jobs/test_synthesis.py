@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from commands import SMALL as SMALL_TOY
-from commands import alignlab, result, run_folder
+from commands import alignlab, assert_refused, result, run_folder, run_here
 
 from alignlab.cli import main
 from alignlab.config.compose import load_run_config
@@ -30,13 +30,8 @@ def place(tmp_path_factory):
 
 
 def run(place, *overrides, algorithm="synthesis"):
-    """The exit code of a command on the small settings; the last one of a key wins."""
-    keys = {override.partition("=")[0] for override in overrides if "=" in override}
-    small = [override for override in SMALL if override.partition("=")[0] not in keys]
-    flags = [override for override in overrides if override.startswith("-")]
-    values = [override for override in overrides if not override.startswith("-")]
-    places = [f"paths.runs={place}/runs", f"paths.cache={place}/cache"]
-    return main([*flags, f"algorithm={algorithm}", *small, *values, *places])
+    """The exit code of a command on the small settings."""
+    return run_here(place, [f"algorithm={algorithm}", *SMALL], *overrides)
 
 
 def rows(file):
@@ -209,10 +204,7 @@ def test_tiny_learns_no_words_that_it_does_not_know(place, whole, capsys, tmp_pa
     ],
 )
 def test_what_cannot_be_is_refused_before_a_run(tmp_path, capsys, override, said):
-    assert run(tmp_path, override) == 2
-    error = capsys.readouterr().err
-    assert said in error
-    assert len(error.splitlines()) == 1
+    assert_refused(run(tmp_path, override), capsys, said)
     assert not (tmp_path / "runs").exists()
 
 

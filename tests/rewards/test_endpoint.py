@@ -1,5 +1,6 @@
 """An endpoint that fails in every way: nothing is lost, nothing is doubled, nothing becomes a 0."""
 
+import contextlib
 import http.server
 import json
 import threading
@@ -97,6 +98,13 @@ def drip(handler, _):
             handler.wfile.write(b" ")
         except OSError:
             return
+
+
+def twice(handler, scores):
+    """A second, contradicting answer that nobody asked for, on the same connection."""
+    handler.answer(200, {"scores": scores})
+    with contextlib.suppress(OSError):
+        handler.answer(200, {"scores": [99.0] * len(scores)})
 
 
 @pytest.fixture
@@ -221,6 +229,11 @@ def test_the_deadline_is_for_the_whole_request(server, tmp_path, fault):
     with pytest.raises(EndpointError, match=r"within deadline_s=0\.3"):
         reward(server.url, tmp_path, timeout_s=0.2, deadline_s=0.3, workers=1).score(PROMPTS[:2], RESPONSES[:2])
     assert time.monotonic() - start < 3
+
+
+def test_an_answer_that_nobody_asked_for_is_nobodys(server, tmp_path):
+    server.faults = [twice] * len(PROMPTS)
+    assert reward(server.url, tmp_path, batch_size=1, workers=1).score(PROMPTS, RESPONSES).tolist() == SCORES
 
 
 def test_no_more_in_flight_than_allowed(server, tmp_path):

@@ -1,5 +1,6 @@
 """What judges with a prompt share: each text asked once a wording, earlier answers reused, known cases first."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Ask:
 OnAnswer = Callable[[Ask, Answer], None]
 
 
-class AskingJudge:
+class AskingJudge(ABC):
     """A judge that is asked in words. What answers is a subclass's `_ask`.
 
     Args:
@@ -89,11 +90,11 @@ class AskingJudge:
         """What asking these would take, for a judge that was asked only that."""
         return None
 
+    @abstractmethod
     def _ask(self, asks: Sequence[Ask], on_answer: OnAnswer, *, known: bool) -> None:
         """Answers every ask, in any order, each once; `known`: they are the known cases."""
-        raise NotImplementedError
 
-    def _before(self, asks: Sequence[Ask]) -> None:
+    def _before(self, asks: Sequence[Ask]) -> None:  # noqa: B027  # a judge on this machine refuses nothing
         """What there is to refuse before the first question is put."""
 
     def _known_answer(self, ask: Ask) -> Answer | None:
