@@ -2,7 +2,8 @@
 
 Each step it pads prompt and response of every pair, lets the policy give full logits, and computes again what never
 changes: the reference of the pairs, the margin adapter on texts that it tokenises anew, and that adapter's reference a
-second time. For every w it loads the model again. (Zhou et al. 2023, arXiv:2310.03708; no code of theirs is here.)
+second time. After every quarter of the steps it does the same for the held-out pairs, policy included. For every w it
+loads the model again. (Zhou et al. 2023, arXiv:2310.03708; no code of theirs is here.)
 
 Shape letters: R rows (chosen, then rejected), T tokens, V vocabulary.
 """
@@ -48,6 +49,7 @@ def train_as_the_original(
     encoder: PromptEncoder,
     steps: Sequence[Step],
     *,
+    held_out: Sequence[Step],
     initial: dict[str, Tensor],
     w: float,
     beta: float,
@@ -62,6 +64,7 @@ def train_as_the_original(
         margin: the adapter whose implicit reward, at the same beta, is the other objective's.
         encoder: tokenises the margin's texts.
         steps: the batches, in order.
+        held_out: what the policy is evaluated on after every quarter of the steps, the original's setting.
         initial: the policy adapter's weights before the first step.
         w: weight of the trained objective.
         beta: KL strength, 1/nat.
@@ -80,21 +83,28 @@ def train_as_the_original(
     warmup = int(-(-len(steps) * trainer.warmup_ratio // 1))
     schedule = get_scheduler(trainer.lr_scheduler_type, optimizer, warmup, len(steps))
     losses, counted = [], Rows()
-    for step in steps:
+
+    def loss_of(step: Step) -> Tensor:
         margins_R = _margin(policy, encoder, step.texts, counted, beta=beta, limit=trainer.max_length)
         with torch.no_grad(), policy.disable_adapter():
             ref_logps_R = _log_probs(policy, step.rows)
         counted.reference += len(step.rows)
         policy.train()
         log_ratio_R = _log_probs(policy, step.rows) - ref_logps_R
-        logits = (beta * _gap(log_ratio_R) - (1 - w) * _gap(margins_R)) / w
-        loss = -logsigmoid(logits).mean()
+        return -logsigmoid((beta * _gap(log_ratio_R) - (1 - w) * _gap(margins_R)) / w).mean()
+
+    for number, step in enumerate(steps, start=1):
+        loss = loss_of(step)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, trainer.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         losses.append(float(loss))
+        if number % -(-len(steps) // 4) == 0:
+            with torch.no_grad():
+                for evaluated in held_out:
+                    loss_of(evaluated)
     return losses, counted
 
 

@@ -1,16 +1,19 @@
 """A sweep over w as alignlab runs it and as the MODPO reference does: same rows, batches, initial adapters, losses.
 
-    python -m benchmarks.sweep --rows FILE.jsonl --requests 24 --json OUT
+    python -m benchmarks.sweep --rows FILE.jsonl --shape pairs|ranked --requests 24 --json OUT
 
 alignlab's side is the real thing: five modpo runs from their configs, each with its folder, on one resident base and
-one cache, which is empty at the start. The other side is `benchmarks.original`: reference, margin and margin reference
-in every step, padded, full logits, the model loaded anew for every w; its attention is that of its pinned transformers,
-unless `--attention sdpa` gives it today's. Both get the margin adapter ready-made. Each runs in a process of its own.
+one cache, which is empty at the start; each measures the policy on the held-out tenth of the prompts at its end. The
+other side is `benchmarks.original`: reference, margin and margin reference in every step, padded, full logits, the same
+held-out pairs after every quarter of the steps, the model loaded anew for every w; its attention is that of its pinned
+transformers, unless `--attention sdpa` gives it today's. Both get the margin adapter ready-made. Each runs in a process
+of its own.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import shutil
 import sys
 import tempfile
@@ -22,7 +25,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine, machine_line
-from benchmarks.shapes import COLUMNS, TEMPLATE, lora, model_of, records_of
+from benchmarks.shapes import (
+    COLUMNS,
+    PAIRS_A_BATCH,
+    SHAPES,
+    TEMPLATE,
+    lora,
+    model_of,
+    ranked_responses,
+    records_of,
+    usable,
+)
 from benchmarks.side_by_side import Runs, alternate, greatest_difference, median_ratio, seconds_of
 
 KINDS = ("alignlab", "original")
@@ -50,6 +63,7 @@ def main(given: list[str] | None = None) -> None:
 
 def prepare(arguments: argparse.Namespace, place: Path) -> None:
     """The base model, the rows, and a run of the margin's reward_model, which both kinds take."""
+    from alignlab.data.splits import normalised
     from alignlab.models.prompts import PromptEncoder
     from alignlab.models.scratch import bpe_tokenizer
 
@@ -57,16 +71,37 @@ def prepare(arguments: argparse.Namespace, place: Path) -> None:
     texts = [text for row in records for text in (row["prompt"], row["response_0"], row["response_1"])]
     tokenizer = bpe_tokenizer(texts, arguments.vocabulary)
     encoder = PromptEncoder(tokenizer, TEMPLATE)
-    chosen = [row for row in records if len(encoder.prompt_ids(row["prompt"])) < arguments.max_length]
-    if len(chosen) < arguments.requests:
-        raise SystemExit(f"--requests={arguments.requests}: {arguments.rows} has {len(chosen)} rows")
-    columns = (*COLUMNS, "safer_response_id")
-    lines = [json.dumps({name: row[name] for name in columns}) for row in chosen[: arguments.requests]]
-    (place / "rows.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    fitting = {
+        normalised(row["prompt"]): row
+        for row in usable(records, arguments.shape)
+        if len(encoder.prompt_ids(row["prompt"])) < arguments.max_length
+    }  # one row a prompt, so that none lies on both sides of the split
+    needed = arguments.requests + math.ceil(arguments.requests / 9)
+    if len(fitting) < needed:
+        raise SystemExit(
+            f"--requests={arguments.requests}: needs {needed} prompts, {arguments.rows} has {len(fitting)}"
+        )
+    make = ranked_row if arguments.shape == "ranked" else pair_row
+    lines = [f"{json.dumps(make(row))}\n" for row in list(fitting.values())[:needed]]
+    (place / "rows").mkdir()
+    (place / "rows" / "train.jsonl").write_text("".join(lines[: arguments.requests]))
+    (place / "rows" / "test.jsonl").write_text("".join(lines[arguments.requests :]))
     model_of(tokenizer, hidden=arguments.hidden, layers=arguments.layers).save_pretrained(place / "model")
     tokenizer.save_pretrained(place / "model")
     (margin,) = configs(arguments, place, "algorithm=reward_model", runs="prepared", cache="prepared_cache")
     _run(margin)
+
+
+def pair_row(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns that both objectives of a pair need."""
+    return {name: row[name] for name in (*COLUMNS, "safer_response_id")}
+
+
+def ranked_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Six responses with a score for each of two objectives that contradict each other."""
+    responses = ranked_responses(row)
+    order = list(range(len(responses)))
+    return {"prompt": row["prompt"], "responses": responses, "scores": {"helpful": order, "safe": order[::-1]}}
 
 
 def configs(arguments: argparse.Namespace, place: Path, *overrides: str, runs: str, cache: str) -> list[Any]:
@@ -74,20 +109,20 @@ def configs(arguments: argparse.Namespace, place: Path, *overrides: str, runs: s
     from alignlab.config.compose import composing, read_command, register, run_config
 
     register()
+    batch = arguments.batch or PAIRS_A_BATCH[arguments.shape]
     settings = [
+        *(["dataset=pku_saferlhf"] if arguments.shape == "pairs" else ["dataset=ranked", "dataset.use=[helpful,safe]"]),
         "model=hf",
         f"model.path={place / 'model'}",
         f"model.prompt_template='{TEMPLATE}'",
         "model.learning_rate=5e-4",
-        "dataset=pku_saferlhf",
-        f"dataset.path={place / 'rows.jsonl'}",
-        "dataset.split=null",
+        f"dataset.path={place / 'rows'}",
         f"peft.r={arguments.lora_rank}",
         f"peft.alpha={arguments.lora_rank}",
         f"peft.target_modules=[{','.join(lora().target_modules)}]",
         f"trainer.num_train_epochs={arguments.epochs}",
-        f"trainer.per_device_train_batch_size={arguments.batch}",
-        f"trainer.per_device_eval_batch_size={2 * arguments.batch}",
+        f"trainer.per_device_train_batch_size={batch}",
+        f"trainer.per_device_eval_batch_size={2 * batch}",
         f"trainer.max_length={arguments.max_length}",
         "trainer.save_steps=1000000",  # the other side saves nothing
         "tracker=local",
@@ -136,11 +171,8 @@ def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
             _, result = _run(config)
             told["each"][w] = time.perf_counter() - begin
             told["stages"][w] = result["seconds"]
-            counts = result["cache"]
-            told["rows"][w] = {
-                "reference": counts["reference"]["computed"],
-                "margin": counts["safer"]["computed"],
-            }
+            counts = [count["computed"] for name, count in result["cache"].items() if name != "policy"]
+            told["rows"][w] = dict(zip(("reference", "margin"), counts, strict=True))
     spent = {"training": time.perf_counter() - start, "cpu": time.process_time() - cpu}
     told["losses"] = {
         w: torch.stack(record.pop("losses")).tolist() for w, record in zip(told["each"], records, strict=True)
@@ -203,7 +235,8 @@ def _original(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
             place / "model",
             margin,
             encoder,
-            steps_of(recorded[w]["pairs"], encoder, config),
+            steps_of(recorded[w]["pairs"], encoder, config, config.trainer.per_device_train_batch_size),
+            held_out=held_out_steps(encoder, config),
             initial=recorded[w]["initial"],
             w=config.w,
             beta=config.algorithm.beta,
@@ -216,8 +249,22 @@ def _original(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     return {"training": time.perf_counter() - start, "cpu": time.process_time() - cpu} | told
 
 
-def steps_of(taken: list[tuple[list[int], list[int], list[int]]], encoder: Any, config: Any) -> list[Any]:
-    """The recorded pairs as batches, with the texts that their tokens were made of."""
+def held_out_steps(encoder: Any, config: Any) -> list[Any]:
+    """The held-out pairs of the trained objective as batches."""
+    from alignlab.config.identity import objectives_of
+    from alignlab.data.records import pairs_by
+    from alignlab.data.sources import read_ranked_rows, select_split
+    from alignlab.preference.rows import encode_pairs
+
+    rows = select_split(read_ranked_rows(config.dataset), config.dataset, "test")
+    labelled = pairs_by(rows, objectives_of(config).trained)
+    held_out = encode_pairs(labelled, encoder, max_length=config.trainer.max_length).pairs
+    taken = [(pair.chosen.prompt_ids, pair.chosen.response_ids, pair.rejected.response_ids) for pair in held_out]
+    return steps_of(taken, encoder, config, config.trainer.per_device_eval_batch_size)
+
+
+def steps_of(taken: list[tuple[list[int], list[int], list[int]]], encoder: Any, config: Any, size: int) -> list[Any]:
+    """Pairs of tokens as batches of `size`, with the texts that they were made of."""
     from alignlab.data.sources import read_ranked_rows
     from alignlab.models.prompts import Encoded
     from alignlab.preference.rows import fit
@@ -228,7 +275,6 @@ def steps_of(taken: list[tuple[list[int], list[int], list[int]]], encoder: Any, 
     encoded = (fit(row, config.trainer.max_length) for row in encoder.encode_all(texts))
     text_of = dict(zip((row.key for row in encoded), texts, strict=True))
     steps = []
-    size = config.trainer.per_device_train_batch_size
     for start in range(0, len(taken), size):
         batch = taken[start : start + size]
         sides = [[Encoded(prompt, pair[side]) for prompt, *pair in batch] for side in (0, 1)]
@@ -283,10 +329,11 @@ def table(summary: dict[str, Any]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True, help="rows in PKU-SafeRLHF's columns, JSONL or Parquet")
-    parser.add_argument("--requests", type=int, default=24, help="rows of the file that are used")
+    parser.add_argument("--shape", choices=SHAPES, default="pairs", help="the rows, or six ranked responses of each")
+    parser.add_argument("--requests", type=int, default=24, help="rows that are trained on; a ninth more are held out")
     parser.add_argument("--w", default=WEIGHTS, help="values of w, separated by commas")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=6, help="pairs of a step")
+    parser.add_argument("--batch", type=int, help="pairs of a step; six, or two requests' thirty, unless given")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each kind")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)

@@ -19,6 +19,7 @@ from alignlab.models.prompts import Encoded
 from alignlab.preference.attention import Forest, forest_attended
 from alignlab.preference.head import frozen_head
 from alignlab.preference.layout import Layout, forest_layout, padded_layout
+from alignlab.preference.lora import summed_adapters
 from alignlab.runs.progress import say
 
 LOGGED_FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
@@ -52,9 +53,9 @@ def causal_lm(model: Any) -> Any:
 
 
 @contextmanager
-def attending(model: Any, packing: Packing) -> Iterator[None]:
-    """The model with the attention that the packing needs, until a backward pass through it is over too."""
-    with forest_attended(causal_lm(model), forest=packing.is_forest):
+def computing(model: Any, packing: Packing) -> Iterator[None]:
+    """The model with the attention and the LoRA layers of this engine, until a backward pass is over too."""
+    with forest_attended(causal_lm(model), forest=packing.is_forest), summed_adapters(model):
         yield
 
 
@@ -211,7 +212,7 @@ def _long_rows(vocabulary: int, longest: int) -> list[Encoded]:
 def _probed(model: Any, rows: Sequence[Encoded], packing: Packing) -> Tensor:
     """Log-probabilities of the rows' tokens in a packing."""
     layout = lay_out(rows, packing).to(next(model.parameters()).device)
-    with _evaluating(model), fused_head(model), attending(model, packing):
+    with _evaluating(model), fused_head(model), computing(model, packing):
         logps: Tensor = score_layout(model, layout).log_probs
     return logps
 
@@ -223,7 +224,7 @@ def _differentiate(model: Any, rows: Sequence[Encoded], packing: Packing) -> Non
     embeddings = causal_lm(model).get_input_embeddings()
     handle = embeddings.register_forward_hook(lambda _, __, output: embedded.append(output.requires_grad_()))
     try:
-        with torch.enable_grad(), _evaluating(model), fused_head(model), attending(model, packing):
+        with torch.enable_grad(), _evaluating(model), fused_head(model), computing(model, packing):
             torch.autograd.grad(score_layout(model, layout).log_probs.sum(), embedded[0])
     finally:
         handle.remove()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alignlab.models.prompts import Encoded
-from alignlab.preference.forward import attending, fused_head, lay_out, packing_of, score_layout
+from alignlab.preference.forward import computing, fused_head, lay_out, packing_of, score_layout
 from alignlab.runs.progress import track
 
 
@@ -34,7 +34,7 @@ def response_logps(
     packing = packing_of(model, longest=max((len(row.prompt_ids) + len(row.response_ids) for row in rows), default=0))
     batches = _batches_by_text(rows, batch_size) if packing.is_forest else _batches_by_length(rows, batch_size)
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
-    with precision, fused_head(model), attending(model, packing):
+    with precision, fused_head(model), computing(model, packing):
         for places in track(batches, label=label):
             layout = lay_out([rows[place] for place in places], packing).to(device)
             logps[places] = score_layout(model, layout).log_probs.double().sum(1).cpu()

@@ -23,7 +23,7 @@ from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.training import WholeBatches, run_trainer, training_arguments
 from alignlab.preference.collate import StepCollator
-from alignlab.preference.forward import LOGGED_FIELDS, attending, fused_head, packing_of, score_layout
+from alignlab.preference.forward import LOGGED_FIELDS, computing, fused_head, packing_of, score_layout
 from alignlab.preference.meter import Meter
 
 
@@ -106,8 +106,8 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         return WholeBatches(sets, batch_size=batch, seed=arguments.data_seed)
 
     def train(self, *given: Any, **named: Any) -> Any:
-        """Trains with the attention that the packing needs."""
-        with attending(self.model, self.packing):
+        """Trains the model as the engine computes it."""
+        with computing(self.model, self.packing):
             return super().train(*given, **named)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:

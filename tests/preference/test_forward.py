@@ -13,7 +13,7 @@ from transformers.integrations import flex_attention as their_flex
 from alignlab.models.prompts import Encoded
 from alignlab.preference import forward
 from alignlab.preference.attention import FOREST, Forest, block_mask
-from alignlab.preference.forward import Packing, attending, fused_head, lay_out, packing_of, score_layout
+from alignlab.preference.forward import Packing, computing, fused_head, lay_out, packing_of, score_layout
 from alignlab.preference.layout import forest_layout, padded_layout
 
 
@@ -22,7 +22,7 @@ def rows_of(pairs):
 
 
 def logps_of(model, layout, packing):
-    with fused_head(model), attending(model, packing), torch.no_grad():
+    with fused_head(model), computing(model, packing), torch.no_grad():
         return score_layout(model, layout).log_probs.sum(1)
 
 
@@ -58,7 +58,7 @@ def test_another_mask_is_seen(rows):
 def test_a_model_is_itself_again(rows):
     model = model_of("llama")
     before = model(torch.tensor([[3, 4, 5]])).logits
-    with attending(model, Packing.TREES):
+    with computing(model, Packing.TREES):
         assert model.config._attn_implementation == FOREST
         with pytest.raises(NotImplementedError):  # a model that attends over forests takes nothing else
             model(torch.tensor([[3, 4, 5]]))

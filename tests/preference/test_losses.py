@@ -10,7 +10,7 @@ from trl import DPOConfig
 from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
-from alignlab.preference.forward import attending
+from alignlab.preference.forward import computing
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
 from alignlab.preference.trainer import TiltedDPOTrainer
@@ -79,7 +79,7 @@ def test_loss_of_a_pair_is_the_formula(loss_type, base, encoded_rows, tmp_path):
         peft_config=lora_config(PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")),
     )
     (batch,) = engine.data_collator(list(table))["forwards"]
-    with attending(engine.model, engine.packing):
+    with computing(engine.model, engine.packing):
         got = float(engine._compute_loss(engine.model, batch, return_outputs=False))
     engine.model.unload()
     base.model.__dict__.pop("forward", None)

@@ -9,7 +9,7 @@ from trl import DPOConfig
 
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
-from alignlab.preference.forward import attending
+from alignlab.preference.forward import computing
 from alignlab.preference.logps import response_logps
 from alignlab.preference.trainer import TiltedDPOTrainer, chosen_nll
 
@@ -38,7 +38,7 @@ def total_loss(base, pairs, references, folder, *, sft_weight, pairs_per_forward
         pairs_per_forward=pairs_per_forward,
     )
     forwards = engine.data_collator(list(table))["forwards"]
-    with attending(engine.model, engine.packing), torch.no_grad():
+    with computing(engine.model, engine.packing), torch.no_grad():
         losses = [float(engine._compute_loss(engine.model, dict(one), return_outputs=False)) for one in forwards]
     engine.model.unload()
     base.model.__dict__.pop("forward", None)

@@ -15,7 +15,7 @@ from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.scratch import word_tokenizer
 from alignlab.preference.collate import StepCollator
-from alignlab.preference.forward import attending
+from alignlab.preference.forward import computing
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
 from alignlab.preference.trainer import TiltedDPOTrainer
@@ -163,7 +163,7 @@ def engine_of(table, folder, *, model=None, dropout=0.0, **settings):
 
 def one_step(engine, batch):
     """The loss of one step; its gradients stay in the model."""
-    with attending(engine.model, engine.packing):
+    with computing(engine.model, engine.packing):
         return engine.training_step(engine.model, batch)
 
 
