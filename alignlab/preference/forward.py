@@ -144,14 +144,17 @@ def packing_of(model: Any, *, longest: int) -> Packing:
 
     Args:
         model: a causal language model, wrapped or not.
-        longest: tokens of the longest row to come; what holds for short rows may not hold for long ones.
+        longest: tokens of the longest row to come; what holds for short rows may not hold for long ones. A forest
+            that holds for long rows holds for shorter ones, and is not tried again.
     """
     inner = causal_lm(model)
-    key = (longest, next(inner.parameters()).device.type)
+    device = next(inner.parameters()).device.type
     tried = _tried.setdefault(inner, {})
-    if key not in tried:
-        tried[key] = _first_that_works(model, longest)
-    return tried[key]
+    for (length, where), packing in tried.items():
+        if where == device and (length == longest or (length > longest and packing.is_forest)):
+            return packing
+    tried[longest, device] = _first_that_works(model, longest)
+    return tried[longest, device]
 
 
 _tried: "WeakKeyDictionary[nn.Module, dict[tuple[int, str], Packing]]" = WeakKeyDictionary()

@@ -98,15 +98,16 @@ def test_what_holds_for_short_rows_is_tried_again_for_long_ones(monkeypatch):
     forgotten = Forest.window
     monkeypatch.setattr(Forest, "window", lambda self, asked: forgotten(self, None))
     model = model_of("mistral", sliding_window=30)
+    assert packing_of(model, longest=60) is Packing.PADDED
     assert packing_of(model, longest=25) is Packing.TREES
     assert packing_of(model, longest=60) is Packing.PADDED
 
 
-def test_each_length_is_tried_once(monkeypatch):
+def test_no_length_is_tried_twice_nor_one_below_what_held(monkeypatch):
     tried = []
     monkeypatch.setattr(forward, "_objection", lambda *given: tried.append(given[1:]))
     model = model_of("llama")
-    for longest in (20, 20, 30, 20):
+    for longest in (20, 20, 30, 20, 25):
         packing_of(model, longest=longest)
     assert tried == [(Packing.TREES, 20), (Packing.TREES, 30)]
 
