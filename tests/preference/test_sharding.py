@@ -83,10 +83,8 @@ def test_a_process_holds_half_of_the_weights(shared, tmp_path):
 def test_a_shared_training_goes_on_where_it_was_broken(shared):
     folder, *_ = shared
     assert (folder / "broken" / WEIGHTS).read_bytes() == (folder / "ranked" / WEIGHTS).read_bytes()
-    base = CASES["ranked"].model().state_dict()
     saved = load_file(folder / "broken" / "checkpoints" / "checkpoint-4" / "adapter_model.safetensors")
-    assert len(saved) > 0
-    assert not [name for name in saved if "lora" not in name], f"of {len(base)} frozen weights none is saved"
+    assert {"lora_" in name for name in saved} == {True}  # the base is not gathered
 
 
 @pytest.mark.slow
