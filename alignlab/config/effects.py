@@ -17,6 +17,7 @@ from alignlab.config.schema import (
     PreferenceConfig,
     RewardModelConfig,
     RunConfig,
+    SftConfig,
     SynthesisConfig,
 )
 
@@ -59,6 +60,12 @@ def _on_untrained(config: RunConfig) -> str | None:
     if isinstance(algorithm, AuditConfig) and not any(_is_made(config, name) for name in rewarded(config)):
         return "on algorithm=audit, which trains nothing"
     return None
+
+
+def _on_one_process(config: RunConfig) -> str | None:
+    """What is not preference training takes one process, which has nobody to share weights with."""
+    alone = isinstance(config.algorithm, SftConfig) or _on_classifier(config)
+    return f"on algorithm={config.algorithm.name}, which trains on one process" if alone else _on_untrained(config)
 
 
 def _is_made(config: RunConfig, objective: str) -> bool:
@@ -158,6 +165,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
     (("reward", "algorithm.rewards", "algorithm.check_rewards"), _on_single_objective),
     (("algorithm.beta", "algorithm.loss_type", "algorithm.label_smoothing"), _on_classifier),
     (("peft",), _on_full_training),
+    (("hardware.fsdp",), _on_one_process),
     (("generator.samples",), _on_single_response),
     (("generator",), _on_unsampled),
     (("judge",), _on_unjudged),

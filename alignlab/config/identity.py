@@ -33,7 +33,7 @@ _PLACE_NOT_SUBSTANCE = {
         "max_tokens_per_forward",
         "gradient_checkpointing",
     ),
-    "hardware": ("device", "processes"),
+    "hardware": ("device", "processes", "fsdp"),
     "generator": ("batch_size", "api_key_env", "workers", "timeout_s", "deadline_s", "backoff_s"),
     "dataset": ("use", "on_bad_row", "max_bad_share", "overlap"),
     "algorithm": ("rewards", "check_rewards", "objective"),

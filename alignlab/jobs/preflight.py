@@ -86,6 +86,8 @@ def check(config: RunConfig) -> None:
     """Raises ConfigError for the first thing that cannot work."""
     objectives = objectives_of(config)
     share_batch(config.trainer, config.hardware.processes)
+    if config.hardware.fsdp:
+        _check_shareable(config)
     _check_data(config, objectives)
     if isinstance(config.dataset, ToyConfig):
         for name, objective in config.dataset.objectives.items():
@@ -129,6 +131,16 @@ def check(config: RunConfig) -> None:
         for folder in config.algorithm.runs:
             if not Path(folder).is_dir():
                 raise ConfigError(f"algorithm.runs={folder}: no such folder")
+
+
+def _check_shareable(config: RunConfig) -> None:
+    """Processes that share weights out put each layer together at the same time, so they must keep in step."""
+    tokens = config.trainer.max_tokens_per_forward
+    rule = "must be null with hardware.fsdp=true, whose processes take equally many forwards"
+    require(tokens is None, "trainer.max_tokens_per_forward", tokens, rule)
+    quantization = getattr(config.model, "quantization", None)
+    rule = "must be null with hardware.fsdp=true: 4-bit weights are not shared out"
+    require(quantization is None, "model.quantization", quantization, rule)
 
 
 def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:

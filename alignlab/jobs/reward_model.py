@@ -1,6 +1,5 @@
 """A reward for one objective: implicit (DPO on its pairs; also the front's end at w=0), or a classifier."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def _train_classifier(config: RunConfig, algorithm: RewardModelConfig, run: RunF
             read.table,
             dtype=_dtype(config),
             trainer=config.trainer,
-            hardware=dataclasses.replace(config.hardware, processes=1),
+            hardware=config.hardware.on_one_process(),
             seed=config.seed,
             folder=folder,
             checkpoints=run.path / "checkpoints",

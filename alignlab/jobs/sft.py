@@ -1,6 +1,5 @@
 """Supervised fine-tuning on the responses of a preference set."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
             base.tokenizer,
             texts.encoded,
             trainer=config.trainer,
-            hardware=dataclasses.replace(config.hardware, processes=1),
+            hardware=config.hardware.on_one_process(),
             seed=config.seed,
             checkpoints=run.path / "checkpoints",
             peft=lora_config(config.peft),

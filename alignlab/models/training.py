@@ -14,6 +14,7 @@ from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
 from alignlab.config.schema import HardwareConfig, TrainerConfig
+from alignlab.models.sharding import whole
 from alignlab.runs.atomic import write_json
 from alignlab.runs.progress import Bar, progress, say
 
@@ -56,7 +57,7 @@ class StopAtNonsense(TrainerCallback):  # type: ignore[misc]
         """Notes the summed and clipped gradient's norm; a loss that is not a number has made it so too."""
         gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
         if gradients:
-            self._norms.append((state.global_step + 1, torch.nn.utils.get_total_norm(gradients)))
+            self._norms.append((state.global_step + 1, whole(torch.nn.utils.get_total_norm(gradients))))
         if self.at_once:
             self._look()
 
@@ -232,7 +233,8 @@ def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed
         "save_total_limit": NUM_CHECKPOINTS_KEPT,
         "logging_steps": trainer.logging_steps,
         "logging_nan_inf_filter": False,
-        "bf16": hardware.bf16,
+        "bf16": hardware.bf16 and not hardware.fsdp,  # it would round norms and summed gradients of shared weights
+        "fsdp": hardware.fsdp,
         "use_cpu": hardware.device == "cpu",
         "seed": seed,
         "data_seed": seed,

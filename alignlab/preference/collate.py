@@ -30,6 +30,8 @@ class StepCollator(DataCollatorForPreference):  # type: ignore[misc]
     """Pairs of one forward at most."""
     tokens_per_forward: int | None = None
     """Slots of one forward at most, in place of the number of pairs; a pair that takes more has one to itself."""
+    in_step: bool = False
+    """As many forwards for any pairs of that number: processes that share weights out take them together."""
 
     def torch_call(self, examples: list[Row]) -> dict[str, Any]:
         """The forwards of one batch."""
@@ -43,7 +45,8 @@ class StepCollator(DataCollatorForPreference):  # type: ignore[misc]
     def _parts(self, examples: list[Row]) -> list[tuple[list[Row], Layout]]:
         """The examples in parts that keep the limits, with their layouts."""
         if self.tokens_per_forward is None:
-            return [(part, self._layout(part)) for part in _split(examples, self.pairs_per_forward or len(examples))]
+            split = _cut if self.in_step else _split
+            return [(part, self._layout(part)) for part in split(examples, self.pairs_per_forward or len(examples))]
         layout = self._layout(examples)
         if layout.num_slots <= self.tokens_per_forward or len(examples) == 1:
             return [(examples, layout)]
@@ -66,5 +69,10 @@ def _split(examples: Sequence[Row], limit: int) -> list[list[Row]]:
         if parts and len(parts[-1]) + len(pairs) <= limit:
             parts[-1] += pairs
         else:
-            parts += [pairs[start : start + limit] for start in range(0, len(pairs), limit)]
+            parts += _cut(pairs, limit)
     return parts
+
+
+def _cut(examples: Sequence[Row], limit: int) -> list[list[Row]]:
+    """Parts of exactly `limit` pairs, but for the last."""
+    return [list(examples[start : start + limit]) for start in range(0, len(examples), limit)]

@@ -21,6 +21,7 @@ from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
+from alignlab.models.sharding import WholeCheckpoints, trained_weights
 from alignlab.models.training import WholeBatches, run_trainer, training_arguments
 from alignlab.preference.collate import StepCollator
 from alignlab.preference.forward import LOGGED_FIELDS, computing, fused_head, packing_of, score_layout
@@ -39,7 +40,7 @@ class PreferenceLoss:
     """Weight of the chosen responses' own loss: minus their mean log-probability a token."""
 
 
-class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
+class TiltedDPOTrainer(WholeCheckpoints, DPOTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's DPOTrainer on rows that are tokenised and carry their (tilted) reference log-probabilities.
 
     Rows: prompt_ids, chosen_ids, rejected_ids, ref_chosen_logps, ref_rejected_logps, and `set`, a number that the pairs
@@ -56,6 +57,7 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         pairs_per_forward: pairs of one forward at most; None for no limit.
         tokens_per_forward: slots of one forward at most, in place of the number of pairs; None for no limit.
         sft_weight: see PreferenceLoss.
+        autocast: compute in bfloat16 as the reference pass does, where args.bf16 does not.
         named: TRL's other arguments.
     """
 
@@ -70,9 +72,10 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         pairs_per_forward: int | None = None,
         tokens_per_forward: int | None = None,
         sft_weight: float = 0.0,
+        autocast: bool = False,
         **named: Any,
     ) -> None:
-        self.sft_weight = sft_weight
+        self.sft_weight, self.autocast = sft_weight, autocast
         self.packing = packing_of(model, longest=_longest(train_dataset))
         self.meter = Meter(args.beta)
         collator = StepCollator(
@@ -80,6 +83,7 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
             packing=self.packing,
             pairs_per_forward=pairs_per_forward,
             tokens_per_forward=tokens_per_forward,
+            in_step=bool(args.fsdp),
         )
         disable_dropout_in_model(model)  # the model's own; what peft.dropout asks of the adapter stays
         args.disable_dropout = False
@@ -124,7 +128,8 @@ class TiltedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl is untyped
         """TRL's loss of one forward, times its share of the batch's pairs."""
         inputs = dict(inputs)
         layout, share = inputs.pop("layout").to(self.accelerator.device), inputs.pop("share")
-        with fused_head(model, LOGGED_FIELDS if self._will_log() else ("log_probs",)):
+        precision = torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+        with precision, fused_head(model, LOGGED_FIELDS if self._will_log() else ("log_probs",)):
             outputs = score_layout(model, layout)
         self.meter.add(outputs, inputs)
         with self._without_metrics():
@@ -246,11 +251,14 @@ def train_preference(
         pairs_per_forward=trainer.per_device_train_batch_size,
         tokens_per_forward=trainer.max_tokens_per_forward,
         sft_weight=loss.sft_weight,
+        autocast=hardware.bf16 and hardware.fsdp,
     )
+    assert engine.is_fsdp_enabled or not hardware.fsdp, "accelerate shares nothing out where it sees no GPU"
     run_trainer(engine, checkpoints)
     adapter = folder / "adapter"
+    weights = trained_weights(engine.model) if engine.is_fsdp_enabled else None
     if engine.accelerator.is_main_process:
-        engine.model.save_pretrained(str(adapter))
+        engine.model.save_pretrained(str(adapter), state_dict=weights)
     engine.accelerator.wait_for_everyone()
     engine.accelerator.unwrap_model(engine.model).unload()
     base.model.__dict__.pop("forward", None)  # TRL's fused head patches the instance

@@ -19,6 +19,10 @@ ON_DATA = ["model=scratch", "dataset=pku_saferlhf"]
         ([*ON_DATA, "generator.samples=3"], "has no effect on dataset=pku_saferlhf, whose metrics need no samples"),
         (["trainer.max_steps=3", "trainer.num_train_epochs=2"], "has no effect with trainer.max_steps=3"),
         (["algorithm.loss_type=hinge", "algorithm.label_smoothing=0.1"], "no effect on algorithm.loss_type=hinge"),
+        (
+            ["algorithm=sft", "hardware.fsdp=true", "hardware=gpus_2"],
+            "hardware.fsdp=true: has no effect on algorithm=sft, which trains on one process",
+        ),
         (["hydra/launcher=basic"], "hydra/launcher=basic: has no effect without -m"),
     ],
 )

@@ -30,6 +30,7 @@ SAME = [
     "hardware=gpu",
     "hardware=cpu_2",
     "hardware.device=cuda",
+    "hardware=gpus_8_fsdp",
     "trainer.save_steps=7",
     "trainer.logging_steps=3",
     "trainer.per_device_eval_batch_size=16",
@@ -65,7 +66,7 @@ OTHER = [
 @pytest.mark.parametrize("override", SAME)
 def test_unchanged_by_where_and_how_fast(run_of, override):
     expected = run_folder(run_of())
-    if override == "hardware=gpu":  # the preset also turns bfloat16 on, which does change the numbers
+    if override.startswith("hardware=gpu"):  # the presets also turn bfloat16 on, which does change the numbers
         assert run_folder(run_of(override)) != expected
         assert run_folder(run_of(override, "hardware.bf16=false")) == expected
     else:

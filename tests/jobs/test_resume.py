@@ -185,7 +185,7 @@ def _train(base, encoded_rows, folder, *, poison):
         PreferenceLoss("sigmoid", beta=1.0, label_smoothing=0.0),
         trainer=recipe,
         peft=PeftConfig(2, 4.0, 0.0, "all-linear"),
-        hardware=HardwareConfig("cpu", 1, False),
+        hardware=HardwareConfig("cpu", 1, bf16=False, fsdp=False),
         seed=0,
         folder=folder,
         callbacks=[],

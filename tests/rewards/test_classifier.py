@@ -25,7 +25,7 @@ from alignlab.rewards.train_classifier import lora_with_head, read_pairs, train_
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 PEFT = PeftConfig(r=4, alpha=8.0, dropout=0.1, target_modules="all-linear")
-CPU = HardwareConfig(device="cpu", processes=1, bf16=False)
+CPU = HardwareConfig(device="cpu", processes=1, bf16=False, fsdp=False)
 RECIPE = TrainerConfig(
     learning_rate=5e-3,
     num_train_epochs=1.0,

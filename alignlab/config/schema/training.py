@@ -1,6 +1,6 @@
 """How a run trains: adapter, recipe, weights of the objectives, hardware."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from omegaconf import MISSING
@@ -86,7 +86,15 @@ class HardwareConfig:
     device: str = MISSING
     processes: int = MISSING
     bf16: bool = MISSING
+    fsdp: bool = MISSING
+    """Training processes share the model's weights out, where each would hold all of them."""
 
     def __post_init__(self) -> None:
         require_one_of("hardware.device", self.device, ("cpu", "cuda"))
         require(self.processes > 0, "hardware.processes", self.processes, "must be > 0")
+        rule = "needs hardware.device=cuda and hardware.processes > 1"
+        require(not self.fsdp or (self.device == "cuda" and self.processes > 1), "hardware.fsdp", "true", rule)
+
+    def on_one_process(self) -> "HardwareConfig":
+        """The same device for what only one process trains."""
+        return replace(self, processes=1, fsdp=False)

@@ -1,0 +1,79 @@
+"""Weights that processes share out while they train (FSDP2): what they hold together, and checkpoints of it.
+
+A checkpoint holds whole tensors, in the files of a training that shares nothing: where a run computes is no part of
+what it is, so it goes on on any hardware. And the frozen base is gathered for none of them, as transformers would.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+
+
+def whole(value: Any) -> Any:
+    """A tensor that processes share, put together; all of them must call this. Anything else is itself."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def own_part(value: Tensor, like: Tensor) -> Tensor:
+    """What this process keeps of a whole tensor that is shared out as another one is."""
+    if not isinstance(like, DTensor) or value.shape != like.shape:
+        return value
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def trained_weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The trained weights by name, put together; every process must call this."""
+    return {name: whole(weights.detach()) for name, weights in model.named_parameters() if weights.requires_grad}
+
+
+class WholeCheckpoints:
+    """Makes a transformers Trainer of an adapter write and read whole checkpoints where its weights are shared out."""
+
+    args: Any
+    model: Any
+    optimizer: Any
+    lr_scheduler: Any
+    is_fsdp_enabled: bool
+
+    def train(self, resume_from_checkpoint: str | None = None, **named: Any) -> Any:
+        """Loads an adapter before its weights are shared out, and trains."""
+        if self.is_fsdp_enabled and resume_from_checkpoint:
+            self._load_from_checkpoint(resume_from_checkpoint)
+        return super().train(resume_from_checkpoint, **named)  # type: ignore[misc]
+
+    def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
+        if model is None:  # given one, its weights are shared out already
+            super()._load_from_checkpoint(checkpoint)  # type: ignore[misc]
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.is_fsdp_enabled or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+            return
+        moments = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True)
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        for number, state in moments["state"].items():
+            state.update({name: own_part(value, weights[number]) for name, value in state.items()})
+        self.optimizer.load_state_dict(moments)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True))
+
+    def _save_optimizer_and_scheduler(self, folder: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(folder)  # type: ignore[misc]
+            return
+        moments = self.optimizer.state_dict()
+        for number, state in moments["state"].items():
+            moments["state"][number] = {name: whole(value) for name, value in state.items()}
+        if self.args.should_save:
+            torch.save(moments, Path(folder) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(folder) / SCHEDULER_NAME)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The adapter alone, whole."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=trained_weights(self.model))  # type: ignore[attr-defined]
+        else:
+            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
