@@ -86,5 +86,5 @@ def _plain_adapter(layer: LoraLinear, x: Tensor) -> str | None:
     is_alike = is_plain and all(tensor.device.type == "cpu" and tensor.dtype == x.dtype for tensor in tensors)
     if not is_alike or base.weight.requires_grad or torch.is_autocast_enabled("cpu"):
         return None
-    tokens = x.numel() // x.shape[-1]
-    return name if _pays(tokens, *base.weight.shape, len(a.weight), torch.is_grad_enabled()) else None
+    rank, inputs, outputs = len(a.weight), base.in_features, base.out_features
+    return name if _pays(x.numel() // inputs, outputs, inputs, rank, torch.is_grad_enabled()) else None

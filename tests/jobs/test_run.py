@@ -1,7 +1,12 @@
-"""Loading a job leaves the collector its work."""
+"""Loading a job leaves the collector its work, and memory where it was."""
 
 import gc
+import platform
+import subprocess
+import sys
 import weakref
+
+import pytest
 
 from alignlab.jobs.run import load_job
 
@@ -36,3 +41,31 @@ def test_freezing_at_every_load_would_keep_it():
     assert not collected_after(gc.freeze)
     gc.unfreeze()
     gc.collect()
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from alignlab.jobs.run import _keep_freed_memory
+
+def step():
+    return sum(float(part[0]) for part in [np.ones(1 << 17) for _ in range(200)])  # all freed at its end
+
+if sys.argv[1] == "keep":
+    _keep_freed_memory()
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep their way")
+def test_what_a_step_frees_is_there_for_the_next():
+    """Counted in pages that the system hands out anew; the control is a process that does not ask for it."""
+    pages = {
+        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("keep", "as it is")
+    }
+    assert pages["as it is"] > 10_000
+    assert pages["keep"] < 1_000
