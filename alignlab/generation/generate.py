@@ -13,15 +13,16 @@ from alignlab.generation.plain import PlainDecoder
 from alignlab.generation.probe import shares_prefixes
 from alignlab.generation.server import ask_server
 from alignlab.generation.trunks import Lane, lanes_of, trunks_of
+from alignlab.models.prompts import PromptEncoder
 from alignlab.runs.progress import progress, say
 
 
-def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """What ends a turn: the tokenizer's EOS and the model's own list, e.g. Llama-3's <|eot_id|>."""
+def stop_tokens(model: Any, encoder: PromptEncoder) -> frozenset[int]:
+    """What ends a turn: the template's end token, which training appends, the tokenizer's EOS, and the model's list."""
     own = getattr(causal_lm(model), "generation_config", None)
     listed = getattr(own, "eos_token_id", None)
     more = listed if isinstance(listed, list) else [] if listed is None else [listed]
-    return frozenset({int(tokenizer.eos_token_id), *map(int, more)})
+    return frozenset({encoder.end_id, int(encoder.tokenizer.eos_token_id), *map(int, more)})
 
 
 def decode(model: Any, lanes: Sequence[Lane], *, settings: DecodeSettings, batch_size: int, finished: Finished) -> None:
@@ -64,7 +65,7 @@ def generate(
     *,
     config: GeneratorConfig,
     seed: int,
-    tokenizer: Any,
+    encoder: PromptEncoder,
     on_done: OnDone | None = None,
     label: str = "generating",
 ) -> dict[str, list[Continuation]]:
@@ -75,7 +76,7 @@ def generate(
         requests: what to continue, and how often.
         config: sampling settings, length, batch size or server. The request says how many samples, not the config.
         seed: with a sample's id it makes its randomness.
-        tokenizer: the model's.
+        encoder: the model's tokenizer and template.
         on_done: told of every continuation as soon as it is known, in this thread.
         label: what the progress bar says.
 
@@ -93,22 +94,27 @@ def generate(
             bar.advance()
 
         if isinstance(config, ServerGeneratorConfig):
-            ask_server(requests, config=config, seed=seed, tokenizer=tokenizer, on_done=note)
+            ask_server(requests, config=config, seed=seed, tokenizer=encoder.tokenizer, on_done=note)
         else:
             assert isinstance(config, LocalGeneratorConfig)
-            _generate_here(model, requests, config, seed, tokenizer, note)
+            _generate_here(model, requests, config, seed, encoder, note)
     return {name: [samples[number] for number in sorted(samples)] for name, samples in found.items()}
 
 
 def _generate_here(
-    model: Any, requests: Sequence[PrefixRequest], config: LocalGeneratorConfig, seed: int, tokenizer: Any, note: OnDone
+    model: Any,
+    requests: Sequence[PrefixRequest],
+    config: LocalGeneratorConfig,
+    seed: int,
+    encoder: PromptEncoder,
+    note: OnDone,
 ) -> None:
-    stops = stop_tokens(model, tokenizer)
+    stops = stop_tokens(model, encoder)
     settings = DecodeSettings(Sampling(config.temperature, config.top_p), config.max_new_tokens, seed, stops)
 
     def finished(lane: Lane, tokens: list[int]) -> None:
         stopped = tokens[-1] in stops
-        text = text_after(tokenizer, lane.prefix_ids, tokens[:-1] if stopped else tokens)
+        text = text_after(encoder.tokenizer, lane.prefix_ids, tokens[:-1] if stopped else tokens)
         note(requests[lane.request].id, lane.sample, Continuation(tokens, text, "stop" if stopped else "length"))
 
     decode(model, lanes_of(requests), settings=settings, batch_size=config.batch_size, finished=finished)

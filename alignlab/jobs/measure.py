@@ -207,7 +207,7 @@ def sample(
 ) -> tuple[list[Encoded], Divergence | None]:
     """Responses and their divergence; None where the sampling settings draw from another distribution."""
     assert isinstance(config.generator, LocalGeneratorConfig)
-    generator, stops = config.generator, stop_tokens(base.model, base.tokenizer)
+    generator, stops = config.generator, stop_tokens(base.model, base.encoder)
 
     def sampled(model: Any) -> list[Encoded]:
         return sample_responses(model, requests, config=generator, seed=config.seed, stops=stops, label="sampling")

@@ -34,7 +34,7 @@ class Subject:
             requests,
             config=config.generator,
             seed=config.seed,
-            tokenizer=self.encoder.tokenizer,
+            encoder=self.encoder,
             on_done=on_done,
             label=label,
         )

@@ -108,7 +108,7 @@ def _sample_texts(
         requests,
         config=generator,
         seed=0,
-        stops=stop_tokens(base.model, base.tokenizer),
+        stops=stop_tokens(base.model, base.encoder),
         label=label,
     )
     texts = [base.encoder.response_text(row.response_ids) for row in rows]

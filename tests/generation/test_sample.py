@@ -1,16 +1,24 @@
+import sys
+from pathlib import Path
+
 import torch
 
-from alignlab.config.schema import LocalGeneratorConfig
-from alignlab.generation.generate import stop_tokens
+from alignlab.config.schema import ArchitectureConfig, LocalGeneratorConfig
+from alignlab.generation.base import PrefixRequest
+from alignlab.generation.generate import generate, stop_tokens
 from alignlab.generation.sample import SampleRequest, sample_responses
-from alignlab.models.prompts import Encoded
+from alignlab.models.prompts import Encoded, PromptEncoder
+from alignlab.models.scratch import new_llama
 from alignlab.preference.logps import response_logits
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from templates import FAMILIES, tokenizer_of
 
 
 def draw(base, requests, *, batch_size=64, seed=0, **changes):
     how = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 12} | changes
     config = LocalGeneratorConfig(kind="transformers", samples=1, batch_size=batch_size, **how)
-    stops = stop_tokens(base.model, base.tokenizer)
+    stops = stop_tokens(base.model, base.encoder)
     rows = sample_responses(base.model, requests, config=config, seed=seed, stops=stops, label="")
     assert [row.prompt_ids for row in rows] == [request.prompt_ids for request in requests]
     return [row.response_ids for row in rows]
@@ -54,3 +62,21 @@ def test_a_response_ends_with_its_stop_token_or_at_the_limit(base):
     assert len(ended) < len(rows)
     assert all(row.index(eos) == len(row) - 1 for row in ended)
     assert all(len(row) == 12 for row in rows if eos not in row)
+
+
+def test_a_turn_ends_with_the_templates_own_end_token():
+    """Phi-3's <|end|>, which is neither the tokenizer's EOS nor in the list of a model made here."""
+    encoder = PromptEncoder(tokenizer_of(FAMILIES["phi3"]), None)
+    end, eos = encoder.end_id, encoder.tokenizer.eos_token_id
+    other = next(token for token in range(9) if token not in (end, eos))
+    config = LocalGeneratorConfig("transformers", samples=1, batch_size=2, temperature=0.0, top_p=1.0, max_new_tokens=5)
+    model = new_llama(ArchitectureConfig(len(encoder.tokenizer), 16, 16, 1, 2, 64, 0.02), encoder.tokenizer, seed=0)
+    model.eval().lm_head = torch.nn.Linear(16, len(encoder.tokenizer))
+    endings = {}
+    for token in (end, eos, other):
+        with torch.no_grad():
+            model.lm_head.bias.zero_()[token] = 1e3
+        (found,) = generate(model, [PrefixRequest("a", [1, 2], 1)], config=config, seed=0, encoder=encoder)["a"]
+        endings[token] = found.finish
+    assert end != eos
+    assert endings == {end: "stop", eos: "stop", other: "length"}

@@ -142,11 +142,11 @@ def test_the_server_continues_the_very_prefix(url, subject):
         requests,
         config=server_config(url, folder),
         seed=0,
-        tokenizer=encoder.tokenizer,
+        encoder=encoder,
         on_done=lambda request, sample, continuation: told.append((request, sample)),
     )
     here = LocalGeneratorConfig(kind="transformers", batch_size=8, **HOW)
-    local = generate(model, requests, config=here, seed=0, tokenizer=encoder.tokenizer)
+    local = generate(model, requests, config=here, seed=0, encoder=encoder)
     assert sorted(told) == sorted((request.id, sample) for request in requests for sample in range(2))
     assert served.keys() == local.keys()
     for name, rows in local.items():
@@ -163,10 +163,10 @@ def test_samples_of_one_prefix_differ_by_their_seeds(url, subject):
     sampling = {"temperature": 1.0, "samples": 4, "extra_body": {"generation_config": '{"do_sample": true}'}}
     config = server_config(url, folder, **sampling, samples_per_call=4)  # this server knows no n: it is asked again
     request = PrefixRequest("r", open_turn(encoder, "Where is my box?", "Sure, here are"), 4, frozenset({1}))
-    (rows,) = generate(None, [request], config=config, seed=0, tokenizer=encoder.tokenizer).values()
+    (rows,) = generate(None, [request], config=config, seed=0, encoder=encoder).values()
     assert len(rows) == 3
     assert len({row.text for row in rows}) == 3
-    (again,) = generate(None, [request], config=config, seed=0, tokenizer=encoder.tokenizer).values()
+    (again,) = generate(None, [request], config=config, seed=0, encoder=encoder).values()
     assert again == rows
 
 
@@ -174,7 +174,7 @@ def test_tokens_are_refused_with_a_hint(url, subject):
     folder, _, encoder = subject
     config = server_config(url, folder, prompt_format="tokens")
     with pytest.raises(ConfigError, match=r"generator\.prompt_format=text"):
-        generate(None, nested(encoder)[:1], config=config, seed=0, tokenizer=encoder.tokenizer)
+        generate(None, nested(encoder)[:1], config=config, seed=0, encoder=encoder)
 
 
 def test_it_judges(url, judge_folder, tmp_path):

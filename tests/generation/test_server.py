@@ -117,9 +117,9 @@ REQUESTS = [PrefixRequest("b", [5, 6, 9], 3), PrefixRequest("a", [5, 6], 3), Pre
 
 
 def asked(config, requests=REQUESTS, *, seed=0, told=None):
-    tokenizer = encoder_of("qwen2").tokenizer
+    encoder = encoder_of("qwen2")
     record = None if told is None else lambda *what: told.append(what)
-    return generate(None, requests, config=config, seed=seed, tokenizer=tokenizer, on_done=record)
+    return generate(None, requests, config=config, seed=seed, encoder=encoder, on_done=record)
 
 
 def texts(found):

@@ -62,7 +62,7 @@ def test_nf4(config, tmp_path):
         kind="transformers", samples=3, temperature=0.8, top_p=0.9, max_new_tokens=6, batch_size=4
     )
     requests = [PrefixRequest(text, base.encoder.prompt_ids(text), 3) for text in TEXTS]
-    found = generate(base.model, requests, config=how, seed=0, tokenizer=base.tokenizer)
+    found = generate(base.model, requests, config=how, seed=0, encoder=base.encoder)
     assert [len(rows) for rows in found.values()] == [3, 3]
 
     fresh = get_peft_model(base.model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
@@ -72,7 +72,7 @@ def test_nf4(config, tmp_path):
     fresh.save_pretrained(tmp_path)
     fresh.unload()
     with adapted(base.model, tmp_path) as model:
-        other = generate(model, requests, config=how, seed=0, tokenizer=base.tokenizer)
+        other = generate(model, requests, config=how, seed=0, encoder=base.encoder)
     assert other != found
     after = base.model(ids).logits.float().flatten()  # bitsandbytes rounds otherwise once a CPU model was saved
     assert torch.corrcoef(torch.stack([after, right]))[0, 1] > 0.999
