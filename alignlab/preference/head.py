@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from trl.trainer import utils as trl_utils
 
-CHUNK = 1 << 21
+CHUNK = 1 << 20
 """Logits at hand at a time: few enough for a processor's cache."""
 
 
@@ -42,15 +42,20 @@ class FrozenHead(torch.autograd.Function):
             logits_CV = hidden_NH[chunk].to(weight_VH.dtype) @ weight_VH.t()
             if bias_V is not None:
                 logits_CV += bias_V
-            logps_CV = logits_CV.log_softmax(-1, torch.float32)
-            logps_N[chunk] = logps_CV.gather(1, targets_C[:, None])[:, 0]
+            logits_CV = logits_CV.float()
             if fully:
-                mean_N[chunk] = logits_CV.mean(-1, dtype=torch.float32)
+                mean_N[chunk] = logits_CV.mean(-1)
                 is_top_N[chunk] = logits_CV.argmax(-1) == targets_C
-                entropy_N[chunk] = -torch.linalg.vecdot(logps_CV, logps_CV.exp())
+            logits_CV -= logits_CV.amax(1, keepdim=True)
+            wanted_C = logits_CV.gather(1, targets_C[:, None])[:, 0]
+            odds_CV = logits_CV.exp() if fully else logits_CV.exp_()  # probabilities, but for the sum below
+            sums_C = odds_CV.sum(1)
+            logps_N[chunk] = wanted_C - sums_C.log()
+            if fully:
+                entropy_N[chunk] = sums_C.log() - torch.linalg.vecdot(odds_CV, logits_CV) / sums_C
             if slopes_NH is not None:
-                expected_CH = logps_CV.exp_().to(weight_VH.dtype) @ weight_VH
-                slopes_NH[chunk] = weight_VH[targets_C] - expected_CH
+                expected_CH = odds_CV.to(weight_VH.dtype) @ weight_VH
+                slopes_NH[chunk] = weight_VH[targets_C] - expected_CH / sums_C[:, None]
         if slopes_NH is not None:
             ctx.save_for_backward(slopes_NH)
         if not fully:
