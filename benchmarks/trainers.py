@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from alignlab.config.schema import PeftConfig
+from alignlab.jobs.run import load_job
 from alignlab.models.adapters import lora_config
 from alignlab.preference.cache import ScoreCache
 from alignlab.preference.logps import response_logps
@@ -82,6 +83,7 @@ def _alignlab(work: Workload, model: Any, folder: str, recipe: Recipe) -> dict[s
     def score(rows: Any) -> Any:
         return response_logps(model, rows, batch_size=2 * work.batch_size, label="reference", autocast=recipe.bf16)
 
+    load_job("dpo")  # sets the process up, as for every run
     start = _now(recipe)
     logps = ScoreCache(Path(folder) / "scores").scores("reference", work.responses(), score, name="reference")
     reference = _now(recipe) - start
