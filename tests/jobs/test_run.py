@@ -67,5 +67,4 @@ def test_what_a_step_frees_is_there_for_the_next():
         how: int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
         for how in ("keep", "as it is")
     }
-    assert pages["as it is"] > 10_000
-    assert pages["keep"] < 1_000
+    assert 10 * pages["keep"] < pages["as it is"]
