@@ -72,12 +72,7 @@ def train_as_the_original(
         peft: the policy's adapter.
         attention: eager, the only one in transformers 4.34 (which it pins) besides flash-attn, or sdpa.
     """
-    base = AutoModelForCausalLM.from_pretrained(model, attn_implementation=attention).requires_grad_(False)
-    policy = get_peft_model(base, lora_config(peft))
-    missing = policy.load_state_dict(initial, strict=False).unexpected_keys
-    assert not missing, missing
-    policy.load_adapter(str(margin), "margin")
-    policy.set_adapter("default")
+    policy = _policy(model, margin, initial, peft, attention)
     weights = [weight for name, weight in policy.named_parameters() if name in initial]
     optimizer = torch.optim.AdamW(weights, lr=trainer.learning_rate, weight_decay=trainer.weight_decay)
     warmup = int(-(-len(steps) * trainer.warmup_ratio // 1))
@@ -86,12 +81,7 @@ def train_as_the_original(
 
     def loss_of(step: Step) -> Tensor:
         margins_R = _margin(policy, encoder, step.texts, counted, beta=beta, limit=trainer.max_length)
-        with torch.no_grad(), policy.disable_adapter():
-            ref_logps_R = _log_probs(policy, step.rows)
-        counted.reference += len(step.rows)
-        policy.train()
-        log_ratio_R = _log_probs(policy, step.rows) - ref_logps_R
-        return -logsigmoid((beta * _gap(log_ratio_R) - (1 - w) * _gap(margins_R)) / w).mean()
+        return _loss(policy, step, margins_R, counted, w=w, beta=beta)
 
     for number, step in enumerate(steps, start=1):
         loss = loss_of(step)
@@ -106,6 +96,27 @@ def train_as_the_original(
                 for evaluated in held_out:
                     loss_of(evaluated)
     return losses, counted
+
+
+def _policy(model: Path, margin: Path, initial: dict[str, Tensor], peft: PeftConfig, attention: str) -> PeftModel:
+    """The base model, loaded anew, with the policy's adapter at its start and the margin's beside it."""
+    base = AutoModelForCausalLM.from_pretrained(model, attn_implementation=attention).requires_grad_(False)
+    policy = get_peft_model(base, lora_config(peft))
+    missing = policy.load_state_dict(initial, strict=False).unexpected_keys
+    assert not missing, missing
+    policy.load_adapter(str(margin), "margin")
+    policy.set_adapter("default")
+    return policy
+
+
+def _loss(policy: PeftModel, step: Step, margins_R: Tensor, counted: Rows, *, w: float, beta: float) -> Tensor:
+    """MODPO's loss of one batch, with its reference computed once more."""
+    with torch.no_grad(), policy.disable_adapter():
+        ref_logps_R = _log_probs(policy, step.rows)
+    counted.reference += len(step.rows)
+    policy.train()
+    log_ratio_R = _log_probs(policy, step.rows) - ref_logps_R
+    return -logsigmoid((beta * _gap(log_ratio_R) - (1 - w) * _gap(margins_R)) / w).mean()
 
 
 @torch.no_grad()

@@ -197,6 +197,18 @@ def ranked_responses(row: dict[str, Any]) -> list[str]:
     return [REFUSAL, *corrected, unsafe]
 
 
+def pair_row(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns that both objectives of a pair need."""
+    return {name: row[name] for name in (*COLUMNS, "safer_response_id")}
+
+
+def ranked_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Six responses with a score for each of two objectives that contradict each other."""
+    responses = ranked_responses(row)
+    order = list(range(len(responses)))
+    return {"prompt": row["prompt"], "responses": responses, "scores": {"helpful": order, "safe": order[::-1]}}
+
+
 def ranked_pairs(row: dict[str, Any]) -> list[tuple[str, str, str]]:
     """All 15 pairs of the ranked responses."""
     return [(row["prompt"], better, worse) for better, worse in itertools.combinations(ranked_responses(row), 2)]

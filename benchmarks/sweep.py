@@ -26,13 +26,13 @@ from typing import Any
 
 from benchmarks.machine import machine, machine_line
 from benchmarks.shapes import (
-    COLUMNS,
     PAIRS_A_BATCH,
     SHAPES,
     TEMPLATE,
     lora,
     model_of,
-    ranked_responses,
+    pair_row,
+    ranked_row,
     records_of,
     usable,
 )
@@ -92,18 +92,6 @@ def prepare(arguments: argparse.Namespace, place: Path) -> None:
     _run(margin)
 
 
-def pair_row(row: dict[str, Any]) -> dict[str, Any]:
-    """The columns that both objectives of a pair need."""
-    return {name: row[name] for name in (*COLUMNS, "safer_response_id")}
-
-
-def ranked_row(row: dict[str, Any]) -> dict[str, Any]:
-    """Six responses with a score for each of two objectives that contradict each other."""
-    responses = ranked_responses(row)
-    order = list(range(len(responses)))
-    return {"prompt": row["prompt"], "responses": responses, "scores": {"helpful": order, "safe": order[::-1]}}
-
-
 def configs(arguments: argparse.Namespace, place: Path, *overrides: str, runs: str, cache: str) -> list[Any]:
     """The runs of a command line, as Hydra composes them."""
     from alignlab.config.compose import composing, read_command, register, run_config
@@ -158,6 +146,7 @@ def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     import torch
 
     import alignlab.jobs.modpo  # noqa: F401  # imports are no part of either side's seconds
+    from alignlab.config.identity import objectives_of
 
     fresh = uuid.uuid4().hex[:8]
     shutil.copytree(place / "prepared", place / f"runs-{fresh}")
@@ -171,8 +160,11 @@ def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
             _, result = _run(config)
             told["each"][w] = time.perf_counter() - begin
             told["stages"][w] = result["seconds"]
-            counts = [count["computed"] for name, count in result["cache"].items() if name != "policy"]
-            told["rows"][w] = dict(zip(("reference", "margin"), counts, strict=True))
+            (margin,), counts = objectives_of(config).others, result["cache"]
+            told["rows"][w] = {
+                "reference": counts["reference"]["computed"],
+                "margin": counts[margin]["computed"],
+            }
     spent = {"training": time.perf_counter() - start, "cpu": time.process_time() - cpu}
     told["losses"] = {
         w: torch.stack(record.pop("losses")).tolist() for w, record in zip(told["each"], records, strict=True)

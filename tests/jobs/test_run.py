@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from alignlab.jobs.run import load_job
+from alignlab.jobs.run import _keep_freed_memory, load_job
 
 
 class Model:
@@ -58,6 +58,11 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+
+
+def test_every_job_asks_for_it():
+    load_job("dpo")
+    assert _keep_freed_memory.cache_info().currsize == 1
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep their way")
