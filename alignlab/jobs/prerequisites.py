@@ -32,8 +32,8 @@ def reference(config: RunConfig) -> Base:
     """The base model of a run, which is its reference; a small one that does not exist yet is trained first."""
     folder = _from_scratch(config) if isinstance(config.model, FromScratchConfig) else None
     hardware = config.hardware
-    files = input_fingerprints(config)
-    key = json.dumps([asdict(config.model), str(folder), hardware.device, hardware.bf16, files.get("model.path")])
+    files = [input_fingerprints(config).get(name) for name in ("model.path", "model.adapter")]
+    key = json.dumps([asdict(config.model), str(folder), hardware.device, hardware.bf16, files])
     if key not in _resident:
         _resident.clear()
         _resident[key] = load_base(config.model, folder=folder, device=hardware.device, autocast=hardware.bf16)

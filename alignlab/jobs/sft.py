@@ -10,7 +10,7 @@ from alignlab.data.records import RankedRow
 from alignlab.front.likelihood import perplexity, token_loss
 from alignlab.jobs.preference import data_inputs
 from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
-from alignlab.models.adapters import lora_config
+from alignlab.models.adapters import lora_config, take_off
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.models.sft import train_sft
@@ -49,7 +49,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
             callbacks=[tracker],
         )
     trained.save_pretrained(str(run.path / "adapter"))
-    trained.unload()
+    take_off(trained)
     outcome.artifacts["adapter"] = "adapter"
     with run.stage("held-out responses"):
         held_out = ranked_rows(config, base, "test") if config.dataset.split is not None else []

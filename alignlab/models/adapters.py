@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from alignlab.config.errors import ConfigError
@@ -46,6 +47,21 @@ def new_adapter(model: Any, config: PeftConfig, *, seed: int) -> PeftModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, lora_config(config))
+
+
+def take_off(trained: PeftModel) -> None:
+    """Takes the adapter off after training. The base model is then as it was loaded: a sweep's next run starts from it.
+
+    Trainers leave it in training mode, recomputing its activations, with hooks on its embeddings.
+    """
+    base = trained.unload().eval()
+    hooks = base.get_input_embeddings()._forward_hooks
+    for number, hook in list(hooks.items()):  # TRL and transformers set one each, and transformers remembers one
+        if hook.__qualname__.startswith(PreTrainedModel.enable_input_require_grads.__qualname__):
+            del hooks[number]
+    for module in base.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module.gradient_checkpointing = False
 
 
 def local_adapter(adapter: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """Loads a base model with its tokenizer and says what exactly was loaded."""
 
+import gc
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,13 @@ def commit_of(path: str, revision: str | None) -> str | None:
     if not re.fullmatch("[0-9a-f]{40}", commit):
         raise ConfigError(f"model.path={path}: its files lie under {commit}, which is no commit; copy them to a folder")
     return commit
+
+
+def free_memory() -> None:
+    """Gives back to the GPU what no tensor needs any more, for other processes and for larger pieces."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def position_limit(model: Any) -> int | None:

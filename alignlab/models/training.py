@@ -97,6 +97,21 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
             write_json(folder / SEAL, _hashes(folder))
 
 
+class OrderOfEpoch(TrainerCallback):  # type: ignore[misc]
+    """Tells the rows' order which epoch it is.
+
+    accelerate does, but for several processes that go on in the middle of an epoch: they would take the first epoch's
+    order, and so some rows twice and others never.
+    """
+
+    def __init__(self, order: "WholeBatches") -> None:
+        self.order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Comes before the epoch's first row is drawn, also in an epoch that was begun before."""
+        self.order.set_epoch(int(state.epoch or 0))
+
+
 class WholeBatches(Sampler[int]):
     """Row numbers in an order of each epoch's own: whole ranked sets, in batches of exactly the size asked.
 
@@ -122,7 +137,7 @@ class WholeBatches(Sampler[int]):
         self.num_rows, self.batch_size, self.seed, self.epoch = len(sets), batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate before an epoch, also before a resumed one."""
+        """Sets which epoch's order is next; see OrderOfEpoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -235,6 +250,7 @@ def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed
         "logging_nan_inf_filter": False,
         "bf16": hardware.bf16 and not hardware.fsdp,  # it would round norms and summed gradients of shared weights
         "fsdp": hardware.fsdp,
+        "accelerator_config": {"non_blocking": True},  # the next batch is laid out while a GPU takes this one
         "use_cpu": hardware.device == "cpu",
         "seed": seed,
         "data_seed": seed,

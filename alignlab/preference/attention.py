@@ -7,6 +7,7 @@ Shape letters: L slots, H heads, D width of a head; B rows of a call, Q new slot
 K counts blocks of BLOCK_SLOTS = S slots.
 """
 
+import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,17 @@ from alignlab.preference.layout import BLOCK_SLOTS, Layout
 
 FOREST = "alignlab_forest"
 """This attention's name in transformers' table."""
+
+
+VARIANTS = 64
+"""Of FlexAttention that torch may compile. One is needed for each window, with and without gradients, with and without
+autocast, in the probe's size and the others; torch's own limit is 8, and beyond it all scores would lie in memory."""
+
+
+def allow_variants() -> None:
+    """Raises torch's limit to VARIANTS."""
+    settings: Any = importlib.import_module("torch._dynamo.config")
+    settings.recompile_limit = max(settings.recompile_limit, VARIANTS)
 
 
 class Forest:

@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from trl.trainer import utils as trl_utils
 
-CHUNK = 1 << 20
-"""Logits at hand at a time: few enough for a processor's cache."""
+CHUNK = 1 << 22
+"""Logits at hand at a time: rows enough for a matrix product at full speed, few enough for a processor's last cache."""
+
+LEAST_LOGP = -80.0
+"""Below it a probability is no longer a normal float32, whose logarithm would be off; the logits tell it then."""
 
 
 class FrozenHead(torch.autograd.Function):
@@ -46,16 +49,16 @@ class FrozenHead(torch.autograd.Function):
             if fully:
                 mean_N[chunk] = logits_CV.mean(-1)
                 is_top_N[chunk] = logits_CV.argmax(-1) == targets_C
-            logits_CV -= logits_CV.amax(1, keepdim=True)
-            wanted_C = logits_CV.gather(1, targets_C[:, None])[:, 0]
-            odds_CV = logits_CV.exp() if fully else logits_CV.exp_()  # probabilities, but for the sum below
-            sums_C = odds_CV.sum(1)
-            logps_N[chunk] = wanted_C - sums_C.log()
+            odds_CV = torch.softmax(logits_CV, -1, out=logits_CV)
+            logps_N[chunk] = odds_CV.gather(1, targets_C[:, None])[:, 0].log()
             if fully:
-                entropy_N[chunk] = sums_C.log() - torch.linalg.vecdot(odds_CV, logits_CV) / sums_C
+                entropy_N[chunk] = torch.special.entr(odds_CV).sum(-1)
             if slopes_NH is not None:
-                expected_CH = odds_CV.to(weight_VH.dtype) @ weight_VH
-                slopes_NH[chunk] = weight_VH[targets_C] - expected_CH / sums_C[:, None]
+                slopes_NH[chunk] = weight_VH[targets_C] - odds_CV.to(weight_VH.dtype) @ weight_VH
+        lost_N = logps_N < LEAST_LOGP
+        if lost_N.any():
+            logits_CV = nn.functional.linear(hidden_NH[lost_N].to(weight_VH.dtype), weight_VH, bias_V).float()
+            logps_N[lost_N] = logits_CV.log_softmax(-1).gather(1, targets_N[lost_N, None])[:, 0]
         if slopes_NH is not None:
             ctx.save_for_backward(slopes_NH)
         if not fully:

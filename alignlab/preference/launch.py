@@ -14,7 +14,7 @@ from datasets import Dataset
 
 from alignlab.config.compose import load_run_config
 from alignlab.config.schema import RunConfig
-from alignlab.models.base import Base, load_base
+from alignlab.models.base import Base, free_memory, load_base
 from alignlab.preference.trainer import PreferenceLoss, train_preference
 from alignlab.runs.atomic import write_text
 from alignlab.runs.progress import quiet_libraries, say
@@ -45,6 +45,7 @@ def train_on_processes(config: RunConfig, base: Base, rows: Dataset, loss: Prefe
     (stage / "stage.json").write_text(json.dumps({"base": base.path, "loss": asdict(loss)}))
     say(f"training on {config.hardware.processes} processes")
     base.model.to("cpu")
+    free_memory()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]  # --standalone: a free port for each run
     command += [f"--nproc-per-node={config.hardware.processes}", "-m", "alignlab.preference.launch", str(folder)]
     log = folder / "processes.log"

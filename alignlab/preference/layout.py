@@ -124,9 +124,12 @@ def forest_layout(rows: Sequence[Encoded], *, mask_price: float = MASK_PRICE, in
 
 
 def rounded_up(size: int) -> int:
-    """The next of few lengths: a multiple of BLOCK_SLOTS, at most an eighth above the size from 1,024 slots on."""
+    """The next of few lengths: a multiple of BLOCK_SLOTS, at most an eighth above the size from 1,024 slots on.
+
+    Two blocks at least: a compiler takes a size of one for a case of its own.
+    """
     step = max(BLOCK_SLOTS, 1 << max(0, size.bit_length() - 4))
-    return -(-size // step) * step
+    return max(-(-size // step) * step, 2 * BLOCK_SLOTS)
 
 
 def _groups(texts: Sequence[list[int]], order: Sequence[int], mask_price: float) -> list[list[int]]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from alignlab.models.prompts import Encoded
-from alignlab.preference.forward import computing, fused_head, lay_out, packing_of, score_layout
+from alignlab.preference.forward import computing, evaluating, fused_head, lay_out, score_layout
+from alignlab.preference.probe import packing_of
 from alignlab.runs.progress import track
 
 
@@ -24,17 +25,18 @@ def response_logps(
     Near -1000 nats float32 is 6e-5 wide, which MODPO at w=0.1 multiplies by ten: the sums are kept in float64.
 
     Args:
-        model: a causal language model, with or without an adapter, in evaluation mode.
+        model: a causal language model, with or without an adapter.
         rows: prompts and responses as tokens.
         batch_size: rows of one forward.
         label: what the progress bar says.
         autocast: compute in bfloat16, sum in float64.
     """
     logps, device = torch.empty(len(rows), dtype=torch.float64), _device(model)
-    packing = packing_of(model, longest=max((len(row.prompt_ids) + len(row.response_ids) for row in rows), default=0))
+    longest = max((len(row.prompt_ids) + len(row.response_ids) for row in rows), default=0)
+    packing = packing_of(model, longest=longest, autocast=autocast)
     batches = _batches_by_text(rows, batch_size) if packing.is_forest else _batches_by_length(rows, batch_size)
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
-    with precision, fused_head(model), computing(model, packing):
+    with precision, evaluating(model), fused_head(model), computing(model, packing):
         for places in track(batches, label=label):
             layout = lay_out([rows[place] for place in places], packing).to(device)
             logps[places] = score_layout(model, layout).log_probs.double().sum(1).cpu()

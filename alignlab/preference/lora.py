@@ -45,7 +45,9 @@ class SummedLinear(torch.autograd.Function):
 @contextmanager
 def summed_adapters(model: nn.Module) -> Iterator[None]:
     """The model with its LoRA layers computed by SummedLinear, each where it can be and is less work."""
-    layers = [layer for layer in model.modules() if type(layer) is LoraLinear and "forward" not in layer.__dict__]
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    modules = model.modules() if on_cpu else ()
+    layers = [layer for layer in modules if type(layer) is LoraLinear and "forward" not in layer.__dict__]
     for layer in layers:
         layer.__dict__["forward"] = MethodType(_forward, layer)
     try:

@@ -90,7 +90,10 @@ def _too_long(row: Encoded, limit: int) -> bool:
 
 
 def fit(row: Encoded, limit: int) -> Encoded:
-    """The row cut at the end so that prompt and response take at most `limit` tokens."""
+    """The row cut at the end so that prompt and response take at most `limit` tokens.
+
+    The prompt is never cut: nothing is left of the response where it fills the limit by itself.
+    """
     if not _too_long(row, limit):
         return row
-    return Encoded(row.prompt_ids, row.response_ids[: limit - len(row.prompt_ids)], row.prompt)
+    return Encoded(row.prompt_ids, row.response_ids[: max(0, limit - len(row.prompt_ids))], row.prompt)

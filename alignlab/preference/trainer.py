@@ -15,17 +15,19 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
+from trl.trainer import dpo_trainer
 from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
 
 from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
-from alignlab.models.adapters import lora_config
+from alignlab.models.adapters import lora_config, take_off
 from alignlab.models.base import Base
 from alignlab.models.sharding import WholeCheckpoints, trained_weights
-from alignlab.models.training import WholeBatches, run_trainer, training_arguments
+from alignlab.models.training import OrderOfEpoch, WholeBatches, run_trainer, training_arguments
 from alignlab.preference.collate import StepCollator
-from alignlab.preference.forward import LOGGED_FIELDS, computing, fused_head, packing_of, score_layout
+from alignlab.preference.forward import LOGGED_FIELDS, computing, fused_head, score_layout
 from alignlab.preference.meter import Meter
+from alignlab.preference.probe import packing_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class TiltedDPOTrainer(WholeCheckpoints, DPOTrainer):  # type: ignore[misc]  # t
         **named: Any,
     ) -> None:
         self.sft_weight, self.autocast = sft_weight, autocast
-        self.packing = packing_of(model, longest=_longest(train_dataset))
+        self.packing = packing_of(model, longest=_longest(train_dataset), autocast=autocast or args.bf16)
         self.meter = Meter(args.beta)
         collator = StepCollator(
             pad_token_id=named["processing_class"].pad_token_id,
@@ -88,7 +90,8 @@ class TiltedDPOTrainer(WholeCheckpoints, DPOTrainer):  # type: ignore[misc]  # t
         disable_dropout_in_model(model)  # the model's own; what peft.dropout asks of the adapter stays
         args.disable_dropout = False
         args.router_aux_loss_coef = 0.0  # a load-balancing loss over padded rows is not one over distinct tokens
-        super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=collator, **named)
+        with _unhashed():
+            super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=collator, **named)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -107,7 +110,9 @@ class TiltedDPOTrainer(WholeCheckpoints, DPOTrainer):  # type: ignore[misc]  # t
             return super()._get_train_sampler(*given)
         batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
         sets = rows["set"] if "set" in rows.column_names else range(len(rows))
-        return WholeBatches(sets, batch_size=batch, seed=arguments.data_seed)
+        order = WholeBatches(sets, batch_size=batch, seed=arguments.data_seed)
+        self.add_callback(OrderOfEpoch(order))
+        return order
 
     def train(self, *given: Any, **named: Any) -> Any:
         """Trains the model as the engine computes it."""
@@ -177,6 +182,17 @@ def chosen_nll(log_probs_BT: Tensor, completion_mask: Tensor) -> Tensor:
     chosen, _ = log_probs_BT.sum(dim=1).chunk(2)
     lengths, _ = completion_mask.sum(dim=1).chunk(2)
     return -(chosen / lengths.clamp(min=1)).mean()
+
+
+@contextlib.contextmanager
+def _unhashed() -> Iterator[None]:
+    """Spares the hash of every weight that names TRL's own cache of references: here it names nothing."""
+    before = dpo_trainer.hash_module
+    dpo_trainer.hash_module = lambda _: None
+    try:
+        yield
+    finally:
+        dpo_trainer.hash_module = before
 
 
 class _Unread:
@@ -260,6 +276,6 @@ def train_preference(
     if engine.accelerator.is_main_process:
         engine.model.save_pretrained(str(adapter), state_dict=weights)
     engine.accelerator.wait_for_everyone()
-    engine.accelerator.unwrap_model(engine.model).unload()
+    take_off(engine.accelerator.unwrap_model(engine.model))
     base.model.__dict__.pop("forward", None)  # TRL's fused head patches the instance
     return adapter

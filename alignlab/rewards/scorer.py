@@ -1,6 +1,5 @@
 """Rewards that a network of its own gives: loaded when a score is missing, asked in batches of like length."""
 
-import gc
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from alignlab.data.records import Prompt
+from alignlab.models.base import free_memory
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.preference.cache import ScoreCache
 from alignlab.rewards.base import TextReward, as_text_row, texts_of
@@ -59,9 +59,7 @@ class ScorerReward(TextReward):
         """Drops the network."""
         if self._loaded is not None:
             self._loaded = None
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
 
     def _ask(self, rows: list[Encoded]) -> Tensor:
         if self._loaded is None:

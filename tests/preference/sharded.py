@@ -39,7 +39,7 @@ RECIPE = TrainerConfig(
     weight_decay=0.0,
     max_grad_norm=1.0,
     gradient_checkpointing=False,
-    save_steps=2,
+    save_steps=3,  # in the middle of the second epoch
     logging_steps=1,
 )
 PEFT = PeftConfig(r=3, alpha=8.0, dropout=0.0, target_modules="all-linear")

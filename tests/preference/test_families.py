@@ -7,7 +7,8 @@ from against_trl import FAMILIES, VOCABULARY, assert_alike, model_of, table_of, 
 
 from alignlab.models.prompts import Encoded
 from alignlab.models.scratch import word_tokenizer
-from alignlab.preference.forward import Packing, packing_of
+from alignlab.preference.forward import Packing
+from alignlab.preference.probe import packing_of
 from alignlab.preference.rows import fit
 
 

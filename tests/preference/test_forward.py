@@ -11,10 +11,11 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from transformers.integrations import flex_attention as their_flex
 
 from alignlab.models.prompts import Encoded
-from alignlab.preference import forward
+from alignlab.preference import probe
 from alignlab.preference.attention import FOREST, Forest, block_mask
-from alignlab.preference.forward import Packing, computing, fused_head, lay_out, packing_of, score_layout
+from alignlab.preference.forward import Packing, computing, fused_head, lay_out, score_layout
 from alignlab.preference.layout import forest_layout, padded_layout
+from alignlab.preference.probe import packing_of
 
 
 def rows_of(pairs):
@@ -103,13 +104,63 @@ def test_what_holds_for_short_rows_is_tried_again_for_long_ones(monkeypatch):
     assert packing_of(model, longest=60) is Packing.PADDED
 
 
-def test_no_length_is_tried_twice_nor_one_below_what_held(monkeypatch):
-    tried = []
-    monkeypatch.setattr(forward, "_objection", lambda *given: tried.append(given[1:]))
+@pytest.fixture
+def tried(monkeypatch):
+    """The lengths that were tried, and what is then found of them."""
+    lengths, found = [], []
+
+    def first_that_works(_, longest, autocast):
+        lengths.append((longest, autocast) if autocast else longest)
+        return found[0]
+
+    monkeypatch.setattr(probe, "_first_that_works", first_that_works)
+    return lengths, found
+
+
+def test_no_length_is_tried_twice_nor_one_below_what_held(tried):
+    lengths, found = tried
+    found.append(Packing.TREES)
     model = model_of("llama")
     for longest in (20, 20, 30, 20, 25):
         packing_of(model, longest=longest)
-    assert tried == [(Packing.TREES, 20), (Packing.TREES, 30)]
+    assert lengths == [20, 30]
+    packing_of(model, longest=20, autocast=True)  # another precision is another way to compute
+    assert lengths == [20, 30, (20, True)]
+
+
+def test_none_above_what_failed_is_tried(tried):
+    lengths, found = tried
+    found.append(Packing.PADDED)
+    model = model_of("llama")
+    for longest in (20, 30, 20, 10, 15):
+        packing_of(model, longest=longest)
+    assert lengths == [20, 10]
+
+
+class Capped(transformers.LlamaForCausalLM):
+    """Logits are capped under a name that nobody has heard of."""
+
+    def forward(self, *given, **named):
+        output = super().forward(*given, **named)
+        output.logits = 0.02 * torch.tanh(output.logits / 0.02)
+        return output
+
+
+def test_logits_of_a_model_that_changes_them_are_its_own(capsys, rows):
+    torch.manual_seed(0)
+    model = Capped(transformers.LlamaConfig(**SHAPE)).eval()
+    plain = transformers.LlamaForCausalLM(model.config).eval()
+    plain.load_state_dict(model.state_dict())
+    packing = packing_of(model, longest=21)
+    assert packing is Packing.TREES
+    assert "its own are taken" in capsys.readouterr().out
+    row = rows[0]
+    text = torch.tensor([row.prompt_ids + row.response_ids])
+    logps = model(text).logits[0, :-1].log_softmax(-1).gather(1, text[0, 1:, None])[:, 0]
+    expected = logps[len(row.prompt_ids) - 1 :].sum()
+    assert logps_of(model, lay_out(rows, packing), packing)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+    without = logps_of(plain, lay_out(rows, packing), packing)[0].item()  # control: the cap matters
+    assert without != pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_no_gradient_is_left_by_the_trial():

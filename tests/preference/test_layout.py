@@ -146,8 +146,10 @@ def test_an_empty_slot_sees_itself_alone():
 
 def test_blocks_come_in_few_lengths():
     lengths = {rounded_up(size) for size in range(1, 8193)}
-    assert len(lengths) == 8 + 8 * 3
-    assert all(size <= rounded_up(size) <= max(size + BLOCK_SLOTS, size * 9 / 8) for size in range(1, 8193))
+    assert len(lengths) == 7 + 8 * 3
+    sizes = range(BLOCK_SLOTS + 1, 8193)
+    assert all(size <= rounded_up(size) <= max(size + BLOCK_SLOTS, size * 9 / 8) for size in sizes)
+    assert rounded_up(1) == 2 * BLOCK_SLOTS  # a single block would be compiled apart
     assert all(length % BLOCK_SLOTS == 0 for length in lengths)
 
 

@@ -27,6 +27,22 @@ def test_batch_size_and_order_do_not_matter(base, encoded_rows):
     torch.testing.assert_close(one, backwards, rtol=1e-5, atol=1e-5)
 
 
+def test_what_is_random_in_training_is_off(base, encoded_rows):
+    """A model that training left in its mode scores as one at rest, and keeps its mode."""
+    before = response_logps(base.model, encoded_rows, batch_size=8, label="")
+    norm = base.model.model.norm
+    handle = norm.register_forward_hook(lambda module, _, output: output * (1 + module.training * torch.rand(1)))
+    base.model.train()
+    try:
+        assert response_logps(base.model, encoded_rows, batch_size=8, label="").equal(before)
+        assert base.model.training
+        ids = torch.tensor([encoded_rows[0].prompt_ids])
+        assert not base.model(ids).logits.equal(base.model(ids).logits)  # control: it is random in training
+    finally:
+        handle.remove()
+        base.model.eval()
+
+
 def test_the_prompt_is_not_scored(base, encoded_rows):
     row = encoded_rows[0]
     longer = Encoded(row.prompt_ids[:-1], row.prompt_ids[-1:] + row.response_ids)

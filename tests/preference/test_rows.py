@@ -3,7 +3,7 @@
 from alignlab.data.records import Pair, RankedRow, pairs_by
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, word_tokenizer
-from alignlab.preference.rows import encode_pairs, one_boundary
+from alignlab.preference.rows import encode_pairs, fit, one_boundary
 
 WORDS = ["please", "turn", "now", "the", "widget", "gently", "user:", "assistant:"]
 
@@ -37,6 +37,11 @@ def test_what_is_cut_is_counted_in_every_pair():
     row = RankedRow("please", responses, {"brief": (2.0, 1.0, 0.0)})
     encoded = encode_pairs(pairs_by([row], "brief"), encoder, max_length=16)
     assert (len(encoded.pairs), encoded.cut, encoded.too_long) == (3, 2, 0)
+
+
+def test_nothing_is_left_of_a_response_whose_prompt_fills_the_limit():
+    row = Encoded([1] * 20, [2] * 9)
+    assert [len(fit(row, limit).response_ids) for limit in (29, 24, 21, 20, 16)] == [9, 4, 1, 0, 0]
 
 
 def test_a_merged_boundary_moves_for_both_responses():

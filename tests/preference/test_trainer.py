@@ -1,11 +1,14 @@
 """A step is the mean over exactly its pairs, however it is computed; and nothing waits for the model between logs."""
 
+import dataclasses
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from against_trl import model_of, table_of, trained
+from sharded import ONE, PEFT, RECIPE, Watch
 from test_families import plain_pairs, ranked_pairs
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,10 +18,10 @@ from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.scratch import word_tokenizer
 from alignlab.preference.collate import StepCollator
-from alignlab.preference.forward import computing
+from alignlab.preference.forward import Packing, computing
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
-from alignlab.preference.trainer import TiltedDPOTrainer
+from alignlab.preference.trainer import PreferenceLoss, TiltedDPOTrainer, train_preference
 
 SETS = [0] * 10 + [1] * 10  # ranked_pairs() are all pairs of two sets of five
 
@@ -168,7 +171,8 @@ def one_step(engine, batch):
 
 
 @pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "robust", "sigmoid_norm"])
-def test_nothing_waits_for_the_model_between_logs(loss_type, tmp_path):
+def test_nothing_waits_for_the_model_between_logs(loss_type, tmp_path, monkeypatch):
+    monkeypatch.setattr("alignlab.preference.forward.frozen_head", nullcontext)  # a GPU has TRL's
     table = table_of(ranked_pairs(), sets=SETS)
     settings = {"loss_type": [loss_type], "label_smoothing": 0.1, "bf16": False}
     engine = engine_of(table, tmp_path, **settings)
@@ -258,6 +262,34 @@ def test_checkpointing_changes_memory_alone(family, tmp_path):
         for name, gradient in left.items():
             torch.testing.assert_close(right[name], gradient, rtol=1e-5, atol=1e-7)
     assert [log["loss"] for log in plain.logs] == pytest.approx([log["loss"] for log in recomputed.logs], rel=1e-6)
+
+
+def test_the_base_is_at_rest_after_training(tmp_path):
+    """The next run of a sweep starts from it; a trainer alone leaves it in training, checkpointed, with hooks."""
+    model = model_of("llama")
+    with computing(model, Packing.PADDED):
+        before = model(torch.tensor([[3, 4, 5]])).logits
+    train_preference(
+        SimpleNamespace(model=model, tokenizer=word_tokenizer([])),
+        table_of(ranked_pairs()),
+        PreferenceLoss("sigmoid", beta=0.1, label_smoothing=0.0),
+        trainer=dataclasses.replace(RECIPE, gradient_checkpointing=True),
+        peft=PEFT,
+        hardware=ONE,
+        seed=0,
+        folder=tmp_path,
+        callbacks=[Watch()],
+    )
+    assert not any(module.training for module in model.modules())
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    assert not model.get_input_embeddings()._forward_hooks
+    assert model(torch.tensor([[3, 4, 5]])).logits.equal(before)
+    engine = engine_of(
+        table_of(ranked_pairs()), tmp_path / "control", model=model, gradient_checkpointing=True, data_seed=0
+    )
+    engine.train()
+    assert model.training
+    assert model.get_input_embeddings()._forward_hooks
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
