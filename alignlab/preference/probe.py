@@ -26,6 +26,9 @@ from alignlab.preference.forward import (
 )
 from alignlab.runs.progress import say
 
+ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
+"""What models say of rows that they do not take."""
+
 LEAST_TOLERANCE = 2e-5
 """Relative; some times what float32 leaves of a packing's other order of sums."""
 
@@ -59,7 +62,13 @@ _tried: "WeakKeyDictionary[nn.Module, dict[tuple[int, str, bool], Packing]]" = W
 
 def _first_that_works(model: Any, longest: int, autocast: bool) -> Packing:
     inner, on_gpu = causal_lm(model), next(model.parameters()).device.type == "cuda"
-    probe = _Probe(model, longest, torch.bfloat16 if autocast else next(model.parameters()).dtype)
+    try:
+        probe = _Probe(model, longest, torch.bfloat16 if autocast else next(model.parameters()).dtype)
+    except torch.OutOfMemoryError:
+        raise
+    except ERRORS as error:
+        say(f"{type(inner).__name__} is padded, since it does not take the rows of a trial: {_told(error)}")
+        return Packing.PADDED
     if probe.head_differs():
         say(f"{type(inner).__name__} gives other logits than TRL's fused head: its own are taken")
         own_heads.add(inner)
@@ -104,13 +113,17 @@ class _Probe:
             _differentiate(self.model, self.short, packing)
         except torch.OutOfMemoryError:
             raise
-        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
-            return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        except ERRORS as error:
+            return _told(error)
         for packed, padded in zip(got, (self.expected, first), strict=True):
             difference = _distance(packed[: len(padded)], padded)
             if not difference < self.tolerance:
                 return f"its log-probabilities differ by {difference:.1g} of their size"
         return None
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _distance(values: Tensor, expected: Tensor) -> float:
