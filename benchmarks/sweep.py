@@ -322,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True, help="rows in PKU-SafeRLHF's columns, JSONL or Parquet")
     parser.add_argument("--shape", choices=SHAPES, default="pairs", help="the rows, or six ranked responses of each")
-    parser.add_argument("--requests", type=int, default=24, help="rows that are trained on; a ninth more are held out")
+    parser.add_argument("--requests", type=int, default=48, help="rows that are trained on; a ninth more are held out")
     parser.add_argument("--w", default=WEIGHTS, help="values of w, separated by commas")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, help="pairs of a step; six, or two requests' thirty, unless given")

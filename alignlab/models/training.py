@@ -53,9 +53,10 @@ class StopAtNonsense(TrainerCallback):  # type: ignore[misc]
         self.at_once = at_once
         self._norms: list[tuple[int, torch.Tensor]] = []
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
         """Notes the summed and clipped gradient's norm; a loss that is not a number has made it so too."""
-        gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
+        trained = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
+        gradients = [weights.grad for weights in trained if weights.grad is not None]
         if gradients:
             self._norms.append((state.global_step + 1, whole(torch.nn.utils.get_total_norm(gradients))))
         if self.at_once:

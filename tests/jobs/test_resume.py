@@ -153,10 +153,11 @@ class _Model(torch.nn.Module):
 def test_a_gradient_that_is_not_finite_stops_the_training_before_the_step(value):
     model = _Model()
     model.weight.grad = torch.tensor([1.0, value, 1.0])
+    optimizer = torch.optim.SGD(model.parameters())
     with pytest.raises(FloatingPointError, match="step 7: the gradient is not finite"):
-        StopAtNonsense().on_pre_optimizer_step(None, TrainerState(global_step=6), None, model=model)
+        StopAtNonsense().on_pre_optimizer_step(None, TrainerState(global_step=6), None, optimizer=optimizer)
     model.weight.grad = torch.ones(3)
-    StopAtNonsense().on_pre_optimizer_step(None, TrainerState(global_step=6), None, model=model)
+    StopAtNonsense().on_pre_optimizer_step(None, TrainerState(global_step=6), None, optimizer=optimizer)
 
 
 def test_an_infinite_loss_stops_the_training():
