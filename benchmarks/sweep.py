@@ -1,6 +1,6 @@
 """A sweep over w as alignlab runs it and as the MODPO reference does: same rows, batches, initial adapters, losses.
 
-    python -m benchmarks.sweep --rows FILE.jsonl --shape pairs|ranked --requests 24 --json OUT
+    python -m benchmarks.sweep --rows FILE.jsonl --shape pairs|ranked --requests 48 --json OUT
 
 alignlab's side is the real thing: five modpo runs from their configs, each with its folder, on one resident base and
 one cache, which is empty at the start; each measures the policy on the held-out tenth of the prompts at its end. The
@@ -39,6 +39,7 @@ from benchmarks.shapes import (
 from benchmarks.side_by_side import Runs, alternate, greatest_difference, median_ratio, seconds_of
 
 KINDS = ("alignlab", "original")
+REQUESTS = {"pairs": 48, "ranked": 4}
 WEIGHTS = "0.1,0.3,0.5,0.7,0.9"
 RECORDED = "recorded.pt"
 """What alignlab's run leaves for the original's: batches and initial adapters, w by w."""
@@ -76,16 +77,15 @@ def prepare(arguments: argparse.Namespace, place: Path) -> None:
         for row in usable(records, arguments.shape)
         if len(encoder.prompt_ids(row["prompt"])) < arguments.max_length
     }  # one row a prompt, so that none lies on both sides of the split
-    needed = arguments.requests + math.ceil(arguments.requests / 9)
+    requests = arguments.requests or REQUESTS[arguments.shape]
+    needed = requests + math.ceil(requests / 9)
     if len(fitting) < needed:
-        raise SystemExit(
-            f"--requests={arguments.requests}: needs {needed} prompts, {arguments.rows} has {len(fitting)}"
-        )
+        raise SystemExit(f"--requests={requests}: needs {needed} prompts, {arguments.rows} has {len(fitting)}")
     make = ranked_row if arguments.shape == "ranked" else pair_row
     lines = [f"{json.dumps(make(row))}\n" for row in list(fitting.values())[:needed]]
     (place / "rows").mkdir()
-    (place / "rows" / "train.jsonl").write_text("".join(lines[: arguments.requests]))
-    (place / "rows" / "test.jsonl").write_text("".join(lines[arguments.requests :]))
+    (place / "rows" / "train.jsonl").write_text("".join(lines[:requests]))
+    (place / "rows" / "test.jsonl").write_text("".join(lines[requests:]))
     model_of(tokenizer, hidden=arguments.hidden, layers=arguments.layers).save_pretrained(place / "model")
     tokenizer.save_pretrained(place / "model")
     (margin,) = configs(arguments, place, "algorithm=reward_model", runs="prepared", cache="prepared_cache")
@@ -322,7 +322,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True, help="rows in PKU-SafeRLHF's columns, JSONL or Parquet")
     parser.add_argument("--shape", choices=SHAPES, default="pairs", help="the rows, or six ranked responses of each")
-    parser.add_argument("--requests", type=int, default=48, help="rows that are trained on; a ninth more are held out")
+    parser.add_argument(
+        "--requests",
+        type=int,
+        help="rows that are trained on, 48 or 4 ranked sets unless given; a ninth more are held out",
+    )
     parser.add_argument("--w", default=WEIGHTS, help="values of w, separated by commas")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, help="pairs of a step; six, or two requests' thirty, unless given")

@@ -251,7 +251,7 @@ def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed
         "logging_nan_inf_filter": False,
         "bf16": hardware.bf16 and not hardware.fsdp,  # it would round norms and summed gradients of shared weights
         "fsdp": hardware.fsdp,
-        "accelerator_config": {"non_blocking": True},  # the next batch is laid out while a GPU takes this one
+        "accelerator_config": {"non_blocking": hardware.device == "cuda"},  # the next batch is laid out meanwhile
         "use_cpu": hardware.device == "cpu",
         "seed": seed,
         "data_seed": seed,

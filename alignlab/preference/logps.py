@@ -3,6 +3,7 @@
 Shape letters: R rows of a batch, T tokens, N scored tokens, V vocabulary.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,10 +38,20 @@ def response_logps(
     batches = _batches_by_text(rows, batch_size) if packing.is_forest else _batches_by_length(rows, batch_size)
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
     with precision, evaluating(model), fused_head(model), computing(model, packing):
+        under_way: deque[tuple[list[int], Tensor]] = deque()
         for places in track(batches, label=label):
-            layout = lay_out([rows[place] for place in places], packing).to(device)
-            logps[places] = score_layout(model, layout).log_probs.double().sum(1).cpu()
+            layout = lay_out([rows[place] for place in places], packing)
+            layout = (layout.pin_memory() if device.type == "cuda" else layout).to(device, non_blocking=True)
+            under_way.append((places, score_layout(model, layout).log_probs.double().sum(1)))
+            if len(under_way) > 1:  # a GPU is never left waiting for the next batch's layout
+                _fetch(*under_way.popleft(), into=logps)
+        for places, scored in under_way:
+            _fetch(places, scored, into=logps)
     return logps
+
+
+def _fetch(places: list[int], logps: Tensor, *, into: Tensor) -> None:
+    into[places] = logps.cpu()
 
 
 def response_logits(model: Any, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:

@@ -95,15 +95,22 @@ class _Probe:
         self.model = model
         vocabulary = causal_lm(model).get_input_embeddings().weight.shape[0]
         self.short, self.long = _probe_rows(vocabulary, min(longest, 48)), _long_rows(vocabulary, longest)
-        self.expected = _probed(model, self.short, Packing.PADDED, is_own=True)
-        alone = [_probed(model, [row], Packing.PADDED, is_own=True)[0] for row in self.short]
+        self.expected = _probed(model, self.short, Packing.PADDED)
+        alone = [_probed(model, [row], Packing.PADDED)[0] for row in self.short]
         noise = _distance(nn.utils.rnn.pad_sequence(alone, batch_first=True), self.expected)
-        self.tolerance = max(4 * noise, 2 * torch.finfo(dtype).eps, LEAST_TOLERANCE)
-        """Of a root mean square; in bfloat16 the batch that a row is in moves its log-probabilities already."""
+        eps = torch.finfo(dtype).eps
+        self.tolerance = max(4 * noise, eps / 4, LEAST_TOLERANCE)
+        """In bfloat16 the batch that a row is in moves its log-probabilities already."""
+        self.head_tolerance = max(self.tolerance, 2 * eps)
+        """A model rounds its logits to what it computes in, TRL's head does not."""
 
     def head_differs(self) -> bool:
         """Whether TRL's fused head, which knows the usual caps and scales, does not give the model's own logits."""
-        return not _distance(_probed(self.model, self.short, Packing.PADDED), self.expected) < self.tolerance
+        own = _probed(self.model, self.short, Packing.PADDED, is_own=True)
+        differs = not _distance(self.expected, own) < self.head_tolerance
+        if differs:
+            self.expected = own
+        return differs
 
     def objection(self, packing: Packing) -> str | None:
         """Why the model does not take the packing; any error of the packing's way is a reason."""

@@ -17,8 +17,10 @@ from trl import DPOConfig
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.scratch import word_tokenizer
+from alignlab.models.training import training_arguments
 from alignlab.preference.collate import StepCollator
 from alignlab.preference.forward import Packing, computing
+from alignlab.preference.layout import Layout
 from alignlab.preference.logps import response_logps
 from alignlab.preference.tilt import tilted_reference
 from alignlab.preference.trainer import PreferenceLoss, TiltedDPOTrainer, train_preference
@@ -184,6 +186,21 @@ def test_nothing_waits_for_the_model_between_logs(loss_type, tmp_path, monkeypat
         engine.log({})
     assert seen  # control: the log itself does wait
     assert set(engine.state.log_history[-1]) >= {"rewards/margins", "logps/chosen", "num_tokens"}
+
+
+def test_a_gpu_gets_its_batches_without_waiting(tmp_path, monkeypatch):
+    """Accelerate would wait for each tensor's copy before the next batch is laid out."""
+    asked, real = [], Layout.to
+    note = lambda layout, device, non_blocking=False: asked.append(non_blocking) or real(layout, device)  # noqa: E731
+    monkeypatch.setattr(Layout, "to", note)
+    on_gpu = training_arguments(RECIPE, dataclasses.replace(ONE, device="cuda"), seed=0)
+    asks = []
+    for name, given in (("as a run", on_gpu["accelerator_config"]), ("control", {})):
+        engine = engine_of(table_of(plain_pairs()), tmp_path / name, data_seed=0, accelerator_config=given, max_steps=1)
+        asked.clear()
+        engine.train()
+        asks.append(any(asked))
+    assert asks == [True, False]
 
 
 def test_trl_itself_waits(tmp_path):
