@@ -104,37 +104,19 @@ def test_what_holds_for_short_rows_is_tried_again_for_long_ones(monkeypatch):
     assert packing_of(model, longest=60) is Packing.PADDED
 
 
-@pytest.fixture
-def tried(monkeypatch):
-    """The lengths that were tried, and what is then found of them."""
-    lengths, found = [], []
-
-    def first_that_works(_, longest, autocast):
-        lengths.append((longest, autocast) if autocast else longest)
-        return found[0]
-
-    monkeypatch.setattr(probe, "_first_that_works", first_that_works)
-    return lengths, found
-
-
-def test_no_length_is_tried_twice_nor_one_below_what_held(tried):
-    lengths, found = tried
-    found.append(Packing.TREES)
+@pytest.mark.parametrize(
+    ("found", "asked", "tried"),
+    [(Packing.TREES, (20, 20, 30, 20, 25), [20, 30]), (Packing.PADDED, (20, 30, 20, 10, 15), [20, 10])],
+)
+def test_no_length_is_tried_twice_nor_one_below_what_held_or_above_what_failed(found, asked, tried, monkeypatch):
+    lengths = []
+    monkeypatch.setattr(probe, "_first_that_works", lambda model, *given: lengths.append(given) or found)
     model = model_of("llama")
-    for longest in (20, 20, 30, 20, 25):
-        packing_of(model, longest=longest)
-    assert lengths == [20, 30]
-    packing_of(model, longest=20, autocast=True)  # another precision is another way to compute
-    assert lengths == [20, 30, (20, True)]
-
-
-def test_none_above_what_failed_is_tried(tried):
-    lengths, found = tried
-    found.append(Packing.PADDED)
-    model = model_of("llama")
-    for longest in (20, 30, 20, 10, 15):
-        packing_of(model, longest=longest)
-    assert lengths == [20, 10]
+    for longest in asked:
+        assert packing_of(model, longest=longest) is found
+    assert lengths == [(length, False) for length in tried]
+    packing_of(model, longest=15, autocast=True)  # another precision is another way to compute
+    assert lengths[len(tried) :] == [(15, True)]
 
 
 class Capped(transformers.LlamaForCausalLM):
