@@ -108,6 +108,20 @@ def test_weights_changed_in_place_are_loaded_again(place, counted):
     assert after["cache"]["safer"]["computed"] == 48
 
 
+def test_a_base_adapter_changed_in_place_is_merged_again(place, counted):
+    run(place, "algorithm=dpo")
+    (made,) = place.glob("runs/dpo/**/adapter")
+    folder = shutil.copytree(made, place / "first_adapter")
+    given = ("algorithm=dpo", f"model.adapter={folder}")
+    run(place, *given)
+    run(place, *given, "seed=1")
+    assert counted["loaded"] == 2  # control: it stays while its adapter does
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({name: value + 0.1 for name, value in weights.items()}, folder / "adapter_model.safetensors")
+    run(place, *given)
+    assert counted["loaded"] == 3
+
+
 def test_another_template_tokenises_anew(place, counted):
     run(place, "w=0.3")
     first = counted["texts"]
