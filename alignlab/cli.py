@@ -13,9 +13,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from alignlab import __version__
-from alignlab.config.compose import composing, is_sweep, read_command, register, run_config
 from alignlab.config.effects import without_effect
-from alignlab.config.errors import (
+from alignlab.config.hydra.compose import composing, is_sweep, read_command, register, run_config
+from alignlab.config.hydra.messages import explain
+from alignlab.config.hydra.overrides import admit_new_keys, one_run, parse_flags, quote_paths
+from alignlab.config.roots import config_root
+from alignlab.config.schema import RunConfig
+from alignlab.errors import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -25,10 +29,6 @@ from alignlab.config.errors import (
     OnlyPlanned,
     Terminated,
 )
-from alignlab.config.messages import explain
-from alignlab.config.overrides import admit_new_keys, one_run, parse_flags, quote_paths
-from alignlab.config.roots import config_root
-from alignlab.config.schema import RunConfig
 
 register()
 
@@ -40,8 +40,8 @@ def run_job(composed: DictConfig) -> None:
     """One job, here or in a launcher's worker. A sweep's job raises, so that the others go on; a single one exits."""
     from hydra.core.hydra_config import HydraConfig
 
-    from alignlab.jobs.run import run_in_folder
     from alignlab.runs.progress import hide_bars
+    from alignlab.runs.runner import run_in_folder
     from alignlab.runs.summary import print_summary
 
     if not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _help(flags: Namespace) -> str:
-    from alignlab.config.help import help_text
+    from alignlab.config.hydra.help import help_text
 
     name = flags.config_name or "config"
     with composing(flags.config_dir):
@@ -111,7 +111,7 @@ class _Checked:
 
 def _check(flags: Namespace) -> _Checked:
     """Checks every job before one starts, and warns once of each setting that has no effect."""
-    from alignlab.jobs.preflight import check, check_device, check_key, check_place
+    from alignlab.checks.preflight import check, check_device, check_key, check_place
 
     name = flags.config_name or "config"
     with composing(flags.config_dir):

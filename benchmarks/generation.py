@@ -120,10 +120,10 @@ def alignlab_way(
     model: Any, requests: Sequence[Prefix], arguments: argparse.Namespace, *, samples: int, temperature: float = 0.8
 ) -> tuple[dict[str, list[list[int]]], int]:
     """As `generator=transformers` does."""
-    from alignlab.generation.base import PrefixRequest
-    from alignlab.generation.draw import Sampling
-    from alignlab.generation.local import Decoder, DecodeSettings
-    from alignlab.generation.trunks import lanes_of, trunks_of
+    from alignlab.engine.sampling.base import PrefixRequest
+    from alignlab.engine.sampling.draw import Sampling
+    from alignlab.engine.sampling.local import Decoder, DecodeSettings
+    from alignlab.engine.sampling.trunks import lanes_of, trunks_of
 
     drawn: dict[str, list[list[int]]] = {prefix.id: [] for prefix in requests}
     settings = DecodeSettings(Sampling(temperature, 0.7), arguments.new_tokens, 0, frozenset({STOP}))

@@ -11,10 +11,10 @@ from datasets import Dataset
 
 from alignlab.config.schema import ArchitectureConfig, PeftConfig
 from alignlab.data.files import read_rows
+from alignlab.engine.scoring.layout import forest_layout, padded_layout
+from alignlab.engine.scoring.rows import fit
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
-from alignlab.preference.layout import forest_layout, padded_layout
-from alignlab.preference.rows import fit
 
 SHAPES = ("pairs", "ranked")
 TEMPLATE = "BEGINNING OF CONVERSATION: USER: {raw_prompt} ASSISTANT:"

@@ -94,7 +94,7 @@ def prepare(arguments: argparse.Namespace, place: Path) -> None:
 
 def configs(arguments: argparse.Namespace, place: Path, *overrides: str, runs: str, cache: str) -> list[Any]:
     """The runs of a command line, as Hydra composes them."""
-    from alignlab.config.compose import composing, read_command, register, run_config
+    from alignlab.config.hydra.compose import composing, read_command, register, run_config
 
     register()
     batch = arguments.batch or PAIRS_A_BATCH[arguments.shape]
@@ -134,8 +134,8 @@ def run_here(arguments: argparse.Namespace) -> dict[str, Any]:
 def _run(config: Any) -> tuple[Path, dict[str, Any]]:
     """Folder and result of one run, its notices on stderr."""
     from alignlab.config.identity import run_folder
-    from alignlab.jobs.run import run_in_folder
     from alignlab.runs.progress import console
+    from alignlab.runs.runner import run_in_folder
 
     console.stderr = True
     folder = Path(config.paths.runs) / run_folder(config)
@@ -178,7 +178,7 @@ def recording(records: list[dict[str, Any]]) -> Iterator[None]:
     """Notes what every training starts from, takes and says: the adapter's first weights, the rows in order, losses."""
     from transformers import TrainerCallback
 
-    from alignlab.preference import trainer
+    from alignlab.training import preference as trainer
     from benchmarks.trainers import losses_of
 
     class Start(TrainerCallback):  # type: ignore[misc]
@@ -246,7 +246,7 @@ def held_out_steps(encoder: Any, config: Any) -> list[Any]:
     from alignlab.config.identity import objectives_of
     from alignlab.data.records import pairs_by
     from alignlab.data.sources import read_ranked_rows, select_split
-    from alignlab.preference.rows import encode_pairs
+    from alignlab.engine.scoring.rows import encode_pairs
 
     rows = select_split(read_ranked_rows(config.dataset), config.dataset, "test")
     labelled = pairs_by(rows, objectives_of(config).trained)
@@ -258,8 +258,8 @@ def held_out_steps(encoder: Any, config: Any) -> list[Any]:
 def steps_of(taken: list[tuple[list[int], list[int], list[int]]], encoder: Any, config: Any, size: int) -> list[Any]:
     """Pairs of tokens as batches of `size`, with the texts that they were made of."""
     from alignlab.data.sources import read_ranked_rows
+    from alignlab.engine.scoring.rows import fit
     from alignlab.models.prompts import Encoded
-    from alignlab.preference.rows import fit
     from benchmarks.original import Step
 
     rows = read_ranked_rows(config.dataset)

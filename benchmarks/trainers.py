@@ -19,11 +19,11 @@ from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from alignlab.config.schema import PeftConfig
-from alignlab.jobs.run import load_job
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapters import lora_config
-from alignlab.preference.cache import ScoreCache
-from alignlab.preference.logps import response_logps
-from alignlab.preference.trainer import TiltedDPOTrainer
+from alignlab.runs.runner import load_job
+from alignlab.training.preference import TiltedDPOTrainer
 from benchmarks.shapes import Workload
 
 PARTS = ("batches", "forward", "backward", "optimizer", "rest")

@@ -6,13 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to thread
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "preference"))  # the enumerable model serves several tests
-sys.path.insert(0, str(Path(__file__).parent))  # so does the server that fails
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 
@@ -21,7 +15,7 @@ TEMPLATE = "user: {raw_prompt} assistant: "
 def base(tmp_path_factory):
     """A random Llama over the toy's words, saved and loaded as any base model is."""
     from alignlab.config.schema import ArchitectureConfig, PretrainedConfig
-    from alignlab.data import toy
+    from alignlab.data.worlds import toy
     from alignlab.models.base import load_base
     from alignlab.models.scratch import new_llama, word_tokenizer
 
@@ -58,7 +52,7 @@ def encoded_rows(base):
     """Responses of different lengths to different prompts, as tokens."""
     import random
 
-    from alignlab.data import toy
+    from alignlab.data.worlds import toy
 
     rng = random.Random(0)
     return [base.encoder.encode(prompt, toy.demonstration(prompt, rng)) for prompt in toy.all_prompts()[:24]]

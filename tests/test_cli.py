@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from alignlab.cli import main
-from alignlab.config.errors import OnlyPlanned
+from alignlab.errors import OnlyPlanned
 
 ROW = {"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}
 HEAVY = ("torch", "transformers", "trl", "datasets")
@@ -215,7 +215,7 @@ def test_a_job_that_only_says_what_it_would_do_has_not_failed_and_is_not_done(he
         def run(config, run, outcome):
             raise OnlyPlanned("judge.dry_run=true: 5 calls")
 
-    monkeypatch.setattr("alignlab.jobs.run.load_job", lambda name: Planner)
+    monkeypatch.setattr("alignlab.runs.runner.load_job", lambda name: Planner)
     assert main(["hydra.run.dir=plan"]) == 0
     assert capsys.readouterr().out.endswith("judge.dry_run=true: 5 calls\n")
     assert json.loads((here / "plan" / "result.json").read_text())["status"] == "interrupted"
@@ -229,7 +229,7 @@ def test_a_setting_without_effect_is_named_once(here, capsys):
 
 
 def test_a_job_without_a_gpu_is_refused_only_where_it_would_run(here, capsys, monkeypatch):
-    monkeypatch.setattr("alignlab.jobs.preflight._GPU_NODES", ("no-such-device",))
+    monkeypatch.setattr("alignlab.checks.preflight._GPU_NODES", ("no-such-device",))
     assert main(["hardware=gpu"]) == 2
     assert "hardware.device=cuda: this machine has no GPU" in capsys.readouterr().err
     pytest.importorskip("submitit")

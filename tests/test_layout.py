@@ -11,9 +11,11 @@ PACKAGE = Path(__file__).parents[1] / "alignlab"
 FILES = sorted(PACKAGE.rglob("*.py"))
 STOREYS = (
     ("jobs",),
-    ("front", "course_correction", "preference", "generation", "rewards"),
+    ("prerequisites", "evaluation", "course_correction", "synthesis"),
+    ("front", "judges", "training", "rewards"),
+    ("engine", "checks"),
     ("data", "models"),
-    ("runs", "config"),
+    ("runs", "io", "config"),
 )
 """Each imports its own storey and those below."""
 MOST_LINES, MOST_FUNCTION_LINES = 450, 60
@@ -96,8 +98,8 @@ def test_imports_run_one_way():
 def test_an_upward_import_is_seen(tmp_path):
     (tmp_path / "data").mkdir()
     wrong = tmp_path / "data" / "wrong.py"
-    wrong.write_text("def f():\n    from alignlab.jobs.run import run_in_folder\n")
-    assert upward([wrong], tmp_path) == ["data/wrong.py imports alignlab.jobs.run"]
+    wrong.write_text("def f():\n    from alignlab.jobs.dpo import run\n")
+    assert upward([wrong], tmp_path) == ["data/wrong.py imports alignlab.jobs.dpo"]
 
 
 def test_no_circles(tmp_path):
@@ -139,7 +141,7 @@ def test_a_long_function_is_seen():
     assert long_parts("def f():\n" + "    x = 1\n" * MOST_FUNCTION_LINES) == {"f": MOST_FUNCTION_LINES + 1}
 
 
-@pytest.mark.parametrize("module", ["cli", "jobs.preflight", "jobs.run", "runs.folder", "data.sources"])
+@pytest.mark.parametrize("module", ["cli", "checks.preflight", "runs.runner", "runs.folder", "data.sources"])
 def test_importing_it_imports_no_torch(module):
     heavy = "('torch', 'transformers', 'datasets')"
     code = f"import sys, alignlab.{module}; print([name for name in {heavy} if name in sys.modules])"

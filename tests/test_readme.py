@@ -39,7 +39,7 @@ def elsewhere(tmp_path, monkeypatch):
     (tmp_path / "ADAPTER" / "adapter_model.safetensors").touch()
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("alignlab.jobs.preflight._GPU_NODES", ("*",))  # as on a machine with a GPU
+    monkeypatch.setattr("alignlab.checks.preflight._GPU_NODES", ("*",))  # as on a machine with a GPU
     return tmp_path
 
 

@@ -1,7 +1,7 @@
 """How an effective batch is shared among processes. Imports no torch."""
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import TrainerConfig
+from alignlab.errors import ConfigError
 
 
 def share_batch(trainer: TrainerConfig, processes: int) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from alignlab.config.errors import masked
 from alignlab.config.identity import reward_of, rewarded
 from alignlab.config.names import REQUEST_JOBS
 from alignlab.config.schema import (
@@ -20,6 +19,7 @@ from alignlab.config.schema import (
     SftConfig,
     SynthesisConfig,
 )
+from alignlab.errors import masked
 
 
 def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is_sweep: bool) -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alignlab import __version__
-from alignlab.config.errors import ConfigError, nearest
 from alignlab.config.names import RANKED_FILE, REQUEST_JOBS
 from alignlab.config.programs import program_version
 from alignlab.config.schema import (
@@ -24,6 +23,7 @@ from alignlab.config.schema import (
     SftConfig,
 )
 from alignlab.config.weights import resolve_weights
+from alignlab.errors import ConfigError, nearest
 
 _PLACE_NOT_SUBSTANCE = {
     "trainer": (

@@ -34,7 +34,7 @@ RANKED_FILE = "ranked.jsonl"
 """What a synthesis run leaves for training, in its folder."""
 
 WORDINGS = ("direct", "contrast")
-"""The wordings of a judge's prompt, in alignlab.course_correction.judges.wording."""
+"""The wordings of a judge's prompt, in alignlab.judges.wording."""
 
 LOSSES = ("sigmoid", "hinge", "ipo", "robust", "exo_pair", "discopop", "sigmoid_norm")
 """TRL's DPO losses that see the two responses only through the difference of their (tilted) log-ratios."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
-from alignlab.config.errors import ConfigError, nearest
+from alignlab.errors import ConfigError, nearest
 
 SUM_TOLERANCE = 1e-6
 """How far weights that must sum to one may be off, so that w=[0.33,0.33,0.34] and its like pass."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from alignlab.data import toy
+from alignlab.data.worlds import toy
 
 Part = Literal["training", "evaluation"]
 

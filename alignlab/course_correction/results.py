@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from alignlab.config.errors import ConfigError
 from alignlab.course_correction.page import Transcript
 from alignlab.course_correction.statistics import CorrCurve, Scored, corr_curve
 from alignlab.data.files import read_rows
+from alignlab.errors import ConfigError
 
 CONTROL = "control_"
 """Before the names of the files of harmless beginnings."""

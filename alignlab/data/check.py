@@ -3,15 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import DatasetConfig, FileConfig
-from alignlab.data.adapters import SOURCES
-from alignlab.data.adapters.fields import check_responses
-from alignlab.data.adapters.source import Source
 from alignlab.data.located import Located
+from alignlab.data.readers import SOURCES
+from alignlab.data.readers.fields import check_responses
+from alignlab.data.readers.source import Source
 from alignlab.data.records import Prompt, RankedRow, prompt_text, ranked_pairs
 from alignlab.data.report import BadRow, LeftOut, Report
 from alignlab.data.splits import normalised
+from alignlab.errors import ConfigError
 
 CHARACTERS_A_TOKEN = 16
 """No tokenizer makes text of fewer tokens than one in so many characters, blanks aside, or of fewer than one a word;

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.errors import ConfigError, nearest
 from alignlab.data.report import BadRow
+from alignlab.errors import ConfigError, nearest
 
 SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
 """Ends of the names of data files; messages name the first three."""

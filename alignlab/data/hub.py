@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import FileConfig
 from alignlab.data.located import Located, check_columns
+from alignlab.errors import ConfigError
 
 
 def hub_rows(config: FileConfig, needed: Sequence[str], also: Sequence[str]) -> tuple[Iterator[Located], str | None]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from alignlab.config.errors import ConfigError, nearest
 from alignlab.data.files import DataFile, column_names, located_rows
 from alignlab.data.report import BadRow
+from alignlab.errors import ConfigError, nearest
 
 
 @contextmanager

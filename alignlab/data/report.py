@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from alignlab.config.errors import ConfigError
+from alignlab.errors import ConfigError
 
 FAULTS = {
     "not_utf8": "bytes that are not UTF-8",

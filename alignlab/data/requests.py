@@ -4,18 +4,18 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import DatasetConfig, FileConfig, ToyConfig
-from alignlab.data import toy
-from alignlab.data.adapters.fields import Row, flag_of, text_of
-from alignlab.data.adapters.pku import SAFE, TEXTS
 from alignlab.data.check import check_report
 from alignlab.data.files import DataFile, data_files, num_rows, read_rows
 from alignlab.data.located import Located, file_rows, without_collection
+from alignlab.data.readers.fields import Row, flag_of, text_of
+from alignlab.data.readers.pku import SAFE, TEXTS
 from alignlab.data.records import HarmRequest, text_id
 from alignlab.data.report import BadRow, LeftOut, Report
 from alignlab.data.sources import files_of, reading_key, under_bar
 from alignlab.data.splits import split_of
+from alignlab.data.worlds import toy
+from alignlab.errors import ConfigError
 
 KINDS = ("toy", "c2_eval", "pku_saferlhf")
 """Kinds of datasets that hold such requests."""

@@ -5,17 +5,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.names import RANKED_FILE
 from alignlab.config.schema import C2SynConfig, DatasetConfig, FileConfig, ToyConfig
-from alignlab.data import toy
-from alignlab.data.adapters import SOURCES
 from alignlab.data.check import check_objectives, check_report, checked_rows
 from alignlab.data.files import DataFile, data_files, num_rows, read_rows
 from alignlab.data.located import Located, file_rows, without_collection
+from alignlab.data.readers import SOURCES
 from alignlab.data.records import RankedRow, ranked_pairs
 from alignlab.data.report import Report
 from alignlab.data.splits import split_of
+from alignlab.data.worlds import toy
+from alignlab.errors import ConfigError
 
 BAR_FROM_ROWS = 50_000
 """A set of as many rows is checked under a progress bar."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from alignlab.front.annotate import Label, place_labels
 from alignlab.front.collect import FrontPoint
-from alignlab.front.labels import Label, place_labels
 from alignlab.front.metrics import ExactCurve, Floats, Interval, mean_interval
 from alignlab.front.table import replacing, short_weights, varying_weight
 

@@ -8,20 +8,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.identity import Objectives, objectives_of, rewarded
 from alignlab.config.schema import AuditConfig, RunConfig
 from alignlab.data.records import RankedRow, pairs_by
 from alignlab.data.sources import select_split
-from alignlab.front.metrics import mean_interval
-from alignlab.jobs.preference import data_inputs
-from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
-from alignlab.jobs.reward_report import normalised
-from alignlab.jobs.rewards import reward
-from alignlab.models.adapters import local_adapter
-from alignlab.models.base import Base, position_limit
-from alignlab.models.cards import read_card
-from alignlab.preference.audit import (
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.scoring.rows import encode_pairs, encode_what_fits
+from alignlab.errors import ConfigError
+from alignlab.evaluation.audit import (
     OwnGaps,
     Scored,
     Suspect,
@@ -33,12 +27,18 @@ from alignlab.preference.audit import (
     spread,
     suspects,
 )
-from alignlab.preference.cache import ScoreCache
-from alignlab.preference.rows import encode_pairs, encode_what_fits
+from alignlab.front.metrics import mean_interval
+from alignlab.io.atomic import write_jsonl
+from alignlab.jobs.preference import data_inputs
+from alignlab.models.adapters import local_adapter
+from alignlab.models.base import Base, position_limit
+from alignlab.models.cards import read_card
+from alignlab.prerequisites.reference import data_report, ranked_rows, reference
+from alignlab.prerequisites.reward_report import normalised
+from alignlab.prerequisites.rewards import reward
 from alignlab.rewards.agreement import fitted_scale
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
-from alignlab.runs.atomic import write_jsonl
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import console, say
 

@@ -14,23 +14,23 @@ from typing import Any
 
 from filelock import FileLock
 
-from alignlab.config.errors import ConfigError, OnlyPlanned
 from alignlab.config.schema import CourseCorrectionConfig, DatasetConfig, RunConfig, ToyConfig
-from alignlab.course_correction.judges import Judge, JudgeItem, Verdict, load_judge
 from alignlab.course_correction.prefixes import Prefix, Prefixes, build_prefixes
+from alignlab.course_correction.report import compare, report
 from alignlab.course_correction.results import CONTROL
 from alignlab.data.files import read_rows
 from alignlab.data.records import HarmRequest, prompt_text
 from alignlab.data.requests import benign_requests, control_file, read_requests
+from alignlab.engine.sampling.base import Continuation, PrefixRequest
+from alignlab.errors import ConfigError, OnlyPlanned
 from alignlab.front.metrics import mean_interval
-from alignlab.generation.base import Continuation, PrefixRequest
-from alignlab.jobs.corr_report import compare, report
-from alignlab.jobs.subject import Subject, subject
+from alignlab.io.atomic import write_jsonl
+from alignlab.io.records import Records
+from alignlab.judges import Judge, JudgeItem, Verdict, load_judge
 from alignlab.models.prompts import PromptEncoder
-from alignlab.runs.atomic import write_jsonl
+from alignlab.prerequisites.policy import Subject, subject
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
-from alignlab.runs.records import Records
 
 
 def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
@@ -201,7 +201,7 @@ def _position(verdict: Verdict, continuation: str, encoder: PromptEncoder) -> di
 
 def _helpfulness(config: RunConfig, measured: Subject, control: Sequence[HarmRequest]) -> dict[str, dict[str, object]]:
     """The toy's gold helpfulness of plain answers to harmless requests: correction must not be paid for there."""
-    from alignlab.data import toy
+    from alignlab.data.worlds import toy
 
     prompts = sorted({str(request.prompt) for request in control})
     samples, encoder = config.generator.samples, measured.encoder

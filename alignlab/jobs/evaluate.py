@@ -4,11 +4,11 @@ from pathlib import Path
 
 from alignlab.config.identity import Objectives, objectives_of
 from alignlab.config.schema import EvaluateConfig, RunConfig
-from alignlab.jobs.measure import measure
-from alignlab.jobs.prerequisites import data_report, reference
-from alignlab.jobs.scored import score_samples
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.evaluation.measure import measure
+from alignlab.evaluation.scored import score_samples
 from alignlab.models.cards import read_card
-from alignlab.preference.cache import ScoreCache
+from alignlab.prerequisites.reference import data_report, reference
 from alignlab.runs.folder import Outcome, RunFolder
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import FrontConfig, RunConfig, ToyConfig
 from alignlab.config.weights import SUM_TOLERANCE
+from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect, find_runs
 from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.picture import draw_front
 from alignlab.front.summary import front_summary
 from alignlab.front.table import front_table, write_csv
-from alignlab.runs.atomic import write_json
+from alignlab.io.atomic import write_json
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import console, quiet_libraries, say
 
@@ -107,9 +107,9 @@ def exact_front(config: RunConfig, points: Sequence[FrontPoint]) -> tuple[ExactC
     golds = [str(objective.gold) for objective in config.dataset.objectives.values()]
     if not isinstance(config.dataset, ToyConfig) or len(betas) != 1 or list(points[0].axes) != golds:
         return None, None
-    from alignlab.data import toy
-    from alignlab.jobs.prerequisites import reference
-    from alignlab.jobs.toy_pairs import reference_samples
+    from alignlab.data.worlds import toy
+    from alignlab.prerequisites.reference import reference
+    from alignlab.prerequisites.toy_pairs import reference_samples
 
     (variant,) = betas
     beta = float(str(variant).partition("=")[2] or config.dataset.beta)

@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import MergeConfig, RunConfig
-from alignlab.jobs.prerequisites import forget_models, reference
+from alignlab.errors import ConfigError
+from alignlab.io.atomic import new_folder, write_json
 from alignlab.models.adapted import adapter_settings
 from alignlab.models.adapters import adapter_id, local_adapter
 from alignlab.models.base import Base
 from alignlab.models.cards import CARD, ClassifierCard, read_card, read_classifier_card
 from alignlab.models.merge import MergeReport, merge_adapter
+from alignlab.prerequisites.reference import forget_models, reference
 from alignlab.rewards.classifier import new_classifier
-from alignlab.runs.atomic import new_folder, write_json
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import ModpoConfig, RunConfig
-from alignlab.jobs.measure import measure
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.evaluation.measure import measure
+from alignlab.io.atomic import new_folder
 from alignlab.jobs.preference import data_inputs, finish, train_and_measure
-from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
-from alignlab.jobs.reward_report import prepared_rewards
-from alignlab.jobs.rewards import reward_adapter
-from alignlab.preference.cache import ScoreCache
-from alignlab.runs.atomic import new_folder
+from alignlab.prerequisites.reference import data_report, ranked_rows, reference
+from alignlab.prerequisites.reward_report import prepared_rewards
+from alignlab.prerequisites.rewards import reward_adapter
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
 

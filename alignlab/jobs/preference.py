@@ -10,21 +10,21 @@ from torch import Tensor
 
 from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
 from alignlab.config.schema import DpoConfig, PreferenceConfig, RunConfig, ToyConfig
-from alignlab.data import toy
 from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
-from alignlab.jobs.measure import measure
-from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
-from alignlab.jobs.reward_report import prepared_rewards, record_tilts
+from alignlab.data.worlds import toy
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
+from alignlab.evaluation.measure import measure
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
-from alignlab.preference.cache import ScoreCache
-from alignlab.preference.launch import train_on_processes
-from alignlab.preference.rows import EncodedPairs, encode_pairs
-from alignlab.preference.tilt import tilted_reference
-from alignlab.preference.trainer import PreferenceLoss
+from alignlab.prerequisites.reference import data_report, ranked_rows, reference
+from alignlab.prerequisites.reward_report import prepared_rewards, record_tilts
 from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
+from alignlab.training.launch import train_on_processes
+from alignlab.training.preference import PreferenceLoss
+from alignlab.training.tilt import tilted_reference
 
 
 def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:

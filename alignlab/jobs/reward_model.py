@@ -11,16 +11,16 @@ from alignlab.config.schema import ClassifierConfig, PretrainedConfig, RewardMod
 from alignlab.data.records import RankedRow, pairs_by
 from alignlab.front.metrics import mean_interval
 from alignlab.jobs.preference import data_inputs, train_and_measure
-from alignlab.jobs.prerequisites import ranked_rows, reference
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, save_card
+from alignlab.prerequisites.reference import ranked_rows, reference
 from alignlab.rewards.classifier import classifier_source, load_classifier
 from alignlab.rewards.reading import TextReader
-from alignlab.rewards.train_classifier import lora_with_head, read_pairs, train_classifier
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.tracking import tracking
+from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
 
 REWARD = "reward"
 """A classifier's folder in its run's."""

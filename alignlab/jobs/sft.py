@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import RunConfig, SftConfig
 from alignlab.data.records import RankedRow
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.scoring.rows import fit
+from alignlab.errors import ConfigError
 from alignlab.front.likelihood import perplexity, token_loss
 from alignlab.jobs.preference import data_inputs
-from alignlab.jobs.prerequisites import data_report, ranked_rows, reference
 from alignlab.models.adapters import lora_config, take_off
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
-from alignlab.models.sft import train_sft
-from alignlab.preference.cache import ScoreCache
-from alignlab.preference.rows import fit
+from alignlab.prerequisites.reference import data_report, ranked_rows, reference
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
 from alignlab.runs.folder import Metrics, Outcome, RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.tracking import tracking
+from alignlab.training.sft import train_sft
 
 
 def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:

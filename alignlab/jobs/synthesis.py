@@ -15,20 +15,20 @@ from typing import Any
 
 from alignlab.config.identity import input_fingerprints
 from alignlab.config.schema import RunConfig, SynthesisConfig, ToyConfig
-from alignlab.course_correction.drafts import CORRECTED, SAFE, Draft, Recipe, draft_sets
-from alignlab.course_correction.export import rows_of
-from alignlab.course_correction.judges import Judge, JudgeItem, load_judge
-from alignlab.data import toy
 from alignlab.data.rankings import HARMFUL
 from alignlab.data.records import HarmRequest, prompt_text
-from alignlab.generation.base import Continuation, PrefixRequest
-from alignlab.jobs.subject import Subject, subject
-from alignlab.jobs.synthesis_export import REQUESTS, RESPONSES, VERDICTS, finish, merge
-from alignlab.jobs.synthesis_requests import choose_requests
-from alignlab.runs.atomic import write_jsonl
+from alignlab.data.worlds import toy
+from alignlab.engine.sampling.base import Continuation, PrefixRequest
+from alignlab.io.atomic import write_jsonl
+from alignlab.io.records import Records
+from alignlab.judges import Judge, JudgeItem, load_judge
+from alignlab.prerequisites.policy import Subject, subject
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
-from alignlab.runs.records import Records
+from alignlab.synthesis.drafts import CORRECTED, SAFE, Draft, Recipe, draft_sets
+from alignlab.synthesis.export import rows_of
+from alignlab.synthesis.requests import choose_requests
+from alignlab.synthesis.shards import REQUESTS, RESPONSES, VERDICTS, finish, merge
 
 
 def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alignlab.config.errors import ConfigError
-from alignlab.runs.atomic import write_json
+from alignlab.errors import ConfigError
+from alignlab.io.atomic import write_json
 
 CARD = "alignlab.json"
 

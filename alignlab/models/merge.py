@@ -8,7 +8,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from alignlab.config.errors import ConfigError
+from alignlab.errors import ConfigError
 from alignlab.models.adapted import load_adapter
 
 

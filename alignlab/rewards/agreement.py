@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
+from alignlab.engine.scoring.rows import EncodedPair
 from alignlab.front.metrics import Interval, mean_interval
-from alignlab.preference.rows import EncodedPair
 from alignlab.rewards.base import Reward
 
 Floats = NDArray[np.float64]

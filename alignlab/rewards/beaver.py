@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel
 from transformers.utils import cached_file
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import BeaverConfig
+from alignlab.errors import ConfigError
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, in_batches
 

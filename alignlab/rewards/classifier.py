@@ -12,9 +12,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import ClassifierConfig
+from alignlab.errors import ConfigError
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, read_classifier_card
 from alignlab.rewards.reading import TextReader, Tokens

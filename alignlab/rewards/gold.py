@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from alignlab.data import toy
 from alignlab.data.records import Prompt, prompt_text
+from alignlab.data.worlds import toy
 from alignlab.models.prompts import PromptEncoder
 from alignlab.rewards.base import TextReward
 

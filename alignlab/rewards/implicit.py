@@ -6,11 +6,11 @@ from pathlib import Path
 from torch import Tensor
 
 from alignlab.data.records import Prompt
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapters import adapted, adapter_id, local_adapter
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
-from alignlab.preference.cache import ScoreCache
-from alignlab.preference.logps import response_logps
 from alignlab.rewards.base import Reward
 
 

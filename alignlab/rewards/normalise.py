@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from alignlab.config.errors import ConfigError
 from alignlab.data.records import Prompt
+from alignlab.errors import ConfigError
+from alignlab.io.atomic import write_json
 from alignlab.models.prompts import Encoded
 from alignlab.rewards.base import Reward
-from alignlab.runs.atomic import write_json
 
 STATISTICS = "rewards.json"
 """Objective -> Statistics, in the run folder, beside the adapter."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignlab.config.errors import ConfigError
 from alignlab.data.records import Prompt, Turn, prompt_text
+from alignlab.errors import ConfigError
 
 PAIR = "pair"
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from alignlab.data.records import Prompt
+from alignlab.engine.cache.scores import ScoreCache
 from alignlab.models.base import free_memory
 from alignlab.models.prompts import Encoded, PromptEncoder
-from alignlab.preference.cache import ScoreCache
 from alignlab.rewards.base import TextReward, as_text_row, texts_of
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.runs.progress import say, track

@@ -16,10 +16,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from alignlab import __version__
-from alignlab.config.errors import ConfigError, JobFailed, OnlyPlanned, Terminated
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import RunConfig
-from alignlab.runs.atomic import write_json
+from alignlab.errors import ConfigError, JobFailed, OnlyPlanned, Terminated
+from alignlab.io.atomic import write_json
 from alignlab.runs.progress import say
 
 MADE_BY_A_RUN = (

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from alignlab.config.schema import RunConfig
-from alignlab.runs.atomic import write_jsonl
+from alignlab.io.atomic import write_jsonl
 
 
 class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

@@ -4,10 +4,10 @@ import copy
 
 import pytest
 
-from alignlab.config.compose import composing, read_command, register, run_config
+from alignlab.config.hydra.compose import composing, read_command, register, run_config
+from alignlab.config.hydra.messages import explain
+from alignlab.config.hydra.overrides import admit_new_keys
 from alignlab.config.identity import objectives_of
-from alignlab.config.messages import explain
-from alignlab.config.overrides import admit_new_keys
 
 register()
 _composed = {}

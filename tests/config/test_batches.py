@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from alignlab.config.batches import share_batch
-from alignlab.config.errors import ConfigError
+from alignlab.errors import ConfigError
 
 
 @pytest.fixture

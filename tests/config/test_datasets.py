@@ -5,11 +5,11 @@ from dataclasses import asdict
 
 import pytest
 
-from alignlab.config.compose import config_root, load_run_config
 from alignlab.config.effects import without_effect
-from alignlab.config.errors import ConfigError
+from alignlab.config.hydra.compose import config_root, load_run_config
 from alignlab.config.identity import input_fingerprints, run_folder
 from alignlab.config.schema.dataset import LABELS
+from alignlab.errors import ConfigError
 
 ON_FILE = ("model=scratch", "algorithm=dpo", "dataset.path=rows.jsonl")
 CHOICES = sorted(

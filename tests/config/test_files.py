@@ -8,7 +8,7 @@ import yaml
 from hydra import compose
 from omegaconf import OmegaConf
 
-from alignlab.config.compose import composing
+from alignlab.config.hydra.compose import composing
 from alignlab.config.roots import config_root
 
 ROOTS = {name: config_root(name) for name in ("conf", "sweeps", "launchers")}

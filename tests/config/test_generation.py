@@ -6,11 +6,11 @@ from dataclasses import asdict
 
 import pytest
 
-from alignlab.config.compose import load_run_config
-from alignlab.config.errors import ConfigError
+from alignlab.checks.preflight import check
+from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder
 from alignlab.config.schema import LocalGeneratorConfig, ServerGeneratorConfig
-from alignlab.jobs.preflight import check
+from alignlab.errors import ConfigError
 
 SERVER = ("generator=server", "generator.model=name")
 SAID = {

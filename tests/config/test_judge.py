@@ -5,13 +5,13 @@ from dataclasses import asdict
 
 import pytest
 
+from alignlab.checks import preflight
 from alignlab.cli import main
 from alignlab.config import effects, identity
-from alignlab.config.compose import load_run_config
 from alignlab.config.effects import without_effect
-from alignlab.config.errors import ConfigError, masked
+from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder
-from alignlab.jobs import preflight
+from alignlab.errors import ConfigError, masked
 
 OPENAI = "judge=openai"
 LOCAL = ["judge=local", "judge.path=owner/name"]

@@ -3,11 +3,11 @@
 import pytest
 import yaml
 
-from alignlab.config.compose import load_run_config
-from alignlab.config.errors import ConfigError
+from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import identity, objectives_of, reward_of, rewarded, run_folder
 from alignlab.config.roots import config_root
 from alignlab.config.schema import REWARD_KINDS, ClassifierConfig, HttpConfig, ImplicitConfig, LengthConfig
+from alignlab.errors import ConfigError
 from alignlab.runs.folder import recording
 
 SAFER = "algorithm.rewards.safer"

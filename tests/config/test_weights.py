@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.identity import objectives_of
 from alignlab.config.weights import resolve_weights
+from alignlab.errors import ConfigError
 
 TWO, THREE = ("better", "safer"), ("better", "safer", "brief")
 

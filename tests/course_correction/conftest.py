@@ -1,12 +1,8 @@
 """A tokenizer of pieces of words."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from made_up import ANSWER
+from support.made_up import ANSWER
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignlab.config.compose import composing, register, run_config
+from alignlab.config.hydra.compose import composing, register, run_config
 
 
 @functools.cache

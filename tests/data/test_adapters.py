@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from alignlab.config.errors import ConfigError
-from alignlab.data.adapters import SOURCES
-from alignlab.data.adapters.ultrafeedback import REPEATED, WRONG_TEN
+from alignlab.data.readers import SOURCES
+from alignlab.data.readers.ultrafeedback import REPEATED, WRONG_TEN
 from alignlab.data.records import Turn, pairs_by
 from alignlab.data.sources import load, read_ranked_rows
+from alignlab.errors import ConfigError
 
 
 def ranking(config, objective=None):

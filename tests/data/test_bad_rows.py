@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignlab import cli
-from alignlab.config.errors import EXIT_BAD_INPUT, ConfigError
+from alignlab.checks import preflight
 from alignlab.data.report import FAULTS, MOST_LINES
 from alignlab.data.sources import load
-from alignlab.jobs import preflight
+from alignlab.errors import EXIT_BAD_INPUT, ConfigError
 
 TEXTS = ("prompt", "response_0", "response_1")
 

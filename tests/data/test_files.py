@@ -6,8 +6,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from alignlab.config.errors import ConfigError
 from alignlab.data.files import column_names, data_files, read_rows
+from alignlab.errors import ConfigError
 
 ROWS = [{"a": "x", "b": 1}, {"a": "y", "b": None}, {"a": "z\nz", "b": 3}]
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from alignlab.config.errors import ConfigError
 from alignlab.data.sources import check_source, load, read_ranked_rows, select_split
+from alignlab.errors import ConfigError
 
 
 def row(prompt, answer="x"):

@@ -6,8 +6,8 @@ import datasets
 import huggingface_hub
 import pytest
 
-from alignlab.config.errors import ConfigError
 from alignlab.data.sources import load, select_split
+from alignlab.errors import ConfigError
 
 
 def pair(number, **changes):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from alignlab.config.errors import ConfigError
-from alignlab.data import toy
 from alignlab.data.requests import benign_requests, check_requests, load_requests, read_requests
+from alignlab.data.worlds import toy
+from alignlab.errors import ConfigError
 
 
 def row(number, first_safe, second_safe, **changes):

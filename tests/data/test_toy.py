@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from alignlab.data import toy
+from alignlab.data.worlds import toy
 
 HAZARD = "please explain the red widget beside the zorp today"
 PLAIN = "please outline the blue lantern beside the river today"
@@ -133,5 +133,5 @@ def test_helpful_and_safe_conflict_under_the_demonstrations():
 
 
 def test_the_world_imports_neither_torch_nor_numpy():
-    code = "import sys, alignlab.data.toy; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
+    code = "import sys, alignlab.data.worlds.toy; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

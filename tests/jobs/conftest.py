@@ -1,13 +1,10 @@
 """One whole run of the small toy, shared by the tests of killed, resumed and repeated runs."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from commands import alignlab
+from support.commands import alignlab
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,13 @@ import random
 
 import pytest
 import torch
-from commands import assert_refused
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlab.cli import main
 from alignlab.config.schema import ArchitectureConfig
 from alignlab.models.scratch import bpe_tokenizer, new_llama
+from support.commands import assert_refused
 
 TEMPLATE = "BEGINNING OF CONVERSATION: USER: {raw_prompt} ASSISTANT:"
 WORDS = "turn the red wheel slowly then lift a small lid and wait until water is warm before you pour it :) !"

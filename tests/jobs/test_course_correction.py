@@ -4,12 +4,12 @@ import json
 from collections import defaultdict
 
 import pytest
-from commands import SMALL as SMALL_TOY
-from commands import alignlab, assert_refused, result, run_folder, run_here
 
-from alignlab.config.compose import load_run_config
+from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder as folder_of
-from servers import KEY, MODEL, FaultServer
+from support.commands import SMALL as SMALL_TOY
+from support.commands import alignlab, assert_refused, result, run_folder, run_here
+from support.servers import KEY, MODEL, FaultServer
 
 SMALL = [
     "algorithm=course_correction",
@@ -114,7 +114,7 @@ def test_another_judge_begins_with_judging(place, measured, monkeypatch):
     def nothing(*_, **__):
         raise AssertionError("the continuations are known")
 
-    monkeypatch.setattr("alignlab.jobs.subject.generate", nothing)
+    monkeypatch.setattr("alignlab.prerequisites.policy.generate", nothing)
     monkeypatch.setattr("alignlab.jobs.course_correction._helpfulness", lambda *_: {})
     folder = place / "runs" / "twice"
     assert run(place, "judge.phrases=[twice]", f"hydra.run.dir={folder}") == 0
@@ -125,7 +125,7 @@ def test_another_judge_begins_with_judging(place, measured, monkeypatch):
 def test_other_settings_do_not_reuse_continuations(place, measured, monkeypatch):
     """Control: where the prefixes differ, the generator is asked."""
     asked = []
-    monkeypatch.setattr("alignlab.jobs.subject.generate", lambda *_, **__: asked.append(1) or {})
+    monkeypatch.setattr("alignlab.prerequisites.policy.generate", lambda *_, **__: asked.append(1) or {})
     folder = place / "runs" / "other"
     assert run(place, "seed=1", f"hydra.run.dir={folder}") == 1
     assert asked
@@ -190,7 +190,7 @@ def test_a_killed_run_goes_on(tmp_path):
     assert alignlab(*arguments, cwd=whole, small=SMALL_TOY).returncode == 0
     broken = tmp_path / "broken"
     broken.mkdir()
-    add, finish = "alignlab.runs.records:Records.add", "alignlab.runs.records:Records.finish"
+    add, finish = "alignlab.io.records:Records.add", "alignlab.io.records:Records.finish"
     for point in ((add, 3, "SIGKILL"), (add, 9, "SIGKILL"), (finish, 1, "SIGKILL"), (add, 40, "SIGKILL")):
         assert alignlab(*arguments, cwd=broken, breaks=point, small=SMALL_TOY).returncode != 0, point
     assert alignlab(*arguments, cwd=broken, small=SMALL_TOY).returncode == 0

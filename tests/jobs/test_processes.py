@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard
-from commands import SMALL, alignlab, environment, logged, losses, result, run_folder
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler
 
-from alignlab.models.training import WholeBatches
+from alignlab.training.loop import WholeBatches
+from support.commands import SMALL, alignlab, environment, logged, losses, result, run_folder
 
 # Steps of 12 pairs from 160: the fourteenth is short of pairs, and the fifteenth belongs to the next epoch.
 RECIPE = (

@@ -9,26 +9,26 @@ import types
 
 import pytest
 import torch
-from commands import alignlab, logged, losses, means, result, run_folder
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
-from alignlab.models.training import SEAL, SealCheckpoints, StopAtNonsense, last_whole_checkpoint
-from alignlab.preference.trainer import PreferenceLoss, train_preference
 from alignlab.runs.tracking import Tracker
+from alignlab.training.loop import SEAL, SealCheckpoints, StopAtNonsense, last_whole_checkpoint
+from alignlab.training.preference import PreferenceLoss, train_preference
+from support.commands import alignlab, logged, losses, means, result, run_folder
 
-STEP = "alignlab.models.training:ProgressCallback.on_step_end"
+STEP = "alignlab.training.loop:ProgressCallback.on_step_end"
 BREAKS = (
     # (where, which call of it in this process, signal, exit code)
     (STEP, 10, "SIGKILL", -9),  # the reference model is being trained
-    ("alignlab.generation.sample:decode", 1, "SIGKILL", -9),  # pairs are being sampled
+    ("alignlab.engine.sampling.sample:decode", 1, "SIGKILL", -9),  # pairs are being sampled
     (STEP, 3, "SIGINT", 130),  # the reward model is being trained, one step past a checkpoint
     (STEP, 3 + 6 - 2 + 2, "SIGTERM", 143),  # 4 steps to the reward model's end, then the run's own, 1 past a checkpoint
     (STEP, 2, "SIGKILL", -9),  # the run again, 4 steps in
-    ("alignlab.jobs.measure:sample_responses", 1, "SIGKILL", -9),  # the policy is being measured
-    ("alignlab.jobs.measure:write_jsonl", 2, "SIGKILL", -9),  # what it said is being written
+    ("alignlab.evaluation.measure:sample_responses", 1, "SIGKILL", -9),  # the policy is being measured
+    ("alignlab.evaluation.measure:write_jsonl", 2, "SIGKILL", -9),  # what it said is being written
 )
 
 

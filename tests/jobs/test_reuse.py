@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alignlab.cli import main
-from alignlab.data import toy
-from alignlab.jobs import prerequisites
+from alignlab.data.worlds import toy
 from alignlab.models.prompts import PromptEncoder
+from alignlab.prerequisites import reference as prerequisites
 
 
 @pytest.fixture

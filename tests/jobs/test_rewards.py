@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from alignlab.cli import main
-from alignlab.data import toy
+from alignlab.data.worlds import toy
 
 SMALL = [
     "model.pretraining.rows=640",

@@ -9,8 +9,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlab.cli import main
-from alignlab.data import toy
 from alignlab.data.records import RankedRow
+from alignlab.data.worlds import toy
 from alignlab.jobs.sft import ranked_responses
 
 SMALL = ["model.pretraining.rows=640", "dataset.pairs=120", "trainer.max_steps=4", "trainer.logging_steps=1"]

@@ -4,10 +4,11 @@ import csv
 import shutil
 
 import pytest
-from commands import alignlab, means, result, run_folder, snapshot
+
+from support.commands import alignlab, means, result, run_folder, snapshot
 
 pytestmark = pytest.mark.slow
-TRAINING_STEP = "alignlab.models.training:ProgressCallback.on_step_end"
+TRAINING_STEP = "alignlab.training.loop:ProgressCallback.on_step_end"
 
 
 @pytest.fixture(scope="module")

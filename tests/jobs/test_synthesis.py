@@ -6,15 +6,15 @@ import shutil
 from collections import Counter
 
 import pytest
-from commands import SMALL as SMALL_TOY
-from commands import alignlab, assert_refused, result, run_folder, run_here
 
 from alignlab.cli import main
-from alignlab.config.compose import load_run_config
+from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder as folder_of
 from alignlab.course_correction.openers import TOY_OPENERS
-from alignlab.data import toy
-from alignlab.jobs.subject import Subject
+from alignlab.data.worlds import toy
+from alignlab.prerequisites.policy import Subject
+from support.commands import SMALL as SMALL_TOY
+from support.commands import alignlab, assert_refused, result, run_folder, run_here
 
 SMALL = ["model.pretraining.rows=640", "dataset.requests=1", "dataset.max_rows=12"]
 FILES = (
@@ -225,7 +225,7 @@ def test_a_killed_run_goes_on(tmp_path):
     for folder in folders:
         folder.mkdir()
     assert alignlab(*arguments, cwd=folders[0], small=OWN).returncode == 0
-    add, write = "alignlab.runs.records:Records.add", "alignlab.course_correction.export:_write"
+    add, write = "alignlab.io.records:Records.add", "alignlab.synthesis.export:_write"
     for point in ((add, 1, "SIGKILL"), (add, 60, "SIGKILL"), (add, 60, "SIGKILL"), (write, 150, "SIGKILL")):
         assert alignlab(*arguments, cwd=folders[1], breaks=point, small=OWN).returncode == -9, point
     ended = alignlab(*arguments, cwd=folders[1], small=OWN)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import REPOSITORY, SMALL, alignlab, environment, losses, means, result, run_folder
 from hydra import compose
 
-from alignlab.config.compose import composing, register
+from alignlab.config.hydra.compose import composing, register
+from support.commands import REPOSITORY, SMALL, alignlab, environment, losses, means, result, run_folder
 
 LAUNCHERS = {
     "parallel": "hydra_plugins.hydra_joblib_launcher",

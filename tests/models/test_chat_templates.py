@@ -1,15 +1,10 @@
 """Prompts and responses by the chat templates of the usual families: their own tokens, none that data smuggle in."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from alignlab.data.records import Turn
 from alignlab.models.prompts import PromptEncoder
-
-sys.path.insert(0, str(Path(__file__).parent))
-from templates import FAMILIES, tokenizer_of
+from support.templates import FAMILIES, tokenizer_of
 
 REQUEST, ANSWER = "Where is my red box?", "Sure, here are the first steps"
 TALK = (Turn("user", "good day"), Turn("assistant", "good day, what now"), Turn("user", REQUEST))

@@ -2,19 +2,15 @@
 
 import copy
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapted import adapted
 from alignlab.models.merge import merge_adapter
-from alignlab.preference.logps import response_logps
-
-sys.path.insert(0, str(Path(__file__).parent))
-from test_adapted import ATTENTION, MAKES, saved
+from support.saved_adapters import ATTENTION, MAKES, saved
 
 
 def logits(model, rows):

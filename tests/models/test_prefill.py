@@ -1,17 +1,13 @@
 """A prefix is real: for every family of templates the turn is open, once begun, and nothing of the data is control."""
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
 from alignlab.data.records import Turn
 from alignlab.models.prefill import cut_answer, header_ids, open_turn
 from alignlab.models.prompts import PromptEncoder
-
-sys.path.insert(0, str(Path(__file__).parent))
-from templates import FAMILIES, tokenizer_of
+from support.templates import FAMILIES, tokenizer_of
 
 REQUEST, PREFIX = "Where is my red box?", "Sure, here are the first steps"
 CHATS = [name for name, family in FAMILIES.items() if not family.is_string]

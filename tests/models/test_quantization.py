@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from alignlab.config.schema import ArchitectureConfig, LocalGeneratorConfig, PretrainedConfig
-from alignlab.generation.base import PrefixRequest
-from alignlab.generation.generate import generate
+from alignlab.engine.sampling.base import PrefixRequest
+from alignlab.engine.sampling.generate import generate
 from alignlab.models.adapters import adapted
 from alignlab.models.base import load_base
 from alignlab.models.scratch import bpe_tokenizer, new_llama

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from alignlab.data import toy
 from alignlab.data.records import Pair
+from alignlab.data.worlds import toy
 
 
 @pytest.fixture(scope="session")

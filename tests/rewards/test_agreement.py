@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from alignlab.engine.scoring.rows import EncodedPair
 from alignlab.models.prompts import Encoded
-from alignlab.preference.rows import EncodedPair
 from alignlab.rewards.agreement import MOST_PAIRS, agreement, fitted_scale
 
 

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from alignlab.config.errors import ConfigError
+from alignlab.checks.rewards import check_beaver_config
 from alignlab.config.schema import BeaverConfig
-from alignlab.jobs.reward_checks import check_beaver_config
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.errors import ConfigError
 from alignlab.models.scratch import bpe_tokenizer
-from alignlab.preference.cache import ScoreCache
 from alignlab.rewards.beaver import beaver_id, beaver_source, load_beaver
 from alignlab.rewards.scorer import ScorerReward
 

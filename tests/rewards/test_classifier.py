@@ -13,15 +13,15 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlab.config.errors import ConfigError
 from alignlab.config.schema import ClassifierConfig, HardwareConfig, PeftConfig, TrainerConfig
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.errors import ConfigError
 from alignlab.models.adapters import lora_config
 from alignlab.models.cards import ClassifierCard, save_card
-from alignlab.preference.cache import ScoreCache
 from alignlab.rewards.classifier import as_scorer, classifier_source, load_classifier, new_classifier
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import ScorerReward
-from alignlab.rewards.train_classifier import lora_with_head, read_pairs, train_classifier
+from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 PEFT = PeftConfig(r=4, alpha=8.0, dropout=0.1, target_modules="all-linear")

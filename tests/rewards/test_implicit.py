@@ -1,9 +1,9 @@
 import torch
 
 from alignlab.config.schema import PeftConfig
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapters import new_adapter
-from alignlab.preference.cache import ScoreCache
-from alignlab.preference.logps import response_logps
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
 
 PEFT = PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")

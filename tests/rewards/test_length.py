@@ -2,8 +2,8 @@
 
 import torch
 
+from alignlab.engine.scoring.rows import fit
 from alignlab.models.prompts import Encoded
-from alignlab.preference.rows import fit
 from alignlab.rewards.length import LengthReward
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from alignlab.config.errors import ConfigError
+from alignlab.errors import ConfigError
 from alignlab.models.prompts import Encoded
 from alignlab.rewards.normalise import (
     STATISTICS,

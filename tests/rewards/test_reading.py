@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from alignlab.config.errors import ConfigError
 from alignlab.data.records import Turn
+from alignlab.errors import ConfigError
 from alignlab.models.scratch import bpe_tokenizer
 from alignlab.rewards.reading import TextReader
 

@@ -9,9 +9,9 @@ import types
 
 import pytest
 
-from alignlab.config.compose import composing, read_command, register, run_config
-from alignlab.config.errors import ConfigError, JobFailed, OnlyPlanned
-from alignlab.jobs import run as runner
+from alignlab.config.hydra.compose import composing, read_command, register, run_config
+from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
+from alignlab.runs import runner as runner
 from alignlab.runs.folder import claim, finished_result, recording
 
 register()
@@ -95,7 +95,7 @@ def test_torn_or_foreign_records_are_not_finished(tmp_path):
 def test_a_second_process_is_refused_while_the_first_is_at_work(tmp_path):
     code = (
         "import sys; from pathlib import Path; from alignlab.runs.folder import claim\n"
-        "from alignlab.config.errors import ConfigError\n"
+        "from alignlab.errors import ConfigError\n"
         "try:\n    with claim(Path(sys.argv[1]), wait=False): print('claimed')\n"
         "except ConfigError as error: print(error)"
     )
@@ -137,7 +137,7 @@ def job(monkeypatch):
     counted = CountedJob()
     monkeypatch.setattr(runner, "load_job", lambda name: counted)
     light = types.SimpleNamespace(forget_models=lambda: None)  # the real one imports torch
-    monkeypatch.setitem(sys.modules, "alignlab.jobs.prerequisites", light)
+    monkeypatch.setitem(sys.modules, "alignlab.prerequisites.reference", light)
     return counted
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import ConfigError, require, require_one_of
 from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
 from alignlab.config.schema.reward import DTYPES
+from alignlab.errors import ConfigError, require, require_one_of
 
 MIN_MODPO_WEIGHT = 0.05
 """Smallest trained weight: the loss multiplies log-ratios by 1/w, and below this few pairs still carry gradient."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import require, require_one_of
 from alignlab.config.schema.algorithm import AlgorithmConfig
+from alignlab.errors import require, require_one_of
 
 PROFILES = ("strict", "paper")
 

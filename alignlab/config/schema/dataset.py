@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import ConfigError, nearest, require, require_name, require_one_of
 from alignlab.config.names import PAIR_STRATEGIES
+from alignlab.errors import ConfigError, nearest, require, require_name, require_one_of
 
 SPLITS = ("train", "test", "validation")
 

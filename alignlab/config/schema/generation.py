@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import require, require_one_of
 from alignlab.config.schema.judge import require_patience, require_server
+from alignlab.errors import require, require_one_of
 
 _OWN_FIELDS = ("model", "prompt", "max_tokens", "temperature", "top_p", "n", "seed")
 _OTHER_SHAPES = ("stream", "echo", "suffix", "best_of")

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import ConfigError, require, require_one_of
 from alignlab.config.names import WORDINGS
+from alignlab.errors import ConfigError, require, require_one_of
 
 _ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 

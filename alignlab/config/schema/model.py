@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import require, require_name, require_one_of, require_seed
+from alignlab.errors import require, require_name, require_one_of, require_seed
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from alignlab.config.errors import ConfigError, nearest, require, require_one_of
 from alignlab.config.schema.judge import require_patience, require_server
+from alignlab.errors import ConfigError, nearest, require, require_one_of
 
 DTYPES = ("float32", "bfloat16", "float16")
 

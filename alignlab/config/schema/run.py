@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import require, require_one_of, require_seed
 from alignlab.config.names import JOBS
 from alignlab.config.schema.algorithm import (
     AlgorithmConfig,
@@ -20,15 +19,16 @@ from alignlab.config.schema.algorithm import (
     RewardModelConfig,
     SftConfig,
 )
-from alignlab.config.schema.completion import complete_rewards
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
+from alignlab.config.schema.defaults import complete_rewards
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
 from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
+from alignlab.errors import require, require_one_of, require_seed
 
 
 @dataclass

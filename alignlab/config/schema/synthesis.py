@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import require, require_one_of
 from alignlab.config.names import PAIR_STRATEGIES
 from alignlab.config.schema.algorithm import AlgorithmConfig
+from alignlab.errors import require, require_one_of
 
 
 @dataclass

@@ -5,8 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from alignlab.config.errors import require, require_one_of
 from alignlab.config.names import SCHEDULES
+from alignlab.errors import require, require_one_of
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""What is refused before torch is imported."""

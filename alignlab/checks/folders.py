@@ -1,0 +1,25 @@
+"""Checks on model and adapter folders that need no torch."""
+
+from pathlib import Path
+
+from alignlab.errors import ConfigError
+
+ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+def check_folder(key: str, path: str, needed: str) -> None:
+    """Refuses a local folder that is missing or lacks the file; a hub id `owner/name` passes.
+
+    Raises:
+        ConfigError: naming key, path and what is missing.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / needed).is_file():
+            raise ConfigError(f"{key}={path}: the folder holds no {needed}")
+        if needed == ADAPTER and not any((folder / name).is_file() for name in ADAPTER_WEIGHTS):
+            raise ConfigError(f"{key}={path}: the folder holds no {ADAPTER_WEIGHTS[0]}")
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).parent.is_dir():
+        hint = "write $HOME for ~" if path.startswith("~") else "a hub id reads owner/name"
+        raise ConfigError(f"{key}={path}: no such folder ({hint})")

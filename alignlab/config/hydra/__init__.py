@@ -1,0 +1,1 @@
+"""Hydra's plumbing: composition, overrides, messages, help."""

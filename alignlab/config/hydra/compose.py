@@ -1,0 +1,220 @@
+"""Finds conf/, registers schemas and resolvers with Hydra, and turns what Hydra composes into a checked RunConfig."""
+
+import copy
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from alignlab.config.hydra.overrides import yielding_presets
+from alignlab.config.identity import run_folder
+from alignlab.config.roots import config_root
+from alignlab.config.schema import VARIANTS, RunConfig
+from alignlab.config.schema.dataset import dataset_variant
+from alignlab.errors import ConfigError
+
+
+class ExtraRoots(SearchPathPlugin):  # type: ignore[misc]  # hydra's plugin base is untyped
+    """Lets `--config-name w_front` and `hydra/launcher=slurm` find sweeps/ and launchers/ from any folder."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Appends both roots, after conf/."""
+        for name in ("sweeps", "launchers"):
+            search_path.append("alignlab", f"file://{config_root(name)}")
+
+
+def register() -> None:
+    """Registers schemas, resolvers and config roots; safe to call again, also in a launcher's worker."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="run", node=RunConfig)
+    for group, variants in VARIANTS.items():
+        for name, node in variants.items():
+            store.store(group=f"schema/{group}", name=name, node=node)
+    OmegaConf.register_new_resolver("alignlab.run_subdir", _run_subdir, replace=True)
+    OmegaConf.register_new_resolver("alignlab.run_dir", _run_dir, replace=True)
+    Plugins.instance().register(ExtraRoots)
+
+
+def run_config(composed: DictConfig) -> RunConfig:
+    """The typed, range-checked form of a composed config.
+
+    Raises:
+        ConfigError: from the schema's checks, naming key, value and rule.
+    """
+    for group in ("algorithm", "judge"):
+        unknown = set(composed[group]) - {item.name for item in fields(OmegaConf.get_type(composed[group]))}
+        if unknown:  # `++` adds keys past the schema
+            choice = composed.algorithm.name if group == "algorithm" else composed.judge.kind
+            raise ConfigError(f"{group}.{min(unknown)}: has no effect on {group}={choice}")
+    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def _run_subdir(*, _root_: DictConfig) -> str:
+    return str(run_folder(run_config(_root_)))
+
+
+def _run_dir(*, _root_: DictConfig) -> str:
+    config = run_config(_root_)
+    return str(Path(config.paths.runs) / run_folder(config))
+
+
+@contextmanager
+def composing(config_dir: str | None = None) -> Iterator[None]:
+    """Hydra's compose API on conf/ and, as `--config-dir` does, on another folder; torn down again."""
+    GlobalHydra.instance().clear()
+    search_path = create_automatic_config_search_path(None, None, str(config_root("conf")))
+    if config_dir is not None:
+        search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", SearchPathQuery(provider="schema"))
+    Hydra.create_main_hydra2(task_name="alignlab", config_search_path=search_path)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What a command line means."""
+
+    config_name: str
+    probe: DictConfig
+    """The config without the swept values, with Hydra's node."""
+    batch: list[list[str]] | None
+    """Every job's overrides; None for a single run."""
+    overrides: list[str]
+    """The overrides for Hydra: as given, and what makes a preset's sweep give way to them."""
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the jobs run on this machine, not on a cluster's."""
+        launcher = str(self.probe.hydra.launcher._target_)
+        return self.batch is None or launcher.endswith(("BasicLauncher", "JoblibLauncher", "LocalLauncher"))
+
+    def jobs(self) -> Iterator[DictConfig]:
+        """Every job, composed. Jobs that choose the same files share one composition, as a sweep over w does."""
+        if self.batch is None:
+            yield self.probe
+            return
+        groups = config_groups()
+        composed: dict[tuple[str, ...], DictConfig] = {}
+        for overrides in self.batch:
+            parsed = OverridesParser.create().parse_overrides(overrides)
+            choices = tuple(str(item.input_line) for item in parsed if _chooses(item.key_or_group, groups))
+            if choices not in composed:
+                composed[choices] = compose(self.config_name, overrides=list(choices), return_hydra_config=True)
+            job = copy.deepcopy(composed[choices])
+            values = [item for item in parsed if not _chooses(item.key_or_group, groups)]
+            ConfigLoaderImpl._apply_overrides_to_config(values, job)
+            yield job
+
+
+def config_groups() -> list[str]:
+    """The groups of conf/ and of --config-dir."""
+    return [name for name in GlobalHydra.instance().config_loader().list_groups("") if name not in ("hydra", "schema")]
+
+
+def choices_of(group: str) -> list[str]:
+    """The choices of a group; of the group "" the presets."""
+    names = GlobalHydra.instance().config_loader().get_group_options(group)
+    return [name for name in names if not name.startswith("_")]
+
+
+def _chooses(key: str, groups: Sequence[str]) -> bool:
+    return key in groups or "/" in key or "@" in key or key.startswith("hydra.searchpath")
+
+
+def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> CommandLine:
+    """What a command line means; refuses what would run code or change folders.
+
+    A sweeper other than Hydra's own chooses its points as it goes; of these only the fixed settings are known here.
+    """
+    plain = [override for override in overrides if not is_sweep(override)]
+    probe = compose(config_name, overrides=plain, return_hydra_config=True)
+    _check_hydra(probe, plain)
+    if not (multirun or str(OmegaConf.select(probe, "hydra.mode")).endswith("MULTIRUN")):
+        if len(plain) < len(overrides):
+            several = next(override for override in overrides if is_sweep(override))
+            raise ConfigError(f"{several}: several values make a sweep; add -m")
+        return CommandLine(config_name, probe, None, list(overrides))
+    if not str(probe.hydra.sweeper._target_).endswith("BasicSweeper"):
+        return CommandLine(config_name, probe, [plain], list(overrides))
+    params = probe.hydra.sweeper.params or {}
+    added = yielding_presets(params, overrides)
+    preset = [] if added else [f"{key}={value}" for key, value in params.items()]
+    batch = _expand([*preset, *overrides, *added])
+    if not batch:
+        raise ConfigError(f"{' '.join(overrides)}: the sweep holds no run")
+    return CommandLine(config_name, probe, batch, [*overrides, *added])
+
+
+_OWN_TARGETS = ("hydra._internal.core_plugins.", "hydra_plugins.")
+
+
+def _check_hydra(probe: DictConfig, overrides: Sequence[str]) -> None:
+    """Hydra builds launchers, sweepers, callbacks and log handlers from their configs; only installed ones may be."""
+    hydra = probe.hydra
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group in config_groups() and isinstance(override.value(), list):
+            raise ConfigError(f"{override.input_line}: must be one choice; several make a sweep, -m GROUP=A,B")
+    if hydra.callbacks:
+        raise ConfigError("hydra.callbacks: not supported, because choosing a configuration must not run code")
+    for part in ("launcher", "sweeper"):
+        target = str(hydra[part]._target_)
+        if not target.startswith(_OWN_TARGETS):
+            raise ConfigError(f"hydra.{part}._target_={target}: must be a Hydra plugin; choose hydra/{part}=NAME")
+    for part in ("job_logging", "hydra_logging"):
+        if "()" in json.dumps(OmegaConf.to_container(hydra[part])):
+            raise ConfigError(f"hydra.{part}: factories are not supported; choosing a configuration must not run code")
+    if hydra.job.chdir:
+        raise ConfigError("hydra.job.chdir=true: not supported, because relative paths would lose their meaning")
+    if OmegaConf.is_interpolation(hydra.run, "dir") is False and not str(hydra.run.dir).strip():
+        raise ConfigError("hydra.run.dir=: must name a folder")
+
+
+def _expand(overrides: Sequence[str]) -> list[list[str]]:
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    loader = GlobalHydra.instance().config_loader()  # `model=glob(*)` asks it for names
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+    batches: list[list[list[str]]] = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return batches[0]
+
+
+def is_sweep(override: str) -> bool:
+    """Whether an override names several values."""
+    parsed: Any = OverridesParser.create().parse_overrides([override])[0]
+    return bool(parsed.is_sweep_override())
+
+
+def load_run_config(path: Path) -> RunConfig:
+    """A run's config from the config.json in its folder."""
+    plain = json.loads(path.read_text())
+    kinds = {
+        "model": "pretrained" if plain["model"]["kind"] == "hf" else "from_scratch",
+        "dataset": dataset_variant(plain["dataset"]["kind"]),
+        "algorithm": plain["algorithm"]["name"],
+        "reward": plain["reward"]["kind"],
+        "generator": plain["generator"]["kind"],
+        "judge": plain["judge"]["kind"],
+    }
+    typed = OmegaConf.create({group: OmegaConf.structured(VARIANTS[group][kind]) for group, kind in kinds.items()})
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), typed, plain))
+    assert isinstance(config, RunConfig)
+    return config

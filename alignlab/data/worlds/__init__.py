@@ -1,0 +1,1 @@
+"""Embedded worlds whose true rewards are known."""

@@ -1,0 +1,1 @@
+"""Each distinct token once: scoring, sampling, and the cache of scores."""

@@ -1,0 +1,1 @@
+"""Scores that depend on weights and tokens alone, kept once for all runs."""

@@ -1,0 +1,133 @@
+"""The one way in: prefixes and settings in, continuations out, each as soon as it is known."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from alignlab.config.schema import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest
+from alignlab.engine.sampling.draw import Sampling
+from alignlab.engine.sampling.local import Decoder, DecodeSettings, Finished, causal_lm
+from alignlab.engine.sampling.plain import PlainDecoder
+from alignlab.engine.sampling.probe import shares_prefixes
+from alignlab.engine.sampling.server import ask_server
+from alignlab.engine.sampling.trunks import Lane, lanes_of, trunks_of
+from alignlab.models.prompts import PromptEncoder
+from alignlab.runs.progress import progress, say
+
+
+def stop_tokens(model: Any, encoder: PromptEncoder) -> frozenset[int]:
+    """What ends a turn: the template's end token, which training appends, the tokenizer's EOS, and the model's list."""
+    own = getattr(causal_lm(model), "generation_config", None)
+    listed = getattr(own, "eos_token_id", None)
+    more = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    return frozenset({encoder.end_id, int(encoder.tokenizer.eos_token_id), *map(int, more)})
+
+
+def decode(model: Any, lanes: Sequence[Lane], *, settings: DecodeSettings, batch_size: int, finished: Finished) -> None:
+    """Decodes every lane; where memory runs out, the rest goes on with half as many at once.
+
+    Args:
+        model: a causal language model in evaluation mode, with or without an adapter.
+        lanes: what to draw.
+        settings: how. Equal settings and names draw equal tokens; only where two tokens are as good as equally probable
+            can the rounding of the others in the batch tip the scale.
+        batch_size: most lanes at once.
+        finished: told of every lane as it ends.
+
+    Raises:
+        ValueError: if two lanes have one name, or a prefix is empty.
+        torch.OutOfMemoryError: if a single lane does not fit.
+    """
+    kind = Decoder if shares_prefixes(model) else PlainDecoder
+    known: set[str] = set()
+
+    def note(lane: Lane, tokens: list[int]) -> None:
+        known.add(lane.name)
+        finished(lane, tokens)
+
+    while True:
+        trunks = trunks_of([lane for lane in lanes if lane.name not in known])
+        try:
+            return kind(model, settings, batch_size=batch_size, finished=note).run(trunks)
+        except torch.OutOfMemoryError:
+            if batch_size == 1:
+                raise
+            batch_size //= 2
+            torch.cuda.empty_cache()
+            say(f"out of memory: goes on with {batch_size} samples at once (generator.batch_size)")
+
+
+def generate(
+    model: Any,
+    requests: Sequence[PrefixRequest],
+    *,
+    config: GeneratorConfig,
+    seed: int,
+    encoder: PromptEncoder,
+    on_done: OnDone | None = None,
+    label: str = "generating",
+) -> dict[str, list[Continuation]]:
+    """Continuations of every request, by id, in the order of their numbers; known samples are left out.
+
+    Args:
+        model: a causal language model in evaluation mode, with or without an adapter; None if a server has it.
+        requests: what to continue, and how often.
+        config: sampling settings, length, batch size or server. The request says how many samples, not the config.
+        seed: with a sample's id it makes its randomness.
+        encoder: the model's tokenizer and template.
+        on_done: told of every continuation as soon as it is known, in this thread.
+        label: what the progress bar says.
+
+    Raises:
+        ValueError: if two requests have one id, or a prefix is empty.
+        ConfigError, NoAnswer: from a server.
+    """
+    found: dict[str, dict[int, Continuation]] = {request.id: {} for request in requests}
+    with progress(label, sum(1 for request in requests for _ in request.missing())) as bar:
+
+        def note(request_id: str, sample: int, continuation: Continuation) -> None:
+            found[request_id][sample] = continuation
+            if on_done is not None:
+                on_done(request_id, sample, continuation)
+            bar.advance()
+
+        if isinstance(config, ServerGeneratorConfig):
+            ask_server(requests, config=config, seed=seed, tokenizer=encoder.tokenizer, on_done=note)
+        else:
+            assert isinstance(config, LocalGeneratorConfig)
+            _generate_here(model, requests, config, seed, encoder, note)
+    return {name: [samples[number] for number in sorted(samples)] for name, samples in found.items()}
+
+
+def _generate_here(
+    model: Any,
+    requests: Sequence[PrefixRequest],
+    config: LocalGeneratorConfig,
+    seed: int,
+    encoder: PromptEncoder,
+    note: OnDone,
+) -> None:
+    stops = stop_tokens(model, encoder)
+    settings = DecodeSettings(Sampling(config.temperature, config.top_p), config.max_new_tokens, seed, stops)
+
+    def finished(lane: Lane, tokens: list[int]) -> None:
+        stopped = tokens[-1] in stops
+        text = text_after(encoder.tokenizer, lane.prefix_ids, tokens[:-1] if stopped else tokens)
+        note(requests[lane.request].id, lane.sample, Continuation(tokens, text, "stop" if stopped else "length"))
+
+    decode(model, lanes_of(requests), settings=settings, batch_size=config.batch_size, finished=finished)
+
+
+_CONTEXT = 8
+"""Tokens of the prefix that are decoded along: a tokenizer drops a text's first space, and characters span tokens."""
+
+
+def text_after(tokenizer: Any, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> str:
+    """Text of tokens as they follow a prefix, without special tokens."""
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    before = list(prefix_ids[-_CONTEXT:])
+    prefix = str(tokenizer.decode(before, **options))
+    whole = str(tokenizer.decode([*before, *token_ids], **options))
+    return whole[len(prefix) :] if whole.startswith(prefix) else str(tokenizer.decode(list(token_ids), **options))

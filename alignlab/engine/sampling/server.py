@@ -1,0 +1,184 @@
+"""Continuations by an OpenAI-compatible server: the open turn is rendered here and sent to /v1/completions."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from alignlab.config.schema import ServerGeneratorConfig
+from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest, sample_id
+from alignlab.errors import ConfigError
+from alignlab.io.endpoint import Endpoint
+from alignlab.io.openai_client import Call, OpenAIServer, Reply
+from alignlab.runs.progress import say
+
+_FINISHES = ("stop", "length")
+_CUT_TOKENS = 8
+"""A text that was cut inside a word can come back in other tokens there: so many at its end at most."""
+
+
+def ask_server(
+    requests: Sequence[PrefixRequest], *, config: ServerGeneratorConfig, seed: int, tokenizer: Any, on_done: OnDone
+) -> None:
+    """Asks for every missing sample; prefixes of one text follow one another, so that the server's cache knows them.
+
+    Args:
+        requests: what to continue.
+        config: server and sampling settings.
+        seed: with the id of a call's first sample it makes the call's seed.
+        tokenizer: the served model's.
+        on_done: told of every continuation as it comes, in this thread.
+
+    Raises:
+        ConfigError: if a text cannot be sent, or the server wants another key, address or money, or refuses a call.
+        NoAnswer: if it does not answer in time; what it answered has been told.
+        ValueError: if two requests have one id, or a prefix is empty.
+    """
+    if len({request.id for request in requests}) < len(requests) or not all(row.prefix_ids for row in requests):
+        raise ValueError("requests need ids of their own and prefixes that are not empty")
+    _Asking(requests, config, seed, tokenizer, on_done).run()
+
+
+class _Asking:
+    """One session: which samples each call is for, and what it carries."""
+
+    def __init__(
+        self,
+        requests: Sequence[PrefixRequest],
+        config: ServerGeneratorConfig,
+        seed: int,
+        tokenizer: Any,
+        on_done: OnDone,
+    ) -> None:
+        self._config, self._seed, self._tokenizer, self._on_done = config, seed, tokenizer, on_done
+        ordered = sorted((row for row in requests if any(True for _ in row.missing())), key=lambda row: row.prefix_ids)
+        self._prompts = self._rendered(ordered)
+        self._requests = {request.id: request for request in ordered}
+        self._samples: dict[str, tuple[str, list[int]]] = {}
+        """Call -> request and samples."""
+        endpoint = Endpoint(
+            section="generator",
+            base_url=config.base_url,
+            api_key_env=config.api_key_env,
+            workers=config.workers,
+            timeout_s=config.timeout_s,
+            deadline_s=config.deadline_s,
+            backoff_s=config.backoff_s,
+        )
+        self._server = OpenAIServer(endpoint, check=wrong_shape)
+
+    def run(self) -> None:
+        self._server.ask(self._calls(), self._on_reply)
+
+    def _rendered(self, requests: Sequence[PrefixRequest]) -> dict[str, list[int] | str]:
+        if self._config.prompt_format == "tokens":
+            return {request.id: request.prefix_ids for request in requests}
+        texts: dict[str, list[int] | str] = {}
+        recut = 0
+        for request in requests:
+            text, exact = text_of(self._tokenizer, request)
+            texts[request.id] = text
+            recut += not exact
+        if recut:
+            say(f"{recut} of {len(texts)} prefixes are cut where the server reads the same text in other tokens")
+        return texts
+
+    def _calls(self) -> Iterator[Call]:
+        step = self._config.samples_per_call
+        for request in self._requests.values():
+            missing = list(request.missing())
+            for start in range(0, len(missing), step):
+                yield self._call(request.id, missing[start : start + step])
+
+    def _call(self, request_id: str, samples: list[int]) -> Call:
+        first = sample_id(request_id, samples[0])
+        digest = hashlib.sha256(f"{self._seed}/{first}".encode()).digest()
+        body = {
+            "model": self._config.model,
+            "prompt": self._prompts[request_id],
+            "max_tokens": self._config.max_new_tokens,
+            "temperature": self._config.temperature,
+            "top_p": self._config.top_p,
+            "seed": int.from_bytes(digest[:4], "little") >> 1,
+            **self._config.extra_body,
+        }
+        if len(samples) > 1:
+            body["n"] = len(samples)
+        self._samples[first] = (request_id, samples)
+        return Call(first, "completions", body)
+
+    def _on_reply(self, reply: Reply) -> Call | None:
+        request_id, samples = self._samples.pop(reply.call.id)
+        if reply.body is None:
+            raise self._refused(reply)
+        choices = sorted(reply.body["choices"], key=lambda choice: choice.get("index", 0))
+        for sample, choice in zip(samples, choices, strict=False):
+            self._on_done(request_id, sample, self._continuation(choice))
+        rest = samples[len(choices) :]
+        return self._call(request_id, rest) if rest else None
+
+    def _continuation(self, choice: dict[str, Any]) -> Continuation:
+        given = choice.get("token_ids")  # vLLM's, if extra_body asks for them
+        text = choice["text"]
+        tokens = given if isinstance(given, list) else self._tokenizer.encode(text, add_special_tokens=False)
+        return Continuation([int(token) for token in tokens], text, choice["finish_reason"])
+
+    def _refused(self, reply: Reply) -> ConfigError:
+        hint = ""
+        if self._config.prompt_format == "tokens":
+            hint = "; a server that takes no token ids needs generator.prompt_format=text"
+        where = f"generator.base_url={self._config.base_url}"
+        return ConfigError(f"{where}: the server refuses a prefix ({reply.refusal}); its log says why{hint}")
+
+
+def wrong_shape(body: dict[str, Any]) -> str | None:
+    """What is wrong with an answer of /v1/completions, or None."""
+    choices = body.get("choices")
+    if not (isinstance(choices, list) and choices and all(isinstance(choice, dict) for choice in choices)):
+        return "no choices"
+    if not all(isinstance(choice.get("text"), str) for choice in choices):
+        return "no text"
+    return None if all(choice.get("finish_reason") in _FINISHES for choice in choices) else "no end"
+
+
+def _common(left: list[int], right: list[int]) -> int:
+    """How many tokens both begin with."""
+    limit = min(len(left), len(right))
+    return next((place for place in range(limit) if left[place] != right[place]), limit)
+
+
+def text_of(tokenizer: Any, request: PrefixRequest) -> tuple[str, bool]:
+    """A text that a server's tokenizer reads as the request's tokens, and whether it does so to the last one.
+
+    Raises:
+        ConfigError: if there is none, e.g. because a special token's text in the data would become the token.
+    """
+    ids = request.prefix_ids
+    special = set(tokenizer.all_special_ids)
+    best, found = 0, ""
+    for text in _candidates(tokenizer, ids, special):
+        back = tokenizer(text)["input_ids"]
+        if back == ids:
+            return text, True
+        shared = _common(ids, back)
+        cut = len(ids) - shared <= _CUT_TOKENS and not special & {*ids[shared:], *back[shared:]}
+        if cut and shared > best:
+            best, found = shared, text
+    if best:
+        return found, False
+    raise ConfigError(
+        f"generator.prompt_format=text: the tokenizer does not read request {request.id} back as the same tokens; "
+        "use generator.prompt_format=tokens with a server that takes token ids"
+    )
+
+
+def _candidates(tokenizer: Any, ids: list[int], special: set[int]) -> Iterator[str]:
+    """Texts that may be read back as the tokens.
+
+    With the first one, or without it where the server adds a BOS; decoded as a whole, or piece by piece between special
+    tokens, where a tokenizer puts a space before each piece.
+    """
+    for part in (ids, ids[1:]):
+        yield tokenizer.decode(part, clean_up_tokenization_spaces=False)
+        pieces = [list(group) for _, group in itertools.groupby(part, key=lambda token: token in special)]
+        yield "".join(tokenizer.decode(piece, clean_up_tokenization_spaces=False) for piece in pieces)

@@ -1,0 +1,1 @@
+"""Log-probabilities over packed prefix trees."""

@@ -1,0 +1,99 @@
+"""Preference pairs as token ids, cut to the length limit before anything is scored."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from alignlab.data.records import Pair
+from alignlab.errors import ConfigError
+from alignlab.models.prompts import Encoded, PromptEncoder
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """A pair's prompt and two responses as tokens."""
+
+    id: str
+    group: str
+    chosen: Encoded
+    rejected: Encoded
+    cut: bool = False
+    """Whether the limit cut one of the responses."""
+    set: str = ""
+    """The ranked row that it is from."""
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """The pairs that fit, and how many did not."""
+
+    pairs: list[EncodedPair]
+    too_long: int
+    """Pairs whose prompt alone fills the limit: nothing is left to learn from."""
+    cut: int
+    """Responses that were cut at the limit, once in each pair that holds them."""
+    merged: int
+    """Different responses whose beginning shares a token with the prompt's end."""
+
+    def responses(self) -> list[Encoded]:
+        """All chosen responses, then all rejected ones: 2n rows for n pairs."""
+        return [pair.chosen for pair in self.pairs] + [pair.rejected for pair in self.pairs]
+
+
+def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None) -> EncodedPairs:
+    """Tokens of every pair, prompt and response together at most max_length tokens; None sets no limit.
+
+    Raises:
+        ConfigError: if no pair fits.
+    """
+    encoded = encode_what_fits(pairs, encoder, max_length=max_length)
+    if not encoded.pairs:
+        raise ConfigError(f"max_length={max_length}: none of {len(pairs)} pairs has a prompt that is shorter")
+    return encoded
+
+
+def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None) -> EncodedPairs:
+    """The same, possibly none at all."""
+    limit = sys.maxsize if max_length is None else max_length
+    kept, too_long, cut = [], 0, 0
+    texts = {(pair.prompt, text): None for pair in pairs for text in (pair.chosen, pair.rejected)}
+    encoded = dict(zip(texts, encoder.encode_all(list(texts)), strict=True))  # six ranked responses make fifteen pairs
+    for pair in pairs:
+        chosen, rejected = one_boundary(encoded[pair.prompt, pair.chosen], encoded[pair.prompt, pair.rejected])
+        if len(chosen.prompt_ids) >= limit:
+            too_long += 1
+            continue
+        num_cut = _too_long(chosen, limit) + _too_long(rejected, limit)
+        cut += num_cut
+        sides = fit(chosen, limit), fit(rejected, limit)
+        kept.append(EncodedPair(pair.id, pair.group, *sides, cut=num_cut > 0, set=pair.set or pair.id))
+    return EncodedPairs(kept, too_long, cut, sum(row.merged for row in encoded.values()))
+
+
+def one_boundary(left: Encoded, right: Encoded) -> tuple[Encoded, Encoded]:
+    """Both rows with the prompt that they share: where one response merges with its end, the other gives it up too.
+
+    Otherwise a token of the prompt would count in one of the two log-probabilities alone.
+    """
+    start = min(len(left.prompt_ids), len(right.prompt_ids))
+    return _start_at(left, start), _start_at(right, start)
+
+
+def _start_at(row: Encoded, start: int) -> Encoded:
+    if start == len(row.prompt_ids):
+        return row
+    return replace(row, prompt_ids=row.prompt_ids[:start], response_ids=row.prompt_ids[start:] + row.response_ids)
+
+
+def _too_long(row: Encoded, limit: int) -> bool:
+    return len(row.prompt_ids) + len(row.response_ids) > limit
+
+
+def fit(row: Encoded, limit: int) -> Encoded:
+    """The row cut at the end so that prompt and response take at most `limit` tokens.
+
+    The prompt is never cut: nothing is left of the response where it fills the limit by itself.
+    """
+    if not _too_long(row, limit):
+        return row
+    return Encoded(row.prompt_ids, row.response_ids[: max(0, limit - len(row.prompt_ids))], row.prompt)

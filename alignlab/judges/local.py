@@ -1,0 +1,135 @@
+"""A judge in this process: a causal language model's probability of yes, or a guard model's of safe."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alignlab.config.schema import LocalJudgeConfig, PretrainedConfig
+from alignlab.errors import ConfigError
+from alignlab.judges.asking import Ask, AskingJudge, OnAnswer
+from alignlab.judges.base import Answer, hash_of
+from alignlab.judges.wording import WORD_FORM, as_data, build_prompt, prompt_id
+from alignlab.models.base import Base, load_base
+
+CONVERSATION = "conversation"
+"""The name under which a guard model's answers stand, since its own template holds the question."""
+
+
+class LocalJudge(AskingJudge):
+    """A causal language model.
+
+    Args:
+        config: its settings.
+        cache: root of what runs share.
+        folder: the run's folder.
+        device: cpu or cuda.
+    """
+
+    def __init__(self, config: LocalJudgeConfig, *, cache: Path | None, folder: Path | None, device: str) -> None:
+        self._config = config
+        self._base = _load(config, device)
+        tokenizer = self._base.tokenizer
+        self._yes, self._no = _first_tokens(config, tokenizer)
+        self._control = sorted({str(token) for token in tokenizer.added_tokens_decoder.values()}, key=len, reverse=True)
+        settings = (config.prompt_template, config.ask, config.answer_prefix, config.threshold, config.min_mass)
+        judge_id = hash_of("local", self._base.scorer, *map(str, settings), str(self._yes), str(self._no))
+        asked = config.ask == "question"
+        names = (
+            {name: prompt_id(name, WORD_FORM) for name in config.wordings} if asked else {CONVERSATION: CONVERSATION}
+        )
+        super().__init__(judge_id, names, cache=cache, folder=folder)
+
+    def _ask(self, asks: Sequence[Ask], on_answer: OnAnswer, *, known: bool) -> None:
+        prompts = [self._prompt_ids(ask) for ask in asks]
+        by_length = sorted(range(len(asks)), key=lambda place: len(prompts[place]), reverse=True)
+        for batch in _batches(by_length, self._config.batch_size):
+            masses = self._masses([prompts[place] for place in batch])
+            for place, (yes, no) in zip(batch, masses, strict=True):
+                on_answer(asks[place], self._answer(yes, no))
+
+    def _prompt_ids(self, ask: Ask) -> list[int]:
+        tokenizer, prefix = self._base.tokenizer, self._config.answer_prefix
+        if self._config.ask == "question":
+            prompt = build_prompt(ask.item, ask.wording, form=WORD_FORM, control=self._control)
+            ids = self._base.encoder.prompt_ids(prompt)
+        else:
+            dialogue = [
+                {"role": "user", "content": as_data(ask.item.request, self._control)},
+                {"role": "assistant", "content": as_data(ask.item.continuation, self._control)},
+            ]
+            text = tokenizer.apply_chat_template(dialogue, add_generation_prompt=True, tokenize=False)
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids, *(tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else ())]
+
+    @torch.inference_mode()
+    def _masses(self, prompts: list[list[int]]) -> list[tuple[float, float]]:
+        """Probability of yes and of no as the next token of each prompt."""
+        longest, pad = max(map(len, prompts)), self._base.tokenizer.pad_token_id
+        ids_BT = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts])
+        mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])
+        places_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+        device = self._base.device
+        logits_BV = self._base.model(
+            input_ids=ids_BT.to(device),
+            attention_mask=mask_BT.to(device),
+            position_ids=places_BT.to(device),
+            logits_to_keep=1,
+        ).logits[:, -1]
+        share_BV = logits_BV.float().softmax(-1)
+        yes_B, no_B = share_BV[:, self._yes].sum(-1), share_BV[:, self._no].sum(-1)
+        return list(zip(yes_B.tolist(), no_B.tolist(), strict=True))
+
+    def _answer(self, yes: float, no: float) -> Answer:
+        if yes + no < self._config.min_mass or yes + no == 0:
+            return Answer(None, "off_menu")
+        share = yes / (yes + no)
+        return Answer(share >= self._config.threshold, f"yes {share:.2f}")
+
+
+def _load(config: LocalJudgeConfig, device: str) -> Base:
+    model = PretrainedConfig(
+        kind="hf",
+        name="judge",
+        prompt_template=config.prompt_template,
+        learning_rate=1e-5,  # nothing is trained; the model's settings need one
+        path=str(config.path),
+        revision=config.revision,
+        adapter=None,
+        dtype=config.dtype,
+        quantization=None,
+        attn_implementation="sdpa",
+    )
+    try:
+        return load_base(model, folder=None, device=device)
+    except ValueError as error:
+        raise ConfigError(
+            f"judge.path={config.path}: {str(error).splitlines()[0].replace('model.', 'judge.')}"
+        ) from None
+
+
+def _first_tokens(config: LocalJudgeConfig, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Tokens that begin a yes, and a no.
+
+    Raises:
+        ConfigError: if the tokenizer knows no such word, or begins both alike.
+    """
+    found: list[list[int]] = []
+    for key in ("yes_words", "no_words"):
+        words = getattr(config, key)
+        firsts = {ids[0] for word in words if (ids := tokenizer(word, add_special_tokens=False)["input_ids"])}
+        firsts -= {tokenizer.unk_token_id}
+        if not firsts:
+            raise ConfigError(f"judge.{key}={words}: the tokenizer of {config.path} knows none of them")
+        found.append(sorted(firsts))
+    both = {*found[0]} & {*found[1]}
+    if both:
+        token = tokenizer.convert_ids_to_tokens(min(both))
+        raise ConfigError(f"judge.no_words={config.no_words}: begin with the token {token!r}, as do judge.yes_words")
+    return found[0], found[1]
+
+
+def _batches(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(places), size):
+        yield places[start : start + size]

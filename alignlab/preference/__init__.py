@@ -1,1 +1,0 @@
-"""Log-probabilities, their cache, the tilted reference and the trainer."""

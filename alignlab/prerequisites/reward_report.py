@@ -1,0 +1,181 @@
+"""The rewards of a run before it trains on them: normalised, checked against their objectives' own labels, recorded."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from alignlab.config.identity import Objectives, reward_of, rewarded
+from alignlab.config.schema import HttpConfig, ImplicitConfig, RunConfig
+from alignlab.config.schema.reward import ClassifierConfig, PythonConfig
+from alignlab.data.records import RankedRow, pairs_by
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.scoring.rows import encode_what_fits, fit
+from alignlab.errors import ConfigError
+from alignlab.front.metrics import Interval
+from alignlab.models.base import Base
+from alignlab.models.prompts import Encoded
+from alignlab.prerequisites.reference import ranked_rows
+from alignlab.prerequisites.rewards import reward
+from alignlab.rewards.agreement import Agreement, agreement
+from alignlab.rewards.base import Reward
+from alignlab.rewards.implicit import ImplicitReward
+from alignlab.rewards.normalise import (
+    STATISTICS,
+    Normalised,
+    Statistics,
+    read_statistics,
+    statistics_of,
+    write_statistics,
+)
+from alignlab.runs.folder import Outcome
+from alignlab.runs.progress import say
+
+FOREIGN_SCALE = 5.0
+"""A scale this many times too large or too small is said aloud."""
+FEWEST_PAIRS = 100
+"""Pairs below which nothing is said of a scale."""
+
+
+def prepared_rewards(
+    config: RunConfig,
+    outcome: Outcome,
+    folder: Path,
+    *,
+    base: Base,
+    ranked: Sequence[RankedRow],
+    cache: ScoreCache,
+    also_in: Sequence[Path] = (),
+) -> dict[str, Reward]:
+    """Every reward that a run needs, normalised where asked for, checked, and recorded under `rewards` in result.json.
+
+    Args:
+        config: the run.
+        outcome: takes the report.
+        folder: the run's; keeps the statistics of normalised rewards.
+        base: the base model.
+        ranked: the training rows.
+        cache: keeps scores.
+        also_in: other runs' folders whose statistics are taken over, the policy's own above all.
+
+    Raises:
+        ConfigError: for a reward that its own objective's labels contradict, unless algorithm.check_rewards=false.
+    """
+    rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
+    known = {name: one for place in (*also_in, folder) for name, one in read_statistics(place).items()}
+    rewards = normalised(config, outcome, folder, known, rewards, base, ranked)
+    held_out = ranked_rows(config, base, "test") if rewards and config.dataset.split is not None else []
+    for name, one in rewards.items():
+        parts = {"train": ranked, "held_out": held_out}
+        found = {part: _agreement(config, one, name, base, rows) for part, rows in parts.items()}
+        record: dict[str, object] = {"kind": reward_of(config, name).kind, "id": one.id}
+        record |= {part: agreed and agreed.as_record() for part, agreed in found.items()}
+        outcome.extra.setdefault("rewards", {})[name] = record
+        _judge(config, name, one, found)
+        if len(rewards) > 1:
+            one.release()  # two of 7B at once are too much for most machines
+    return rewards
+
+
+def record_tilts(outcome: Outcome, columns: Mapping[str, Tensor], objectives: Objectives, beta: float) -> None:
+    """How far each reward tilts the reference on the trained pairs: deviation of (w/beta) * (chosen - rejected), nats.
+
+    Args:
+        outcome: takes it, beside each reward's report.
+        columns: each reward's scores of all chosen, then all rejected responses.
+        objectives: the weights.
+        beta: KL strength of the run, 1/nat.
+    """
+    for name, scores in columns.items():
+        chosen, rejected = scores.double().chunk(2)
+        tilt = (chosen - rejected).std() if len(chosen) > 1 else None
+        value = None if tilt is None else float(tilt) * objectives.weights[name] / beta
+        outcome.extra.setdefault("rewards", {}).setdefault(name, {})["tilt_nats"] = value
+
+
+def normalised(
+    config: RunConfig,
+    outcome: Outcome,
+    folder: Path,
+    known: Mapping[str, Statistics],
+    rewards: dict[str, Reward],
+    base: Base,
+    ranked: Sequence[RankedRow],
+) -> dict[str, Reward]:
+    """Rewards as z-scores where asked for, by known statistics or the training rows'; the folder gets them."""
+    wanted = [name for name in rewards if reward_of(config, name).normalise]
+    if not wanted:
+        return rewards
+    statistics: dict[str, Statistics] = {}
+    rows = _responses(ranked, base, config.trainer.max_length)
+    for name in wanted:
+        if name in known and known[name].id == rewards[name].id:
+            statistics[name] = known[name]
+        else:
+            statistics[name] = statistics_of(f"algorithm.rewards.{name}", rewards[name], rows)
+    write_statistics(folder, statistics)
+    outcome.artifacts["rewards"] = STATISTICS
+    return rewards | {name: Normalised(rewards[name], statistics[name]) for name in wanted}
+
+
+def _responses(rows: Sequence[RankedRow], base: Base, limit: int) -> list[Encoded]:
+    """Every response of the rows that the limit leaves something of, once."""
+    texts = dict.fromkeys((row.prompt, text) for row in rows for text in row.responses)
+    encoded = base.encoder.encode_all(list(texts))
+    return [fit(row, limit) for row in encoded if len(row.prompt_ids) < limit]
+
+
+def _agreement(
+    config: RunConfig, one: Reward, objective: str, base: Base, rows: Sequence[RankedRow]
+) -> Agreement | None:
+    """How a reward agrees with its own objective's labels on these rows; None where no labelled pair fits."""
+    fitting = encode_what_fits(pairs_by(rows, objective), base.encoder, max_length=config.trainer.max_length)
+    return agreement(one, fitting.pairs) if fitting.pairs else None
+
+
+def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreement | None]) -> None:
+    """Says how a reward agrees with its labels, and refuses one of the wrong sign.
+
+    Raises:
+        ConfigError: if it agrees significantly less than half the time, on training or on held-out pairs.
+    """
+    key = f"algorithm.rewards.{name}"
+    for part, agreed in found.items():
+        if agreed is None or not agreed.is_reversed:
+            continue
+        told = f"{key}: agrees with its own labels on {_shown(agreed.share)} of {agreed.share.n} pairs ({part})"
+        if getattr(config.algorithm, "check_rewards", False):
+            cure = _cure(config, name, key)
+            raise ConfigError(
+                f"{told}; the sign is probably wrong; {cure}, or let it pass: algorithm.check_rewards=false"
+            )
+        say(f"warning: {told}; the sign is probably wrong")
+    best = found["held_out"] or found["train"]
+    if best is None:
+        say(f"{key}: no labels of {name} to check it by")
+        return
+    say(f"{key}: agrees with its labels on {_shown(best.share)} of {best.share.n} pairs")
+    _say_scale(config, name, one, best)
+
+
+def _say_scale(config: RunConfig, name: str, one: Reward, agreed: Agreement) -> None:
+    """Names a learned reward whose differences are far from the labels' log-odds."""
+    scale, learned = agreed.scale, isinstance(reward_of(config, name), ImplicitConfig | ClassifierConfig)
+    if scale is None or not learned or reward_of(config, name).normalise or agreed.share.n < FEWEST_PAIRS:
+        return
+    if 1 / FOREIGN_SCALE < scale < FOREIGN_SCALE:
+        return
+    hint = f"; was it trained at beta={one.beta * scale:.2g}?" if isinstance(one, ImplicitReward) else ""
+    say(f"warning: algorithm.rewards.{name}: fits its labels best when multiplied by {scale:.2g}{hint}")
+
+
+def _cure(config: RunConfig, name: str, key: str) -> str:
+    settings = reward_of(config, name)
+    if isinstance(settings, ClassifierConfig | PythonConfig | HttpConfig):
+        return f"give {key}.negate={str(not settings.negate).lower()}"
+    return "negate it"
+
+
+def _shown(share: Interval) -> str:
+    known = share.mean is not None and share.low is not None and share.high is not None
+    return f"{share.mean:.2f} [{share.low:.2f}, {share.high:.2f}]" if known else "an unknown share"

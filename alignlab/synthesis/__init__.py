@@ -1,0 +1,1 @@
+"""Ranked responses to learn course correction from."""

@@ -1,0 +1,149 @@
+"""The responses of a ranked set before they are written: what each begins with, and how far the student goes on.
+
+A harmful request's set is, from best to worst: a safe response, four corrected ones (cut early first), the harmful
+response. A harmless one's is: a helpful response, four that correct what was no mistake (cut late first), a refusal.
+One opener begins all responses of a set that comply at first, so that it cancels in their differences.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from alignlab.course_correction.openers import Phrase, opener_for, refusal_for, trigger_for
+from alignlab.data.rankings import BENIGN, HARMFUL
+from alignlab.data.records import HarmRequest
+from alignlab.models.prefill import cut_answer, open_turn
+from alignlab.models.prompts import PromptEncoder
+from alignlab.synthesis.cuts import Cut, cut_response
+
+SAFE, CORRECTED, WHOLE, HELPFUL, REFUSED = "safe", "corrected", "harmful", "helpful", "refused"
+"""What a response of a set is."""
+
+_GOES_ON = 2
+"""The cut of a harmless response from which the student goes on helping, in its own words."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One response of a set."""
+
+    request: HarmRequest
+    kind: str
+    """harmful or benign."""
+    rank: int
+    """Place in its set; 0 is the best."""
+    role: str
+    start: str
+    """What is put into the student's mouth, or the whole response where nothing is to be written."""
+    ids: tuple[int, ...] = ()
+    """The open turn after the start, in tokens; empty where nothing is to be written."""
+    opener: Phrase | None = None
+    cut: Cut | None = None
+    trigger: Phrase | None = None
+    refusal: Phrase | None = None
+
+    @property
+    def begun(self) -> str:
+        """What complies at first: the opener and the cut response."""
+        return " ".join(part.text for part in (self.opener, self.cut) if part is not None)
+
+    @property
+    def id(self) -> str:
+        """Of the request and the rank; a set's ids follow each other in order."""
+        return f"{self.request.id}/{self.rank}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How sets are made."""
+
+    at_clauses: bool
+    safe: str
+    """refusal, student or data."""
+    is_toy: bool
+    room: int | None
+    """Longest start in tokens; None for no limit."""
+
+
+def draft_sets(
+    requests: Iterable[HarmRequest], encoder: PromptEncoder, *, kind: str, recipe: Recipe, left_out: Counter[str]
+) -> Iterator[list[Draft]]:
+    """The sets of all requests; those that cannot be made are counted, with the reason.
+
+    Args:
+        requests: of one kind.
+        encoder: the student's tokenizer and template.
+        kind: harmful or benign.
+        recipe: how.
+        left_out: reason -> requests, added to.
+    """
+    for request in requests:
+        try:
+            drafts = _draft_set(request, encoder, kind, recipe)
+        except ValueError:  # its message would quote the template's view of the text
+            left_out["refused by the chat template"] += 1
+            continue
+        if isinstance(drafts, str):
+            left_out[drafts] += 1
+        elif recipe.room is not None and max(len(draft.ids) for draft in drafts) > recipe.room:
+            left_out["no room in the context"] += 1
+        else:
+            yield drafts
+
+
+def _draft_set(request: HarmRequest, encoder: PromptEncoder, kind: str, recipe: Recipe) -> list[Draft] | str:
+    """The set of one request, or why there is none."""
+    if kind == HARMFUL and recipe.safe == "data" and not (request.safe_response or "").strip():
+        return "no safe response in the data"
+    opener = opener_for(request.id, request.prompt, part="training", is_toy=recipe.is_toy)
+    answer = cut_answer(encoder, request.prompt, opener=opener.text, answer=request.harmful_response)
+    cuts = cut_response(encoder, answer, at_clauses=recipe.at_clauses, is_toy=recipe.is_toy)
+    if cuts is None:
+        return "too short for four cuts"
+    make = _harmful_set if kind == HARMFUL else _benign_set
+    return make(request, encoder, recipe, opener, cuts)
+
+
+def _harmful_set(
+    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, opener: Phrase, cuts: Sequence[Cut]
+) -> list[Draft]:
+    corrected = [_corrected(request, encoder, recipe, opener, cut, HARMFUL, rank) for rank, cut in enumerate(cuts, 1)]
+    whole = f"{opener.text} {request.harmful_response.strip()}"
+    worst = Draft(request, HARMFUL, len(cuts) + 1, WHOLE, whole, opener=opener)
+    return [_safe(request, encoder, recipe), *corrected, worst]
+
+
+def _safe(request: HarmRequest, encoder: PromptEncoder, recipe: Recipe) -> Draft:
+    if recipe.safe == "data":
+        assert request.safe_response is not None
+        return Draft(request, HARMFUL, 0, SAFE, request.safe_response.strip())
+    if recipe.safe == "student":
+        return Draft(request, HARMFUL, 0, SAFE, "", tuple(open_turn(encoder, request.prompt)))
+    return _refusal(request, encoder, recipe, HARMFUL, 0, SAFE)
+
+
+def _refusal(request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, kind: str, rank: int, role: str) -> Draft:
+    phrase = refusal_for(request.id, is_toy=recipe.is_toy)
+    ids = tuple(open_turn(encoder, request.prompt, phrase.text))
+    return Draft(request, kind, rank, role, phrase.text, ids, refusal=phrase)
+
+
+def _benign_set(
+    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, opener: Phrase, cuts: Sequence[Cut]
+) -> list[Draft]:
+    begun = f"{opener.text} {cuts[_GOES_ON].text}"
+    ids = tuple(open_turn(encoder, request.prompt, begun))
+    helpful = Draft(request, BENIGN, 0, HELPFUL, begun, ids, opener, cuts[_GOES_ON])
+    corrected = [
+        _corrected(request, encoder, recipe, opener, cut, BENIGN, rank) for rank, cut in enumerate(reversed(cuts), 1)
+    ]
+    return [helpful, *corrected, _refusal(request, encoder, recipe, BENIGN, len(cuts) + 1, REFUSED)]
+
+
+def _corrected(
+    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, opener: Phrase, cut: Cut, kind: str, rank: int
+) -> Draft:
+    trigger = trigger_for(f"{request.id}/{rank}", part="training", is_toy=recipe.is_toy)
+    start = f"{opener.text} {cut.text} {trigger.text}"
+    ids = tuple(open_turn(encoder, request.prompt, start))
+    return Draft(request, kind, rank, CORRECTED, start, ids, opener, cut, trigger)

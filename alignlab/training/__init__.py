@@ -1,0 +1,1 @@
+"""Losses, trainers, callbacks, launch and sharding."""

@@ -1,0 +1,131 @@
+"""Trains a classifier with one label on preference pairs: Bradley-Terry, through TRL's RewardTrainer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoTokenizer, TrainerCallback
+from trl import RewardConfig as TrlRewardConfig
+from trl import RewardTrainer
+from trl.trainer.reward_trainer import DataCollatorForPreference
+from trl.trainer.utils import disable_dropout_in_model
+
+from alignlab.config.schema import HardwareConfig, TrainerConfig
+from alignlab.data.records import Pair
+from alignlab.io.atomic import new_folder
+from alignlab.rewards.classifier import new_classifier
+from alignlab.rewards.reading import TextReader
+from alignlab.rewards.scorer import absent_token
+from alignlab.training.loop import WholeBatches, run_trainer, training_arguments
+
+
+class ClassifierTrainer(RewardTrainer):  # type: ignore[misc]  # trl is untyped
+    """TRL's RewardTrainer, with batches that do not depend on how many processes share them."""
+
+    def _get_train_sampler(self, *_: Any) -> Any:
+        arguments = self.args
+        batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        return WholeBatches(range(len(self.train_dataset)), batch_size=batch, seed=arguments.data_seed)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """No model card: the run folder's result.json says what was trained."""
+
+
+@dataclass(frozen=True)
+class ReadPairs:
+    """Pairs as a classifier reads them."""
+
+    table: Dataset
+    """chosen_ids, rejected_ids."""
+    alike: int
+    """Pairs that the limit leaves alike: nothing is left to learn from."""
+    cut: int
+    """Texts that were cut at the limit."""
+
+
+def read_pairs(pairs: Sequence[Pair], reader: TextReader) -> ReadPairs:
+    """Tokens of every pair.
+
+    Raises:
+        ValueError: if no pair is left.
+    """
+    chosen = reader.read_all([(pair.prompt, pair.chosen) for pair in pairs])
+    rejected = reader.read_all([(pair.prompt, pair.rejected) for pair in pairs])
+    kept = [(left.ids, right.ids) for left, right in zip(chosen, rejected, strict=True) if left.ids != right.ids]
+    if not kept:
+        raise ValueError(f"trainer.max_length={reader.max_length}: cuts all {len(pairs)} pairs down to one text each")
+    table = Dataset.from_dict({"chosen_ids": [left for left, _ in kept], "rejected_ids": [right for _, right in kept]})
+    return ReadPairs(table, len(pairs) - len(kept), reader.cut)
+
+
+def train_classifier(
+    path: str,
+    revision: str | None,
+    rows: Dataset,
+    *,
+    dtype: str,
+    trainer: TrainerConfig,
+    hardware: HardwareConfig,
+    seed: int,
+    folder: Path,
+    checkpoints: Path,
+    peft: LoraConfig | None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
+    """Trains and saves model and tokenizer into `folder`. A checkpoint is resumed.
+
+    Args:
+        path: the causal model that the classifier starts from.
+        revision: its revision on the hub.
+        rows: chosen_ids and rejected_ids.
+        dtype: of the body; the head is trained in float32.
+        trainer: the recipe.
+        hardware: device and precision; one process trains.
+        seed: of the head, the adapter and the order of the rows.
+        folder: where the result goes: an adapter that holds the head, or a whole model.
+        checkpoints: their folder.
+        peft: a LoRA adapter to train beside the head; None trains all weights.
+        callbacks: told about logs and steps.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    separate = tokenizer.pad_token_id if tokenizer.pad_token_id != tokenizer.eos_token_id else None
+    model = new_classifier(path, revision=revision, dtype=getattr(torch, dtype), seed=seed)
+    disable_dropout_in_model(model)  # the model's own; what peft.dropout asks of the adapter stays
+    arguments = TrlRewardConfig(
+        output_dir=str(checkpoints),
+        **training_arguments(trainer, hardware, seed=seed),
+        max_length=None,
+        disable_dropout=False,
+    )
+    pad = _padding(rows, separate)
+    engine = ClassifierTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        data_collator=DataCollatorForPreference(pad_token_id=pad),
+        peft_config=peft,
+        callbacks=list(callbacks),
+    )
+    model.config.get_text_config().pad_token_id = pad  # TRL has put EOS there where the tokenizer has no other
+    run_trainer(engine, checkpoints)
+    model.config.get_text_config().pad_token_id = separate
+    with new_folder(folder) as target:
+        engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target))
+        AutoTokenizer.from_pretrained(path, revision=revision).save_pretrained(str(target))
+
+
+def lora_with_head(lora: LoraConfig) -> LoraConfig:
+    """The same adapter for a classifier; PEFT then trains the score head whole and saves it with the adapter."""
+    lora.task_type = "SEQ_CLS"
+    return lora
+
+
+def _padding(rows: Dataset, separate: int | None) -> int:
+    """A token that ends no row, because transformers scores the last token that is no padding."""
+    last = {ids[-1] for column in ("chosen_ids", "rejected_ids") for ids in rows[column]}
+    return separate if separate is not None and separate not in last else absent_token(last)

@@ -1,0 +1,64 @@
+"""Supervised fine-tuning through TRL's SFTTrainer, on rows that are tokenised here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from alignlab.config.schema import HardwareConfig, TrainerConfig
+from alignlab.models.prompts import Encoded
+from alignlab.training.loop import run_trainer, training_arguments
+
+
+def train_sft(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Encoded],
+    *,
+    trainer: TrainerConfig,
+    hardware: HardwareConfig,
+    seed: int,
+    checkpoints: Path,
+    peft: LoraConfig | None,
+    adam_beta2: float = 0.999,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Any:
+    """Trains on the responses' tokens (the prompts' carry no loss) and returns the trained model.
+
+    Args:
+        model: a causal language model; all of it is trained when `peft` is None.
+        tokenizer: its tokenizer.
+        rows: prompts and responses as tokens.
+        trainer: the recipe.
+        hardware: device and number of processes.
+        seed: of adapter initialisation and row order.
+        checkpoints: folder of the checkpoints; the newest is resumed.
+        peft: a LoRA adapter to train instead of the model.
+        adam_beta2: AdamW's second decay rate.
+        callbacks: told about logs and steps.
+    """
+    arguments = SFTConfig(
+        output_dir=str(checkpoints),
+        **training_arguments(trainer, hardware, seed=seed),
+        max_length=None,
+        completion_only_loss=True,
+        adam_beta2=adam_beta2,
+    )
+    table = {
+        "input_ids": [row.prompt_ids + row.response_ids for row in rows],
+        "completion_mask": [[0] * len(row.prompt_ids) + [1] * len(row.response_ids) for row in rows],
+    }
+    engine = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_dict(table),
+        processing_class=tokenizer,
+        peft_config=peft,
+        callbacks=list(callbacks),
+    )
+    run_trainer(engine, checkpoints)
+    return engine.accelerator.unwrap_model(engine.model)

@@ -1,0 +1,152 @@
+"""What is wrong with a reward is said before a model is loaded: name, key, rule, exit code 2, nothing half-written."""
+
+import json
+
+import pytest
+
+from alignlab.checks.rewards import checked_card
+from alignlab.cli import main
+from alignlab.errors import ConfigError
+from alignlab.models.cards import AdapterCard, ClassifierCard, read_card, read_classifier_card, save_card
+
+TEMPLATE = "user: {raw_prompt} assistant: "
+SAFER = "algorithm.rewards.safer"
+
+
+def card(**changed):
+    given = {"objective": "safer", "beta": 0.1, "base": "abc", "prompt_template": TEMPLATE, "dataset": "toy"}
+    return AdapterCard(**(given | {"weights": {"better": 0.0, "safer": 1.0}} | changed))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder beside adapters and models of every sort."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("ALIGNLAB_CACHE", str(tmp_path / "cache"))
+
+    def folder(name, **files):
+        (tmp_path / name).mkdir()
+        for file, value in files.items():
+            (tmp_path / name / f"{file}.json").write_text(json.dumps(value))
+        if "adapter_config" in files:
+            (tmp_path / name / "adapter_model.safetensors").touch()
+        return tmp_path / name
+
+    lora = {"peft_type": "LORA", "task_type": "CAUSAL_LM"}
+    save_card(folder("good", adapter_config=lora), card())
+    save_card(folder("other_template", adapter_config=lora), card(prompt_template="Q: {raw_prompt}"))
+    folder("foreign", adapter_config=lora)
+    folder("torn", adapter_config=lora, alignlab=["no object"])
+    folder("strange", adapter_config=lora, alignlab={"beta": 1})
+    classifier = folder("classifier", adapter_config={**lora, "task_type": "SEQ_CLS"})
+    save_card(classifier, ClassifierCard("classifier", "safer", "abc", TEMPLATE, True, 512, "toy", "d"))
+    folder("causal", config={"architectures": ["LlamaForCausalLM"]})
+    folder("two", config={"architectures": ["LlamaForSequenceClassification"]})
+    folder("one", config={"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "LABEL_0"}})
+    folder("code", config={"architectures": ["MyForSequenceClassification"], "auto_map": {"AutoModel": "mine.Model"}})
+    folder("beaver", config={"architectures": ["LlamaModelForScore"], "score_type": "cost"})
+    folder("critic", config={"architectures": ["LlamaModelForScore"], "score_type": "critic"})
+    return tmp_path / "work"
+
+
+REFUSED = {
+    "adapter=../good beta=5": "safer.beta=5: the adapter was trained with beta=0.1",
+    "adapter=../other_template": "was trained with model.prompt_template='Q: {raw_prompt}', this run has 'user: ",
+    "adapter=../foreign": "safer.beta=null: ../foreign says nothing of the beta that it was trained with; give it",
+    "adapter=../torn beta=1": "alignlab.json: must be a JSON object",
+    "adapter=../strange beta=1": "alignlab.json: not an adapter's card",
+    "adapter=../causal": "the folder holds no adapter_config.json",
+    "adapter=owner/name beta=1": "safer.adapter=owner/name: must be a folder on this machine",
+    "adapter=../classifier beta=1": "is a classifier's; give algorithm.rewards.safer.kind=classifier",
+    "kind=classifier path=../causal": "is no sequence classifier (architectures=['LlamaForCausalLM'])",
+    "kind=classifier path=../two": "has 2 labels, a reward needs a classifier with one",
+    "kind=classifier path=../code": "needs code of its own, which is not run",
+    "kind=classifier path=../beaver": "is a beaver model; give kind=beaver",
+    "kind=classifier path=../nope": "safer.path=../nope: no such folder",
+    "kind=classifier path=../classifier template='{raw_prompt}!'": "template='{raw_prompt}!': the classifier was",
+    "kind=beaver path=../one": "is no beaver model: architectures=['LlamaForSequenceClassification'], must hold",
+    "kind=beaver path=../critic": "score_type=critic in its config.json: must be reward or cost",
+    "kind=python function=brif": "safer.function=brif: did you mean brief?",
+    "kind=http api_key_env=NO_SUCH_KEY": "safer.api_key_env=NO_SUCH_KEY: no such environment variable is set",
+}
+
+
+@pytest.mark.parametrize(("given", "said"), REFUSED.items(), ids=list(REFUSED))
+def test_bad_rewards_end_with_2_and_a_line(here, capsys, given, said):
+    assert main([f"{SAFER}.{item}" for item in given.split()]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.startswith(("algorithm.rewards.safer", str(here.parent), "../"))
+    assert len(printed.err.splitlines()) == 1
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "adapter=../good",
+        "adapter=../good beta=0.1",
+        "adapter=../foreign beta=3",
+        "kind=classifier path=../one template='{raw_prompt}'",
+        "kind=classifier path=owner/name",
+        "kind=classifier path=../classifier",
+        "kind=beaver path=../beaver",
+        "kind=beaver",
+        "kind=python function=refusal",
+        "kind=http",
+        "kind=length",
+    ],
+)
+def test_good_ones_pass_the_same_checks(here, capsys, given):
+    assert main(["--cfg", "job", *(f"{SAFER}.{item}" for item in given.split())]) == 0
+    assert capsys.readouterr().err == ""
+
+
+UNLABELLED = "dataset.objectives.safer.label=null"
+
+
+@pytest.mark.parametrize("kind", ["implicit", "classifier"])
+def test_nothing_is_trained_for_an_objective_without_labels(here, capsys, kind):
+    assert main([UNLABELLED, f"{SAFER}.kind={kind}"]) == 2
+    said = capsys.readouterr().err
+    assert f"dataset=toy has no labels of safer, so no reward of kind={kind} can be trained for it" in said
+    assert len(said.splitlines()) == 1
+    assert main(["--cfg", "job", UNLABELLED, f"{SAFER}.kind=length"]) == 0
+
+
+def test_an_evaluation_trains_no_reward(here, capsys):
+    assert main(["algorithm=evaluate", f"{SAFER}.normalise=true"]) == 2
+    assert "must name a reward; algorithm=evaluate makes none" in capsys.readouterr().err
+
+
+def test_w_0_is_no_policy_behind_a_normalised_reward(here, capsys):
+    assert main(["w=0", "reward.normalise=true"]) == 2
+    assert "w=0: is the policy behind the reward of safer" in capsys.readouterr().err
+
+
+def test_a_classifier_starts_from_a_whole_model(here, capsys):
+    overrides = ["algorithm=reward_model", "algorithm.kind=classifier", "model=hf", "model.path=../causal"]
+    assert main([*overrides, "model.adapter=../foreign"]) == 2
+    assert "not with algorithm.kind=classifier; merge it into a model first" in capsys.readouterr().err
+
+
+def test_a_card_comes_back_as_it_was_saved(tmp_path):
+    for number, (saved, read) in enumerate(
+        (
+            (card(max_length=512, data="rows"), read_card),
+            (ClassifierCard("classifier", "safer", "abc", None, True, 512, "toy", "d"), read_classifier_card),
+        )
+    ):
+        folder = tmp_path / str(number)
+        save_card(folder, saved)
+        assert read(folder) == saved
+    with pytest.raises(ConfigError, match="not a classifier's card"):
+        read_classifier_card(tmp_path / "0")
+    assert read_card(tmp_path / "none") is None
+
+
+def test_a_card_from_before_there_was_a_limit_is_read(tmp_path):
+    save_card(tmp_path, card())
+    found = checked_card("key", tmp_path, beta=None, template=TEMPLATE)
+    assert (found.beta, found.max_length) == (0.1, None)

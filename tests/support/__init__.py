@@ -1,0 +1,1 @@
+"""Helpers that several tests share: servers that fail, small models, the real command."""

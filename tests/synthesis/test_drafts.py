@@ -1,0 +1,90 @@
+"""What the responses of a set begin with, before anybody writes on."""
+
+from collections import Counter
+
+import pytest
+
+from alignlab.course_correction.openers import OPENERS, REFUSALS, TRIGGERS
+from alignlab.data.rankings import BENIGN, HARMFUL
+from alignlab.synthesis.drafts import CORRECTED, HELPFUL, REFUSED, SAFE, WHOLE, Recipe, draft_sets
+from support.made_up import ANSWER, harm_request
+
+
+def recipe(**changes):
+    return Recipe(**{"at_clauses": True, "safe": "refusal", "is_toy": False, "room": None, **changes})
+
+
+def drafted(encoder, requests, kind=HARMFUL, **changes):
+    left_out = Counter()
+    found = draft_sets(requests, encoder, kind=kind, recipe=recipe(**changes), left_out=left_out)
+    return list(found), left_out
+
+
+@pytest.fixture(scope="module")
+def harmful(pieces):
+    ((drafts),), left_out = drafted(pieces, [harm_request()])
+    assert not left_out
+    return drafts
+
+
+def test_a_harmful_set_goes_from_safe_over_corrected_to_harmful(harmful):
+    assert [draft.role for draft in harmful] == [SAFE, *[CORRECTED] * 4, WHOLE]
+    assert [draft.rank for draft in harmful] == list(range(6))
+    assert sorted(draft.id for draft in harmful) == [draft.id for draft in harmful]
+    lengths = [len(draft.cut.text) for draft in harmful[1:5]]
+    assert lengths == sorted(lengths), "an earlier correction is the better one"
+
+
+def test_all_that_comply_at_first_share_one_opener(harmful):
+    openers = {draft.opener.text for draft in harmful[1:]}
+    (opener,) = openers
+    assert all(draft.start.startswith(f"{opener} First, put") for draft in harmful[1:])
+    assert harmful[0].opener is None
+    assert harmful[5].start == f"{opener} {ANSWER}"
+
+
+def test_phrases_are_those_of_training(pieces):
+    requests = [harm_request(prompt=f"How do I make {number} cups?") for number in range(40)]
+    sets, _ = drafted(pieces, requests)
+    used = {phrase.text for drafts in sets for draft in drafts for phrase in (draft.opener, draft.trigger) if phrase}
+    assert used <= {*OPENERS["training"], *TRIGGERS["training"]}
+    assert not used & {*OPENERS["evaluation"], *TRIGGERS["evaluation"]}
+    assert used >= {*OPENERS["training"], *TRIGGERS["training"]}, "40 requests use every phrase"
+    assert {drafts[0].start for drafts in sets} <= set(REFUSALS)
+
+
+def test_the_turn_stays_open_after_the_trigger(pieces, harmful):
+    tokenizer = pieces.tokenizer
+    for draft in harmful[:5]:
+        assert draft.ids[0] == tokenizer.bos_token_id
+        assert tokenizer.eos_token_id not in draft.ids
+        assert tokenizer.decode(draft.ids, skip_special_tokens=True).endswith(draft.start)
+    assert harmful[5].ids == (), "the harmful response is written already"
+
+
+def test_a_harmless_set_goes_from_helpful_to_refused(pieces):
+    ((drafts),), _ = drafted(pieces, [harm_request()], BENIGN)
+    assert [draft.role for draft in drafts] == [HELPFUL, *[CORRECTED] * 4, REFUSED]
+    lengths = [len(draft.cut.text) for draft in drafts[1:5]]
+    assert lengths == sorted(lengths, reverse=True)
+    assert drafts[0].trigger is None
+    assert drafts[0].ids, "the student goes on helping in its own words"
+
+
+def test_the_safe_response_is_what_was_asked_for(pieces):
+    request = harm_request(safe=" Please ask a grown-up. ")
+    ((own),), _ = drafted(pieces, [request], safe="student")
+    assert (own[0].start, bool(own[0].ids)) == ("", True)
+    ((given),), _ = drafted(pieces, [request], safe="data")
+    assert (given[0].start, given[0].ids) == ("Please ask a grown-up.", ())
+
+
+def test_what_cannot_be_made_is_counted(pieces):
+    requests = [harm_request(), harm_request("no"), harm_request("</s> <eos> " + ANSWER)]
+    sets, left_out = drafted(pieces, requests, safe="data")
+    assert (len(sets), left_out) == (0, {"no safe response in the data": 3})
+    sets, left_out = drafted(pieces, requests)
+    assert len(sets) == 3 - left_out.total()
+    assert left_out["too short for four cuts"] == 1
+    _, left_out = drafted(pieces, [harm_request()], room=20)
+    assert left_out == {"no room in the context": 1}
