@@ -7,7 +7,6 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from alignlab.checks.folders import check_folder
 from alignlab.checks.rewards import check_rewards
 from alignlab.config.batches import share_batch
 from alignlab.config.identity import Objectives, objectives_of, reward_of, text_limit
@@ -36,6 +35,7 @@ from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError, require, require_key, require_one_of
+from alignlab.models.paths import check_folder
 from alignlab.runs.folder import finished_result
 
 NUM_ROWS_LOOKED_AT = 500

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignlab.checks.folders import check_folder
 from alignlab.config.identity import Objectives, reward_of, rewarded
 from alignlab.config.programs import programs
 from alignlab.config.schema import (
@@ -23,6 +22,7 @@ from alignlab.config.schema import (
 )
 from alignlab.errors import ConfigError, nearest, require_key, require_one_of
 from alignlab.models.cards import AdapterCard, read_card, read_classifier_card
+from alignlab.models.paths import check_folder
 
 BEAVER_ARCHITECTURES = ("LlamaModelForScore", "LlamaForScore")
 SCORE_TYPES = ("reward", "cost")

@@ -12,9 +12,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from alignlab.checks.folders import ADAPTER as CONFIG
-from alignlab.checks.folders import ADAPTER_WEIGHTS as WEIGHTS
 from alignlab.errors import ConfigError
+from alignlab.models.paths import ADAPTER as CONFIG
+from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
 
 _PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
 """PEFT's ways to initialise LoRA that leave the base model's own weights alone."""

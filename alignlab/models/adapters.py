@@ -10,11 +10,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from alignlab.checks.folders import ADAPTER_WEIGHTS as WEIGHTS
 from alignlab.config.identity import fingerprint
 from alignlab.config.schema import PeftConfig
 from alignlab.errors import ConfigError
 from alignlab.models.adapted import adapted as adapted
+from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
 
 SAYS_NOTHING = (
     "base_model_name_or_path",

@@ -21,9 +21,9 @@ from alignlab.data.records import Prompt
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError, require_key
 from alignlab.io.endpoint import one_call_a_connection
-from alignlab.io.posting import post
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.rewards.base import TextReward, as_text_row, texts_of
+from alignlab.rewards.posting import post
 from alignlab.runs.progress import progress
 
 

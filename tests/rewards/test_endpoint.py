@@ -13,8 +13,8 @@ from alignlab.data.records import Turn
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
 from alignlab.io import posting
-from alignlab.io.posting import EndpointError
 from alignlab.rewards.endpoint import EndpointReward, client_of
+from alignlab.rewards.posting import EndpointError
 
 KEY = "a-secret-that-must-not-show"
 
