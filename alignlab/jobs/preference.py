@@ -15,6 +15,7 @@ from alignlab.data.worlds import toy
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
 from alignlab.evaluation.measure import measure
+from alignlab.jobs.recipe import recipe_of
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
 from alignlab.prerequisites.reference import data_report, ranked_rows, reference
@@ -70,7 +71,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
         sft_weight=algorithm.sft_weight if isinstance(algorithm, DpoConfig) else 0.0,
     )
     with run.stage("training"):
-        adapter = train_on_processes(config, base, table, loss, run.path)
+        adapter = train_on_processes(recipe_of(config), base, table, loss, run.path)
     save_card(adapter, card(config, base, objectives, data=outcome.inputs["pairs"]))
     outcome.artifacts["adapter"] = adapter.name
     measure(config, run, outcome, base=base, adapter=adapter, beta=algorithm.beta, objectives=objectives, cache=cache)

@@ -11,6 +11,7 @@ from alignlab.config.schema import ClassifierConfig, PretrainedConfig, RewardMod
 from alignlab.data.records import RankedRow, pairs_by
 from alignlab.front.metrics import mean_interval
 from alignlab.jobs.preference import data_inputs, train_and_measure
+from alignlab.jobs.recipe import tracker_settings
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, save_card
@@ -53,7 +54,7 @@ def _train_classifier(config: RunConfig, algorithm: RewardModelConfig, run: RunF
         say(f"hardware.processes={config.hardware.processes}: has no effect on a classifier, which trains on one")
     device, folder = base.device, run.path / REWARD
     base.model.to("cpu")  # its memory is needed
-    with run.stage("training"), tracking(config, run.path) as tracker:
+    with run.stage("training"), tracking(tracker_settings(config), run.path) as tracker:
         train_classifier(
             base.path,
             base.revision,

@@ -11,6 +11,7 @@ from alignlab.engine.scoring.rows import fit
 from alignlab.errors import ConfigError
 from alignlab.front.likelihood import perplexity, token_loss
 from alignlab.jobs.preference import data_inputs
+from alignlab.jobs.recipe import tracker_settings
 from alignlab.models.adapters import lora_config, take_off
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
@@ -36,7 +37,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     outcome.extra["rows"] = {"train": len(texts.encoded), "too_long": texts.too_long, "cut": texts.cut}
     if config.hardware.processes > 1:
         say(f"hardware.processes={config.hardware.processes}: has no effect on algorithm=sft, which trains on one")
-    with run.stage("training"), tracking(config, run.path) as tracker:
+    with run.stage("training"), tracking(tracker_settings(config), run.path) as tracker:
         trained = train_sft(
             base.model,
             base.tokenizer,

@@ -5,14 +5,26 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from alignlab.config.schema import RunConfig
 from alignlab.io.atomic import write_jsonl
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """Where metrics go besides the run folder, and what they are filed under."""
+
+    kind: str
+    """auto, local, wandb or wandb_offline; see conf/tracker."""
+    project: str
+    group: str
+    name: str
+    config: dict[str, Any]
+    """The run's configuration, which wandb shows beside its curves."""
 
 
 class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -58,9 +70,9 @@ def _up_to(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def tracking(config: RunConfig, folder: Path) -> Iterator[Tracker]:
-    """The tracker of one run, closed at its end. One wandb group a (algorithm, model, dataset)."""
-    run = _wandb_run(config, folder)
+def tracking(settings: TrackerSettings, folder: Path) -> Iterator[Tracker]:
+    """The tracker of one run, closed at its end."""
+    run = _wandb_run(settings, folder)
     try:
         yield Tracker(folder / "metrics.jsonl", run)
     finally:
@@ -68,8 +80,8 @@ def tracking(config: RunConfig, folder: Path) -> Iterator[Tracker]:
             run.finish()
 
 
-def _wandb_run(config: RunConfig, folder: Path) -> Any | None:
-    kind = config.tracker.kind
+def _wandb_run(settings: TrackerSettings, folder: Path) -> Any | None:
+    kind = settings.kind
     if kind == "auto":
         kind = "wandb" if os.environ.get("WANDB_API_KEY") else "local"
     if kind == "local":
@@ -77,11 +89,11 @@ def _wandb_run(config: RunConfig, folder: Path) -> Any | None:
     import wandb
 
     return wandb.init(
-        project=config.tracker.project,
+        project=settings.project,
         dir=str(folder),
         mode="online" if kind == "wandb" else "offline",
-        group=f"{config.algorithm.name}/{config.model.name}/{config.dataset.name}",
-        name=f"w={config.w} seed={config.seed}",
-        config=asdict(config),
+        group=settings.group,
+        name=settings.name,
+        config=settings.config,
         settings=wandb.Settings(console="off", silent=True, x_disable_meta=True),
     )

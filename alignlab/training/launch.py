@@ -6,51 +6,51 @@ import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 
-from alignlab.config.hydra.compose import load_run_config
-from alignlab.config.schema import RunConfig
-from alignlab.io.atomic import write_text
+from alignlab.io.atomic import write_json, write_text
 from alignlab.models.base import Base, free_memory, load_base
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.tracking import tracking
 from alignlab.training.preference import PreferenceLoss, train_preference
+from alignlab.training.recipe import TrainingRecipe
 
 STAGE = "stage"
 ERROR = "error.txt"
 
 
-def train_on_processes(config: RunConfig, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path) -> Path:
-    """Trains an adapter into `folder/adapter` and returns that folder.
+def train_on_processes(recipe: TrainingRecipe, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path) -> Path:
+    """Train an adapter into `folder/adapter` and return that folder.
 
     Args:
-        config: the run; hardware.processes says how many processes train.
+        recipe: how it is trained; recipe.hardware.processes says on how many processes.
         base: the base model; other processes load it again from its path.
         rows: tokenised pairs with tilted reference log-probabilities.
         loss: what is minimised.
-        folder: the run folder; it already holds config.json.
+        folder: the run folder.
 
     Raises:
         RuntimeError: if a process fails; names the log.
     """
-    if config.hardware.processes == 1:
-        return _train(config, base, rows, loss, folder)
+    hardware = recipe.hardware
+    if hardware.processes == 1:
+        return _train(recipe, base, rows, loss, folder)
     stage = folder / STAGE
     shutil.rmtree(stage, ignore_errors=True)
     rows.save_to_disk(str(stage / "rows"))
-    (stage / "stage.json").write_text(json.dumps({"base": base.path, "loss": asdict(loss)}))
-    say(f"training on {config.hardware.processes} processes")
+    write_json(stage / "stage.json", {"base": base.path, "loss": asdict(loss), "recipe": recipe.to_json()})
+    say(f"training on {hardware.processes} processes")
     base.model.to("cpu")
     free_memory()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]  # --standalone: a free port for each run
-    command += [f"--nproc-per-node={config.hardware.processes}", "-m", "alignlab.training.launch", str(folder)]
+    command += [f"--nproc-per-node={hardware.processes}", "-m", "alignlab.training.launch", str(folder)]
     log = folder / "processes.log"
-    code = _run(command, log, _environment(config.hardware.processes))
-    base.model.to(config.hardware.device)
+    code = _run(command, log, _environment(hardware.processes))
+    base.model.to(hardware.device)
     if code:
         told = stage / ERROR
         reason = told.read_text() if told.exists() else f"a training process ended with code {code}"
@@ -74,16 +74,16 @@ def _run(command: list[str], log: Path, environment: dict[str, str]) -> int:
             started.stdin.close()
 
 
-def _train(config: RunConfig, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path) -> Path:
-    with tracking(config, folder) as tracker:
+def _train(recipe: TrainingRecipe, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path) -> Path:
+    with tracking(recipe.tracker, folder) as tracker:
         return train_preference(
             base,
             rows,
             loss,
-            trainer=config.trainer,
-            peft=config.peft,
-            hardware=config.hardware,
-            seed=config.seed,
+            trainer=recipe.trainer,
+            peft=recipe.peft,
+            hardware=recipe.hardware,
+            seed=recipe.seed,
             folder=folder,
             callbacks=[tracker],
         )
@@ -110,15 +110,15 @@ def worker(folder: Path) -> None:
 
 
 def _train_one_rank(folder: Path) -> None:
-    config = load_run_config(folder / "config.json")
     stage = json.loads((folder / STAGE / "stage.json").read_text())
+    recipe = TrainingRecipe.from_json(stage["recipe"])
     rank = int(os.environ["LOCAL_RANK"])
-    device = f"cuda:{rank}" if config.hardware.device == "cuda" else "cpu"
-    base = load_base(config.model, folder=Path(stage["base"]), device=device)
+    device = f"cuda:{rank}" if recipe.hardware.device == "cuda" else "cpu"
+    base = load_base(recipe.model, folder=Path(stage["base"]), device=device)
     rows = Dataset.load_from_disk(str(folder / STAGE / "rows"))
     if rank:
-        config.tracker.kind = "local"
-    _train(config, base, rows, PreferenceLoss(**stage["loss"]), folder)
+        recipe = replace(recipe, tracker=replace(recipe.tracker, kind="local"))
+    _train(recipe, base, rows, PreferenceLoss(**stage["loss"]), folder)
 
 
 def _end_with_parent() -> None:

@@ -1,0 +1,56 @@
+"""Everything that a training needs besides its model, rows and loss, in one typed value."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alignlab.config.schema import (
+    ArchitectureConfig,
+    FromScratchConfig,
+    HardwareConfig,
+    ModelConfig,
+    PeftConfig,
+    PretrainedConfig,
+    PretrainingConfig,
+    TrainerConfig,
+)
+from alignlab.runs.tracking import TrackerSettings
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """How an adapter is trained. JSON carries it to torchrun's workers."""
+
+    trainer: TrainerConfig
+    peft: PeftConfig
+    hardware: HardwareConfig
+    seed: int
+    """Of adapter initialisation and row order."""
+    tracker: TrackerSettings
+    model: ModelConfig
+    """How the base was loaded, for workers that load it again."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON's form; `from_json` reads it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainingRecipe":
+        """The recipe that `to_json` wrote."""
+        return cls(
+            trainer=TrainerConfig(**values["trainer"]),
+            peft=PeftConfig(**values["peft"]),
+            hardware=HardwareConfig(**values["hardware"]),
+            seed=values["seed"],
+            tracker=TrackerSettings(**values["tracker"]),
+            model=_model(values["model"]),
+        )
+
+
+def _model(values: dict[str, Any]) -> ModelConfig:
+    if values["kind"] == "hf":
+        return PretrainedConfig(**values)
+    nested = {
+        "architecture": ArchitectureConfig(**values["architecture"]),
+        "pretraining": PretrainingConfig(**values["pretraining"]),
+    }
+    return FromScratchConfig(**values | nested)

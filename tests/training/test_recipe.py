@@ -1,0 +1,34 @@
+"""A recipe reaches torchrun's workers through JSON, unchanged."""
+
+import json
+
+import pytest
+
+from alignlab.config.hydra.compose import composing, read_command, register, run_config
+from alignlab.jobs.recipe import recipe_of
+from alignlab.training.recipe import TrainingRecipe
+
+
+def composed(*overrides):
+    register()
+    with composing():
+        (job,) = read_command("config", overrides, multirun=False).jobs()
+        return run_config(job)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=tiny"],
+        ["model=scratch", "dataset=pku_saferlhf"],
+        ["model=hf", "model.path=some/model", "peft.target_modules=[q_proj,v_proj]"],
+    ],
+)
+def test_a_recipe_survives_json(overrides):
+    recipe = recipe_of(composed(*overrides))
+    assert TrainingRecipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_a_changed_recipe_is_another():
+    """Control: equality looks at every part."""
+    assert recipe_of(composed("trainer.max_steps=3")) != recipe_of(composed("trainer.max_steps=4"))
