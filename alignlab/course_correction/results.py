@@ -1,6 +1,6 @@
 """What a run's records say: curves of its judge and of each wording, positions, and the files that show them.
 
-A run folder holds requests.jsonl (id, group, prompt, opener, place), generations.jsonl (id, request_id, k, sample,
+A run folder holds requests.jsonl (id, group, prompt, opener, location), generations.jsonl (id, request_id, k, sample,
 prefix, continuation) and verdicts.jsonl (id, corrected, reason, position in words and in tokens); the same three with
 `control_` before their names where harmless beginnings were measured too.
 """

@@ -35,19 +35,19 @@ def checked_rows(
     source = SOURCES[config.kind]
     rows: list[RankedRow] = []
     seen: dict[Key, RankedRow] = {}
-    for place, raw, split in located:
+    for location, raw, split in located:
         report.rows += 1
         try:
             if isinstance(raw, BadRow):
                 raise raw
-            made = [replace(row, place=place, split=split) for row in source.read(raw, config, report.notes)]
+            made = [replace(row, location=location, split=split) for row in source.read(raw, config, report.notes)]
             for row in made:
                 _check_texts(row, source, max_length)
             if not source.repeats:
                 _check_repeated(made, seen, config)
             rows += made
         except BadRow as bad:
-            report.add(place, bad)
+            report.add(location, bad)
         except LeftOut as left_out:
             report.left_out[left_out.why] += 1
     if source.gather is not None:
@@ -90,8 +90,8 @@ def _check_repeated(made: Sequence[RankedRow], seen: dict[Key, RankedRow], confi
         turned = next((name for name in row.scores if _is_turned(row, first, name)), None)
         if turned is not None:
             column = str(config.objectives[turned].label)
-            raise BadRow("contradictory", column, f"ranks the two responses of {first.place} the other way round")
-        raise BadRow("duplicate", SOURCES[config.kind].prompt, f"is repeated with its responses from {first.place}")
+            raise BadRow("contradictory", column, f"ranks the two responses of {first.location} the other way round")
+        raise BadRow("duplicate", SOURCES[config.kind].prompt, f"is repeated with its responses from {first.location}")
     seen.update(zip(keys, made, strict=True))
 
 
@@ -117,7 +117,7 @@ def _without_overlap(rows: list[RankedRow], report: Report) -> list[RankedRow]:
         if twin is None:
             kept.append(row)
         else:
-            report.add(row.place, BadRow("overlap", "prompt", f"is also in {twin.place}, another split"))
+            report.add(row.location, BadRow("overlap", "prompt", f"is also in {twin.location}, another split"))
     return kept
 
 

@@ -1,4 +1,4 @@
-"""JSON Lines and Parquet rows with the place they came from. Imports pyarrow only for Parquet."""
+"""JSON Lines and Parquet rows with their locations. Imports pyarrow only for Parquet."""
 
 import contextlib
 import gzip
@@ -32,7 +32,7 @@ class DataFile:
 
     path: Path
     shown: str
-    """What places call it: its path below the folder that was given."""
+    """Its name in messages: its path below the folder that was given."""
     split: str | None = None
     """train, validation or test where a folder holds files of several; else None."""
 
@@ -114,7 +114,7 @@ def num_rows(file: Path) -> int:
 
 
 def read_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (place, row); the place reads `train.jsonl:5`, and counts Parquet rows from 1 as well.
+    """Yields (location, row); the location reads `train.jsonl:5`, and counts Parquet rows from 1 as well.
 
     Raises:
         ConfigError: `file:line: reason` for a row that cannot be read.
@@ -146,17 +146,17 @@ def parquet_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[in
             try:
                 rows = batch.to_pylist()
             except UnicodeDecodeError:  # Arrow does not look at the bytes of its texts before Python does
-                rows = [_row_of(batch, place) for place in range(batch.num_rows)]
+                rows = [_row_of(batch, index) for index in range(batch.num_rows)]
             for row in rows:
                 number += 1
                 yield number, row
 
 
-def _row_of(batch: Any, place: int) -> dict[str, Any] | BadRow:
+def _row_of(batch: Any, index: int) -> dict[str, Any] | BadRow:
     row = {}
     for name in batch.schema.names:
         try:
-            row[name] = batch.column(name)[place].as_py()
+            row[name] = batch.column(name)[index].as_py()
         except UnicodeDecodeError as error:
             return BadRow("not_utf8", name, f"byte {error.start} is not UTF-8")
     return row

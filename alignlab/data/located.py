@@ -1,4 +1,4 @@
-"""Raw rows with their places: where the check and the adapters take them from."""
+"""Raw rows with their locations, as the check and the readers take them."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ def without_collection() -> Iterator[None]:
 class Located(NamedTuple):
     """A raw row, or what is wrong with its line."""
 
-    place: str
+    location: str
     row: dict[str, Any] | BadRow
     split: str | None
 

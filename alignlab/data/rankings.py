@@ -13,17 +13,17 @@ HARMFUL, BENIGN = "harmful", "benign"
 
 @dataclass(frozen=True)
 class Ranking:
-    """Some of a set's responses, by their places, with a score each; equal scores make no pair."""
+    """Some of a set's responses, by their indices, with a score each; equal scores make no pair."""
 
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
     scores: tuple[float, ...]
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """(better, worse) places in the set."""
-        for one, other in combinations(range(len(self.places)), 2):
+        """(better, worse) indices in the set."""
+        for one, other in combinations(range(len(self.indices)), 2):
             if self.scores[one] != self.scores[other]:
                 better, worse = (one, other) if self.scores[one] > self.scores[other] else (other, one)
-                yield self.places[better], self.places[worse]
+                yield self.indices[better], self.indices[worse]
 
 
 def rankings(strategy: str, num: int, *, kind: str = HARMFUL) -> list[Ranking]:
@@ -42,8 +42,10 @@ def rankings(strategy: str, num: int, *, kind: str = HARMFUL) -> list[Ranking]:
         beaten = {"all": range(1, num), "adjacent": range(1, 2), "principle_1": range(1, last)}.get(strategy, range(0))
         return [Ranking((0, *beaten), (1.0, *(0.0 for _ in beaten)))] if beaten else []
     if strategy == "adjacent":
-        return [Ranking((place, place + 1), (1.0, 0.0)) for place in range(last)]
+        return [Ranking((index, index + 1), (1.0, 0.0)) for index in range(last)]
     if strategy == "principle_1":
         return [Ranking(tuple(range(1, num)), (*(1.0 for _ in range(1, last)), 0.0))]
-    places = tuple(range(1, last)) if strategy == "principle_2" else tuple(range(num))
-    return [Ranking(places, tuple(float(len(places) - 1 - rank) for rank in range(len(places))))] if places[1:] else []
+    indices = tuple(range(1, last)) if strategy == "principle_2" else tuple(range(num))
+    return (
+        [Ranking(indices, tuple(float(len(indices) - 1 - rank) for rank in range(len(indices))))] if indices[1:] else []
+    )

@@ -33,6 +33,40 @@ def prompt_text(prompt: Prompt) -> str:
     return "\n\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
 
 
+def prompt_as_json(prompt: Prompt) -> str | list[dict[str, str]]:
+    """The prompt as a file or a request holds it: the text, or messages with role and content."""
+    return prompt if isinstance(prompt, str) else messages_of(prompt)
+
+
+def messages_of(prompt: Prompt) -> list[dict[str, str]]:
+    """The prompt as messages with role and content, as chat templates take them."""
+    turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def fill_template(template: str, turns: Sequence[Turn]) -> str:
+    """The turns by a string template: it is filled once a request, and an earlier answer stands where a response would.
+
+    `USER: {raw_prompt} ASSISTANT:` makes `USER: one ASSISTANT:two USER: three ASSISTANT:` of two requests. Between an
+    answer and the next request is what the template begins with, else a space, or an empty line if the template has
+    several lines. What a system turn says comes first.
+
+    Args:
+        template: text with {raw_prompt}, and {response} where an answer is followed by more; else answers end it.
+        turns: of a prompt, with or without the answer to it.
+    """
+    before, _, after = template.partition("{response}")
+    gap = "\n\n" if "\n" in template else " "
+    text = ""
+    for turn in turns:
+        if turn.role == "user":
+            between = gap if text and not (template[:1].isspace() or text[-1].isspace()) else ""
+            text += between + before.replace("{raw_prompt}", turn.content)
+        else:
+            text += turn.content + (after if turn.role == "assistant" else gap)
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class RankedRow:
     """Two or more responses to one prompt, scored by one or more objectives."""
@@ -41,8 +75,8 @@ class RankedRow:
     responses: tuple[str, ...]
     scores: dict[str, tuple[float | None, ...]]
     """Objective -> one score a response, higher is better, None where it says nothing; equal scores make no pair."""
-    place: str = ""
-    """Where the row stands, `train.jsonl:5`."""
+    location: str = ""
+    """File and line, `train.jsonl:5`."""
     split: str | None = None
     """The split that its file belongs to; None where a hash of the prompt decides."""
 
@@ -80,7 +114,7 @@ class Pair:
 
 
 def ranked_pairs(row: RankedRow, objective: str) -> Iterator[tuple[int, int]]:
-    """All (better, worse) places among a row's responses by one objective, in a fixed order."""
+    """All (better, worse) indices among a row's responses by one objective, in a fixed order."""
     scores = row.scores.get(objective, ())
     for better, high in enumerate(scores):
         for worse, low in enumerate(scores):
@@ -114,7 +148,7 @@ def pairs_by(rows: Iterable[RankedRow], objective: str) -> list[Pair]:
     return pairs
 
 
-def num_silent(rows: Iterable[RankedRow], objective: str) -> int:
+def num_unranked(rows: Iterable[RankedRow], objective: str) -> int:
     """Rows that make no pair by an objective: it scores fewer than two of their responses, or scores them all alike."""
     return sum(next(ranked_pairs(row, objective), None) is None for row in rows)
 
@@ -128,7 +162,7 @@ class HarmRequest:
     safe_response: str | None
     """Another response that is labelled safe; None where there is none."""
     harmful_response: str
-    place: str
+    location: str
 
     @property
     def group(self) -> str:

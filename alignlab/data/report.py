@@ -1,4 +1,4 @@
-"""What the data check found: rows that cannot be used, each with its place, and how many of each kind."""
+"""What the data check found: rows that cannot be used, each with its location, and how many of each kind."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -72,11 +72,11 @@ class Report:
     lines: list[str] = field(default_factory=list)
     """The first bad rows, `file:line field: reason`."""
 
-    def add(self, place: str, bad: BadRow) -> None:
+    def add(self, location: str, bad: BadRow) -> None:
         """Counts a bad row."""
         self.bad[bad.kind] += 1
         if len(self.lines) < MOST_LINES:
-            self.lines.append(f"{place}{' ' if bad.column else ''}{bad.column}: {bad.reason}")
+            self.lines.append(f"{location}{' ' if bad.column else ''}{bad.column}: {bad.reason}")
 
     def as_record(self) -> dict[str, Any]:
         """The shape of result.json's `data`."""
@@ -118,6 +118,6 @@ class Report:
 
 def counts_text(counts: Mapping[str, int]) -> str:
     """`3 empty text, 1 wrong type`, in the order of FAULTS; other names as they are."""
-    order = {name: place for place, name in enumerate(FAULTS)}
+    order = {name: index for index, name in enumerate(FAULTS)}
     names = sorted((name for name in counts if counts[name]), key=lambda name: (order.get(name, len(order)), name))
     return ", ".join(f"{counts[name]:,} {FAULTS.get(name, name)}" for name in names)

@@ -31,7 +31,7 @@ def read_requests(config: DatasetConfig, made: Path | None = None) -> list[HarmR
 
     Args:
         config: the dataset.
-        made: a file in PKU-SafeRLHF's columns in place of the dataset's own rows.
+        made: a file in PKU-SafeRLHF's columns instead of the dataset's own rows.
 
     Raises:
         ConfigError: for a dataset without such requests; the first bad rows and their totals.
@@ -59,12 +59,12 @@ def control_file(path: Path) -> list[HarmRequest]:
         ConfigError: `file:line field: reason` for the first row that cannot be used.
     """
     requests = []
-    for place, row in read_rows(path):
+    for location, row in read_rows(path):
         for name in ("prompt", "response"):
             if not isinstance(row.get(name), str) or not row[name].strip():
-                raise ConfigError(f"{place} {name}: must be text")
+                raise ConfigError(f"{location} {name}: must be text")
         requests.append(
-            HarmRequest(text_id(row["prompt"], row["response"]), row["prompt"], None, row["response"], place)
+            HarmRequest(text_id(row["prompt"], row["response"]), row["prompt"], None, row["response"], location)
         )
     if not requests:
         raise ConfigError(f"algorithm.control={path}: holds no rows")
@@ -120,23 +120,23 @@ def _read(config: DatasetConfig, made: Path | None) -> tuple[list[HarmRequest], 
 
 def _requests(located: Iterable[Located], report: Report) -> Iterator[HarmRequest]:
     seen: dict[str, str] = {}
-    for place, raw, _ in located:
+    for location, raw, _ in located:
         report.rows += 1
         try:
             if isinstance(raw, BadRow):
                 raise raw
-            request = _request(raw, place)
+            request = _request(raw, location)
             if request.id in seen:
                 raise BadRow("duplicate", "prompt", f"is repeated with its responses from {seen[request.id]}")
-            seen[request.id] = place
+            seen[request.id] = location
             yield request
         except BadRow as bad:
-            report.add(place, bad)
+            report.add(location, bad)
         except LeftOut as left_out:
             report.left_out[left_out.why] += 1
 
 
-def _request(row: Row, place: str) -> HarmRequest:
+def _request(row: Row, location: str) -> HarmRequest:
     """The harmful response is the first that is marked unsafe; the other, where it is marked safe, the safe one."""
     texts = [text_of(row, column) for column in TEXTS]
     safe = [flag_of(row, column) for column in SAFE]
@@ -148,7 +148,7 @@ def _request(row: Row, place: str) -> HarmRequest:
             raise BadRow("empty", column, "is empty")
     prompt, *responses = texts
     other = responses[1 - harmful] if safe[1 - harmful] else None
-    return HarmRequest(text_id(*texts), prompt, other, responses[harmful], place)
+    return HarmRequest(text_id(*texts), prompt, other, responses[harmful], location)
 
 
 def _selected(requests: Iterable[HarmRequest], config: DatasetConfig) -> list[HarmRequest]:

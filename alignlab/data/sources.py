@@ -130,8 +130,8 @@ def _split_of(row: RankedRow, config: DatasetConfig) -> str:
 def _made_rows(config: DatasetConfig, path: Path) -> list[RankedRow]:
     """Rows that were sampled, which may repeat and hold the same response twice."""
     read, notes = SOURCES[config.kind].read, Report("").notes
-    placed = ((place, raw) for file in data_files(path) for place, raw in read_rows(file.path))
-    return [replace(row, place=place) for place, raw in placed for row in read(raw, config, notes)]
+    numbered = ((location, raw) for file in data_files(path) for location, raw in read_rows(file.path))
+    return [replace(row, location=location) for location, raw in numbered for row in read(raw, config, notes)]
 
 
 def _read(config: FileConfig, max_length: int | None) -> Loaded:

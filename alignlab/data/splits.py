@@ -12,7 +12,7 @@ def split_of(prompt: Prompt, test_share: float, *, salt: str = "") -> str:
 
     Another salt gives another split. Prompts that differ only in letter case, spacing or Unicode form fall into the
     same split. Of a conversation the first request decides, because sets such as HH-RLHF hold one conversation cut at
-    several places.
+    several points.
     """
     opening = prompt if isinstance(prompt, str) else next(turn.content for turn in prompt if turn.role == "user")
     digest = hashlib.sha256((salt + normalised(opening)).encode("utf-8", "surrogatepass")).digest()

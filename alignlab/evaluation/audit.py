@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alignlab.config.identity import Objectives
-from alignlab.data.records import Pair, Prompt
+from alignlab.data.records import Pair, prompt_as_json
 from alignlab.engine.scoring.rows import EncodedPairs
 from alignlab.front.metrics import Interval, mean_interval
 
@@ -146,7 +146,7 @@ class Scored:
         return [self._record(pair, places.get(pair.id)) for pair in self.pairs]
 
     def _record(self, pair: Pair, place: int | None) -> dict[str, Any]:
-        texts = {"id": pair.id, "prompt": _as_json(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
+        texts = {"id": pair.id, "prompt": prompt_as_json(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
         record: dict[str, Any] = {**texts, "objective": pair.objective}
         record["cut"] = None if place is None else self.encoded.pairs[place].cut
         record |= _two("ref", self.ref_logps_B2, place)
@@ -172,12 +172,6 @@ def gaps_of(values_B2: Tensor) -> list[float]:
 def _two(prefix: str, values_B2: Tensor, place: int | None) -> dict[str, float | None]:
     chosen, rejected = (None, None) if place is None else values_B2[place].tolist()
     return {f"{prefix}_chosen_logp": chosen, f"{prefix}_rejected_logp": rejected}
-
-
-def _as_json(prompt: Prompt) -> str | list[dict[str, str]]:
-    if isinstance(prompt, str):
-        return prompt
-    return [{"role": turn.role, "content": turn.content} for turn in prompt]
 
 
 def _gap(values_B2: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.schema import EvaluateConfig, RunConfig
-from alignlab.data.records import Prompt, RankedRow
+from alignlab.data.records import Prompt, RankedRow, prompt_as_json
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.sampling.sample import SampleRequest
 from alignlab.evaluation.measure import sample
@@ -93,7 +93,8 @@ def _sampled(
         groups = [row.group for row in said]
         outcome.metrics["kl"] = mean_interval(distance.kl.double().tolist(), groups).as_record()
     write_jsonl(
-        run.path / GENERATIONS, [{"id": row.id, "prompt": _plain(row.prompt), "response": row.response} for row in said]
+        run.path / GENERATIONS,
+        [{"id": row.id, "prompt": prompt_as_json(row.prompt), "response": row.response} for row in said],
     )
     outcome.artifacts["generations"] = GENERATIONS
     return said
@@ -116,7 +117,3 @@ def _add_columns(file: Path, said: Sequence[Said], columns: dict[str, list[float
             for place, row in enumerate(said)
         ],
     )
-
-
-def _plain(prompt: Prompt) -> object:
-    return prompt if isinstance(prompt, str) else [{"role": turn.role, "content": turn.content} for turn in prompt]

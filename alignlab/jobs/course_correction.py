@@ -111,7 +111,7 @@ def _generate(config: RunConfig, folder: Path, measured: Subject, prefixes: Sequ
             "group": prefix.request.group,
             "prompt": prompt_text(prefix.request.prompt),
             "opener": prefix.opener.id,
-            "place": prefix.request.place,
+            "location": prefix.request.location,
         }
         for _, prefix in sorted(requests.items())
     ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
 from alignlab.config.schema import DpoConfig, PreferenceConfig, RunConfig, ToyConfig
-from alignlab.data.records import RankedRow, num_silent, pairs_by, text_id
+from alignlab.data.records import RankedRow, num_unranked, pairs_by, text_id
 from alignlab.data.worlds import toy
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
@@ -46,7 +46,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=config.trainer.max_length)
     outcome.extra["rows"] = {
         "train": len(pairs.pairs),
-        "silent": num_silent(ranked, objectives.trained),
+        "unranked": num_unranked(ranked, objectives.trained),
         "too_long": pairs.too_long,
         "cut": pairs.cut,
         "merged": pairs.merged,

@@ -96,7 +96,7 @@ def _write_requests(path: Path, drafts: Sequence[Draft]) -> None:
             "group": draft.request.group,
             "kind": draft.kind,
             "prompt": _as_json(draft.request),
-            "place": draft.request.place,
+            "location": draft.request.location,
         }
         for draft in drafts
     }

@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
-from alignlab.data.records import Prompt, Turn
+from alignlab.data.records import Prompt, Turn, fill_template
 from alignlab.models.chat import ChatTemplate
 
 TEXTS_AT_ONCE = 4096
@@ -104,7 +104,7 @@ class PromptEncoder:
         if self._chat is not None:
             return self._chat.prompt(turns)
         assert self.template is not None
-        return _filled(self.template, turns).removesuffix(self._gap)
+        return fill_template(self.template, turns).removesuffix(self._gap)
 
     def _answer(self, response: str) -> str:
         return self._chat.answer(response) if self._chat is not None else self._gap + response
@@ -123,24 +123,6 @@ class PromptEncoder:
         rows: list[list[int]] = self.tokenizer(texts, split_special_tokens=True)["input_ids"]
         eos = self.tokenizer.eos_token_id
         return [ids[:-1] if ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
-
-
-def _filled(template: str, turns: Sequence[Turn]) -> str:
-    """The turns by a string template: it is filled once a request, and an earlier answer stands where a response would.
-
-    `USER: {raw_prompt} ASSISTANT:` makes `USER: one ASSISTANT:two USER: three ASSISTANT:` of two requests. Between an
-    answer and the next request is what the template begins with, else a space, or an empty line if the template has
-    several lines. What a system turn says comes first.
-    """
-    gap = "\n\n" if "\n" in template else " "
-    text = ""
-    for turn in turns:
-        if turn.role == "user":
-            between = gap if text and not template[:1].isspace() else ""
-            text += between + template.replace("{raw_prompt}", turn.content)
-        else:
-            text += turn.content if turn.role == "assistant" else turn.content + gap
-    return text
 
 
 def _common_prefix(left: list[int], right: list[int]) -> int:

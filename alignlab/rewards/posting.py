@@ -13,7 +13,7 @@ import httpx2 as httpx
 import numpy as np
 
 from alignlab.config.schema import HttpConfig
-from alignlab.data.records import Prompt
+from alignlab.data.records import Prompt, prompt_as_json
 from alignlab.io.http_faults import retry_after
 
 Row = tuple[Prompt, str]
@@ -44,7 +44,7 @@ def post(
     Raises:
         EndpointError: naming the rows, never their texts.
     """
-    body = {"prompts": [_plain(prompt) for prompt, _ in rows], "responses": [response for _, response in rows]}
+    body = {"prompts": [prompt_as_json(prompt) for prompt, _ in rows], "responses": [response for _, response in rows]}
     end = time.monotonic() + config.deadline_s
     what = f"{_host(config)}: rows {start}..{start + len(rows) - 1}"
     for attempt in itertools.count(1):
@@ -117,10 +117,6 @@ def scores_of(content: bytes, count: int, start: int) -> list[float]:
             what = str(value)[:20] if number else type(value).__name__
             raise EndpointError(f"the score of row {start + place} is {what}, must be a finite number")
     return [float(value) for value in scores]
-
-
-def _plain(prompt: Prompt) -> Any:
-    return prompt if isinstance(prompt, str) else [{"role": turn.role, "content": turn.content} for turn in prompt]
 
 
 def _host(config: HttpConfig) -> str:

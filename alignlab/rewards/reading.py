@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignlab.data.records import Prompt, Turn, prompt_text
+from alignlab.data.records import Prompt, Turn, fill_template, messages_of, prompt_text
 from alignlab.errors import ConfigError
 
 PAIR = "pair"
@@ -69,9 +69,8 @@ class TextReader:
         turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
         turns = tuple(Turn(turn.role, self._plain(turn.content)) for turn in (*turns, Turn("assistant", response)))
         if self.template is not None:
-            return _filled(self.template, turns)
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+            return fill_template(self.template, turns)
+        return str(self.tokenizer.apply_chat_template(messages_of(turns), tokenize=False))
 
     def _ended(self, ids: list[int]) -> list[int]:
         """The row with one BOS and, where asked for, one EOS; a row over the limit is cut and has not ended."""
@@ -97,17 +96,3 @@ def _control_tokens(tokenizer: Any, template: str | None) -> list[str]:
     added = tokenizer.added_tokens_decoder.values()
     found = {token.content for token in added if token.special or token.content in written}
     return sorted((token for token in found if token.strip()), key=len, reverse=True)
-
-
-def _filled(template: str, turns: Sequence[Turn]) -> str:
-    """The turns by a string template: each request and each answer where the template says."""
-    before, _, after = template.partition("{response}")
-    gap = "\n\n" if "\n" in template else " "
-    text = ""
-    for turn in turns:
-        if turn.role == "user":
-            between = gap if text and not (template[:1].isspace() or text[-1].isspace()) else ""
-            text += between + before.replace("{raw_prompt}", turn.content)
-        else:
-            text += turn.content + (after if turn.role == "assistant" else gap)
-    return text

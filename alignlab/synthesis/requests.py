@@ -7,11 +7,12 @@ from pathlib import Path
 
 from alignlab.config.schema import DatasetConfig, RunConfig, SynthesisConfig
 from alignlab.data.files import data_files, read_rows
+from alignlab.data.near_duplicates import near_duplicates_of, without_near_duplicates
 from alignlab.data.rankings import BENIGN, HARMFUL
 from alignlab.data.records import HarmRequest, prompt_text
 from alignlab.data.requests import benign_requests, control_file, read_requests
+from alignlab.data.splits import normalised
 from alignlab.errors import ConfigError
-from alignlab.synthesis.duplicates import first_of_their_kind, like_one_of, normalised
 
 _ALIKE_PROMPTS = 0.8
 """Similarity from which on a prompt counts as one of an evaluation set, where algorithm.near_duplicates is null."""
@@ -34,7 +35,7 @@ def choose_requests(config: RunConfig) -> tuple[dict[str, list[HarmRequest]], Co
     for kind, requests in wanted.items():
         kept = _without_repeats(requests, algorithm, left_out)
         alike = algorithm.near_duplicates or _ALIKE_PROMPTS
-        known = like_one_of([prompt_text(request.prompt) for request in kept], forbidden, alike)
+        known = near_duplicates_of([prompt_text(request.prompt) for request in kept], forbidden, alike)
         left_out["like a held-out prompt"] += sum(known)
         kept = [request for request, is_known in zip(kept, known, strict=True) if not is_known]
         chosen[kind] = kept[algorithm.shard :: algorithm.num_shards]
@@ -53,7 +54,7 @@ def _without_repeats(
     left_out["exact duplicates"] += len(requests) - len(kept)
     if algorithm.near_duplicates is None:
         return kept
-    new = first_of_their_kind(
+    new = without_near_duplicates(
         (f"{prompt_text(r.prompt)}\n{r.harmful_response}" for r in kept), algorithm.near_duplicates
     )
     left_out["near duplicates"] += len(kept) - sum(new)

@@ -1,4 +1,4 @@
-"""Files of rows: every row with its place, every fault with file and line."""
+"""Files of rows: every row with its location, every fault with file and line."""
 
 import json
 
@@ -32,8 +32,8 @@ def test_both_formats_say_the_same(jsonl, parquet):
 
 
 def test_every_row_knows_its_place(jsonl, parquet):
-    assert [place for place, _ in read_rows(jsonl)] == ["rows.jsonl:1", "rows.jsonl:2", "rows.jsonl:3"]
-    assert [place for place, _ in read_rows(parquet)] == ["rows.parquet:1", "rows.parquet:2", "rows.parquet:3"]
+    assert [location for location, _ in read_rows(jsonl)] == ["rows.jsonl:1", "rows.jsonl:2", "rows.jsonl:3"]
+    assert [location for location, _ in read_rows(parquet)] == ["rows.parquet:1", "rows.parquet:2", "rows.parquet:3"]
 
 
 def test_blank_lines_count_as_lines_and_a_byte_order_mark_as_nothing(tmp_path):

@@ -108,7 +108,7 @@ def test_the_split_by_prompt_whatever_the_order_and_the_spelling(dataset_of, tmp
     splits = {}
     for trial in range(10):
         rng.shuffle(prompts)
-        rows = [row(rng.choice(spelled)(prompt), f"{trial} {place}") for place, prompt in enumerate(prompts)]
+        rows = [row(rng.choice(spelled)(prompt), f"{trial} {index}") for index, prompt in enumerate(prompts)]
         path = tmp_path / f"{trial}.jsonl"
         path.write_text("".join(json.dumps(one) + "\n" for one in rows))
         config = dataset_of("pairs", path=path, test_share=0.3)

@@ -23,7 +23,7 @@ def pair(number, **changes):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Tables by split in place of the hub's; the calls that were made."""
+    """Tables by split instead of the hub's; the calls that were made."""
     tables, calls = {}, []
 
     def load_dataset(path, **options):
@@ -48,7 +48,7 @@ def test_a_dataset_is_read_at_its_commit_which_is_recorded(hub, from_hub):
     tables, calls = hub
     tables["train"] = [pair(number) for number in range(5)]
     found = load(from_hub("pku_saferlhf"))
-    assert [row.place for row in found.rows][:2] == ["PKU-Alignment/PKU-SafeRLHF:1", "PKU-Alignment/PKU-SafeRLHF:2"]
+    assert [row.location for row in found.rows][:2] == ["PKU-Alignment/PKU-SafeRLHF:1", "PKU-Alignment/PKU-SafeRLHF:2"]
     assert found.as_record()["revision"] == "commit of None"
     (call,) = calls
     assert call == {

@@ -36,8 +36,8 @@ def test_in_a_harmless_set_only_the_helpful_response_is_chosen(strategy):
 
 
 def test_a_harmless_sets_pairs():
-    assert pairs("all", kind=BENIGN) == {(0, place) for place in range(1, 6)}
-    assert pairs("principle_1", kind=BENIGN) == {(0, place) for place in range(1, 5)}
+    assert pairs("all", kind=BENIGN) == {(0, index) for index in range(1, 6)}
+    assert pairs("principle_1", kind=BENIGN) == {(0, index) for index in range(1, 5)}
     assert pairs("principle_2", kind=BENIGN) == set()
 
 

@@ -30,8 +30,8 @@ def test_the_harmful_response_is_the_first_that_is_unsafe(on):
 
 def test_labels_of_preference_are_not_needed_and_places_are_known(on):
     (request,) = read_requests(on([row(1, False, True)]))
-    assert request.place.startswith("rows.")
-    assert request.place.endswith(":1")
+    assert request.location.startswith("rows.")
+    assert request.location.endswith(":1")
 
 
 def test_one_prompt_with_other_responses_is_another_request_of_its_group(on):

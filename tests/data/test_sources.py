@@ -30,8 +30,8 @@ def many_rows(count=400, prompts=150):
     rng = random.Random(0)
     spelled = [lambda text: text, str.upper, lambda text: f"  {text}  ", lambda text: text.replace(" ", "   ")]
     return [
-        {**ROW, "prompt": rng.choice(spelled)(f"request number {rng.randrange(prompts)}"), "response_0": f"x{place}"}
-        for place in range(count)
+        {**ROW, "prompt": rng.choice(spelled)(f"request number {rng.randrange(prompts)}"), "response_0": f"x{index}"}
+        for index in range(count)
     ]
 
 
@@ -56,7 +56,7 @@ def test_chosen_is_the_winner_by_each_objective(dataset, tmp_path):
 def test_rows_know_their_place_and_are_read_once(dataset, tmp_path):
     config = dataset(write(tmp_path / "a.jsonl", [ROW, {**ROW, "prompt": "q"}]))
     rows = read_ranked_rows(config)
-    assert [row.place for row in rows] == ["a.jsonl:1", "a.jsonl:2"]
+    assert [row.location for row in rows] == ["a.jsonl:1", "a.jsonl:2"]
     assert read_ranked_rows(config) is rows
     write(tmp_path / "a.jsonl", [{**ROW, "prompt": "another"}])
     assert [row.prompt for row in read_ranked_rows(config)] == ["another"], "a changed file is read again"

@@ -65,7 +65,7 @@ def test_bad_rows_are_left_out_and_counted_in_the_result(result_of):
     assert rows["train"] + held_out == 57
     assert held_out > 0
     assert metrics["safer_accuracy"]["n"] == held_out
-    assert (rows["silent"], rows["too_long"]) == (0, 0)
+    assert (rows["unranked"], rows["too_long"]) == (0, 0)
 
 
 def test_every_pair_of_a_ranking_is_trained_on_and_measured(result_of):

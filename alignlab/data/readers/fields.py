@@ -106,8 +106,8 @@ def list_of(row: Row, column: str) -> list[Any]:
 def turns_of(row: Row, column: str) -> list[Turn]:
     """The messages of a conversation, `[{"role": ..., "content": ...}, ...]`."""
     turns = []
-    for place, message in enumerate(list_of(row, column)):
-        where = f"{column}.{place}"
+    for index, message in enumerate(list_of(row, column)):
+        where = f"{column}.{index}"
         if not isinstance(message, dict):
             raise wrong_type(where, "a message with role and content", message)
         try:
@@ -156,7 +156,7 @@ def check_responses(responses: Sequence[str], fields: Sequence[str]) -> None:
         if not response:
             raise BadRow("empty", field, "is empty")
     if len(set(stripped)) < len(stripped):
-        later = next(place for place, response in enumerate(stripped) if response in stripped[:place])
+        later = next(index for index, response in enumerate(stripped) if response in stripped[:index])
         raise BadRow("identical", fields[later], f"is the same as {fields[stripped.index(stripped[later])]}")
 
 

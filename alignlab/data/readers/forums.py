@@ -43,10 +43,10 @@ def _summarize(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[Ran
     if len(summaries) != 2:
         raise BadRow("bad_value", "summaries", f"must hold two, holds {len(summaries)}")
     texts = []
-    for place, summary in enumerate(summaries):
+    for index, summary in enumerate(summaries):
         if not isinstance(summary, dict):
-            raise wrong_type(f"summaries.{place}", "an object with text", summary)
-        texts.append(_inside(summary, "text", f"summaries.{place}").strip())
+            raise wrong_type(f"summaries.{index}", "an object with text", summary)
+        texts.append(_inside(summary, "text", f"summaries.{index}").strip())
     return [RankedRow(post.strip(), tuple(texts), by_objective(config, ranked_two(choice_of(row, "choice"))))]
 
 

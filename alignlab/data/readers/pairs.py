@@ -35,7 +35,7 @@ def _last_answer(turns: Sequence[Turn], side: str) -> str:
 def _shared_turns(chosen: Sequence[Turn], rejected: Sequence[Turn]) -> tuple[Prompt, list[str]]:
     """The turns that both sides begin with, and what each says then."""
     limit = min(len(chosen), len(rejected)) - 1  # identical conversations still differ in nothing but their last answer
-    shared = next((place for place in range(limit) if chosen[place] != rejected[place]), max(limit, 0))
+    shared = next((index for index in range(limit) if chosen[index] != rejected[index]), max(limit, 0))
     if not shared:
         raise BadRow("bad_value", "rejected", "shares no turn with chosen, so there is no prompt; give a column prompt")
     return prompt_from(chosen[:shared], "chosen"), [
@@ -51,7 +51,7 @@ def shared_text(chosen: str, rejected: str) -> tuple[str, list[str]]:
     if chosen == rejected:
         raise BadRow("identical", "rejected", "is the same as chosen")
     limit = min(len(chosen), len(rejected))
-    shared = next((place for place in range(limit) if chosen[place] != rejected[place]), limit)
+    shared = next((index for index in range(limit) if chosen[index] != rejected[index]), limit)
     while shared and not (chosen[shared - 1 : shared].isspace()):
         shared -= 1
     prompt = chosen[:shared].rstrip()

@@ -27,13 +27,13 @@ def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRo
 
 def _responses(row: Row, least: int = 2) -> tuple[str, ...]:
     responses = list_of(row, "responses")
-    for place, response in enumerate(responses):
+    for index, response in enumerate(responses):
         if not isinstance(response, str):
-            raise wrong_type(f"responses.{place}", "text", response)
-        check_unicode(f"responses.{place}", response)
+            raise wrong_type(f"responses.{index}", "text", response)
+        check_unicode(f"responses.{index}", response)
     if len(responses) < least:
         raise BadRow("bad_value", "responses", f"must hold {least} at least, holds {len(responses)}")
-    check_responses(responses, [f"responses.{place}" for place in range(len(responses))])
+    check_responses(responses, [f"responses.{index}" for index in range(len(responses))])
     return tuple(responses)
 
 
@@ -53,7 +53,7 @@ def _scores(row: Row, label: str, num: int) -> tuple[float | None, ...]:
         raise wrong_type(column, "a list with one score a response", scores)
     if len(scores) != num:
         raise BadRow("bad_value", column, f"must hold one score a response, holds {len(scores)} for {num}")
-    return tuple(_score(score, f"{column}.{place}") for place, score in enumerate(scores))
+    return tuple(_score(score, f"{column}.{index}") for index, score in enumerate(scores))
 
 
 def _score(score: Any, column: str) -> float | None:
@@ -67,7 +67,7 @@ def _score(score: Any, column: str) -> float | None:
 
 
 def _by_rank(num: int) -> tuple[float, ...]:
-    return tuple(float(num - 1 - place) for place in range(num))
+    return tuple(float(num - 1 - index) for index in range(num))
 
 
 def _synthesised(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
@@ -81,7 +81,7 @@ def _synthesised(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[R
     if not chosen:
         raise LeftOut("requests with one correction, which has no earlier or later one")
     return [
-        RankedRow(prompt, tuple(responses[place] for place in part.places), by_objective(config, part.scores))
+        RankedRow(prompt, tuple(responses[index] for index in part.indices), by_objective(config, part.scores))
         for part in chosen
     ]
 

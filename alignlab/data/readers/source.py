@@ -1,4 +1,4 @@
-"""What an adapter is: how one raw row of a source becomes ranked rows."""
+"""Source: how one raw row of a kind of data set becomes ranked rows."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ class Source:
     columns: Callable[[DatasetConfig], Sequence[str]]
     """Columns without which no row can be used."""
     read: Callable[[Row, DatasetConfig, Counter[str]], list[RankedRow]]
-    """The ranked rows of one raw row, without their place; raises BadRow or LeftOut, and counts what it mends in the
+    """The ranked rows of one raw row, without their location; raises BadRow or LeftOut, and counts what it mends in the
     notes. Of a source that holds one response a row, each has one response."""
     prompt: str = "prompt"
     """The field that the prompt is taken from."""

@@ -14,7 +14,7 @@ from alignlab.data.report import BadRow, LeftOut
 OVERALL = "overall_score"
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
 NO_RATING = ("n/a", "na", "none", "")
-"""What stands in place of a rating that was not given. Ratings are texts, and as text "N/A" would be above "5"."""
+"""Text instead of a rating that was not given. Ratings are texts, and as text "N/A" would be above "5"."""
 TRUE_TEN = 4.0
 """An overall score of 10 whose aspects (1 to 5) have a lower mean says nothing: the set's annotation turned ratings of
 1 into 10 (OpenBMB/UltraFeedback#8: "a true 10 score should correspond to high fine-grained scores")."""
@@ -27,8 +27,8 @@ def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRo
     if len(completions) < 2:
         raise LeftOut("instructions with fewer than two completions")
     rated: dict[str, tuple[str, dict[str, float | None]]] = {}
-    for place, completion in enumerate(completions):
-        text, ratings = _completion(completion, f"completions.{place}", config, notes)
+    for index, completion in enumerate(completions):
+        text, ratings = _completion(completion, f"completions.{index}", config, notes)
         if text.strip():
             rated.setdefault(text.strip(), (text, ratings))
     if len(rated) < 2:

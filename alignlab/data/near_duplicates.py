@@ -1,4 +1,4 @@
-"""Texts that say the same: equal but for case and spacing, or alike in most runs of three words.
+"""Near duplicates of texts by MinHash: Jaccard similarity of their runs of three words.
 
 Shape letters: P permutations, S shingles of a text.
 """
@@ -27,15 +27,10 @@ _MOST_AT_ONCE = 4096
 Shingles = NDArray[np.uint64]
 
 
-def normalised(text: str) -> str:
-    """The text without case and spacing."""
-    return re.sub(r"\s+", " ", text).strip().casefold()
-
-
 def shingles(text: str) -> Shingles:
     """Hashes of the runs of three words, each once, sorted; of a shorter text the one run that it is."""
     words = _WORD.findall(text.casefold())
-    runs = {" ".join(words[place : place + SHINGLE]) for place in range(max(1, len(words) - SHINGLE + 1))}
+    runs = {" ".join(words[start : start + SHINGLE]) for start in range(max(1, len(words) - SHINGLE + 1))}
     return np.array(sorted(zlib.crc32(run.encode("utf-8", "surrogatepass")) for run in runs), dtype=np.uint64)
 
 
@@ -45,11 +40,11 @@ def similarity(one_S: Shingles, other_S: Shingles) -> float:
     return both / (len(np.union1d(one_S, other_S)) or 1)
 
 
-class Likeness:
-    """Finds among the texts that it was given one that is like another.
+class NearDuplicateIndex:
+    """Texts, and whether another text is a near duplicate of one of them.
 
     Args:
-        threshold: least similarity of two texts that are alike; 1 finds equal texts alone.
+        threshold: least similarity of near duplicates, 0..1; 1 finds texts with equal runs of words alone.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -57,39 +52,48 @@ class Likeness:
         self._texts: list[Shingles] = []
         self._bands: dict[tuple[int, bytes], list[int]] = {}
 
-    def knows(self, text: str) -> bool:
-        """Whether a text is like one that was added."""
+    def __contains__(self, text: str) -> bool:
         own_S = shingles(text)
-        return self._finds(own_S, _bands_of(own_S))
+        return self._find(own_S, _bands_of(own_S)) is not None
 
-    def admit(self, text: str) -> bool:
-        """Adds a text unless it is like one that was added; whether it was."""
+    def find(self, text: str) -> int | None:
+        """Number of the most similar text that was added, counted from 0; None if none reaches the threshold."""
+        own_S = shingles(text)
+        return self._find(own_S, _bands_of(own_S))
+
+    def add(self, text: str) -> bool:
+        """Add a text unless it is a near duplicate; return whether it was added."""
         own_S = shingles(text)
         bands = _bands_of(own_S)
-        if self._finds(own_S, bands):
+        if self._find(own_S, bands) is not None:
             return False
+        self._append(own_S, bands)
+        return True
+
+    def _append(self, own_S: Shingles, bands: Sequence[tuple[int, bytes]]) -> None:
         for band in bands:
             self._bands.setdefault(band, []).append(len(self._texts))
         self._texts.append(own_S)
-        return True
 
-    def _finds(self, own_S: Shingles, bands: Sequence[tuple[int, bytes]]) -> bool:
-        near = {place for band in bands for place in self._bands.get(band, ())}
-        return any(similarity(own_S, self._texts[place]) >= self.threshold for place in near)
-
-
-def first_of_their_kind(texts: Iterable[str], threshold: float) -> list[bool]:
-    """Which texts are like none that was kept before."""
-    known = Likeness(threshold)
-    return [known.admit(text) for text in texts]
+    def _find(self, own_S: Shingles, bands: Sequence[tuple[int, bytes]]) -> int | None:
+        near = sorted({index for band in bands for index in self._bands.get(band, ())})
+        likeness = {index: similarity(own_S, self._texts[index]) for index in near}
+        best = max(near, key=likeness.__getitem__, default=None)
+        return best if best is not None and likeness[best] >= self.threshold else None
 
 
-def like_one_of(texts: Iterable[str], others: Iterable[str], threshold: float) -> list[bool]:
-    """Which texts are like one of the others."""
-    known = Likeness(threshold)
+def without_near_duplicates(texts: Iterable[str], threshold: float) -> list[bool]:
+    """Whether each text is no near duplicate of an earlier one that was kept."""
+    known = NearDuplicateIndex(threshold)
+    return [known.add(text) for text in texts]
+
+
+def near_duplicates_of(texts: Iterable[str], others: Iterable[str], threshold: float) -> list[bool]:
+    """Whether each text is a near duplicate of one of the others."""
+    known = NearDuplicateIndex(threshold)
     for other in others:
-        known.admit(other)
-    return [known.knows(text) for text in texts]
+        known.add(other)
+    return [text in known for text in texts]
 
 
 def _bands_of(own_S: Shingles) -> list[tuple[int, bytes]]:

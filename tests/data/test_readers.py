@@ -67,7 +67,7 @@ def test_a_contradiction_matters_to_the_safer_objective_alone(on):
 
 def talk(*said):
     speakers = ("Human", "Assistant")
-    return "".join(f"\n\n{speakers[place % 2]}: {text}" for place, text in enumerate(said))
+    return "".join(f"\n\n{speakers[index % 2]}: {text}" for index, text in enumerate(said))
 
 
 def test_hh_takes_the_turns_up_to_the_last_request(on):
@@ -447,11 +447,11 @@ SIX = ["safe", "early", "c2", "c3", "late", "harmful"]
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [
-        ("all", {(a, b) for place, a in enumerate(SIX) for b in SIX[place + 1 :]}),
+        ("all", {(a, b) for index, a in enumerate(SIX) for b in SIX[index + 1 :]}),
         ("adjacent", set(itertools.pairwise(SIX))),
         ("best_worst", {("safe", "harmful")}),
         ("principle_1", {(better, "harmful") for better in SIX[1:5]}),
-        ("principle_2", {(a, b) for place, a in enumerate(SIX[1:5], 1) for b in SIX[place + 1 : 5]}),
+        ("principle_2", {(a, b) for index, a in enumerate(SIX[1:5], 1) for b in SIX[index + 1 : 5]}),
     ],
 )
 def test_c2_syn_pairs(on, pairs, expected):
