@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.types import RunMode
@@ -17,8 +18,8 @@ from alignlab.config.effects import without_effect
 from alignlab.config.hydra.compose import composing, is_sweep, read_command, register, run_config
 from alignlab.config.hydra.messages import explain
 from alignlab.config.hydra.overrides import admit_new_keys, one_run, parse_flags, quote_paths
+from alignlab.config.plan import Plan, plan_of
 from alignlab.config.roots import config_root
-from alignlab.config.schema import RunConfig
 from alignlab.errors import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
@@ -48,7 +49,7 @@ def run_job(composed: DictConfig) -> None:
         hide_bars()
     try:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        result = run_in_folder(run_config(composed), folder)
+        result = run_in_folder(plan_of(run_config(composed)), folder)
         if HydraConfig.get().mode == RunMode.RUN:
             print_summary(result, folder)
     except OnlyPlanned as plan:
@@ -101,7 +102,7 @@ def _help(flags: Namespace) -> str:
 class _Checked:
     """Every job of a command line with its folder, after all the checks that need no model."""
 
-    jobs: list[tuple[RunConfig, Path]]
+    jobs: list[tuple[Plan[Any], Path]]
     first: list[str]
     """The overrides of the first job."""
     is_sweep: bool
@@ -118,19 +119,21 @@ def _check(flags: Namespace) -> _Checked:
         try:
             command = read_command(name, flags.overrides, multirun=flags.multirun)
             is_sweep = command.batch is not None
-            jobs = []
+            configs, jobs = [], []
             for job in command.jobs():
                 config = run_config(job)
+                plan = plan_of(config)
                 folder = Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir if is_sweep else Path(job.hydra.run.dir)
-                check(config)
+                check(plan)
                 check_place(folder)
                 if command.runs_here:
-                    check_device(config)
-                    check_key(config)
-                jobs.append((config, folder))
+                    check_device(plan)
+                    check_key(plan)
+                configs.append(config)
+                jobs.append((plan, folder))
         except Exception as error:
             raise explain(error, name, flags.overrides) from None
-    for line in without_effect([config for config, _ in jobs], flags.overrides, is_sweep=is_sweep):
+    for line in without_effect(configs, flags.overrides, is_sweep=is_sweep):
         print(f"warning: {line}", file=sys.stderr)
     first = command.batch[0] if command.batch else command.overrides
     return _Checked(jobs, first, is_sweep, command.overrides[len(flags.overrides) :])
@@ -154,9 +157,9 @@ def _hydra(argv: Sequence[str]) -> int:
     return 0
 
 
-def _after_sweep(jobs: list[tuple[RunConfig, Path]], code: int) -> int:
-    """Puts together what a sweep's jobs left, also when some failed: a front, curves, or one set of all shares."""
-    together = {"course_correction": "corr_report", "synthesis": "synthesis_export"}
-    name = together.get(jobs[0][0].algorithm.name, "front")
-    importlib.import_module(f"alignlab.jobs.{name}").after_sweep(jobs)
+def _after_sweep(jobs: list[tuple[Plan[Any], Path]], code: int) -> int:
+    """Puts together what a sweep's jobs left, also when some failed: a front, curves, or one set of all shards."""
+    module = jobs[0][0].algorithm.uses.after_sweep
+    if module is not None:
+        importlib.import_module(module).after_sweep(jobs)
     return code

@@ -4,39 +4,38 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from alignlab.checks.rewards import check_rewards
 from alignlab.config.batches import share_batch
-from alignlab.config.identity import Objectives, objectives_of, reward_of, text_limit
-from alignlab.config.names import REQUEST_JOBS
+from alignlab.config.plan import Plan, RowSource
+from alignlab.config.recipe import TrainingRecipe
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     AuditConfig,
     CourseCorrectionConfig,
     EvaluateConfig,
+    FromScratchConfig,
     FrontConfig,
-    ImplicitConfig,
     LocalJudgeConfig,
     MergeConfig,
     ModpoConfig,
     OpenAIJudgeConfig,
-    PreferenceConfig,
     PretrainedConfig,
-    RunConfig,
     ServerGeneratorConfig,
-    SftConfig,
     SynthesisConfig,
-    ToyConfig,
 )
+from alignlab.config.uses import value_at
 from alignlab.data.files import data_files, read_rows
 from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError, require, require_key, require_one_of
 from alignlab.models.paths import check_folder
-from alignlab.runs.folder import finished_result
+from alignlab.runs.result import require_finished
 
 NUM_ROWS_LOOKED_AT = 500
 """Rows of a synthesised set whose words are looked at."""
@@ -45,29 +44,30 @@ _GPU_NODES = ("nvidia*", "nvhost*", "kfd", "dxg")
 """Device files of NVIDIA's, Jetson's, AMD's and WSL's drivers."""
 
 
-def check_device(config: RunConfig) -> None:
-    """Refuses cuda on a Linux machine without any GPU driver; only for jobs that run on this machine.
+def check_device(plan: Plan[Any]) -> None:
+    """Refuse cuda on a Linux machine without any GPU driver; only for jobs that run on this machine.
 
     Raises:
         ConfigError: naming the group to choose from.
     """
     devices = Path("/dev")
-    asked = config.hardware.device == "cuda" and not isinstance(config.algorithm, FrontConfig)
+    asked = plan.model.device == "cuda" and not plan.collects
     if asked and sys.platform == "linux" and not any(any(devices.glob(name)) for name in _GPU_NODES):
         raise ConfigError("hardware.device=cuda: this machine has no GPU; use hardware=cpu")
 
 
-def check_key(config: RunConfig) -> None:
-    """Refuses a judge or a generator whose key is not in the environment; only for jobs that run on this machine.
+def check_key(plan: Plan[Any]) -> None:
+    """Refuse a judge or a generator whose key is not in the environment; only for jobs that run on this machine.
 
     Raises:
         ConfigError: naming the variable.
     """
-    judge = config.judge
-    if config.algorithm.name in REQUEST_JOBS and isinstance(judge, OpenAIJudgeConfig) and not judge.dry_run:
-        require_key("judge", judge.api_key_env)
-    if config.algorithm.name in REQUEST_JOBS and isinstance(config.generator, ServerGeneratorConfig):
-        require_key("generator", config.generator.api_key_env)
+    match plan.judge:
+        case OpenAIJudgeConfig(dry_run=False, api_key_env=variable) if plan.judges:
+            require_key("judge", variable)
+    match plan.generator:
+        case ServerGeneratorConfig(api_key_env=variable) if plan.algorithm.uses.data == "requests":
+            require_key("generator", variable)
 
 
 def check_place(folder: Path) -> None:
@@ -82,112 +82,120 @@ def check_place(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be made; {there} {what} (see paths.runs and hydra.run.dir)")
 
 
-def check(config: RunConfig) -> None:
-    """Raises ConfigError for the first thing that cannot work."""
-    objectives = objectives_of(config)
-    share_batch(config.trainer, config.hardware.processes)
-    if config.hardware.fsdp:
-        _check_shareable(config)
-    _check_data(config, objectives)
-    if isinstance(config.dataset, ToyConfig):
-        for name, objective in config.dataset.objectives.items():
-            require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
-    if isinstance(config.model, PretrainedConfig):
-        check_folder("model.path", str(config.model.path), "config.json")
-        if config.model.adapter:
-            check_folder("model.adapter", config.model.adapter, "adapter_config.json")
-        if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
-            raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
-    if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig) and not _in_toy_words(config):
-        raise ConfigError("model=tiny: knows the toy's words only; use dataset=toy, or model=scratch for other data")
-    check_rewards(config, objectives)
-    if config.algorithm.name in REQUEST_JOBS and isinstance(config.judge, LocalJudgeConfig):
-        check_folder("judge.path", str(config.judge.path), "config.json")
-    samples_here = isinstance(config.algorithm, PreferenceConfig | EvaluateConfig)
-    scored = all(objective.gold for objective in config.dataset.objectives.values())
-    scored = scored or (isinstance(config.algorithm, EvaluateConfig) and bool(config.algorithm.rewards))
-    if samples_here and scored and isinstance(config.generator, ServerGeneratorConfig):
-        raise ConfigError(
-            f"generator=server: algorithm={config.algorithm.name} samples the policy in its own process; "
-            "use generator=transformers"
-        )
-    if isinstance(config.algorithm, ModpoConfig):
-        _check_trained_weight(config, objectives)
-    adapter = getattr(config.algorithm, "adapter", None)
-    if adapter:
-        check_folder("algorithm.adapter", adapter, "adapter_config.json")
-    if isinstance(config.algorithm, AuditConfig) and adapter and not objectives.weights[objectives.trained]:
-        raise ConfigError(
-            f"w={config.w}: the weight of {objectives.trained} must be > 0 with algorithm.adapter: "
-            "MODPO's loss divides by it"
-        )
-    if isinstance(config.algorithm, MergeConfig):
-        _check_mergeable(Path(str(adapter)))
-    if isinstance(config.algorithm, CourseCorrectionConfig):
-        _check_course_correction(config.algorithm)
-    if isinstance(config.algorithm, SynthesisConfig):
-        _check_synthesis(config.algorithm)
-    if isinstance(config.algorithm, FrontConfig):
-        for folder in config.algorithm.runs:
-            if not Path(folder).is_dir():
-                raise ConfigError(f"algorithm.runs={folder}: no such folder")
+def check(plan: Plan[Any]) -> None:
+    """Raise ConfigError for the first thing that cannot work."""
+    algorithm, recipe = plan.algorithm, plan.recipe
+    share_batch(recipe.trainer, recipe.hardware.processes)
+    if recipe.hardware.fsdp:
+        _check_shareable(recipe)
+    _check_data(plan)
+    _check_model(plan)
+    check_rewards(plan)
+    match plan.judge:
+        case LocalJudgeConfig(path=path) if plan.judges:
+            check_folder("judge.path", str(path), "config.json")
+    if plan.samples and algorithm.uses.data == "preferences":
+        _ = plan.local_generator  # refuses a server
+    for kind in type(algorithm).__mro__:
+        if kind in _CHECKS:
+            _CHECKS[kind](algorithm, plan)
 
 
-def _check_shareable(config: RunConfig) -> None:
+def _check_model(plan: Plan[Any]) -> None:
+    match plan.model.settings:
+        case PretrainedConfig(path=path, adapter=adapter, quantization=quantization):
+            check_folder("model.path", str(path), "config.json")
+            if adapter:
+                check_folder("model.adapter", adapter, "adapter_config.json")
+            if quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
+                raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
+        case FromScratchConfig(kind="tiny") if plan.rows.toy is None and not _in_toy_words(plan.rows):
+            what = "use dataset=toy, or model=scratch for other data"
+            raise ConfigError(f"model=tiny: knows the toy's words only; {what}")
+
+
+def _check_shareable(recipe: TrainingRecipe) -> None:
     """Processes that share weights out put each layer together at the same time, so they must keep in step."""
-    tokens = config.trainer.max_tokens_per_forward
+    tokens = recipe.trainer.max_tokens_per_forward
     rule = "must be null with hardware.fsdp=true, whose processes take equally many forwards"
     require(tokens is None, "trainer.max_tokens_per_forward", tokens, rule)
-    quantization = getattr(config.model, "quantization", None)
+    quantization = value_at(recipe.model, "quantization")
     rule = "must be null with hardware.fsdp=true: 4-bit weights are not shared out"
     require(quantization is None, "model.quantization", quantization, rule)
 
 
-def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
-    for name in ("control", "labels"):
-        path = getattr(algorithm, name)
+def _check_course_correction(algorithm: CourseCorrectionConfig, plan: Plan[Any]) -> None:
+    for name, path in (("control", algorithm.control), ("labels", algorithm.labels)):
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"algorithm.{name}={path}: no such file")
+    _check_adapter(algorithm.adapter)
     for folder in algorithm.compare:
         if not (Path(folder) / "corr.json").is_file():
             raise ConfigError(f"algorithm.compare={folder}: holds no corr.json of a finished run")
 
 
-def _check_synthesis(algorithm: SynthesisConfig) -> None:
-    if algorithm.adapter:
-        check_folder("algorithm.adapter", algorithm.adapter, "adapter_config.json")
+def _check_synthesis(algorithm: SynthesisConfig, plan: Plan[Any]) -> None:
+    _check_adapter(algorithm.adapter)
     if algorithm.control is not None and not Path(algorithm.control).is_file():
         raise ConfigError(f"algorithm.control={algorithm.control}: no such file")
     for path in algorithm.held_out:
         data_files(path, key="algorithm.held_out")
     for folder in algorithm.merge:
-        if finished_result(Path(folder)) is None:
-            raise ConfigError(f"algorithm.merge={folder}: holds no finished run")
+        require_finished("algorithm.merge", Path(folder))
 
 
-def _in_toy_words(config: RunConfig) -> bool:
-    """Whether a synthesised set is of the toy, so that `tiny`, which is its student, can learn from it."""
-    path = getattr(config.dataset, "path", None)
-    if config.dataset.kind != "c2_syn" or path is None:
+def _check_evaluate(algorithm: EvaluateConfig, plan: Plan[Any]) -> None:
+    _check_adapter(algorithm.adapter)
+
+
+def _check_audit(algorithm: AuditConfig, plan: Plan[Any]) -> None:
+    _check_adapter(algorithm.adapter)
+    if algorithm.adapter and not plan.objectives.trained_weight:
+        raise ConfigError(
+            f"w={plan.objectives.plain}: the weight of {plan.objectives.trained} must be > 0 with algorithm.adapter: "
+            "MODPO's loss divides by it"
+        )
+
+
+def _check_front(algorithm: FrontConfig, plan: Plan[Any]) -> None:
+    for folder in algorithm.runs:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"algorithm.runs={folder}: no such folder")
+
+
+def _check_adapter(adapter: str | None) -> None:
+    if adapter:
+        check_folder("algorithm.adapter", adapter, "adapter_config.json")
+
+
+def _in_toy_words(source: RowSource) -> bool:
+    """Whether a synthesised set is of the toy, so that `tiny`, whose words it has, can learn from it."""
+    if source.settings.kind != "c2_syn" or value_at(source.settings, "path") is None:
         return False
-    rows = (row for file in files_of(config.dataset) for _, row in islice(read_rows(file.path), NUM_ROWS_LOOKED_AT))
+    rows = (row for file in files_of(source.settings) for _, row in islice(read_rows(file.path), NUM_ROWS_LOOKED_AT))
     texts = (text for row in rows for text in (row.get("prompt"), *(row.get("responses") or ())))
     return all(isinstance(text, str) and set(text.split()) <= set(toy.VOCABULARY) for text in texts)
 
 
-def _check_data(config: RunConfig, objectives: Objectives) -> None:
+def _check_data(plan: Plan[Any]) -> None:
     """Every row that the job will read, or draw requests from."""
-    if config.algorithm.only_collects or isinstance(config.algorithm, MergeConfig):
+    source, uses = plan.rows, plan.algorithm.uses
+    if source.toy is not None:
+        for name, objective in source.toy.objectives.items():
+            require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
+    if plan.collects or plan.dataset is None:
         return
-    if config.algorithm.name in REQUEST_JOBS:
-        check_requests(config.dataset)
-    else:
-        by_pairs = isinstance(config.algorithm, PreferenceConfig | AuditConfig | SftConfig)
-        check_source(config.dataset, max_length=text_limit(config), trained=objectives.trained if by_pairs else None)
+    if uses.data == "requests":
+        check_requests(source.settings)
+    elif uses.data == "preferences":
+        trained = plan.objectives.trained if uses.trains or uses.weighs else None
+        check_source(source.settings, max_length=source.max_length, trained=trained)
 
 
-def _check_mergeable(adapter: Path) -> None:
+def _check_merge(algorithm: MergeConfig, plan: Plan[Any]) -> None:
     """Only what adds to weights can become part of them."""
+    _check_adapter(algorithm.adapter)
+    adapter = Path(str(algorithm.adapter))
     file = adapter / "adapter_config.json"
     if not file.is_file():  # on the hub
         return
@@ -201,10 +209,10 @@ def _check_mergeable(adapter: Path) -> None:
         raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
 
 
-def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:
+def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:
     """The loss divides by the trained weight; at 0 the policy is the one behind the other reward."""
-    assert isinstance(config.algorithm, ModpoConfig)
-    trained, weight = objectives.trained, objectives.weights[objectives.trained]
+    objectives = plan.objectives
+    trained, weight = objectives.trained, objectives.trained_weight
     if 0 < weight < MIN_MODPO_WEIGHT:
         raise ConfigError(
             f"w={weight:g}: the weight of {trained} must be 0 or at least {MIN_MODPO_WEIGHT}; MODPO's loss divides by "
@@ -213,13 +221,25 @@ def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:
     if weight > 0:
         return
     if len(objectives.others) != 1:
-        raise ConfigError(f"w={config.w}: {trained} weighs 0; train another objective (algorithm.objective=...)")
-    (other,) = objectives.others
-    reward = reward_of(config, other)
-    beta = config.algorithm.beta
-    fits = isinstance(reward, ImplicitConfig) and (reward.beta or beta) == beta and not reward.normalise
-    if not fits or objectives.weights[other] != 1:
+        what = f"{trained} weighs 0; train another objective (algorithm.objective=...)"
+        raise ConfigError(f"w={plan.objectives.plain}: {what}")
+    ((other, other_weight),) = objectives.others.items()
+    source = plan.rewards[other]
+    fits = source.settings.kind == "implicit" and source.beta == algorithm.beta and not source.settings.normalise
+    if not fits or other_weight != 1:
         raise ConfigError(
             f"w=0: is the policy behind the reward of {other} without training, so that reward must be implicit, "
-            f"of weight 1, and of the same beta as algorithm.beta={beta:g}"
+            f"of weight 1, and of the same beta as algorithm.beta={algorithm.beta:g}"
         )
+
+
+_CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
+    ModpoConfig: _check_modpo,
+    AuditConfig: _check_audit,
+    MergeConfig: _check_merge,
+    EvaluateConfig: _check_evaluate,
+    CourseCorrectionConfig: _check_course_correction,
+    SynthesisConfig: _check_synthesis,
+    FrontConfig: _check_front,
+}
+"""What one algorithm needs beside what every run does."""

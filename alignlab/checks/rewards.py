@@ -5,21 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.identity import Objectives, reward_of, rewarded
+from alignlab.config.plan import Plan, RewardSource
 from alignlab.config.programs import programs
 from alignlab.config.schema import (
-    AuditConfig,
     BeaverConfig,
     ClassifierConfig,
     GoldConfig,
     HttpConfig,
     ImplicitConfig,
-    ModpoConfig,
-    PreferenceConfig,
     PythonConfig,
-    RewardModelConfig,
-    RunConfig,
 )
+from alignlab.config.uses import value_at
 from alignlab.errors import ConfigError, nearest, require_key, require_one_of
 from alignlab.models.cards import AdapterCard, read_card, read_classifier_card
 from alignlab.models.paths import check_folder
@@ -28,20 +24,26 @@ BEAVER_ARCHITECTURES = ("LlamaModelForScore", "LlamaForScore")
 SCORE_TYPES = ("reward", "cost")
 
 
-def check_rewards(config: RunConfig, objectives: Objectives) -> None:
-    """Raises ConfigError for the first reward that cannot work, naming objective and key."""
-    algorithm, adapter = config.algorithm, getattr(config.model, "adapter", None)
-    if isinstance(algorithm, RewardModelConfig) and algorithm.kind == "classifier" and adapter:
+def check_rewards(plan: Plan[Any]) -> None:
+    """Raise ConfigError for the first reward that cannot work, naming objective and key."""
+    algorithm, objectives = plan.algorithm, plan.objectives
+    adapter = value_at(plan.model.settings, "adapter")
+    if value_at(algorithm, "kind") == "classifier" and adapter:
         raise ConfigError(f"model.adapter={adapter}: not with algorithm.kind=classifier; merge it into a model first")
-    for name in getattr(config.algorithm, "rewards", {}):
+    for name in value_at(algorithm, "rewards") or ():
         if name not in objectives.weights:
             raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
-        if name == objectives.trained and isinstance(config.algorithm, ModpoConfig):
+        if name == objectives.trained and algorithm.uses.trains:
             raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
-    for name in rewarded(config):
-        check = _CHECKS.get(type(reward_of(config, name)))
+    for source in plan.rewards.values():
+        check = _CHECKS.get(type(source.settings))
         if check is not None:
-            check(config, name, f"algorithm.rewards.{name}")
+            check(source, source.settings)
+        if source.made_by is not None and plan.rows.settings.objectives[source.objective].label is None:
+            raise ConfigError(
+                f"{source.key}: dataset={plan.rows.settings.name} has no labels of {source.objective}, so no reward of "
+                f"kind={source.settings.kind} can be trained for it; choose another kind, e.g. {source.key}.kind=length"
+            )
 
 
 def checked_card(key: str, folder: Path, *, beta: float | None, template: str | None) -> AdapterCard | None:
@@ -72,49 +74,42 @@ def checked_card(key: str, folder: Path, *, beta: float | None, template: str | 
     return card
 
 
-def _check_implicit(config: RunConfig, name: str, key: str) -> None:
-    reward = reward_of(config, name)
-    assert isinstance(reward, ImplicitConfig)
-    if reward.adapter is None:
-        return _check_trainable(config, name, key, "kind=implicit")
-    check_folder(f"{key}.adapter", reward.adapter, "adapter_config.json")
-    folder = Path(reward.adapter)
+def _check_implicit(source: RewardSource, settings: ImplicitConfig) -> None:
+    key = source.key
+    if settings.adapter is None:
+        return _check_named(source)
+    check_folder(f"{key}.adapter", settings.adapter, "adapter_config.json")
+    folder = Path(settings.adapter)
     if not folder.is_dir():
         raise ConfigError(f"{key}.adapter={folder}: must be a folder on this machine")
     if _json(folder / "adapter_config.json").get("task_type") == "SEQ_CLS":
         raise ConfigError(f"{key}.adapter={folder}: is a classifier's; give {key}.kind=classifier and {key}.path")
-    checked_card(key, folder, beta=reward.beta, template=config.model.prompt_template)
+    checked_card(key, folder, beta=settings.beta, template=source.prompt_template)
     return None
 
 
-def _check_trainable(config: RunConfig, name: str, key: str, kind: str) -> None:
-    """A reward that no one names is trained on the objective's own pairs, so it needs some."""
-    if config.dataset.objectives[name].label is None:
-        raise ConfigError(
-            f"{key}: dataset={config.dataset.name} has no labels of {name}, so no reward of {kind} can be trained for "
-            f"it; choose another kind, e.g. {key}.kind=length"
-        )
-    if not isinstance(config.algorithm, PreferenceConfig | AuditConfig):
-        raise ConfigError(f"{key}: must name a reward; algorithm={config.algorithm.name} makes none")
+def _check_named(source: RewardSource) -> None:
+    """Only some algorithms train a reward that no one names."""
+    if source.made_by is None:
+        raise ConfigError(f"{source.key}: must name a reward; this algorithm makes none")
 
 
-def _check_gold(config: RunConfig, name: str, key: str) -> None:
-    if config.dataset.objectives[name].gold is None:
-        raise ConfigError(f"{key}.kind=gold: dataset={config.dataset.name} has no gold rewards")
+def _check_gold(source: RewardSource, settings: GoldConfig) -> None:
+    if source.gold is None:
+        raise ConfigError(f"{source.key}.kind=gold: this dataset has no gold rewards")
 
 
-def _check_classifier(config: RunConfig, name: str, key: str) -> None:
-    reward = reward_of(config, name)
-    assert isinstance(reward, ClassifierConfig)
-    if reward.path is None:
-        return _check_trainable(config, name, key, "kind=classifier")
-    folder = Path(reward.path)
+def _check_classifier(source: RewardSource, settings: ClassifierConfig) -> None:
+    key = source.key
+    if settings.path is None:
+        return _check_named(source)
+    folder = Path(settings.path)
     if not (folder / "adapter_config.json").is_file():
-        check_folder(f"{key}.path", reward.path, "config.json")
+        check_folder(f"{key}.path", settings.path, "config.json")
         return _check_model_config(f"{key}.path={folder}", _json(folder / "config.json"))
     card = read_classifier_card(folder)
-    if card is not None and reward.template is not None and reward.template != card.template:
-        raise ConfigError(f"{key}.template={reward.template!r}: the classifier was trained with {card.template!r}")
+    if card is not None and settings.template is not None and settings.template != card.template:
+        raise ConfigError(f"{key}.template={settings.template!r}: the classifier was trained with {card.template!r}")
     return None
 
 
@@ -133,13 +128,11 @@ def _check_model_config(what: str, found: dict[str, Any]) -> None:
         raise ConfigError(f"{what}: has {labels} labels, a reward needs a classifier with one")
 
 
-def _check_beaver(config: RunConfig, name: str, key: str) -> None:
-    reward = reward_of(config, name)
-    assert isinstance(reward, BeaverConfig)
-    check_folder(f"{key}.path", str(reward.path), "config.json")
-    found = _json(Path(str(reward.path)) / "config.json")
+def _check_beaver(source: RewardSource, settings: BeaverConfig) -> None:
+    check_folder(f"{source.key}.path", str(settings.path), "config.json")
+    found = _json(Path(str(settings.path)) / "config.json")
     if found:
-        check_beaver_config(f"{key}.path={reward.path}", found)
+        check_beaver_config(f"{source.key}.path={settings.path}", found)
 
 
 def check_beaver_config(what: str, found: dict[str, Any]) -> None:
@@ -158,16 +151,12 @@ def check_beaver_config(what: str, found: dict[str, Any]) -> None:
         raise ConfigError(f"{what}: score_dim={found['score_dim']} in its config.json: must be 1")
 
 
-def _check_python(config: RunConfig, name: str, key: str) -> None:
-    reward = reward_of(config, name)
-    assert isinstance(reward, PythonConfig)
-    require_one_of(f"{key}.function", str(reward.function), programs())
+def _check_python(source: RewardSource, settings: PythonConfig) -> None:
+    require_one_of(f"{source.key}.function", str(settings.function), programs())
 
 
-def _check_http(config: RunConfig, name: str, key: str) -> None:
-    reward = reward_of(config, name)
-    assert isinstance(reward, HttpConfig)
-    require_key(key, reward.api_key_env)
+def _check_http(source: RewardSource, settings: HttpConfig) -> None:
+    require_key(source.key, settings.api_key_env)
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -181,7 +170,7 @@ def _json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-_CHECKS: dict[type, Callable[[RunConfig, str, str], None]] = {
+_CHECKS: dict[type, Callable[[RewardSource, Any], None]] = {
     ImplicitConfig: _check_implicit,
     GoldConfig: _check_gold,
     ClassifierConfig: _check_classifier,

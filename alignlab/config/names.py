@@ -1,18 +1,4 @@
-"""The closed tables: which algorithms and losses exist, and why the other losses do not fit."""
-
-JOBS = {
-    "sft": "alignlab.jobs.sft",
-    "reward_model": "alignlab.jobs.reward_model",
-    "dpo": "alignlab.jobs.dpo",
-    "modpo": "alignlab.jobs.modpo",
-    "audit": "alignlab.jobs.audit",
-    "merge": "alignlab.jobs.merge",
-    "evaluate": "alignlab.jobs.evaluate",
-    "front": "alignlab.jobs.front",
-    "course_correction": "alignlab.jobs.course_correction",
-    "synthesis": "alignlab.jobs.synthesis",
-}
-"""algorithm.name -> the module that runs it. Imported late, so that the command line never waits for torch."""
+"""The closed tables: which losses, programs and schedules exist, and why the other losses do not fit."""
 
 PROGRAMS = {
     "brief": "alignlab.rewards.programs:brief",
@@ -23,9 +9,6 @@ PROGRAMS = {
 """reward.function -> where it is. An installed package adds its own through the entry-point group below."""
 
 PROGRAM_GROUP = "alignlab.rewards"
-
-REQUEST_JOBS = ("course_correction", "synthesis")
-"""Algorithms that take requests with a harmful response from a dataset, not preferences, and may ask a judge."""
 
 PAIR_STRATEGIES = ("all", "adjacent", "best_worst", "principle_1", "principle_2")
 """Which pairs of a synthesised set are taken: alignlab.data.rankings."""

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignlab.config.identity import Objectives
-from alignlab.data.records import Pair, prompt_as_json
+from alignlab.config.objectives import Objectives
+from alignlab.data.records import Pair
 from alignlab.engine.scoring.rows import EncodedPairs
 from alignlab.front.metrics import Interval, mean_interval
 
@@ -146,7 +146,12 @@ class Scored:
         return [self._record(pair, places.get(pair.id)) for pair in self.pairs]
 
     def _record(self, pair: Pair, place: int | None) -> dict[str, Any]:
-        texts = {"id": pair.id, "prompt": prompt_as_json(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
+        texts = {
+            "id": pair.id,
+            "prompt": prompt_as_json(pair.prompt),
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+        }
         record: dict[str, Any] = {**texts, "objective": pair.objective}
         record["cut"] = None if place is None else self.encoded.pairs[place].cut
         record |= _two("ref", self.ref_logps_B2, place)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alignlab.config.identity import Objectives
-from alignlab.config.schema import LocalGeneratorConfig, RunConfig
+from alignlab.config.objectives import Objectives
+from alignlab.config.plan import RowSource
+from alignlab.config.schema import LocalGeneratorConfig, ToyConfig
 from alignlab.data.records import RankedRow, prompt_text, ranked_pairs, text_id
 from alignlab.data.worlds import toy
 from alignlab.engine.cache.scores import ScoreCache
@@ -25,94 +27,136 @@ from alignlab.io.atomic import write_jsonl
 from alignlab.models.adapters import adapted
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
-from alignlab.prerequisites.reference import ranked_rows
-from alignlab.prerequisites.rewards import reward
 from alignlab.prerequisites.toy_pairs import reference_samples
+from alignlab.rewards.base import Reward
 from alignlab.rewards.gold import GoldReward
 from alignlab.rewards.implicit import ImplicitReward
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 
 Floats = NDArray[np.float64]
+GENERATIONS, SCORES = "generations.jsonl", "scores.jsonl"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is measured: the base model with an adapter, or alone, at the weights and beta that it was trained for."""
+
+    base: Base
+    adapter: Path | None
+    beta: float
+    """KL strength, 1/nat."""
+    objectives: Objectives
+    cache: ScoreCache
+    batch_size: int
+    """Rows of one forward."""
+
+    @property
+    def reward(self) -> ImplicitReward:
+        """Beta * log(pi / pi_ref), which preference metrics read."""
+        assert self.adapter is not None
+        return ImplicitReward(
+            self.base, self.adapter, beta=self.beta, cache=self.cache, batch_size=self.batch_size, name="policy"
+        )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a policy is sampled."""
+
+    generator: LocalGeneratorConfig
+    seed: int
 
 
 def measure(
-    config: RunConfig,
+    policy: Policy,
     run: RunFolder,
     outcome: Outcome,
     *,
-    base: Base,
-    adapter: Path | None,
-    beta: float,
-    objectives: Objectives,
-    cache: ScoreCache,
+    source: RowSource,
+    held_out: Sequence[RankedRow],
+    sampling: Callable[[], Sampling],
 ) -> None:
-    """Fills in an outcome's metrics, axes and artifacts for one policy: the base model with an adapter, or alone."""
-    if adapter is not None:
+    """Fill in an outcome's metrics, axes and artifacts for one policy.
+
+    Args:
+        policy: what is measured.
+        run: times the stages and keeps the records.
+        outcome: takes the metrics.
+        source: the data, whose objectives are measured.
+        held_out: rows of the test split; the reference alone is not measured on preferences.
+        sampling: how responses are sampled where gold rewards can score them.
+    """
+    golds = {name: objective.gold for name, objective in source.settings.objectives.items()}
+    if policy.adapter is not None and held_out:
         with run.stage("held-out preferences"):
-            rows = ranked_rows(config, base, "test") if config.dataset.split is not None else []
-            if rows:
-                policy = ImplicitReward(
-                    base,
-                    adapter,
-                    beta=beta,
-                    cache=cache,
-                    batch_size=config.trainer.per_device_eval_batch_size,
-                    name="policy",
-                )
-                outcome.metrics |= _preference_metrics(config, policy, _ranked_by_rewards(config, base, cache, rows))
-    golds = [objective.gold for objective in config.dataset.objectives.values()]
-    outcome.axes = [f"{name}_accuracy" for name in config.dataset.objectives]
-    if all(golds):
-        outcome.axes = [str(gold) for gold in golds]
-        _sampled_metrics(config, run, outcome, base=base, adapter=adapter, beta=beta, objectives=objectives)
+            outcome.metrics |= _preference_metrics(policy.reward, golds, held_out, source.max_length)
+    outcome.axes = {name: f"{name}_accuracy" for name in golds}
+    if source.toy is not None and all(golds.values()):
+        known = {name: str(gold) for name, gold in golds.items()}
+        outcome.axes = known
+        _sampled_metrics(policy, run, outcome, golds=known, toy_data=source.toy, sampling=sampling())
 
 
-def _ranked_by_rewards(
-    config: RunConfig, base: Base, cache: ScoreCache, rows: Sequence[RankedRow]
-) -> Sequence[RankedRow]:
-    """The rows, ranked also by the named rewards of objectives that have no labels, such as a length penalty.
+def ranked_by_rewards(rows: Sequence[RankedRow], rewards: Mapping[str, Reward]) -> list[RankedRow]:
+    """The rows, ranked also by the rewards of objectives that have no labels, such as a length penalty.
 
     Their accuracy is then the share of pairs in which the policy prefers what the reward prefers.
     """
-    named = getattr(config.algorithm, "rewards", {})
-    for name, objective in config.dataset.objectives.items():
-        if objective.label is not None or name not in named:
-            continue
-        one = reward(config, name, base, cache)
-        texts = [(row.prompt, text) for row in rows for text in row.responses]
+    ranked = list(rows)
+    texts = [(row.prompt, text) for row in rows for text in row.responses]
+    for name, one in rewards.items():
         scores = iter(one.score([prompt for prompt, _ in texts], [text for _, text in texts]).tolist())
         one.release()
-        ranked = [(row, tuple(next(scores) for _ in row.responses)) for row in rows]
-        rows = [dataclasses.replace(row, scores={**row.scores, name: own}) for row, own in ranked]
-    return rows
+        scored = [(row, tuple(next(scores) for _ in row.responses)) for row in ranked]
+        ranked = [dataclasses.replace(row, scores={**row.scores, name: own}) for row, own in scored]
+    return ranked
 
 
 def _preference_metrics(
-    config: RunConfig, policy: ImplicitReward, rows: Sequence[RankedRow]
+    policy: ImplicitReward, golds: Mapping[str, str | None], rows: Sequence[RankedRow], limit: int | None
 ) -> dict[str, dict[str, object]]:
-    """Accuracy and margin of the policy's implicit reward by every objective's labels; intervals over prompts."""
-    groups, values = _implicit_rewards(config, policy, rows)
+    """Accuracy and margin of the policy's implicit reward by every objective's labels; intervals over prompts.
+
+    Args:
+        policy: scores responses.
+        golds: objective -> name of its true reward, None where nobody knows it.
+        rows: held-out rows.
+        limit: longest prompt plus response, tokens.
+    """
+    groups, values = _implicit_rewards(policy, rows, limit)
     metrics: dict[str, dict[str, object]] = {}
-    for name, objective in config.dataset.objectives.items():
+    for name, gold in golds.items():
         margins, clusters = _margins(rows, groups, values, name)
-        right = np.where(margins == 0, 0.5, margins > 0)
-        metrics[f"{name}_accuracy"] = mean_interval(right, clusters).as_record()
-        metrics[f"{name}_margin"] = mean_interval(margins, clusters).as_record()
-        if objective.gold is not None:
-            reward = GoldReward(objective.gold, policy.base.encoder)
-            differences = _against_gold(rows, groups, values, reward)
+        metrics |= preference_metrics(name, margins, clusters)
+        if gold is not None:
+            differences = _against_gold(rows, groups, values, GoldReward(gold, policy.base.encoder))
             metrics[f"{name}_slope"] = _slope(*differences).as_record()
     return metrics
 
 
+def preference_metrics(name: str, margins: Floats, groups: Sequence[str]) -> dict[str, dict[str, object]]:
+    """`NAME_accuracy` and `NAME_margin` of chosen-minus-rejected scores; an equal pair counts one half.
+
+    Args:
+        name: the objective.
+        margins: score of the better minus the worse response of every pair, shape (n,).
+        groups: the prompt group of every pair.
+    """
+    right = np.where(margins == 0, 0.5, margins > 0)
+    return {
+        f"{name}_accuracy": mean_interval(right, groups).as_record(),
+        f"{name}_margin": mean_interval(margins, groups).as_record(),
+    }
+
+
 def _implicit_rewards(
-    config: RunConfig, policy: ImplicitReward, rows: Sequence[RankedRow]
+    policy: ImplicitReward, rows: Sequence[RankedRow], limit: int | None
 ) -> tuple[list[str], list[list[float | None]]]:
     """Every row's group, and the policy's implicit reward of each response; None where the limit leaves none of it."""
-    limit = config.trainer.max_length
     encoded = policy.base.encoder.encode_all([(row.prompt, text) for row in rows for text in row.responses])
-    cut = [fit(row, limit) for row in encoded]
+    cut = encoded if limit is None else [fit(row, limit) for row in encoded]
     scored = iter(policy.score_encoded([row for row in cut if row.response_ids]).tolist())
     flat = iter([next(scored) if row.response_ids else None for row in cut])
     return [row.group for row in rows], [[next(flat) for _ in row.responses] for row in rows]
@@ -162,66 +206,78 @@ def _slope(implicit: Floats, gold: Floats, groups: Sequence[str]) -> Interval:
 
 
 def _sampled_metrics(
-    config: RunConfig,
+    policy: Policy,
     run: RunFolder,
     outcome: Outcome,
     *,
-    base: Base,
-    adapter: Path | None,
-    beta: float,
-    objectives: Objectives,
+    golds: Mapping[str, str],
+    toy_data: ToyConfig,
+    sampling: Sampling,
 ) -> None:
-    """Samples the policy on held-out prompts, scores what it says, and compares it with the exact optimum."""
-    prompts = toy.prompts("test")
+    """Sample the policy on held-out prompts, score what it says, and compare it with the exact optimum.
+
+    Args:
+        policy: what is sampled.
+        run: times the stages and keeps the records.
+        outcome: takes the metrics.
+        golds: objective -> name of its true reward.
+        toy_data: the world.
+        sampling: how.
+    """
+    prompts, encoder = toy.prompts("test"), policy.base.encoder
     with run.stage("sampling"):
-        requests = [
-            SampleRequest(f"{prompt}/{sample}", ids)
-            for prompt, ids in ((prompt, base.encoder.prompt_ids(prompt)) for prompt in prompts)
-            for sample in range(config.generator.samples)
-        ]
-        rows, distance = sample(config, base, adapter, requests)
-    groups = [prompt for prompt in prompts for _ in range(config.generator.samples)]
-    texts = [base.encoder.response_text(row.response_ids) for row in rows]
-    golds = {name: str(objective.gold) for name, objective in config.dataset.objectives.items()}
-    scores = {gold: GoldReward(gold, base.encoder).score(groups, texts).double().numpy() for gold in golds.values()}
+        requests = sample_requests(
+            {prompt: encoder.prompt_ids(prompt) for prompt in prompts}, sampling.generator.samples
+        )
+        rows, distance = sample(policy, requests, sampling)
+    groups = [prompt for prompt in prompts for _ in range(sampling.generator.samples)]
+    texts = [encoder.response_text(row.response_ids) for row in rows]
+    scores = {
+        gold: GoldReward(gold, encoder).score(groups, texts).double().numpy() for gold in dict.fromkeys(golds.values())
+    }
     formed = np.array([toy.is_well_formed(*pair) for pair in zip(groups, texts, strict=True)], dtype=float)
     columns = scores | ({} if distance is None else {"kl": distance.kl.double().numpy()})
-    _write_records(run, outcome, requests, groups, texts, columns)
+    _write_records(run.path, requests, groups, texts, columns)
+    outcome.artifacts |= {"generations": GENERATIONS, "scores": SCORES}
     for name, values in (columns | {"well_formed": formed}).items():
         outcome.metrics[name] = mean_interval(values, groups).as_record()
     if distance is None:
         return
     with run.stage("exact front"):
-        rewards_PSM = reference_samples(config, base, prompts)
-    weighted = sum(weight * scores[golds[name]] for name, weight in objectives.weights.items())
-    tilt = np.asarray(weighted) / beta
-    weights = list(objectives.weights.values())
+        rewards_PSM = reference_samples(toy_data, policy.base, prompts, cache=run.plan.cache)
+    weights, beta = policy.objectives.weights, policy.beta
+    weighted = sum(weight * scores[golds[name]] for name, weight in weights.items())
+    excess = distance.log_ratio.double().numpy() - np.asarray(weighted) / beta
     try:
-        outcome.metrics |= _against_optimum(distance.log_ratio.double().numpy() - tilt, rewards_PSM, weights, beta)
+        outcome.metrics |= _against_optimum(excess, rewards_PSM, list(weights.values()), beta)
     except ValueError as error:  # too few effective samples: the optimum is not known, the run is none the worse
         say(f"no distance to the optimum: {error} (dataset.exact_samples, algorithm.beta)")
 
 
+def sample_requests(prompts: Mapping[str, list[int]], samples: int) -> list[SampleRequest]:
+    """`samples` requests of every prompt, prompt by prompt, with the ids that their randomness derives from."""
+    return [SampleRequest(f"{name}/{index}", ids) for name, ids in prompts.items() for index in range(samples)]
+
+
 def sample(
-    config: RunConfig, base: Base, adapter: Path | None, requests: list[SampleRequest]
+    policy: Policy, requests: list[SampleRequest], sampling: Sampling
 ) -> tuple[list[Encoded], Divergence | None]:
     """Responses and their divergence; None where the sampling settings draw from another distribution."""
-    assert isinstance(config.generator, LocalGeneratorConfig)
-    generator, stops = config.generator, stop_tokens(base.model, base.encoder)
+    base, generator = policy.base, sampling.generator
+    stops = stop_tokens(base.model, base.encoder)
 
     def sampled(model: Any) -> list[Encoded]:
-        return sample_responses(model, requests, config=generator, seed=config.seed, stops=stops, label="sampling")
+        return sample_responses(model, requests, config=generator, seed=sampling.seed, stops=stops, label="sampling")
 
-    if adapter is None:
+    if policy.adapter is None:
         rows = sampled(base.model)
         return rows, Divergence(torch.zeros(len(rows)), torch.zeros(len(rows)))
-    with adapted(base.model, adapter) as model:
+    with adapted(base.model, policy.adapter) as model:
         rows = sampled(model)
-        if config.generator.temperature != 1 or config.generator.top_p != 1:
+        if generator.temperature != 1 or generator.top_p != 1:
             say("no KL and no distance to the optimum: generator.temperature and top_p must be 1 to sample the policy")
             return rows, None
-        batch_size = config.trainer.per_device_eval_batch_size
-        return rows, divergence(model, rows, batch_size=batch_size, label="KL to the reference")
+        return rows, divergence(model, rows, batch_size=policy.batch_size, label="KL to the reference")
 
 
 def _against_optimum(
@@ -256,23 +312,29 @@ def _against_optimum(
 
 
 def _write_records(
-    run: RunFolder,
-    outcome: Outcome,
+    folder: Path,
     requests: Sequence[SampleRequest],
     prompts: Sequence[str],
     texts: Sequence[str],
-    columns: dict[str, Floats],
+    columns: Mapping[str, Floats],
 ) -> None:
-    """generations.jsonl and scores.jsonl, one row a response, joined by id."""
+    """Write generations.jsonl and scores.jsonl, one row a response, joined by id.
+
+    Args:
+        folder: the run's.
+        requests: name the responses.
+        prompts: of every response.
+        texts: the responses.
+        columns: score -> its value for every response.
+    """
     ids = [text_id(request.id) for request in requests]
     generations = [
         {"id": row_id, "prompt": prompt, "response": text}
         for row_id, prompt, text in zip(ids, prompts, texts, strict=True)
     ]
     scores = [
-        {"id": row_id, **{name: float(values[place]) for name, values in columns.items()}}
-        for place, row_id in enumerate(ids)
+        {"id": row_id, **{name: float(values[index]) for name, values in columns.items()}}
+        for index, row_id in enumerate(ids)
     ]
-    write_jsonl(run.path / "generations.jsonl", generations)
-    write_jsonl(run.path / "scores.jsonl", scores)
-    outcome.artifacts |= {"generations": "generations.jsonl", "scores": "scores.jsonl"}
+    write_jsonl(folder / GENERATIONS, generations)
+    write_jsonl(folder / SCORES, scores)

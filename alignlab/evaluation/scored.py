@@ -1,25 +1,19 @@
 """Rewards as scorers: what a policy says on held-out prompts, scored by every reward that an evaluation names."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.schema import EvaluateConfig, RunConfig
 from alignlab.data.records import Prompt, RankedRow, prompt_as_json
-from alignlab.engine.cache.scores import ScoreCache
-from alignlab.engine.sampling.sample import SampleRequest
-from alignlab.evaluation.measure import sample
+from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy, Sampling, sample, sample_requests
 from alignlab.front.metrics import mean_interval
 from alignlab.io.atomic import write_jsonl
-from alignlab.models.base import Base
-from alignlab.prerequisites.reference import ranked_rows
-from alignlab.prerequisites.reward_report import prepared_rewards
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.rewards.base import Reward
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
-
-GENERATIONS, SCORES = "generations.jsonl", "scores.jsonl"
+from alignlab.runs.result import Outcome
 
 
 @dataclass(frozen=True)
@@ -34,20 +28,31 @@ class Said:
 
 
 def score_samples(
-    config: RunConfig, run: RunFolder, outcome: Outcome, *, base: Base, adapter: Path | None, cache: ScoreCache
+    policy: Policy,
+    run: RunFolder,
+    outcome: Outcome,
+    rewards: Mapping[str, Reward],
+    *,
+    rows: Sequence[RankedRow],
+    most_prompts: int,
+    sampling: Callable[[], Sampling],
 ) -> None:
-    """`OBJECTIVE_reward` of every reward in algorithm.rewards: metrics, and columns of scores.jsonl.
+    """`OBJECTIVE_reward` of every reward: metrics, and columns of scores.jsonl.
 
-    What `measure` has sampled is scored as it is; elsewhere algorithm.prompts held-out prompts are sampled.
+    What `measure` has sampled is scored as it is; elsewhere held-out prompts are sampled.
+
+    Args:
+        policy: what is sampled.
+        run: times the stages and keeps the records.
+        outcome: takes the metrics.
+        rewards: objective -> reward.
+        rows: where held-out prompts come from.
+        most_prompts: how many of them are sampled.
+        sampling: how.
     """
-    assert isinstance(config.algorithm, EvaluateConfig)
-    with run.stage("prerequisites"):
-        ranked = ranked_rows(config, base, config.dataset.split)
-        trained_in = () if adapter is None else (adapter.parent,)
-        rewards = prepared_rewards(config, outcome, run.path, base=base, ranked=ranked, cache=cache, also_in=trained_in)
     said = _sampled_before(run.path) if "generations" in outcome.artifacts else None
     if said is None:
-        said = _sampled(config, run, outcome, base, adapter, ranked)
+        said = _sampled(policy, run, outcome, held_out_prompts(rows, most_prompts), sampling())
     columns: dict[str, list[float]] = {}
     for name, one in rewards.items():
         with run.stage("scoring"):
@@ -58,8 +63,8 @@ def score_samples(
         outcome.metrics[name] = mean_interval(values, groups).as_record()
     _add_columns(run.path / SCORES, said, columns)
     outcome.artifacts["scores"] = SCORES
-    if set(rewards) == set(config.dataset.objectives):
-        outcome.axes = list(columns)
+    if set(rewards) == set(outcome.axes):
+        outcome.axes = {name: f"{name}_reward" for name in outcome.axes}
 
 
 def held_out_prompts(rows: Sequence[RankedRow], most: int) -> dict[str, Prompt]:
@@ -69,28 +74,21 @@ def held_out_prompts(rows: Sequence[RankedRow], most: int) -> dict[str, Prompt]:
 
 
 def _sampled(
-    config: RunConfig, run: RunFolder, outcome: Outcome, base: Base, adapter: Path | None, ranked: Sequence[RankedRow]
+    policy: Policy, run: RunFolder, outcome: Outcome, prompts: Mapping[str, Prompt], sampling: Sampling
 ) -> list[Said]:
-    """Samples the policy, writes down what it says, and how far it is from the reference."""
-    assert isinstance(config.algorithm, EvaluateConfig)
-    rows = ranked_rows(config, base, "test") if config.dataset.split is not None else ranked
-    prompts = held_out_prompts(rows, config.algorithm.prompts)
-    places = [(group, number) for group in prompts for number in range(config.generator.samples)]
-    requests = [
-        SampleRequest(f"{group}/{number}", ids)
-        for group, ids in ((group, base.encoder.prompt_ids(prompt)) for group, prompt in prompts.items())
-        for number in range(config.generator.samples)
-    ]
+    """Sample the policy, write down what it says, and how far it is from the reference."""
+    encoder, samples = policy.base.encoder, sampling.generator.samples
+    requests = sample_requests({group: encoder.prompt_ids(prompt) for group, prompt in prompts.items()}, samples)
     say(f"samples {len(requests)} responses to {len(prompts)} held-out prompts")
     with run.stage("sampling"):
-        responses, distance = sample(config, base, adapter, requests)
-    texts = [base.encoder.response_text(row.response_ids) for row in responses]
+        responses, distance = sample(policy, requests, sampling)
+    texts = [encoder.response_text(row.response_ids) for row in responses]
+    groups = [group for group in prompts for _ in range(samples)]
     said = [
-        Said(f"{group}/{number}", group, prompts[group], text)
-        for (group, number), text in zip(places, texts, strict=True)
+        Said(request.id, group, prompts[group], text)
+        for request, group, text in zip(requests, groups, texts, strict=True)
     ]
     if distance is not None:
-        groups = [row.group for row in said]
         outcome.metrics["kl"] = mean_interval(distance.kl.double().tolist(), groups).as_record()
     write_jsonl(
         run.path / GENERATIONS,

@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from alignlab.config.identity import Objectives, objectives_of, rewarded
-from alignlab.config.schema import AuditConfig, RunConfig
+from alignlab.config.objectives import Objectives
+from alignlab.config.plan import Plan
+from alignlab.config.schema import AuditConfig
 from alignlab.data.records import RankedRow, pairs_by
 from alignlab.data.sources import select_split
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import encode_pairs, encode_what_fits
-from alignlab.errors import ConfigError
 from alignlab.evaluation.audit import (
     OwnGaps,
     Scored,
@@ -29,120 +28,101 @@ from alignlab.evaluation.audit import (
 )
 from alignlab.front.metrics import mean_interval
 from alignlab.io.atomic import write_jsonl
-from alignlab.jobs.preference import data_inputs
 from alignlab.models.adapters import local_adapter
 from alignlab.models.base import Base, position_limit
-from alignlab.models.cards import read_card
-from alignlab.prerequisites.reference import data_report, ranked_rows, reference
-from alignlab.prerequisites.reward_report import normalised
-from alignlab.prerequisites.rewards import reward
+from alignlab.prerequisites.models import reference
+from alignlab.prerequisites.policy import checked_adapter
+from alignlab.prerequisites.reward_report import RewardContext, normalised
+from alignlab.prerequisites.rewards import RewardParts, reward
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, ranked_rows, training_rows
 from alignlab.rewards.agreement import fitted_scale
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import console, say
+from alignlab.runs.result import Outcome
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Writes pairs.jsonl and mislabelled.jsonl, and says of every reward how it agrees with its objective's labels."""
-    algorithm = config.algorithm
-    assert isinstance(algorithm, AuditConfig)
-    cache = ScoreCache(Path(config.paths.cache) / "scores")
+def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Write pairs.jsonl and mislabelled.jsonl, and say of every reward how it agrees with its objective's labels."""
+    algorithm, source, cache = plan.algorithm, plan.rows, ScoreCache(plan.cache / "scores")
+    split, batch_size = source.settings.split, plan.recipe.trainer.per_device_eval_batch_size
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(config)
-        base = reference(config)
-        rows = ranked_rows(config, base, config.dataset.split)
-        rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
-        trained_on = ranked_rows(config, base, "train") if config.dataset.split == "test" else rows
-        rewards = normalised(config, outcome, run.path, {}, rewards, base, trained_on)
-        policy = _policy(config, base, cache)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, rows)}
-    audit = Audit(config, objectives_of(config), base, rewards, policy, cache)
+        outcome.extra |= data_report(source)
+        base = reference(plan.model)
+        rows = training_rows(source, base)
+        parts = RewardParts(base, cache, run.make_run)
+        rewards = {name: reward(one, parts) for name, one in plan.rewards.items()}
+        trained_on = ranked_rows(source, base, "train") if split == "test" else rows
+        context = RewardContext(plan.rewards, parts, run.path, plan.recipe.trainer.max_length, False)
+        rewards = normalised(context, outcome, {}, rewards, trained_on)
+        policy = None
+        if algorithm.adapter is not None:
+            folder = local_adapter(algorithm.adapter)
+            checked_adapter("algorithm.adapter", folder, base, plan.model.settings.prompt_template)
+            policy = ImplicitReward(
+                base, folder, beta=algorithm.beta, cache=cache, batch_size=batch_size, name="policy"
+            )
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(source, rows)}
+    outcome.beta = algorithm.beta
+    limit = algorithm.max_length or position_limit(base.model)
+    audit = Audit(plan.objectives, base, rewards, policy, cache, algorithm.beta, limit, batch_size)
     with run.stage("scoring"):
         scored = audit.score(rows)
         own = audit.own_gaps(rows)
-        held_out = audit.held_out(rows, own)
+        if split == "train":
+            held_out = audit.own_gaps(held_out_rows(source, base))
+        else:
+            among = rows if split == "test" else select_split(rows, source.settings, "test")
+            groups = {row.group for row in among}
+            held_out = {name: gaps.of_groups(groups) for name, gaps in own.items()}
     outcome.metrics |= _metrics(scored, own, held_out)
-    doubted = _doubted(scored, own, audit.objectives.trained, at_most=algorithm.mislabelled)
+    doubted = _doubted(scored, own, plan.objectives.trained, at_most=algorithm.mislabelled)
     write_jsonl(run.path / "pairs.jsonl", scored.records())
     write_jsonl(run.path / "mislabelled.jsonl", [suspect.as_record() for suspect in doubted])
     outcome.artifacts |= {"pairs": "pairs.jsonl", "mislabelled": "mislabelled.jsonl"}
     outcome.extra["rows"] = scored.counts() | {"mislabelled": len(doubted)}
     outcome.extra["cache"] = {name: count.__dict__ for name, count in cache.counts.items()}
-    _report(outcome, audit.objectives, scored, own, doubted)
+    _report(outcome, plan.objectives, scored, own, doubted)
 
 
 @dataclass(frozen=True)
 class Audit:
     """What scores, and by which settings."""
 
-    config: RunConfig
     objectives: Objectives
     base: Base
     rewards: dict[str, Reward]
     policy: ImplicitReward | None
     cache: ScoreCache
+    beta: float
+    """KL strength of the losses, 1/nat."""
+    limit: int | None
+    """Longest prompt plus response that is scored, tokens."""
+    batch_size: int
 
     def score(self, rows: Sequence[RankedRow]) -> Scored:
         """Every pair of the trained objective."""
-        algorithm = self.config.algorithm
-        assert isinstance(algorithm, AuditConfig)
         pairs = pairs_by(rows, self.objectives.trained)
-        encoded = encode_pairs(pairs, self.base.encoder, max_length=self._limit)
-        texts, batch_size = encoded.responses(), self.config.trainer.per_device_eval_batch_size
-        ref = by_pair(reference_logps(self.base, texts, cache=self.cache, batch_size=batch_size))
+        encoded = encode_pairs(pairs, self.base.encoder, max_length=self.limit)
+        texts = encoded.responses()
+        ref = by_pair(reference_logps(self.base, texts, cache=self.cache, batch_size=self.batch_size))
         margins = {name: by_pair(reward.score_encoded(texts)) for name, reward in self.rewards.items()}
         policy = None if self.policy is None else by_pair(self.policy.logps(texts))
         gaps = None
         if policy is not None:
-            gaps = modpo_gaps(ref, policy, margins, objectives=self.objectives, beta=algorithm.beta)
+            gaps = modpo_gaps(ref, policy, margins, objectives=self.objectives, beta=self.beta)
         return Scored(pairs, encoded, ref, policy, margins, gaps)
 
     def own_gaps(self, rows: Sequence[RankedRow]) -> dict[str, OwnGaps]:
         """Each reward on the pairs by its own objective's labels."""
         return {name: self._own_gaps(name, rows) for name in self.rewards}
 
-    def held_out(self, rows: Sequence[RankedRow], own: Mapping[str, OwnGaps]) -> dict[str, OwnGaps]:
-        """The same on the pairs of held-out prompts, which are among the rows unless these are the training ones."""
-        split = self.config.dataset.split
-        if split == "train":
-            return self.own_gaps(ranked_rows(self.config, self.base, "test"))
-        groups = {row.group for row in (rows if split == "test" else select_split(rows, self.config.dataset, "test"))}
-        return {name: gaps.of_groups(groups) for name, gaps in own.items()}
-
     def _own_gaps(self, objective: str, rows: Sequence[RankedRow]) -> OwnGaps:
-        encoded = encode_what_fits(pairs_by(rows, objective), self.base.encoder, max_length=self._limit)
+        encoded = encode_what_fits(pairs_by(rows, objective), self.base.encoder, max_length=self.limit)
         scores = by_pair(self.rewards[objective].score_encoded(encoded.responses())) if encoded.pairs else None
         gaps = [] if scores is None else gaps_of(scores)
         return OwnGaps([pair.id for pair in encoded.pairs], [pair.group for pair in encoded.pairs], gaps)
-
-    @property
-    def _limit(self) -> int | None:
-        assert isinstance(self.config.algorithm, AuditConfig)
-        return self.config.algorithm.max_length or position_limit(self.base.model)
-
-
-def _policy(config: RunConfig, base: Base, cache: ScoreCache) -> ImplicitReward | None:
-    """The policy whose losses are asked for.
-
-    Raises:
-        ConfigError: if it was trained on another base, or with another template.
-    """
-    algorithm = config.algorithm
-    assert isinstance(algorithm, AuditConfig)
-    if algorithm.adapter is None:
-        return None
-    folder = local_adapter(algorithm.adapter)
-    card = read_card(folder)
-    if card is not None and card.base != base.id:
-        raise ConfigError(f"algorithm.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")
-    if card is not None and card.prompt_template != config.model.prompt_template:
-        raise ConfigError(
-            f"algorithm.adapter={folder}: was trained with model.prompt_template={card.prompt_template!r}, "
-            f"this run has {config.model.prompt_template!r}"
-        )
-    batch_size = config.trainer.per_device_eval_batch_size
-    return ImplicitReward(base, folder, beta=algorithm.beta, cache=cache, batch_size=batch_size, name="policy")
 
 
 def _metrics(scored: Scored, own: Mapping[str, OwnGaps], held_out: Mapping[str, OwnGaps]) -> dict[str, dict[str, Any]]:

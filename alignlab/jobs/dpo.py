@@ -1,10 +1,12 @@
 """DPO on one objective's pairs: the front's end at w=1."""
 
-from alignlab.config.schema import RunConfig
+from alignlab.config.plan import Plan
+from alignlab.config.schema import DpoConfig
 from alignlab.jobs.preference import train_and_measure
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
+from alignlab.runs.result import Outcome
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Trains and measures; with no other objective the reference is not tilted."""
-    train_and_measure(config, run, outcome)
+def run(plan: Plan[DpoConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Train and measure; with no other objective the reference is not tilted."""
+    train_and_measure(plan, run, outcome, sft_weight=plan.algorithm.sft_weight)

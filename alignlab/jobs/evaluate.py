@@ -2,40 +2,52 @@
 
 from pathlib import Path
 
-from alignlab.config.identity import Objectives, objectives_of
-from alignlab.config.schema import EvaluateConfig, RunConfig
+from alignlab.config.objectives import Objectives
+from alignlab.config.plan import Plan
+from alignlab.config.schema import EvaluateConfig
 from alignlab.engine.cache.scores import ScoreCache
-from alignlab.evaluation.measure import measure
+from alignlab.evaluation.measure import Policy, Sampling, measure
 from alignlab.evaluation.scored import score_samples
-from alignlab.models.cards import read_card
-from alignlab.prerequisites.reference import data_report, reference
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.models.cards import AdapterCard
+from alignlab.prerequisites.models import reference
+from alignlab.prerequisites.policy import checked_adapter
+from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards
+from alignlab.prerequisites.rewards import RewardParts
+from alignlab.prerequisites.rows import data_report, held_out_rows, training_rows
+from alignlab.runs.folder import RunFolder
+from alignlab.runs.result import Outcome
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Measures the reference, or an adapter on it at the weights and beta that it was trained for."""
-    algorithm = config.algorithm
-    assert isinstance(algorithm, EvaluateConfig)
-    with run.stage("prerequisites"):
-        if algorithm.adapter or algorithm.rewards:  # the base model alone is not measured on preferences
-            outcome.extra |= data_report(config)
-        base = reference(config)
+def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Measure the reference, or an adapter on it at the weights and beta that its card says."""
+    algorithm, trainer, cache = plan.algorithm, plan.recipe.trainer, ScoreCache(plan.cache / "scores")
     adapter = Path(algorithm.adapter) if algorithm.adapter else None
-    card = read_card(adapter) if adapter else None
-    objectives = objectives_of(config)
-    if card is not None and set(card.weights) == set(objectives.weights):
-        objectives = Objectives(card.objective, card.weights)
+    reads_rows = adapter is not None or bool(plan.rewards)
+    with run.stage("prerequisites"):
+        outcome.extra |= data_report(plan.rows) if reads_rows else {}
+        base = reference(plan.model)
+        card = checked_adapter("algorithm.adapter", adapter, base, plan.model.settings.prompt_template)
+        ranked = training_rows(plan.rows, base) if reads_rows else []
+        held_out = held_out_rows(plan.rows, base) if reads_rows else []
+        context = RewardContext(
+            plan.rewards, RewardParts(base, cache, run.make_run), run.path, trainer.max_length, False
+        )
+        trained_in = () if adapter is None else (adapter.parent,)
+        rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out, also_in=trained_in)
     outcome.inputs |= {"model": base.id, "revision": base.revision}
-    cache = ScoreCache(Path(config.paths.cache) / "scores")
-    measure(
-        config,
-        run,
-        outcome,
-        base=base,
-        adapter=adapter,
-        beta=card.beta if card else algorithm.beta,
-        objectives=objectives,
-        cache=cache,
-    )
-    if algorithm.rewards:
-        score_samples(config, run, outcome, base=base, adapter=adapter, cache=cache)
+    objectives = _of_card(card, plan.objectives)
+    if card is not None:
+        outcome.objectives, outcome.beta = objectives, card.beta
+    beta = card.beta if card else algorithm.beta
+    policy = Policy(base, adapter, beta, objectives, cache, trainer.per_device_eval_batch_size)
+    sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
+    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
+    if rewards:
+        rows = held_out or ranked
+        score_samples(policy, run, outcome, rewards, rows=rows, most_prompts=algorithm.prompts, sampling=sampling)
+
+
+def _of_card(card: AdapterCard | None, own: Objectives) -> Objectives:
+    """Objective and weights that a policy was trained for; this run's where nobody knows, or where they are others."""
+    known = card is not None and set(card.weights) == set(own.weights)
+    return Objectives(card.objective, card.weights) if card is not None and known else own

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from alignlab.config.schema import FrontConfig, RunConfig, ToyConfig
+from alignlab.config.plan import ModelSource, Plan, RowSource
+from alignlab.config.schema import FrontConfig
 from alignlab.config.weights import SUM_TOLERANCE
 from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect, find_runs
@@ -16,42 +17,49 @@ from alignlab.front.picture import draw_front
 from alignlab.front.summary import front_summary
 from alignlab.front.table import front_table, write_csv
 from alignlab.io.atomic import write_json
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import console, quiet_libraries, say
+from alignlab.runs.result import Outcome
 
 CURVE_POINTS = 41
 """Weightings of the exact front's line, beside the trained ones."""
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Collects the runs that the config names, or all MODPO and DPO runs of this model and dataset."""
-    assert isinstance(config.algorithm, FrontConfig)
-    roots = [Path(root) for root in config.algorithm.runs] or [
-        Path(config.paths.runs) / name / config.model.name / config.dataset.name for name in ("modpo", "dpo")
+def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Collect the runs that the config names, or all MODPO and DPO runs of this model and dataset."""
+    model, data = plan.model.settings.name, plan.rows.settings.name
+    roots = [Path(root) for root in plan.algorithm.runs] or [
+        plan.runs / name / model / data for name in ("modpo", "dpo")
     ]
     folders = [folder for root in roots if root.is_dir() for folder in find_runs(root)]
     if not folders:
         raise ConfigError(f"algorithm.runs={[str(root) for root in roots]}: no run found; train some first")
-    outcome.artifacts |= present(config, folders, run.path)
+    outcome.artifacts |= present(plan.model, plan.rows, folders, run.path)
 
 
-def after_sweep(jobs: Sequence[tuple[RunConfig, Path]]) -> None:
-    """The front of a sweep's runs, whatever became of them; a sweep of other jobs gets a table only."""
+def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
+    """The front of a sweep's runs, whatever became of them."""
     folders = list(dict.fromkeys(folder for _, folder in jobs))
-    config = jobs[0][0]
-    if len(folders) < 2 or config.algorithm.name not in ("modpo", "dpo", "reward_model"):
+    if len(folders) < 2:
         return
+    plan = jobs[0][0]
     name = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:8]
-    target = Path(config.paths.runs) / "front" / config.model.name / config.dataset.name / f"sweep-{name}"
+    target = plan.runs / "front" / plan.model.settings.name / plan.rows.settings.name / f"sweep-{name}"
     quiet_libraries()
     try:
-        present(config, folders, target)
+        present(plan.model, plan.rows, folders, target)
     except (ConfigError, ValueError) as error:
         say(f"no front: {error}")
 
 
-def present(config: RunConfig, folders: Sequence[Path], target: Path) -> dict[str, str]:
-    """Prints the table and writes front.csv and front.png into `target`; returns these artifacts.
+def present(model: ModelSource, rows: RowSource, folders: Sequence[Path], target: Path) -> dict[str, str]:
+    """Print the table and write front.csv and front.png into `target`; return these artifacts.
+
+    Args:
+        model: the reference.
+        rows: the data.
+        folders: of the runs.
+        target: where the front is written.
 
     Raises:
         ConfigError: if the runs cannot stand on one front; says which two and why.
@@ -64,7 +72,7 @@ def present(config: RunConfig, folders: Sequence[Path], target: Path) -> dict[st
     exact, at_reference = None, None
     try:
         if collection.points:
-            exact, at_reference = exact_front(config, collection.points)
+            exact, at_reference = exact_front(model, rows, collection.points)
     except ValueError as error:
         say(f"no exact front: {error}")
     console.print(front_table(collection, exact))
@@ -82,7 +90,7 @@ def present(config: RunConfig, folders: Sequence[Path], target: Path) -> dict[st
             path=target / "front.png",
             exact=exact,
             reference=at_reference,
-            title=f"{config.dataset.name}: {_subject(collection.axes)} ({config.model.name})",
+            title=f"{rows.settings.name}: {_subject(collection.axes)} ({model.settings.name})",
         )
         artifacts["picture"] = "front.png"
         say(f"picture: {target / 'front.png'}")
@@ -101,19 +109,21 @@ def _say_directions(summary: Mapping[str, Any]) -> None:
         say(f"rank correlation of each mean with its own weight: {', '.join(parts) or 'unknown'}")
 
 
-def exact_front(config: RunConfig, points: Sequence[FrontPoint]) -> tuple[ExactCurve | None, tuple[float, ...] | None]:
+def exact_front(
+    model: ModelSource, rows: RowSource, points: Sequence[FrontPoint]
+) -> tuple[ExactCurve | None, tuple[float, ...] | None]:
     """The toy's exact front and the reference's own rewards; (None, None) where they cannot be known."""
     betas = {point.variant for point in points}
-    golds = [str(objective.gold) for objective in config.dataset.objectives.values()]
-    if not isinstance(config.dataset, ToyConfig) or len(betas) != 1 or list(points[0].axes) != golds:
+    golds = [str(objective.gold) for objective in rows.settings.objectives.values()]
+    if rows.toy is None or len(betas) != 1 or list(points[0].axes) != golds:
         return None, None
     from alignlab.data.worlds import toy
-    from alignlab.prerequisites.reference import reference
+    from alignlab.prerequisites.models import reference
     from alignlab.prerequisites.toy_pairs import reference_samples
 
     (variant,) = betas
-    beta = float(str(variant).partition("=")[2] or config.dataset.beta)
-    rewards_PSM = reference_samples(config, reference(config), toy.prompts("test"))
+    beta = float(str(variant).partition("=")[2] or rows.settings.beta)
+    rewards_PSM = reference_samples(rows.toy, reference(model), toy.prompts("test"), cache=rows.cache)
     at_reference = tuple(rewards_PSM.mean(axis=(0, 1)).tolist())
     trained = {tuple(point.weights.values()) for point in points if point.weights}
     weights = sorted(trained | set(_line(trained)))

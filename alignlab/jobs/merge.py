@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from alignlab.config.schema import MergeConfig, RunConfig
+from alignlab.config.plan import Plan
+from alignlab.config.schema import MergeConfig
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import new_folder, write_json
 from alignlab.models.adapted import adapter_settings
@@ -14,19 +15,19 @@ from alignlab.models.adapters import adapter_id, local_adapter
 from alignlab.models.base import Base
 from alignlab.models.cards import CARD, ClassifierCard, read_card, read_classifier_card
 from alignlab.models.merge import MergeReport, merge_adapter
-from alignlab.prerequisites.reference import forget_models, reference
+from alignlab.prerequisites.models import forget_models, reference
 from alignlab.rewards.classifier import new_classifier
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Merges, casts, saves with the tokenizer; `model=hf model.path=RUN/model` then loads it as any other model."""
-    algorithm = config.algorithm
-    assert isinstance(algorithm, MergeConfig)
+def run(plan: Plan[MergeConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Merge, cast, save with the tokenizer; `model=hf model.path=RUN/model` then loads it as any other model."""
+    algorithm = plan.algorithm
     adapter = local_adapter(str(algorithm.adapter))
     with run.stage("prerequisites"):
-        base = reference(config)
+        base = reference(plan.model)
     classifier = _checked_card(adapter, base)
     outcome.inputs |= {"model": base.id, "revision": base.revision, "adapter": adapter_id(adapter)}
     dtype = getattr(torch, algorithm.dtype) if algorithm.dtype else base.model.dtype
@@ -38,7 +39,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     with run.stage("saving"), new_folder(run.path / "model") as folder:
         merged.save_pretrained(folder)
         base.tokenizer.save_pretrained(folder)
-        template = config.model.prompt_template
+        template = plan.model.settings.prompt_template
         made_of = {"base": base.id, "adapter": outcome.inputs["adapter"], "dtype": name, "prompt_template": template}
         write_json(folder / CARD, asdict(classifier) if classifier else {"merged": made_of})
     outcome.artifacts["model"] = "model"

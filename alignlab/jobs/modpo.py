@@ -1,47 +1,51 @@
 """MODPO: one objective's pairs against a reference that the other objectives' rewards tilt (arXiv 2310.03708)."""
 
 import shutil
-from pathlib import Path
 
-from alignlab.config.identity import objectives_of
-from alignlab.config.schema import ModpoConfig, RunConfig
+from alignlab.config.plan import Plan
+from alignlab.config.schema import ModpoConfig
 from alignlab.engine.cache.scores import ScoreCache
-from alignlab.evaluation.measure import measure
+from alignlab.evaluation.measure import Policy, Sampling, measure
 from alignlab.io.atomic import new_folder
-from alignlab.jobs.preference import data_inputs, finish, train_and_measure
-from alignlab.prerequisites.reference import data_report, ranked_rows, reference
-from alignlab.prerequisites.reward_report import prepared_rewards
-from alignlab.prerequisites.rewards import reward_adapter
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.jobs.preference import record_cache, train_and_measure
+from alignlab.prerequisites.models import reference
+from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards
+from alignlab.prerequisites.rewards import RewardParts, implicit_adapter
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Trains and measures. Where the trained objective weighs 0, the policy is the other reward's own adapter."""
-    objectives = objectives_of(config)
-    if objectives.weights[objectives.trained] > 0:
-        train_and_measure(config, run, outcome)
+def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Train and measure. Where the trained objective weighs 0, the policy is the other reward's own adapter."""
+    algorithm = plan.algorithm
+    if plan.objectives.trained_weight > 0:
+        train_and_measure(plan, run, outcome, sft_weight=algorithm.sft_weight, check=algorithm.check_rewards)
     else:
-        _take_margin_policy(config, run, outcome)
+        _take_reward_policy(plan, run, outcome)
 
 
-def _take_margin_policy(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
+def _take_reward_policy(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
     """w_k = 0: pi_ref * exp(r/beta) is the policy that the implicit reward r was read from; nothing is trained."""
-    assert isinstance(config.algorithm, ModpoConfig)
-    objectives = objectives_of(config)
-    (other,) = objectives.others
-    cache = ScoreCache(Path(config.paths.cache) / "scores")
+    trainer, cache = plan.recipe.trainer, ScoreCache(plan.cache / "scores")
+    (other,) = plan.objectives.others
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(config)
-        base = reference(config)
-        source, beta = reward_adapter(config, other, base)
-        rows = ranked_rows(config, base, config.dataset.split)
-        prepared_rewards(config, outcome, run.path, base=base, ranked=rows, cache=cache)
-    say(f"w=0: takes the policy behind the reward of {other}, {source}; no training")
-    adapter = run.path / "adapter"
-    with new_folder(adapter) as folder:
-        shutil.copytree(source, folder, dirs_exist_ok=True)
-    outcome.artifacts["adapter"] = adapter.name
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, rows)}
-    measure(config, run, outcome, base=base, adapter=adapter, beta=beta, objectives=objectives, cache=cache)
-    finish(outcome, cache, config.algorithm)
+        outcome.extra |= data_report(plan.rows)
+        base = reference(plan.model)
+        parts = RewardParts(base, cache, run.make_run)
+        adapter, beta = implicit_adapter(plan.rewards[other], parts)
+        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, plan.algorithm.check_rewards)
+        prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
+    say(f"w=0: takes the policy behind the reward of {other}, {adapter}; no training")
+    own = run.path / "adapter"
+    with new_folder(own) as folder:
+        shutil.copytree(adapter, folder, dirs_exist_ok=True)
+    outcome.artifacts["adapter"] = own.name
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
+    outcome.beta, outcome.loss_type = beta, plan.algorithm.loss_type
+    policy = Policy(base, own, beta, plan.objectives, cache, trainer.per_device_eval_batch_size)
+    sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
+    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
+    record_cache(outcome, cache.counts)

@@ -1,84 +1,103 @@
 """What dpo, modpo and reward_model share: rows with a tilted reference, training, measuring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
-from alignlab.config.schema import DpoConfig, PreferenceConfig, RunConfig, ToyConfig
-from alignlab.data.records import RankedRow, num_unranked, pairs_by, text_id
-from alignlab.data.worlds import toy
-from alignlab.engine.cache.scores import ScoreCache
+from alignlab.config.objectives import Objectives
+from alignlab.config.plan import Plan
+from alignlab.config.schema import PreferenceConfig
+from alignlab.data.records import num_unranked, pairs_by
+from alignlab.engine.cache.scores import CacheCount, ScoreCache
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
-from alignlab.evaluation.measure import measure
-from alignlab.jobs.recipe import recipe_of
-from alignlab.models.base import Base
+from alignlab.evaluation.measure import Policy, Sampling, measure, ranked_by_rewards
 from alignlab.models.cards import AdapterCard, save_card
-from alignlab.prerequisites.reference import data_report, ranked_rows, reference
-from alignlab.prerequisites.reward_report import prepared_rewards, record_tilts
+from alignlab.prerequisites.models import reference
+from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards, record_tilts
+from alignlab.prerequisites.rewards import RewardParts
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
 from alignlab.rewards.implicit import reference_logps
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 from alignlab.training.launch import train_on_processes
 from alignlab.training.preference import PreferenceLoss
 from alignlab.training.tilt import tilted_reference
 
 
-def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Trains on the pairs of one objective, tilted by the rewards of the others, and measures the policy.
+def train_and_measure(
+    plan: Plan[PreferenceConfig], run: RunFolder, outcome: Outcome, *, sft_weight: float = 0.0, check: bool = True
+) -> None:
+    """Train on the pairs of one objective, tilted by the rewards of the others, and measure the policy.
 
     Without other objectives (w_k = 1) this is plain DPO.
+
+    Args:
+        plan: the run.
+        run: its folder.
+        outcome: takes the result.
+        sft_weight: weight of the chosen responses' own likelihood in the loss.
+        check: whether a reward that contradicts its labels ends the run.
     """
-    algorithm = config.algorithm
-    assert isinstance(algorithm, PreferenceConfig)
-    objectives = objectives_of(config)
-    cache = ScoreCache(Path(config.paths.cache) / "scores")
+    algorithm, objectives, trainer = plan.algorithm, plan.objectives, plan.recipe.trainer
+    cache = ScoreCache(plan.cache / "scores")
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(config)
-        base = reference(config)
-        ranked = ranked_rows(config, base, config.dataset.split)
-        rewards = prepared_rewards(config, outcome, run.path, base=base, ranked=ranked, cache=cache)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, ranked)}
-    pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=config.trainer.max_length)
-    outcome.extra["rows"] = {
-        "train": len(pairs.pairs),
-        "unranked": num_unranked(ranked, objectives.trained),
-        "too_long": pairs.too_long,
-        "cut": pairs.cut,
-        "merged": pairs.merged,
-    }
-    if pairs.merged:
-        say(f"{pairs.merged} responses begin inside the prompt's last token; end model.prompt_template at a boundary")
-    if pairs.too_long or pairs.cut:
-        say(f"trainer.max_length: {pairs.too_long} pairs left out (prompt too long), {pairs.cut} responses cut")
+        outcome.extra |= data_report(plan.rows)
+        base = reference(plan.model)
+        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+        parts = RewardParts(base, cache, run.make_run)
+        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, check)
+        rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
+    outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss_type
+    outcome.recipe = {"sft_weight": sft_weight} if sft_weight else {}
+    pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=trainer.max_length)
+    _say_left_out(pairs, outcome, unranked=num_unranked(ranked, objectives.trained))
     with run.stage("reference and rewards"):
         rows = pairs.responses()
-        ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=config.trainer.per_device_eval_batch_size)
+        ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=trainer.per_device_eval_batch_size)
         columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
         record_tilts(outcome, columns, objectives, algorithm.beta)
-        table = training_rows(pairs, ref_logps_B, columns, objectives, algorithm.beta)
+        table = tilted_pairs(pairs, ref_logps_B, columns, objectives, algorithm.beta)
         for one in rewards.values():
             one.release()  # training needs the memory
-    weight = objectives.weights[objectives.trained]
     loss = PreferenceLoss(
         algorithm.loss_type,
-        beta=algorithm.beta / weight,
+        beta=algorithm.beta / objectives.trained_weight,
         label_smoothing=algorithm.label_smoothing,
-        sft_weight=algorithm.sft_weight if isinstance(algorithm, DpoConfig) else 0.0,
+        sft_weight=sft_weight,
     )
     with run.stage("training"):
-        adapter = train_on_processes(recipe_of(config), base, table, loss, run.path)
-    save_card(adapter, card(config, base, objectives, data=outcome.inputs["pairs"]))
+        adapter = train_on_processes(plan.recipe, base, table, loss, run.path)
+    card = AdapterCard(
+        objective=objectives.trained,
+        beta=algorithm.beta,
+        base=base.id,
+        prompt_template=plan.model.settings.prompt_template,
+        dataset=plan.rows.settings.name,
+        weights=objectives.weights,
+        max_length=trainer.max_length,
+        data=outcome.inputs["pairs"],
+    )
+    save_card(adapter, card)
     outcome.artifacts["adapter"] = adapter.name
-    measure(config, run, outcome, base=base, adapter=adapter, beta=algorithm.beta, objectives=objectives, cache=cache)
-    finish(outcome, cache, algorithm)
+    policy = Policy(base, adapter, algorithm.beta, objectives, cache, trainer.per_device_eval_batch_size)
+    unlabelled = {name: one for name, one in rewards.items() if plan.rows.settings.objectives[name].label is None}
+    measure(
+        policy,
+        run,
+        outcome,
+        source=plan.rows,
+        held_out=ranked_by_rewards(held_out, unlabelled),
+        sampling=lambda: Sampling(plan.local_generator, plan.seed),
+    )
+    record_cache(outcome, cache.counts)
 
 
-def training_rows(
+def tilted_pairs(
     pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], objectives: Objectives, beta: float
 ) -> Dataset:
     """Tokens and tilted reference log-probabilities of every pair, in TRL's columns, and the number of its ranked set.
@@ -107,36 +126,23 @@ def training_rows(
     )
 
 
-def card(config: RunConfig, base: Base, objectives: Objectives, *, data: str) -> AdapterCard:
-    """What travels with the adapter; `data` is the hash of the rows that it was trained on."""
-    assert isinstance(config.algorithm, PreferenceConfig)
-    return AdapterCard(
-        objective=objectives.trained,
-        beta=config.algorithm.beta,
-        base=base.id,
-        prompt_template=config.model.prompt_template,
-        dataset=config.dataset.name,
-        weights=objectives.weights,
-        max_length=config.trainer.max_length,
-        data=data,
-    )
+def record_cache(outcome: Outcome, counts: Mapping[str, CacheCount]) -> None:
+    """Say how much of the scoring was done before."""
+    outcome.extra["cache"] = {name: asdict(count) for name, count in counts.items()}
+    shown = [f"{name} {count.computed} computed, {count.reused} reused" for name, count in counts.items()]
+    if shown:
+        say(f"log-probabilities: {'; '.join(shown)}")
 
 
-def finish(outcome: Outcome, cache: ScoreCache, algorithm: PreferenceConfig) -> None:
-    """Says how much of the scoring was done before."""
-    outcome.extra["cache"] = {name: asdict(count) for name, count in cache.counts.items()}
-    outcome.extra["variant"] = f"beta={algorithm.beta:g}"
-    counts = [f"{name} {count.computed} computed, {count.reused} reused" for name, count in cache.counts.items()]
-    if counts:
-        say(f"log-probabilities: {'; '.join(counts)}")
-
-
-def data_inputs(config: RunConfig, rows: Sequence[RankedRow]) -> dict[str, str]:
-    """`dataset`: what is evaluated on, the same for all seeds; `pairs`: what is trained on."""
-    pairs = text_id(*(f"{row.id} {row.scores}" for row in rows))
-    if isinstance(config.dataset, ToyConfig):
-        return {"dataset": f"toy world {toy.WORLD_VERSION}", "pairs": pairs}
-    return {
-        "dataset": input_fingerprints(config).get("dataset.path", str(getattr(config.dataset, "hub", ""))),
-        "pairs": pairs,
+def _say_left_out(pairs: EncodedPairs, outcome: Outcome, *, unranked: int) -> None:
+    outcome.extra["rows"] = {
+        "train": len(pairs.pairs),
+        "unranked": unranked,
+        "too_long": pairs.too_long,
+        "cut": pairs.cut,
+        "merged": pairs.merged,
     }
+    if pairs.merged:
+        say(f"{pairs.merged} responses begin inside the prompt's last token; end model.prompt_template at a boundary")
+    if pairs.too_long or pairs.cut:
+        say(f"trainer.max_length: {pairs.too_long} pairs left out (prompt too long), {pairs.cut} responses cut")

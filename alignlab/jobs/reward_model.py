@@ -1,25 +1,26 @@
 """A reward for one objective: implicit (DPO on its pairs; also the front's end at w=0), or a classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from transformers import AutoTokenizer
 
-from alignlab.config.identity import objectives_of
-from alignlab.config.schema import ClassifierConfig, PretrainedConfig, RewardModelConfig, RunConfig
-from alignlab.data.records import RankedRow, pairs_by
-from alignlab.front.metrics import mean_interval
-from alignlab.jobs.preference import data_inputs, train_and_measure
-from alignlab.jobs.recipe import tracker_settings
+from alignlab.config.plan import Plan
+from alignlab.config.schema import ClassifierConfig, RewardModelConfig, TrainerConfig
+from alignlab.data.records import Prompt, RankedRow, pairs_by
+from alignlab.evaluation.measure import preference_metrics
+from alignlab.jobs.preference import train_and_measure
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, save_card
-from alignlab.prerequisites.reference import ranked_rows, reference
+from alignlab.prerequisites.models import reference
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
 from alignlab.rewards.classifier import classifier_source, load_classifier
 from alignlab.rewards.reading import TextReader
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 from alignlab.runs.tracking import tracking
 from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
 
@@ -27,72 +28,68 @@ REWARD = "reward"
 """A classifier's folder in its run's."""
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Trains and measures. An adapter's card holds beta, base, template and data, without which it has no scale."""
-    assert isinstance(config.algorithm, RewardModelConfig)
-    if config.algorithm.kind == "implicit":
-        train_and_measure(config, run, outcome)
+def run(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Train and measure. An adapter's card holds beta, base, template and data, without which it has no scale."""
+    if plan.algorithm.kind == "implicit":
+        train_and_measure(plan, run, outcome)
     else:
-        _train_classifier(config, config.algorithm, run, outcome)
+        _train_classifier(plan, run, outcome)
 
 
-def _train_classifier(config: RunConfig, algorithm: RewardModelConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Trains a score head, with LoRA or with all weights, and measures what was saved, loaded anew."""
-    objective = objectives_of(config).trained
+def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Train a score head, with LoRA or with all weights, and measure what was saved, loaded anew."""
+    objective, trainer, model = plan.objectives.trained, plan.recipe.trainer, plan.model.settings
     with run.stage("prerequisites"):
-        base = reference(config)
-        ranked = ranked_rows(config, base, config.dataset.split)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, ranked)}
+        outcome.extra |= data_report(plan.rows)
+        base = reference(plan.model)
+        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision)
-    template, limit = config.model.prompt_template, config.trainer.max_length
-    reader = TextReader(tokenizer, template=template, eos=True, max_length=limit)
+    reader = TextReader(tokenizer, template=model.prompt_template, eos=True, max_length=trainer.max_length)
     read = read_pairs(pairs_by(ranked, objective), reader)
     outcome.extra["rows"] = {"train": len(read.table), "alike": read.alike, "cut": read.cut}
     if read.alike or read.cut:
-        say(f"{read.alike} pairs left out (both texts alike), {read.cut} texts cut at trainer.max_length={limit}")
-    if config.hardware.processes > 1:
-        say(f"hardware.processes={config.hardware.processes}: has no effect on a classifier, which trains on one")
-    device, folder = base.device, run.path / REWARD
+        left_out = f"{read.alike} pairs left out (both texts alike)"
+        say(f"{left_out}, {read.cut} texts cut at trainer.max_length={trainer.max_length}")
+    device, folder, dtype = base.device, run.path / REWARD, plan.model.dtype
     base.model.to("cpu")  # its memory is needed
-    with run.stage("training"), tracking(tracker_settings(config), run.path) as tracker:
+    with run.stage("training"), tracking(plan.recipe.tracker, run.path) as tracker:
         train_classifier(
             base.path,
             base.revision,
             read.table,
-            dtype=_dtype(config),
-            trainer=config.trainer,
-            hardware=config.hardware.on_one_process(),
-            seed=config.seed,
+            dtype=dtype,
+            trainer=trainer,
+            hardware=plan.recipe.hardware.on_one_process(),
+            seed=plan.seed,
             folder=folder,
             checkpoints=run.path / "checkpoints",
-            peft=None if algorithm.full else lora_with_head(lora_config(config.peft)),
+            peft=None if plan.algorithm.full else lora_with_head(lora_config(plan.recipe.peft)),
             callbacks=[tracker],
         )
     card = ClassifierCard(
         kind="classifier",
         objective=objective,
         base=base.id,
-        template=template,
+        template=model.prompt_template,
         eos=True,
-        max_length=limit,
-        dataset=config.dataset.name,
+        max_length=trainer.max_length,
+        dataset=plan.rows.settings.name,
         data=outcome.inputs["pairs"],
     )
     save_card(folder, card)
     base.model.to(device)
     outcome.artifacts[REWARD] = REWARD
     with run.stage("held-out preferences"):
-        rows = ranked_rows(config, base, "test") if config.dataset.split is not None else []
-        outcome.metrics |= _metrics(config, folder, base, rows)
+        score = _scorer(folder, base, trainer, dtype)
+        outcome.metrics |= _metrics(score, held_out, list(plan.rows.settings.objectives))
 
 
-def _metrics(config: RunConfig, folder: Path, base: Base, rows: Sequence[RankedRow]) -> dict[str, dict[str, object]]:
-    """Accuracy and margin by every objective's labels on held-out pairs; intervals over prompts."""
-    by_objective = {name: pairs_by(rows, name) for name in config.dataset.objectives}
-    found = [pair for pairs in by_objective.values() for pair in pairs]
-    texts = list(dict.fromkeys((pair.prompt, text) for pair in found for text in (pair.chosen, pair.rejected)))
-    if not texts:
-        return {}
+Text = tuple[Prompt, str]
+
+
+def _scorer(folder: Path, base: Base, trainer: TrainerConfig, dtype: str) -> Callable[[Sequence[Text]], list[float]]:
+    """Scores of (prompt, response) by the classifier in a folder, loaded as any other run would load it."""
     settings = ClassifierConfig(
         kind="classifier",
         normalise=False,
@@ -100,27 +97,31 @@ def _metrics(config: RunConfig, folder: Path, base: Base, rows: Sequence[RankedR
         revision=None,
         template=None,
         eos=True,
-        max_length=config.trainer.max_length,
-        dtype=_dtype(config),
+        max_length=trainer.max_length,
+        dtype=dtype,
         negate=False,
     )
     source = classifier_source("algorithm", settings, str(folder), base)
-    batch_size = config.trainer.per_device_eval_batch_size
-    reader, scorer = load_classifier(
-        source, device=config.hardware.device, batch_size=batch_size, label="held-out scores"
-    )
-    scores = dict(zip(texts, scorer(reader.read_all(texts)).double().tolist(), strict=True))
+    size, device = trainer.per_device_eval_batch_size, str(base.device)
+
+    def scores(texts: Sequence[Text]) -> list[float]:
+        reader, scorer = load_classifier(source, device=device, batch_size=size, label="held-out scores")
+        found: list[float] = scorer(reader.read_all(texts)).double().tolist()
+        return found
+
+    return scores
+
+
+def _metrics(
+    score: Callable[[Sequence[Text]], list[float]], rows: Sequence[RankedRow], objectives: Sequence[str]
+) -> dict[str, dict[str, object]]:
+    """Accuracy and margin by every objective's labels on held-out pairs; intervals over prompts."""
+    by_objective = {name: pairs for name in objectives if (pairs := pairs_by(rows, name))}
+    found = [pair for pairs in by_objective.values() for pair in pairs]
+    texts = list(dict.fromkeys((pair.prompt, text) for pair in found for text in (pair.chosen, pair.rejected)))
+    scores = dict(zip(texts, score(texts), strict=True)) if texts else {}
     metrics: dict[str, dict[str, object]] = {}
     for name, pairs in by_objective.items():
-        if not pairs:
-            continue
         margins = np.array([scores[pair.prompt, pair.chosen] - scores[pair.prompt, pair.rejected] for pair in pairs])
-        groups = [pair.group for pair in pairs]
-        right = np.where(margins == 0, 0.5, margins > 0)
-        metrics[f"{name}_accuracy"] = mean_interval(right, groups).as_record()
-        metrics[f"{name}_margin"] = mean_interval(margins, groups).as_record()
+        metrics |= preference_metrics(name, margins, [pair.group for pair in pairs])
     return metrics
-
-
-def _dtype(config: RunConfig) -> str:
-    return config.model.dtype if isinstance(config.model, PretrainedConfig) else "float32"

@@ -1,82 +1,96 @@
 """Supervised fine-tuning on the responses of a preference set."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
-from alignlab.config.identity import objectives_of
-from alignlab.config.schema import RunConfig, SftConfig
+from alignlab.config.plan import Plan
+from alignlab.config.schema import SftConfig
 from alignlab.data.records import RankedRow
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import fit
 from alignlab.errors import ConfigError
+from alignlab.evaluation.measure import Policy
 from alignlab.front.likelihood import perplexity, token_loss
-from alignlab.jobs.preference import data_inputs
-from alignlab.jobs.recipe import tracker_settings
 from alignlab.models.adapters import lora_config, take_off
-from alignlab.models.base import Base
-from alignlab.models.prompts import Encoded
-from alignlab.prerequisites.reference import data_report, ranked_rows, reference
-from alignlab.rewards.implicit import ImplicitReward, reference_logps
-from alignlab.runs.folder import Metrics, Outcome, RunFolder
-from alignlab.runs.progress import say
+from alignlab.models.prompts import Encoded, PromptEncoder
+from alignlab.prerequisites.models import reference
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.rewards.implicit import reference_logps
+from alignlab.runs.folder import RunFolder
+from alignlab.runs.result import Metrics, Outcome
 from alignlab.runs.tracking import tracking
 from alignlab.training.sft import train_sft
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Trains a LoRA adapter; `model.adapter` takes it as the start of another run, `algorithm=merge` makes it whole."""
+def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Train a LoRA adapter; `model.adapter` takes it as the start of another run, `algorithm=merge` makes it whole."""
+    trainer, cache = plan.recipe.trainer, ScoreCache(plan.cache / "scores")
+    choice = _Choice(plan.objectives.trained, plan.algorithm.responses == "both", trainer.max_length)
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(config)
-        base = reference(config)
-        rows = ranked_rows(config, base, config.dataset.split)
-    texts = _Responses(config, base, rows)
+        outcome.extra |= data_report(plan.rows)
+        base = reference(plan.model)
+        rows, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+    texts = encode_responses(rows, base.encoder, choice)
     if not texts.encoded:
-        limit = config.trainer.max_length
-        raise ConfigError(f"trainer.max_length={limit}: none of {len(rows)} rows has a prompt that is shorter")
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, rows)}
+        what = f"none of {len(rows)} rows has a prompt that is shorter"
+        raise ConfigError(f"trainer.max_length={trainer.max_length}: {what}")
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, rows)}
     outcome.extra["rows"] = {"train": len(texts.encoded), "too_long": texts.too_long, "cut": texts.cut}
-    if config.hardware.processes > 1:
-        say(f"hardware.processes={config.hardware.processes}: has no effect on algorithm=sft, which trains on one")
-    with run.stage("training"), tracking(tracker_settings(config), run.path) as tracker:
+    with run.stage("training"), tracking(plan.recipe.tracker, run.path) as tracker:
         trained = train_sft(
             base.model,
             base.tokenizer,
             texts.encoded,
-            trainer=config.trainer,
-            hardware=config.hardware.on_one_process(),
-            seed=config.seed,
+            trainer=trainer,
+            hardware=plan.recipe.hardware.on_one_process(),
+            seed=plan.seed,
             checkpoints=run.path / "checkpoints",
-            peft=lora_config(config.peft),
+            peft=lora_config(plan.recipe.peft),
             callbacks=[tracker],
         )
-    trained.save_pretrained(str(run.path / "adapter"))
+    adapter = run.path / "adapter"
+    trained.save_pretrained(str(adapter))
     take_off(trained)
-    outcome.artifacts["adapter"] = "adapter"
+    outcome.artifacts["adapter"] = adapter.name
     with run.stage("held-out responses"):
-        held_out = ranked_rows(config, base, "test") if config.dataset.split is not None else []
-        outcome.metrics |= _metrics(config, base, run.path / "adapter", _Responses(config, base, held_out))
+        policy = Policy(base, adapter, 1.0, plan.objectives, cache, trainer.per_device_eval_batch_size)
+        outcome.metrics |= _metrics(policy, encode_responses(held_out, base.encoder, choice))
 
 
-class _Responses:
-    """The responses that are learned, as tokens within trainer.max_length.
+@dataclass(frozen=True)
+class _Choice:
+    """Which responses are learned: the best by an objective, or all that it ranks, within a number of tokens."""
 
-    Args:
-        config: says which responses these are.
-        base: encodes them.
-        rows: where they come from; a row that the objective does not rank has none.
-    """
+    objective: str
+    all_of_them: bool
+    limit: int
 
-    def __init__(self, config: RunConfig, base: Base, rows: Sequence[RankedRow]) -> None:
-        assert isinstance(config.algorithm, SftConfig)
-        both, objective = config.algorithm.responses == "both", objectives_of(config).trained
-        limit = config.trainer.max_length
-        found = [(row, text) for row in rows for text in ranked_responses(row, objective, all_of_them=both)]
-        encoded = base.encoder.encode_all([(row.prompt, text) for row, text in found])
-        kept = [(row, text) for (row, _), text in zip(found, encoded, strict=True) if len(text.prompt_ids) < limit]
-        self.encoded: list[Encoded] = [fit(text, limit) for _, text in kept]
-        self.groups = [row.group for row, _ in kept]
-        self.too_long = len(found) - len(kept)
-        self.cut = sum(len(text.prompt_ids) + len(text.response_ids) > limit for _, text in kept)
+
+@dataclass(frozen=True)
+class EncodedResponses:
+    """Responses as tokens within the limit, and the prompt group of each."""
+
+    encoded: list[Encoded]
+    groups: list[str]
+    too_long: int
+    """Responses whose prompt alone reaches the limit."""
+    cut: int
+
+
+def encode_responses(rows: Sequence[RankedRow], encoder: PromptEncoder, choice: _Choice) -> EncodedResponses:
+    """The responses that are learned from rows; a row that the objective does not rank has none."""
+    limit = choice.limit
+    found = [
+        (row, text) for row in rows for text in ranked_responses(row, choice.objective, all_of_them=choice.all_of_them)
+    ]
+    encoded = encoder.encode_all([(row.prompt, text) for row, text in found])
+    kept = [(row, text) for (row, _), text in zip(found, encoded, strict=True) if len(text.prompt_ids) < limit]
+    return EncodedResponses(
+        encoded=[fit(text, limit) for _, text in kept],
+        groups=[row.group for row, _ in kept],
+        too_long=len(found) - len(kept),
+        cut=sum(len(text.prompt_ids) + len(text.response_ids) > limit for _, text in kept),
+    )
 
 
 def ranked_responses(row: RankedRow, objective: str, *, all_of_them: bool) -> list[str]:
@@ -89,16 +103,13 @@ def ranked_responses(row: RankedRow, objective: str, *, all_of_them: bool) -> li
     return [row.responses[place] for place, score in known.items() if all_of_them or score == best]
 
 
-def _metrics(config: RunConfig, base: Base, adapter: Path, texts: _Responses) -> Metrics:
+def _metrics(policy: Policy, texts: EncodedResponses) -> Metrics:
     """Loss a response token and perplexity on held-out prompts, of the trained model and of the one it started from."""
     if not texts.encoded:
         return {}
-    cache = ScoreCache(Path(config.paths.cache) / "scores")
-    batch_size = config.trainer.per_device_eval_batch_size
-    policy = ImplicitReward(base, adapter, beta=1.0, cache=cache, batch_size=batch_size, name="sft")
     lengths = [len(row.response_ids) for row in texts.encoded]
-    before = reference_logps(base, texts.encoded, cache=cache, batch_size=batch_size).tolist()
-    after = token_loss(policy.logps(texts.encoded).tolist(), lengths, texts.groups)
+    before = reference_logps(policy.base, texts.encoded, cache=policy.cache, batch_size=policy.batch_size).tolist()
+    after = token_loss(policy.reward.logps(texts.encoded).tolist(), lengths, texts.groups)
     return {
         "held_out_loss": after.as_record(),
         "perplexity": perplexity(after).as_record(),

@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
-from alignlab.config.identity import fingerprint
+from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import PeftConfig
 from alignlab.errors import ConfigError
 from alignlab.models.adapted import adapted as adapted

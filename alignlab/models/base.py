@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import cached_file
 
-from alignlab.config.identity import fingerprint
+from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import ModelConfig, PretrainedConfig
 from alignlab.errors import ConfigError
 from alignlab.models.adapters import adapter_id, local_adapter

@@ -1,22 +1,21 @@
 """The rewards of a run before it trains on them: normalised, checked against their objectives' own labels, recorded."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from alignlab.config.identity import Objectives, reward_of, rewarded
-from alignlab.config.schema import HttpConfig, ImplicitConfig, RunConfig
-from alignlab.config.schema.reward import ClassifierConfig, PythonConfig
+from alignlab.config.objectives import Objectives
+from alignlab.config.plan import RewardSource
+from alignlab.config.schema import ClassifierConfig, HttpConfig, PythonConfig, RewardConfig
 from alignlab.data.records import RankedRow, pairs_by
-from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import encode_what_fits, fit
 from alignlab.errors import ConfigError
 from alignlab.front.metrics import Interval
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
-from alignlab.prerequisites.reference import ranked_rows
-from alignlab.prerequisites.rewards import reward
+from alignlab.prerequisites.rewards import RewardParts, reward
 from alignlab.rewards.agreement import Agreement, agreement
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward
@@ -28,8 +27,8 @@ from alignlab.rewards.normalise import (
     statistics_of,
     write_statistics,
 )
-from alignlab.runs.folder import Outcome
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 
 FOREIGN_SCALE = 5.0
 """A scale this many times too large or too small is said aloud."""
@@ -37,41 +36,50 @@ FEWEST_PAIRS = 100
 """Pairs below which nothing is said of a scale."""
 
 
+@dataclass(frozen=True)
+class RewardContext:
+    """What the rewards of a run are prepared with."""
+
+    sources: Mapping[str, RewardSource]
+    parts: RewardParts
+    folder: Path
+    """The run's; keeps the statistics of normalised rewards."""
+    max_length: int
+    """Longest prompt plus response that is trained on, tokens."""
+    refuse_reversed: bool
+    """Whether a reward that contradicts its labels ends the run, or is only warned of."""
+
+
 def prepared_rewards(
-    config: RunConfig,
+    context: RewardContext,
     outcome: Outcome,
-    folder: Path,
     *,
-    base: Base,
     ranked: Sequence[RankedRow],
-    cache: ScoreCache,
+    held_out: Sequence[RankedRow],
     also_in: Sequence[Path] = (),
 ) -> dict[str, Reward]:
     """Every reward that a run needs, normalised where asked for, checked, and recorded under `rewards` in result.json.
 
     Args:
-        config: the run.
+        context: settings and parts.
         outcome: takes the report.
-        folder: the run's; keeps the statistics of normalised rewards.
-        base: the base model.
         ranked: the training rows.
-        cache: keeps scores.
+        held_out: the rows of the test split.
         also_in: other runs' folders whose statistics are taken over, the policy's own above all.
 
     Raises:
         ConfigError: for a reward that its own objective's labels contradict, unless algorithm.check_rewards=false.
     """
-    rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
-    known = {name: one for place in (*also_in, folder) for name, one in read_statistics(place).items()}
-    rewards = normalised(config, outcome, folder, known, rewards, base, ranked)
-    held_out = ranked_rows(config, base, "test") if rewards and config.dataset.split is not None else []
+    rewards = {name: reward(source, context.parts) for name, source in context.sources.items()}
+    known = {name: one for folder in (*also_in, context.folder) for name, one in read_statistics(folder).items()}
+    rewards = normalised(context, outcome, known, rewards, ranked)
     for name, one in rewards.items():
         parts = {"train": ranked, "held_out": held_out}
-        found = {part: _agreement(config, one, name, base, rows) for part, rows in parts.items()}
-        record: dict[str, object] = {"kind": reward_of(config, name).kind, "id": one.id}
+        found = {part: _agreement(context, one, name, rows) for part, rows in parts.items()}
+        record: dict[str, object] = {"kind": context.sources[name].settings.kind, "id": one.id}
         record |= {part: agreed and agreed.as_record() for part, agreed in found.items()}
         outcome.extra.setdefault("rewards", {})[name] = record
-        _judge(config, name, one, found)
+        _judge(context, name, one, found)
         if len(rewards) > 1:
             one.release()  # two of 7B at once are too much for most machines
     return rewards
@@ -94,26 +102,32 @@ def record_tilts(outcome: Outcome, columns: Mapping[str, Tensor], objectives: Ob
 
 
 def normalised(
-    config: RunConfig,
+    context: RewardContext,
     outcome: Outcome,
-    folder: Path,
     known: Mapping[str, Statistics],
     rewards: dict[str, Reward],
-    base: Base,
     ranked: Sequence[RankedRow],
 ) -> dict[str, Reward]:
-    """Rewards as z-scores where asked for, by known statistics or the training rows'; the folder gets them."""
-    wanted = [name for name in rewards if reward_of(config, name).normalise]
+    """Rewards as z-scores where asked for, by known statistics or the training rows'; the folder gets them.
+
+    Args:
+        context: says which rewards are normalised, and keeps their statistics.
+        outcome: names the file.
+        known: statistics of earlier runs, which count for a reward of the same id.
+        rewards: objective -> reward, in its own unit.
+        ranked: the training rows.
+    """
+    wanted = [name for name in rewards if context.sources[name].settings.normalise]
     if not wanted:
         return rewards
     statistics: dict[str, Statistics] = {}
-    rows = _responses(ranked, base, config.trainer.max_length)
+    rows = _responses(ranked, context.parts.base, context.max_length)
     for name in wanted:
         if name in known and known[name].id == rewards[name].id:
             statistics[name] = known[name]
         else:
             statistics[name] = statistics_of(f"algorithm.rewards.{name}", rewards[name], rows)
-    write_statistics(folder, statistics)
+    write_statistics(context.folder, statistics)
     outcome.artifacts["rewards"] = STATISTICS
     return rewards | {name: Normalised(rewards[name], statistics[name]) for name in wanted}
 
@@ -125,15 +139,13 @@ def _responses(rows: Sequence[RankedRow], base: Base, limit: int) -> list[Encode
     return [fit(row, limit) for row in encoded if len(row.prompt_ids) < limit]
 
 
-def _agreement(
-    config: RunConfig, one: Reward, objective: str, base: Base, rows: Sequence[RankedRow]
-) -> Agreement | None:
+def _agreement(context: RewardContext, one: Reward, objective: str, rows: Sequence[RankedRow]) -> Agreement | None:
     """How a reward agrees with its own objective's labels on these rows; None where no labelled pair fits."""
-    fitting = encode_what_fits(pairs_by(rows, objective), base.encoder, max_length=config.trainer.max_length)
+    fitting = encode_what_fits(pairs_by(rows, objective), context.parts.base.encoder, max_length=context.max_length)
     return agreement(one, fitting.pairs) if fitting.pairs else None
 
 
-def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreement | None]) -> None:
+def _judge(context: RewardContext, name: str, one: Reward, found: Mapping[str, Agreement | None]) -> None:
     """Says how a reward agrees with its labels, and refuses one of the wrong sign.
 
     Raises:
@@ -144,8 +156,8 @@ def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreem
         if agreed is None or not agreed.is_reversed:
             continue
         told = f"{key}: agrees with its own labels on {_shown(agreed.share)} of {agreed.share.n} pairs ({part})"
-        if getattr(config.algorithm, "check_rewards", False):
-            cure = _cure(config, name, key)
+        if context.refuse_reversed:
+            cure = _cure(context.sources[name].settings, key)
             raise ConfigError(
                 f"{told}; the sign is probably wrong; {cure}, or let it pass: algorithm.check_rewards=false"
             )
@@ -155,13 +167,13 @@ def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreem
         say(f"{key}: no labels of {name} to check it by")
         return
     say(f"{key}: agrees with its labels on {_shown(best.share)} of {best.share.n} pairs")
-    _say_scale(config, name, one, best)
+    _say_scale(context.sources[name].settings, name, one, best)
 
 
-def _say_scale(config: RunConfig, name: str, one: Reward, agreed: Agreement) -> None:
+def _say_scale(settings: RewardConfig, name: str, one: Reward, agreed: Agreement) -> None:
     """Names a learned reward whose differences are far from the labels' log-odds."""
-    scale, learned = agreed.scale, isinstance(reward_of(config, name), ImplicitConfig | ClassifierConfig)
-    if scale is None or not learned or reward_of(config, name).normalise or agreed.share.n < FEWEST_PAIRS:
+    scale, learned = agreed.scale, settings.kind in ("implicit", "classifier")
+    if scale is None or not learned or settings.normalise or agreed.share.n < FEWEST_PAIRS:
         return
     if 1 / FOREIGN_SCALE < scale < FOREIGN_SCALE:
         return
@@ -169,8 +181,7 @@ def _say_scale(config: RunConfig, name: str, one: Reward, agreed: Agreement) -> 
     say(f"warning: algorithm.rewards.{name}: fits its labels best when multiplied by {scale:.2g}{hint}")
 
 
-def _cure(config: RunConfig, name: str, key: str) -> str:
-    settings = reward_of(config, name)
+def _cure(settings: RewardConfig, key: str) -> str:
     if isinstance(settings, ClassifierConfig | PythonConfig | HttpConfig):
         return f"give {key}.negate={str(not settings.negate).lower()}"
     return "negate it"

@@ -1,6 +1,5 @@
 """The reward of an objective: built as the config names it, or made by a reward_model run."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,20 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.checks.rewards import checked_card
-from alignlab.config.identity import reward_of, run_folder
+from alignlab.config.plan import MakeRun, RewardSource
 from alignlab.config.schema import (
-    AuditConfig,
     BeaverConfig,
     ClassifierConfig,
     GoldConfig,
     HttpConfig,
     ImplicitConfig,
     LengthConfig,
-    PreferenceConfig,
     PythonConfig,
     RewardConfig,
-    RewardModelConfig,
-    RunConfig,
 )
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
@@ -39,131 +34,108 @@ from alignlab.runs.progress import say
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a reward is built for."""
+class RewardParts:
+    """What rewards are built with: the base model, the cache of scores, and who runs what has to be made first."""
 
-    config: RunConfig
-    objective: str
     base: Base
     cache: ScoreCache
-
-    @property
-    def key(self) -> str:
-        return f"algorithm.rewards.{self.objective}"
-
-    @property
-    def batch_size(self) -> int:
-        return self.config.trainer.per_device_eval_batch_size
-
-    @property
-    def loading(self) -> dict[str, Any]:
-        """Where and how a network of its own scores."""
-        device, label = self.config.hardware.device, f"scores of {self.objective}"
-        return {"device": device, "batch_size": self.batch_size, "label": label}
-
-    @property
-    def keeping(self) -> dict[str, Any]:
-        """Where its scores are kept, and what reads tokens back."""
-        return {"cache": self.cache, "encoder": self.base.encoder, "name": self.objective}
+    make_run: MakeRun
 
 
-def reward(config: RunConfig, objective: str, base: Base, cache: ScoreCache) -> Reward:
+def reward(source: RewardSource, parts: RewardParts) -> Reward:
     """The reward of one objective, in its own unit; an implicit one or a classifier that no one names is made.
 
     Raises:
         ConfigError: naming objective and key.
     """
-    settings = reward_of(config, objective)
-    asked = _Asked(config, objective, base, cache)
     try:
-        return _BUILDERS[type(settings)](asked, settings)
+        return _BUILDERS[type(source.settings)](source, parts, source.settings)
     except ConfigError as error:
-        raise _under(asked.key, error) from None
+        raise _under(source.key, error) from None
 
 
-def reward_adapter(config: RunConfig, objective: str, base: Base) -> tuple[Path, float]:
-    """Folder and beta of an objective's implicit reward; made by a reward_model run when none is named.
+def reward_adapter(source: RewardSource, settings: ImplicitConfig, parts: RewardParts) -> tuple[Path, float]:
+    """Folder and beta of an implicit reward's adapter; made by a reward_model run when none is named.
 
     Raises:
         ConfigError: if a named adapter was trained on another base or template, or at another beta than is given.
     """
-    settings, key = reward_of(config, objective), f"algorithm.rewards.{objective}"
-    assert isinstance(settings, ImplicitConfig)
     if settings.adapter is None:
-        assert isinstance(config.algorithm, PreferenceConfig | AuditConfig)
-        beta = settings.beta or config.algorithm.beta
-        return _made(config, objective, "implicit", beta) / "adapter", beta
-    folder = Path(settings.adapter)
-    card = checked_card(key, folder, beta=settings.beta, template=config.model.prompt_template)
+        return _made(source, parts) / "adapter", source.beta
+    key, folder, base = source.key, Path(settings.adapter), parts.base
+    card = checked_card(key, folder, beta=settings.beta, template=source.prompt_template)
     if card is None:
-        assert settings.beta is not None
-        return folder, settings.beta
+        return folder, source.beta
     if card.base != base.id:
         raise ConfigError(f"{key}.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")
-    if card.max_length not in (None, config.trainer.max_length):
-        say(f"{key}: was trained on {card.max_length} tokens at most, now reads {config.trainer.max_length}")
+    if card.max_length not in (None, source.max_length):
+        say(f"{key}: was trained on {card.max_length} tokens at most, now reads {source.max_length}")
     return folder, card.beta
 
 
-def _made(config: RunConfig, objective: str, kind: str, beta: float) -> Path:
+def implicit_adapter(source: RewardSource, parts: RewardParts) -> tuple[Path, float]:
+    """Folder and beta of the policy behind an implicit reward.
+
+    Raises:
+        ConfigError: if the reward is of another kind, or its adapter does not fit.
+    """
+    match source.settings:
+        case ImplicitConfig() as settings:
+            return reward_adapter(source, settings, parts)
+    raise ConfigError(f"{source.key}.kind={source.settings.kind}: must be implicit, there is no policy behind it")
+
+
+def _made(source: RewardSource, parts: RewardParts) -> Path:
     """The folder of the reward_model run that makes a reward; it runs unless it has."""
-    from alignlab.runs.runner import run_in_folder
-
-    algorithm = RewardModelConfig(
-        name="reward_model",
-        objective=objective,
-        beta=beta,
-        loss_type="sigmoid",
-        label_smoothing=0.0,
-        kind=kind,
-        full=False,
-    )
-    needed = dataclasses.replace(config, algorithm=algorithm, force=False)
-    folder = Path(config.paths.runs) / run_folder(needed)
-    say(f"needs a reward for {objective}")
-    run_in_folder(needed, folder, wait=True)
-    return folder
+    if source.made_by is None:
+        raise ConfigError(f"{source.key}: must name a reward; this algorithm makes none")
+    say(f"needs a reward for {source.objective}")
+    return parts.make_run(source.made_by)
 
 
-def _implicit(asked: _Asked, settings: ImplicitConfig) -> Reward:
-    adapter, beta = reward_adapter(asked.config, asked.objective, asked.base)
-    name = asked.objective
-    return ImplicitReward(asked.base, adapter, beta=beta, cache=asked.cache, batch_size=asked.batch_size, name=name)
+def _loading(source: RewardSource) -> dict[str, Any]:
+    """Where and how a network of its own scores."""
+    return {"device": source.device, "batch_size": source.batch_size, "label": f"scores of {source.objective}"}
 
 
-def _gold(asked: _Asked, settings: GoldConfig) -> Reward:
-    gold = asked.config.dataset.objectives[asked.objective].gold
-    assert gold is not None
-    return GoldReward(gold, asked.base.encoder)
+def _keeping(source: RewardSource, parts: RewardParts) -> dict[str, Any]:
+    """Where scores are kept, and what reads tokens back."""
+    return {"cache": parts.cache, "encoder": parts.base.encoder, "name": source.objective}
 
 
-def _classifier(asked: _Asked, settings: ClassifierConfig) -> Reward:
-    path = settings.path
-    if path is None:
-        algorithm = asked.config.algorithm
-        assert isinstance(algorithm, PreferenceConfig | AuditConfig)
-        path = str(_made(asked.config, asked.objective, "classifier", algorithm.beta) / "reward")
-    source = classifier_source(asked.key, settings, path, asked.base)
-    load = _naming(asked.key, partial(load_classifier, source, **asked.loading))
-    return ScorerReward(source.id, load, sign=-1.0 if settings.negate else 1.0, **asked.keeping)
+def _implicit(source: RewardSource, parts: RewardParts, settings: ImplicitConfig) -> Reward:
+    adapter, beta = reward_adapter(source, settings, parts)
+    name, size = source.objective, source.batch_size
+    return ImplicitReward(parts.base, adapter, beta=beta, cache=parts.cache, batch_size=size, name=name)
 
 
-def _beaver(asked: _Asked, settings: BeaverConfig) -> Reward:
-    source = beaver_source(settings)
-    load = _naming(asked.key, partial(load_beaver, source, settings, **asked.loading))
-    return ScorerReward(beaver_id(source, settings), load, sign=source.sign, **asked.keeping)
+def _gold(source: RewardSource, parts: RewardParts, settings: GoldConfig) -> Reward:
+    return GoldReward(str(source.gold), parts.base.encoder)
 
 
-def _length(asked: _Asked, settings: LengthConfig) -> Reward:
-    return LengthReward(asked.base.encoder, unit=settings.unit, scale=settings.scale)
+def _classifier(source: RewardSource, parts: RewardParts, settings: ClassifierConfig) -> Reward:
+    path = settings.path or str(_made(source, parts) / "reward")
+    found = classifier_source(source.key, settings, path, parts.base)
+    load = _naming(source.key, partial(load_classifier, found, **_loading(source)))
+    return ScorerReward(found.id, load, sign=-1.0 if settings.negate else 1.0, **_keeping(source, parts))
 
 
-def _program(asked: _Asked, settings: PythonConfig) -> Reward:
-    return ProgramReward(str(settings.function), asked.base.encoder, negate=settings.negate)
+def _beaver(source: RewardSource, parts: RewardParts, settings: BeaverConfig) -> Reward:
+    found = beaver_source(settings)
+    load = _naming(source.key, partial(load_beaver, found, settings, **_loading(source)))
+    return ScorerReward(beaver_id(found, settings), load, sign=found.sign, **_keeping(source, parts))
 
 
-def _endpoint(asked: _Asked, settings: HttpConfig) -> Reward:
-    return EndpointReward(settings, **asked.keeping)
+def _length(source: RewardSource, parts: RewardParts, settings: LengthConfig) -> Reward:
+    return LengthReward(parts.base.encoder, unit=settings.unit, scale=settings.scale)
+
+
+def _program(source: RewardSource, parts: RewardParts, settings: PythonConfig) -> Reward:
+    return ProgramReward(str(settings.function), parts.base.encoder, negate=settings.negate)
+
+
+def _endpoint(source: RewardSource, parts: RewardParts, settings: HttpConfig) -> Reward:
+    return EndpointReward(settings, **_keeping(source, parts))
 
 
 def _naming(key: str, load: Callable[[], Any]) -> Callable[[], Any]:
@@ -183,7 +155,7 @@ def _under(key: str, error: ConfigError) -> ConfigError:
     return ConfigError(f"{key}.{text.removeprefix('reward.')}" if text.startswith("reward.") else text)
 
 
-_BUILDERS: dict[type[RewardConfig], Callable[[_Asked, Any], Reward]] = {
+_BUILDERS: dict[type[RewardConfig], Callable[[RewardSource, RewardParts, Any], Reward]] = {
     ImplicitConfig: _implicit,
     GoldConfig: _gold,
     ClassifierConfig: _classifier,

@@ -11,7 +11,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from alignlab.config.schema import LocalGeneratorConfig, RunConfig, ToyConfig
+from alignlab.config.schema import LocalGeneratorConfig, ToyConfig
 from alignlab.data.worlds import toy
 from alignlab.engine.sampling.generate import stop_tokens
 from alignlab.engine.sampling.sample import SampleRequest, sample_responses
@@ -25,32 +25,28 @@ MAX_NEW_TOKENS = 32
 """The grammar's longest response and EOS, with room for what is not well-formed."""
 
 
-def toy_pairs_file(config: RunConfig, base: Base) -> Path:
+def toy_pairs_file(dataset: ToyConfig, base: Base, cache: Path) -> Path:
     """A JSONL file in PKU-SafeRLHF's columns, in the cache; made when it is not there.
 
     Two responses of the reference to one prompt; each objective's label is a Bradley-Terry draw at its gold rewards.
     """
-    dataset = config.dataset
-    assert isinstance(dataset, ToyConfig)
     labels = {name: [objective.label, objective.gold] for name, objective in dataset.objectives.items()}
-    path = _cached(config, base, "pairs", [dataset.pairs, dataset.seed, labels], ".jsonl")
+    path = _cached(cache, base, "pairs", [dataset.pairs, dataset.seed, labels], ".jsonl")
     with FileLock(f"{path}.lock"):
         if not path.exists():
             say(f"needs preference pairs: sampling {dataset.pairs} from the reference")
-            write_jsonl(path, _draw_pairs(config, dataset, base))
+            write_jsonl(path, _draw_pairs(dataset, base))
     return path
 
 
-def reference_samples(config: RunConfig, base: Base, prompts: Sequence[str]) -> NDArray[np.float64]:
+def reference_samples(dataset: ToyConfig, base: Base, prompts: Sequence[str], *, cache: Path) -> NDArray[np.float64]:
     """Gold rewards of dataset.exact_samples reference samples a prompt, shape (P, S, M); cached."""
-    dataset = config.dataset
-    assert isinstance(dataset, ToyConfig)
     gold = [str(objective.gold) for objective in dataset.objectives.values()]
-    path = _cached(config, base, "exact", [dataset.exact_samples, gold, list(prompts)], ".npy")
+    path = _cached(cache, base, "exact", [dataset.exact_samples, gold, list(prompts)], ".npy")
     with FileLock(f"{path}.lock"):
         if not path.exists():
             say(f"needs the exact front: sampling the reference {dataset.exact_samples} times a held-out prompt")
-            texts = _sample_texts(base, config, list(prompts), dataset.exact_samples, "exact", "exact front")
+            texts = _sample_texts(base, list(prompts), dataset.exact_samples, "exact", "exact front")
             values = [
                 [[toy.GOLD[name](prompt, text) for name in gold] for text in group]
                 for prompt, group in zip(prompts, texts, strict=True)
@@ -62,10 +58,10 @@ def reference_samples(config: RunConfig, base: Base, prompts: Sequence[str]) -> 
     return loaded
 
 
-def _draw_pairs(config: RunConfig, dataset: ToyConfig, base: Base) -> list[dict[str, object]]:
+def _draw_pairs(dataset: ToyConfig, base: Base) -> list[dict[str, object]]:
     prompts = toy.all_prompts()
     per_prompt = math.ceil(dataset.pairs / len(prompts))
-    groups = _sample_texts(base, config, prompts, 2 * per_prompt, f"pairs {dataset.seed}", "preference pairs")
+    groups = _sample_texts(base, prompts, 2 * per_prompt, f"pairs {dataset.seed}", "preference pairs")
     rng = random.Random(f"labels {dataset.seed}")
     rows = [
         _labelled(prompt, group[2 * place], group[2 * place + 1], dataset, rng)
@@ -86,9 +82,7 @@ def _labelled(prompt: str, first: str, second: str, dataset: ToyConfig, rng: ran
     return row
 
 
-def _sample_texts(
-    base: Base, config: RunConfig, prompts: Sequence[str], samples: int, purpose: str, label: str
-) -> list[list[str]]:
+def _sample_texts(base: Base, prompts: Sequence[str], samples: int, purpose: str, label: str) -> list[list[str]]:
     """`samples` responses of the reference to each prompt."""
     requests = [
         SampleRequest(f"{purpose}/{prompt}/{number}", ids)
@@ -115,8 +109,8 @@ def _sample_texts(
     return [texts[start : start + samples] for start in range(0, len(texts), samples)]
 
 
-def _cached(config: RunConfig, base: Base, what: str, made_of: list[object], suffix: str) -> Path:
+def _cached(cache: Path, base: Base, what: str, made_of: list[object], suffix: str) -> Path:
     key = json.dumps([base.id, toy.WORLD_VERSION, made_of], sort_keys=True)
-    folder = Path(config.paths.cache) / "toy"
+    folder = cache / "toy"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:12]}{suffix}"

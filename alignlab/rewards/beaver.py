@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel
 from transformers.utils import cached_file
 
-from alignlab.config.identity import fingerprint
+from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import BeaverConfig
 from alignlab.errors import ConfigError
 from alignlab.rewards.reading import TextReader, Tokens

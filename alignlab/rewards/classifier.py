@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlab.config.identity import fingerprint
+from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import ClassifierConfig
 from alignlab.errors import ConfigError
 from alignlab.models.base import Base

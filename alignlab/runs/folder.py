@@ -1,7 +1,6 @@
 """A run's folder: one user at a time, one log, one result.json whatever happens."""
 
 import importlib.metadata
-import json
 import logging
 import math
 import shutil
@@ -9,69 +8,29 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from alignlab import __version__
-from alignlab.config.identity import objectives_of
-from alignlab.config.schema import RunConfig
+from alignlab.config.plan import MakeRun, Plan
+from alignlab.config.uses import EVERY_RUN_WRITES
 from alignlab.errors import ConfigError, JobFailed, OnlyPlanned, Terminated
 from alignlab.io.atomic import write_json
 from alignlab.runs.progress import say
+from alignlab.runs.result import Metrics, Outcome, RunResult, write_result
 
-MADE_BY_A_RUN = (
-    "result.json",
-    "metrics.jsonl",
-    "generations.jsonl",
-    "verdicts.jsonl",
-    "requests.jsonl",
-    "control_generations.jsonl",
-    "control_verdicts.jsonl",
-    "control_requests.jsonl",
-    "responses.jsonl",
-    "ranked.jsonl",
-    "pairs.jsonl",
-    "pairs.parquet",
-    "control_pairs.jsonl",
-    "control_pairs.parquet",
-    "README.md",
-    "records",
-    "scores.jsonl",
-    "processes.log",
-    "checkpoints",
-    "stage",
-    "adapter",
-    "model",
-    "mislabelled.jsonl",
-    "reward",
-    "rewards.json",
-)
-"""What force=true takes away before a run starts anew."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
-Metrics = dict[str, dict[str, Any]]
-
-
-@dataclass
-class Outcome:
-    """What a job hands back; runs.folder writes it down."""
-
-    metrics: Metrics = field(default_factory=dict)
-    artifacts: dict[str, str] = field(default_factory=dict)
-    """Name -> path relative to the run folder."""
-    inputs: dict[str, Any] = field(default_factory=dict)
-    axes: list[str] = field(default_factory=list)
-    """The metric of each objective, in the order of its weights."""
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class RunFolder:
     """The open folder of one run. Use `open_run`."""
 
-    def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path, self.config = path, config
+    def __init__(self, path: Path, plan: Plan[Any], make_run: MakeRun) -> None:
+        self.path, self.plan = path, plan
+        self.make_run = make_run
+        """Runs a prerequisite, unless that has been done, and returns its folder."""
         self.seconds: dict[str, float] = {}
         self._started = time.perf_counter()
 
@@ -84,40 +43,32 @@ class RunFolder:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 
-    def record(self, outcome: Outcome, status: str, error: str | None) -> dict[str, Any]:
-        """Writes result.json and returns what it says."""
-        config = self.config
-        objectives = objectives_of(config)
-        weights = objectives.weights
+    def record(self, outcome: Outcome, status: str, error: str | None) -> RunResult:
+        """Write result.json and return what it says."""
         self.seconds["total"] = round(time.perf_counter() - self._started, 3)
-        result = {
-            "status": status,
-            "algorithm": config.algorithm.name,
-            "model": config.model.name,
-            "dataset": config.dataset.name,
-            "w": objectives.plain,
-            "weights": weights,
-            "seed": config.seed,
-            "metrics": _without_nan(outcome.metrics),
-            "axes": outcome.axes,
-            "artifacts": outcome.artifacts,
-            "inputs": outcome.inputs,
-            "seconds": self.seconds,
-            "versions": {"alignlab": __version__, **{name: _version(name) for name in LIBRARIES}},
-            "error": error,
-            **outcome.extra,
-        }
-        write_json(self.path / "result.json", result)
+        objectives, plan = outcome.objectives, self.plan
+        result = RunResult(
+            status=status,
+            algorithm=plan.algorithm.name,
+            model=plan.model.settings.name,
+            dataset=plan.dataset,
+            seed=plan.seed,
+            w=None if objectives is None else objectives.plain,
+            weights=None if objectives is None else objectives.weights,
+            beta=outcome.beta,
+            loss_type=outcome.loss_type,
+            recipe=outcome.recipe,
+            metrics=_without_nan(outcome.metrics),
+            axes=outcome.axes,
+            artifacts=outcome.artifacts,
+            inputs=outcome.inputs,
+            seconds=self.seconds,
+            versions={"alignlab": __version__, **{name: _version(name) for name in LIBRARIES}},
+            error=error,
+            extra=_without_nan(outcome.extra),
+        )
+        write_result(self.path, result)
         return result
-
-
-def finished_result(folder: Path) -> dict[str, Any] | None:
-    """The result of a run that is done, else None."""
-    try:
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return result if isinstance(result, dict) and result.get("status") == "done" else None
 
 
 @contextmanager
@@ -145,25 +96,32 @@ def claim(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 @contextmanager
-def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Outcome]"]:
+def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tuple[RunFolder, Outcome]"]:
     """Runs a job's body: its log goes to job.log, and its end, good or bad, to result.json.
+
+    Args:
+        folder: where the run is recorded.
+        plan: what is run.
+        make_run: runs prerequisites.
 
     Raises:
         JobFailed: in place of any error, after it was recorded.
         ConfigError: as it is, after it was recorded.
         OnlyPlanned: as it is; the run is recorded as interrupted.
     """
-    if config.force:
-        for name in MADE_BY_A_RUN:
+    uses = plan.algorithm.uses
+    if plan.force:
+        for name in (*EVERY_RUN_WRITES, *uses.writes):
             _remove(folder / name)
-    write_json(folder / "config.json", asdict(config))
-    run, outcome = RunFolder(folder, config), Outcome()
+    write_json(folder / "config.json", plan.record)
+    run = RunFolder(folder, plan, make_run)
+    outcome = Outcome(objectives=plan.objectives if uses.trains or uses.weighs else None)
     with _job_log(folder / "job.log"), _term_as_interrupt():
         try:
             yield run, outcome
             _check_finite(outcome.metrics)
         except KeyboardInterrupt:
-            run.record(outcome, "interrupted", "interrupted; the same command goes on from here")
+            run.record(outcome, "interrupted", "interrupted; rerun the same command to resume")
             raise
         except OnlyPlanned as plan:
             run.record(outcome, "interrupted", str(plan))

@@ -12,21 +12,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder
-from alignlab.config.names import JOBS
-from alignlab.config.schema import RunConfig
+from alignlab.config.plan import Plan
+from alignlab.config.schema import VARIANTS
 from alignlab.errors import ConfigError, nearest
-from alignlab.runs.folder import claim, finished_result, recording
+from alignlab.runs.folder import claim, recording
 from alignlab.runs.progress import quiet_libraries, say
+from alignlab.runs.result import RunResult, finished_result
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """glibc's names for what malloc does, see its malloc.h."""
 
 
 def load_job(name: str) -> ModuleType:
-    """The module of an algorithm; imported late, because it imports torch."""
-    if name not in JOBS:
-        raise ConfigError(f"algorithm.name={name}: {nearest(name, JOBS)}")
-    job = importlib.import_module(JOBS[name])
+    """The module of an algorithm; imported late, because it imports torch. The name is one of the closed table's."""
+    if name not in VARIANTS["algorithm"]:
+        raise ConfigError(f"algorithm.name={name}: {nearest(name, VARIANTS['algorithm'])}")
+    job = importlib.import_module(f"alignlab.jobs.{name}")
     _freeze_imports()
     _keep_freed_memory()
     return job
@@ -55,11 +56,17 @@ def _keep_freed_memory() -> None:
     mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
-def run_in_folder(config: RunConfig, folder: Path, *, wait: bool = False) -> dict[str, Any]:
+def make_run(plan: Plan[Any]) -> Path:
+    """Run a prerequisite in its own folder unless that has been done, waiting for another process that is at it."""
+    run_in_folder(plan, plan.folder, wait=True)
+    return plan.folder
+
+
+def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunResult:
     """The result of a run: read when the folder is finished, else computed and recorded there.
 
     Args:
-        config: the run.
+        plan: the run.
         folder: its folder.
         wait: wait for another process that is at work in it; else refuse.
 
@@ -70,33 +77,35 @@ def run_in_folder(config: RunConfig, folder: Path, *, wait: bool = False) -> dic
     """
     quiet_libraries()
     with claim(folder, wait=wait):
-        _refuse_another_run(config, folder)
+        _refuse_another_run(plan, folder)
         done = finished_result(folder)
-        if done is not None and not config.force and not config.algorithm.only_collects:
+        if done is not None and not plan.force and not plan.collects:
             say(f"done before: {folder}")
             return done
         say(f"running: {folder}")
-        job = load_job(config.algorithm.name)
-        with recording(folder, config) as (run, outcome):
+        job = load_job(plan.algorithm.name)
+        with recording(folder, plan, make_run) as (run, outcome):
             try:
-                job.run(config, run, outcome)
+                job.run(plan, run, outcome)
             except BaseException:
                 # The next job of this process must not find a base model that was left with half an adapter in it.
-                importlib.import_module("alignlab.prerequisites.reference").forget_models()
+                importlib.import_module("alignlab.prerequisites.models").forget_models()
                 raise
     result = finished_result(folder)
     assert result is not None
     return result
 
 
-def _refuse_another_run(config: RunConfig, folder: Path) -> None:
+def _refuse_another_run(plan: Plan[Any], folder: Path) -> None:
     """Only a folder that hydra.run.dir names can hold another run; its result or checkpoints are not this one's."""
-    if config.force or config.algorithm.only_collects or not (folder / "config.json").exists():
+    config = folder / "config.json"
+    if plan.force or plan.collects or not config.exists():
         return
     try:
-        same = run_folder(load_run_config(folder / "config.json")) == run_folder(config)
-    except (ConfigError, OSError, ValueError, KeyError, OmegaConfBaseException):
-        same = False
+        same = Path(plan.runs / run_folder(load_run_config(config))) == plan.folder
+    except (ConfigError, OSError, ValueError, KeyError, OmegaConfBaseException) as error:
+        what = f"its config.json cannot be read ({type(error).__name__})"
+        raise ConfigError(f"{folder}: {what}; give force=true to run it again") from None
     if not same:
         raise ConfigError(
             f"{folder}: holds another run; choose another hydra.run.dir, or give force=true to replace it"

@@ -5,26 +5,13 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from alignlab.config.recipe import TrackerSettings
 from alignlab.io.atomic import write_jsonl
-
-
-@dataclass(frozen=True)
-class TrackerSettings:
-    """Where metrics go besides the run folder, and what they are filed under."""
-
-    kind: str
-    """auto, local, wandb or wandb_offline; see conf/tracker."""
-    project: str
-    group: str
-    name: str
-    config: dict[str, Any]
-    """The run's configuration, which wandb shows beside its curves."""
 
 
 class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from alignlab.config.hydra.compose import composing, read_command, register, run_config
-from alignlab.jobs.recipe import recipe_of
-from alignlab.training.recipe import TrainingRecipe
+from alignlab.config.plan import plan_of
+from alignlab.config.recipe import TrainingRecipe
 
 
 def composed(*overrides):
@@ -25,10 +25,10 @@ def composed(*overrides):
     ],
 )
 def test_a_recipe_survives_json(overrides):
-    recipe = recipe_of(composed(*overrides))
+    recipe = plan_of(composed(*overrides)).recipe
     assert TrainingRecipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
 def test_a_changed_recipe_is_another():
     """Control: equality looks at every part."""
-    assert recipe_of(composed("trainer.max_steps=3")) != recipe_of(composed("trainer.max_steps=4"))
+    assert plan_of(composed("trainer.max_steps=3")).recipe != plan_of(composed("trainer.max_steps=4")).recipe

@@ -1,7 +1,6 @@
 """The typed configuration: every key, its type and its range, a file a group. Defaults live in conf/, never here."""
 
 from alignlab.config.schema.algorithm import (
-    BALANCED,
     MIN_MODPO_WEIGHT,
     AlgorithmConfig,
     AuditConfig,
@@ -56,7 +55,6 @@ from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
 __all__ = [
-    "BALANCED",
     "MIN_MODPO_WEIGHT",
     "REWARD_KINDS",
     "VARIANTS",

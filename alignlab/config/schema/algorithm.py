@@ -2,12 +2,37 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
+from alignlab.config.conditions import (
+    LOSS,
+    MODEL,
+    ON_ONE_PROCESS,
+    PREFERENCES,
+    SAMPLING,
+    SCRATCH,
+    TRAINING,
+    adapter,
+    both,
+    either,
+    gold_rewards,
+    if_kind,
+    makes,
+    named,
+    no_card,
+    off_toy,
+    on_toy,
+    others,
+    scratch,
+    trains_at_w,
+    unless_set,
+    when,
+)
 from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
 from alignlab.config.schema.reward import DTYPES
+from alignlab.config.uses import Uses, always
 from alignlab.errors import ConfigError, require, require_one_of
 
 MIN_MODPO_WEIGHT = 0.05
@@ -18,12 +43,12 @@ MIN_MODPO_WEIGHT = 0.05
 class AlgorithmConfig:
     """What every algorithm has."""
 
+    uses: ClassVar[Uses]
+    """What the algorithm reads, writes and ends in; everything that depends on the algorithm's kind follows it."""
     name: str = MISSING
 
-    @property
-    def only_collects(self) -> bool:
-        """Whether it looks at other runs, whatever they are by now, so that it is never done before."""
-        return False
+
+_SAMPLED = ("generations.jsonl", "scores.jsonl")
 
 
 @dataclass
@@ -52,10 +77,32 @@ class PreferenceConfig(AlgorithmConfig):
             )
 
 
+_IMPLICIT = if_kind("algorithm.kind", "implicit")
+
+
 @dataclass
 class RewardModelConfig(PreferenceConfig):
     """A reward for one objective: implicit (DPO), or a sequence classifier, which has no use for beta and loss."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={
+            **PREFERENCES,
+            **MODEL,
+            **TRAINING,
+            **when(_IMPLICIT, {**LOSS, **SAMPLING}),
+            "algorithm": always,
+            "hardware.processes": either(_IMPLICIT, ON_ONE_PROCESS["hardware.processes"]),
+            "hardware.fsdp": either(_IMPLICIT, ON_ONE_PROCESS["hardware.fsdp"]),
+            **{f"algorithm.{key}": _IMPLICIT for key in ("beta", "loss_type")},
+            "peft": unless_set("algorithm.full", "=true"),
+        },
+        data="preferences",
+        trains=True,
+        trained=1,
+        samples=both(_IMPLICIT, gold_rewards),
+        writes=("adapter", "reward", *_SAMPLED),
+        after_sweep="alignlab.jobs.front",
+    )
     kind: str = MISSING
     full: bool = MISSING
 
@@ -70,6 +117,14 @@ class RewardModelConfig(PreferenceConfig):
 class DpoConfig(PreferenceConfig):
     """DPO, whose loss may also pull at the chosen responses themselves."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={**PREFERENCES, **MODEL, **TRAINING, **LOSS, **SAMPLING},
+        data="preferences",
+        trains=True,
+        samples=gold_rewards,
+        writes=("adapter", *_SAMPLED),
+        after_sweep="alignlab.jobs.front",
+    )
     sft_weight: float = MISSING
 
     def __post_init__(self) -> None:
@@ -81,16 +136,62 @@ class DpoConfig(PreferenceConfig):
 class ModpoConfig(DpoConfig):
     """DPO against a reference that the other objectives' rewards tilt."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={
+            **DpoConfig.uses.reads,
+            **when(either(trains_at_w, makes), TRAINING),
+            **when(trains_at_w, {f"algorithm.{key}": LOSS.get(key, always) for key in ("loss_type", "sft_weight")}),
+            "algorithm.label_smoothing": both(trains_at_w, LOSS["algorithm.label_smoothing"]),
+            "w": always,
+            "weights": always,
+            **dict.fromkeys(("reward", "algorithm.rewards", "algorithm.check_rewards"), others),
+            "trainer.per_device_eval_batch_size": always,
+            "trainer.max_length": always,
+            "seed": always,
+            "tracker": always,
+        },
+        data="preferences",
+        trains=True,
+        weighs=True,
+        rewards=frozenset({"others"}),
+        makes_rewards=True,
+        samples=gold_rewards,
+        writes=("adapter", "rewards.json", *_SAMPLED),
+        after_sweep="alignlab.jobs.front",
+    )
     rewards: dict[str, Any] = MISSING
     """Objective -> RewardConfig. Untyped for Hydra, which cannot add a typed entry from the command line; RunConfig
     fills it up and types it."""
     check_rewards: bool = MISSING
 
 
+def _own_limit(config: Any) -> str:
+    return "on algorithm=audit; algorithm.max_length limits its texts"
+
+
 @dataclass
 class AuditConfig(AlgorithmConfig):
     """Score a preference set by rewards and a policy, without training."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={
+            **PREFERENCES,
+            **MODEL,
+            **when(makes, {**TRAINING, **SAMPLING}),
+            "algorithm": always,
+            "w": always,
+            "weights": always,
+            **dict.fromkeys(("reward", "algorithm.rewards"), others),
+            "trainer.max_length": either(makes, either(scratch, _own_limit)),
+            "trainer.per_device_eval_batch_size": always,
+            "seed": either(on_toy, makes),
+        },
+        data="preferences",
+        weighs=True,
+        rewards=frozenset({"others", "named"}),
+        makes_rewards=True,
+        writes=("pairs.jsonl", "mislabelled.jsonl", "rewards.json"),
+    )
     objective: str | None = MISSING
     beta: float = MISSING
     adapter: str | None = MISSING
@@ -106,14 +207,16 @@ class AuditConfig(AlgorithmConfig):
         require(self.mislabelled >= 0, "algorithm.mislabelled", self.mislabelled, "must be >= 0 pairs")
 
 
-BALANCED = ModpoConfig | AuditConfig
-"""The algorithms that weigh several objectives by w."""
-
-
 @dataclass
 class SftConfig(AlgorithmConfig):
     """Supervised fine-tuning on a preference set's responses."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={**PREFERENCES, **MODEL, **TRAINING, **ON_ONE_PROCESS, "algorithm": always},
+        data="preferences",
+        trains=True,
+        writes=("adapter",),
+    )
     objective: str | None = MISSING
     responses: str = MISSING
 
@@ -125,6 +228,7 @@ class SftConfig(AlgorithmConfig):
 class MergeConfig(AlgorithmConfig):
     """Add an adapter into its base model's weights."""
 
+    uses: ClassVar[Uses] = Uses(reads={**MODEL, **SCRATCH, "algorithm": always}, writes=("model",))
     adapter: str | None = MISSING
     dtype: str | None = MISSING
 
@@ -134,10 +238,39 @@ class MergeConfig(AlgorithmConfig):
             require_one_of("algorithm.dtype", self.dtype, DTYPES)
 
 
+_SCORED = either(named, gold_rewards)
+_READS_ROWS = either(either(adapter, named), scratch)
+"""The reference alone is not measured on preferences."""
+
+
 @dataclass
 class EvaluateConfig(AlgorithmConfig):
     """Sample, score and compare with the reference, without training."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={
+            **when(_READS_ROWS, PREFERENCES),
+            **MODEL,
+            "dataset.name": always,
+            "dataset.kind": always,
+            "dataset.objectives": always,
+            "dataset.use": always,
+            "dataset.exact_samples": both(gold_rewards, on_toy),
+            "generator": _SCORED,
+            "seed": _SCORED,
+            "algorithm": always,
+            "algorithm.beta": either(no_card, unless_set("algorithm.adapter", ", whose card says it")),
+            "algorithm.prompts": both(named, off_toy),
+            "reward": named,
+            "trainer.max_length": _READS_ROWS,
+            "trainer.per_device_eval_batch_size": _READS_ROWS,
+        },
+        data="preferences",
+        rewards=frozenset({"named"}),
+        samples=_SCORED,
+        writes=("rewards.json", *_SAMPLED),
+        after_sweep="alignlab.jobs.front",
+    )
     adapter: str | None = MISSING
     beta: float = MISSING
     rewards: dict[str, Any] = MISSING
@@ -153,9 +286,17 @@ class EvaluateConfig(AlgorithmConfig):
 class FrontConfig(AlgorithmConfig):
     """Collect runs into a front."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={
+            **MODEL,
+            **SCRATCH,
+            "algorithm": always,
+            "dataset.name": always,
+            "dataset.kind": always,
+            "dataset.objectives": on_toy,
+            "dataset.use": on_toy,
+            "dataset.exact_samples": on_toy,
+        },
+        collects=always,
+    )
     runs: list[str] = MISSING
-
-    @property
-    def only_collects(self) -> bool:
-        """A front is of the runs that there are now."""
-        return True

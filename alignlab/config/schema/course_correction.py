@@ -1,19 +1,44 @@
 """Course correction: how a harmful beginning is put into the model's mouth."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from omegaconf import MISSING
 
+from alignlab.config.conditions import MODEL, REQUESTS, unless_set, when
 from alignlab.config.schema.algorithm import AlgorithmConfig
+from alignlab.config.uses import Uses, always
 from alignlab.errors import require, require_one_of
 
 PROFILES = ("strict", "paper")
+_MEASURES = unless_set("algorithm.compare", "=[...], which compares finished runs")
 
 
 @dataclass
 class CourseCorrectionConfig(AlgorithmConfig):
     """Prefill, sample, judge: Corr@k."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={
+            **when(_MEASURES, {**REQUESTS, **MODEL, "generator": always, "judge": always, "seed": always}),
+            "dataset.name": always,
+            "model.name": always,
+            "paths": always,
+            "force": always,
+            "algorithm": _MEASURES,
+            "algorithm.compare": always,
+            "algorithm.labels": always,
+        },
+        data="requests",
+        samples=_MEASURES,
+        judges=_MEASURES,
+        collects=lambda config: None if _MEASURES(config) else "without algorithm.compare",
+        writes=(
+            *(f"{kind}{name}.jsonl" for kind in ("", "control_") for name in ("generations", "verdicts", "requests")),
+            *("corr.json", "control_corr.json", "corr.png", "index.html"),
+        ),
+        after_sweep="alignlab.course_correction.report",
+    )
     adapter: str | None = MISSING
     profile: str = MISSING
     k: list[int] = MISSING
@@ -21,11 +46,6 @@ class CourseCorrectionConfig(AlgorithmConfig):
     control: str | None = MISSING
     compare: list[str] = MISSING
     labels: str | None = MISSING
-
-    @property
-    def only_collects(self) -> bool:
-        """A comparison is of what the runs hold now."""
-        return bool(self.compare)
 
     def __post_init__(self) -> None:
         require_one_of("algorithm.profile", self.profile, PROFILES)

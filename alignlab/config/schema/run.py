@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from alignlab.config.names import JOBS
 from alignlab.config.schema.algorithm import (
     AlgorithmConfig,
     AuditConfig,
@@ -79,7 +78,7 @@ class RunConfig:
         require_seed("seed", self.seed)
         if isinstance(self.dataset, ToyConfig):
             require_seed("dataset.seed", self.dataset.seed)
-        require_one_of("algorithm.name", self.algorithm.name, JOBS)
+        require_one_of("algorithm.name", self.algorithm.name, VARIANTS["algorithm"])
         kind = VARIANTS["algorithm"][self.algorithm.name]
         require(type(self.algorithm) is kind, "algorithm.name", self.algorithm.name, "choose it by algorithm=NAME")
         require_one_of("reward.kind", self.reward.kind, REWARD_KINDS)

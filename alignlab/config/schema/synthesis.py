@@ -1,18 +1,43 @@
 """Synthesis: ranked responses to learn course correction from."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from omegaconf import MISSING
 
+from alignlab.config.conditions import MODEL, REQUESTS, both, if_kind, unless_set, when
 from alignlab.config.names import PAIR_STRATEGIES
 from alignlab.config.schema.algorithm import AlgorithmConfig
+from alignlab.config.uses import Uses, always
 from alignlab.errors import require, require_one_of
+
+_WRITES = unless_set("algorithm.merge", "=[...], which joins what other runs have written")
+_ASKS_JUDGE = if_kind("algorithm.filter", "requests", "ranks")
 
 
 @dataclass
 class SynthesisConfig(AlgorithmConfig):
     """Ranked responses: safe, corrected early to late, harmful."""
 
+    uses: ClassVar[Uses] = Uses(
+        reads={
+            **when(_WRITES, {**REQUESTS, **MODEL, "generator": always, "seed": always, "judge": _ASKS_JUDGE}),
+            "generator.samples": lambda config: "on algorithm=synthesis, which writes each response once",
+            "dataset.name": always,
+            "model.name": always,
+            "paths": always,
+            "force": always,
+            "algorithm": always,
+        },
+        data="requests",
+        samples=_WRITES,
+        judges=both(_WRITES, _ASKS_JUDGE),
+        writes=(
+            *("requests.jsonl", "responses.jsonl", "verdicts.jsonl", "ranked.jsonl", "README.md"),
+            *(f"{kind}pairs.{form}" for kind in ("", "control_") for form in ("jsonl", "parquet")),
+        ),
+        after_sweep="alignlab.synthesis.shards",
+    )
     adapter: str | None = MISSING
     pairs: str = MISSING
     cuts: str = MISSING

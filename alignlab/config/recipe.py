@@ -1,6 +1,6 @@
-"""Everything that a training needs besides its model, rows and loss, in one typed value."""
+"""Everything that a training needs besides its model, rows and loss, in one typed value. Imports no torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from alignlab.config.schema import (
@@ -13,7 +13,19 @@ from alignlab.config.schema import (
     PretrainingConfig,
     TrainerConfig,
 )
-from alignlab.runs.tracking import TrackerSettings
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """Where metrics go besides the run folder, and what they are filed under."""
+
+    kind: str
+    """auto, local, wandb or wandb_offline; see conf/tracker."""
+    project: str
+    group: str
+    name: str
+    config: dict[str, Any]
+    """The run's configuration, which wandb shows beside its curves."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,11 @@ class TrainingRecipe:
     tracker: TrackerSettings
     model: ModelConfig
     """How the base was loaded, for workers that load it again."""
+
+    @property
+    def one_process(self) -> "TrainingRecipe":
+        """The same recipe for what only one process trains."""
+        return replace(self, hardware=self.hardware.on_one_process())
 
     def to_json(self) -> dict[str, Any]:
         """JSON's form; `from_json` reads it."""

@@ -1,0 +1,156 @@
+"""When an algorithm reads a key: conditions, and the sets of keys that algorithms share. See config/uses.py."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignlab.config.names import SMOOTHED_LOSSES
+from alignlab.config.objectives import objectives_of, reward_of, rewarded
+from alignlab.config.uses import Reason, always, not_here, value_at
+
+if TYPE_CHECKING:
+    from alignlab.config.schema.run import RunConfig
+
+Reads = Mapping[str, Reason]
+
+
+def both(first: Reason, second: Reason) -> Reason:
+    """Read where both conditions say so."""
+    return lambda config: first(config) or second(config)
+
+
+def either(first: Reason, second: Reason) -> Reason:
+    """Read where one condition says so; the second gives the reason where neither does."""
+    return lambda config: None if first(config) is None else second(config)
+
+
+def when(condition: Reason, reads: Reads) -> dict[str, Reason]:
+    """The same keys, read only under a condition."""
+    return {key: both(condition, own) for key, own in reads.items()}
+
+
+def unless_set(key: str, shown: str = "") -> Reason:
+    """Read unless another key is set."""
+
+    def condition(config: "RunConfig") -> str | None:
+        value = value_at(config, key)
+        return f"with {key}{shown or f'={value}'}" if value else None
+
+    return condition
+
+
+def if_kind(key: str, *kinds: object) -> Reason:
+    """Read where a key has one of these values."""
+
+    def condition(config: "RunConfig") -> str | None:
+        value = value_at(config, key)
+        return None if value in kinds else f"with {key}={value}"
+
+    return condition
+
+
+def _if(test: Callable[["RunConfig"], bool], why: str) -> Reason:
+    return lambda config: None if test(config) else why.format(config=config)
+
+
+def _is_made(config: "RunConfig", objective: str) -> bool:
+    """Whether a reward_model run makes an objective's reward."""
+    reward = reward_of(config, objective)
+    path = value_at(reward, "adapter" if reward.kind == "implicit" else "path")
+    return reward.kind in ("implicit", "classifier") and path is None
+
+
+def _from_group(config: "RunConfig", key: str) -> bool:
+    """Whether an objective's reward takes a key's value from the group `reward`."""
+    value = value_at(config, key)
+    rewards = [reward_of(config, name) for name in rewarded(config)]
+    return any(one.kind == config.reward.kind and value_at(one, key.partition(".")[2]) == value for one in rewards)
+
+
+def epochs(config: "RunConfig") -> str | None:
+    """Epochs count where no number of steps is given."""
+    steps = config.trainer.max_steps
+    return f"with trainer.max_steps={steps}" if steps > 0 else None
+
+
+def smoothed(config: "RunConfig") -> str | None:
+    """Some losses only know smoothed labels."""
+    loss = value_at(config, "algorithm.loss_type")
+    return None if loss in SMOOTHED_LOSSES else f"on algorithm.loss_type={loss}"
+
+
+def gold_rewards(config: "RunConfig") -> str | None:
+    """Responses are sampled where gold rewards score them."""
+    known = all(objective.gold for objective in config.dataset.objectives.values())
+    return None if known else f"on dataset={config.dataset.name}, whose metrics need no samples"
+
+
+on_toy = _if(lambda config: config.dataset.kind == "toy", "on dataset={config.dataset.name}")
+off_toy = _if(lambda config: config.dataset.kind != "toy", "on dataset={config.dataset.name}")
+scratch = _if(lambda config: config.model.kind == "scratch", "on algorithm={config.algorithm.name}")
+others = _if(lambda config: bool(rewarded(config)), "at w={config.w}, where no other objective weighs anything")
+named = _if(lambda config: bool(value_at(config, "algorithm.rewards")), "without algorithm.rewards")
+makes = _if(
+    lambda config: any(_is_made(config, name) for name in rewarded(config)),
+    "on algorithm={config.algorithm.name}, which trains nothing here",
+)
+trains_at_w = _if(
+    lambda config: objectives_of(config).weights[objectives_of(config).trained] > 0, "at w={config.w}, trains nothing"
+)
+adapter = _if(lambda config: bool(value_at(config, "algorithm.adapter")), "without algorithm.adapter")
+no_card = _if(
+    lambda config: not (Path(str(value_at(config, "algorithm.adapter"))) / "alignlab.json").is_file(),
+    "with algorithm.adapter, whose card says it",
+)
+one_process = _if(lambda config: False, "on algorithm={config.algorithm.name}, which trains on one process")
+
+_HUB = ("hub", "revision", "subset", "data_dir", "train_split", "test_split")
+FILES: Reads = {
+    **{f"dataset.{key}": unless_set("dataset.path", ", which is read in the hub's place") for key in _HUB},
+    "dataset.max_bad_share": if_kind("dataset.on_bad_row", "drop"),
+}
+"""Where rows come from."""
+
+PREFERENCES: Reads = {
+    "dataset": always,
+    **FILES,
+    "dataset.requests": not_here,
+    "dataset.exact_samples": not_here,
+}
+"""Preferences by each objective."""
+
+REQUESTS: Reads = {
+    "dataset": always,
+    **FILES,
+    "dataset.test_share": off_toy,
+    **{f"dataset.{key}": both(off_toy, scratch) for key in ("pairs", "exact_samples", "min_score_ratio")},
+    "dataset.objectives": scratch,
+    "dataset.use": scratch,
+    "dataset.unlabelled": scratch,
+    "trainer.max_length": scratch,
+}
+"""Requests with a harmful response each; a reference that is trained from scratch learns from the same rows."""
+
+MODEL: Reads = {"model": always, "hardware.device": always, "hardware.bf16": always, "paths": always, "force": always}
+"""The base model; a reference that is trained from scratch on the data reads these too."""
+
+SCRATCH: Reads = {"dataset": scratch, "trainer.max_length": scratch, **when(scratch, FILES)}
+"""The rows that a reference is trained on from scratch, of an algorithm that reads no data itself."""
+
+TRAINING: Reads = {
+    "peft": always,
+    "trainer": always,
+    "trainer.num_train_epochs": epochs,
+    "hardware.processes": always,
+    "hardware.fsdp": always,
+    "tracker": always,
+    "seed": always,
+}
+"""Training an adapter on preference pairs."""
+
+ON_ONE_PROCESS: Reads = {"hardware.processes": one_process, "hardware.fsdp": one_process}
+
+SAMPLING: Reads = {"generator": gold_rewards, "dataset.exact_samples": both(gold_rewards, on_toy)}
+"""Sampling the policy where the data knows its true rewards."""
+
+LOSS: Reads = {"algorithm": always, "algorithm.label_smoothing": smoothed}

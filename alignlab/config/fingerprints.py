@@ -1,0 +1,68 @@
+"""Hashes of the files that a configuration names by path. Imports no torch."""
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from alignlab.config.names import RANKED_FILE
+from alignlab.config.objectives import reward_of, rewarded
+from alignlab.config.schema import RunConfig
+from alignlab.config.uses import value_at, why_unused
+
+
+def input_fingerprints(config: RunConfig) -> dict[str, str]:
+    """Key -> hash of what it names, for the keys that the run reads and whose file is there.
+
+    Data and adapters count by content, models by size and date.
+    """
+    used = ((key, path, by_content) for key, path, by_content in _named(config) if why_unused(config, key) is None)
+    found = {key: (Path(path), by_content) for key, path, by_content in used if path and Path(path).exists()}
+    return {key: fingerprint(path, by_content=by_content) for key, (path, by_content) in found.items()}
+
+
+def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
+    """(key, path, whether its content counts) of every path that a configuration can name."""
+    yield "dataset.path", _data_path(config), True
+    yield "model.path", value_at(config, "model.path"), False
+    for key in ("model.adapter", "algorithm.adapter", "algorithm.control"):
+        yield key, value_at(config, key), True
+    for index, path in enumerate(value_at(config, "algorithm.held_out") or ()):
+        yield f"algorithm.held_out.{index}", path, True
+    for index, path in enumerate(value_at(config, "algorithm.merge") or ()):
+        yield f"algorithm.merge.{index}", f"{path}/responses.jsonl", True
+    yield "judge.path", value_at(config, "judge.path"), False
+    for name in rewarded(config):
+        reward = reward_of(config, name)
+        yield f"algorithm.rewards.{name}.adapter", value_at(reward, "adapter"), True
+        path = value_at(reward, "path")
+        yield f"algorithm.rewards.{name}.path", path, bool(path) and (Path(path) / "adapter_config.json").exists()
+
+
+def _data_path(config: RunConfig) -> str | None:
+    """The rows that dataset.path means; of a synthesis run's folder that is one file, its logs are no data."""
+    path: str | None = value_at(config, "dataset.path")
+    if path and config.dataset.kind == "c2_syn" and Path(path).is_dir():
+        return str(Path(path) / RANKED_FILE)
+    return path
+
+
+def fingerprint(path: Path, *, by_content: bool = True) -> str:
+    """Hash of a file, or of a folder's files by name; of their contents, or of their sizes and dates."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        stat = file.stat()
+        digest.update(file.name.encode())
+        if by_content:
+            digest.update(_content(file, stat.st_size, stat.st_ctime_ns))  # a copied file may bring its old mtime
+        else:
+            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+@functools.lru_cache(maxsize=4096)
+def _content(file: Path, size: int, ctime_ns: int) -> bytes:
+    """Hash of a file's bytes; a sweep reads each file once, and a changed file again."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

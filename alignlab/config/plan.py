@@ -1,0 +1,249 @@
+"""The plan of a run: its configuration, resolved once into the parts that its job hands on. Imports no torch.
+
+A job takes the plan; everything that it calls takes one of the parts below.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from alignlab.config.fingerprints import input_fingerprints
+from alignlab.config.identity import run_folder
+from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
+from alignlab.config.recipe import TrackerSettings, TrainingRecipe
+from alignlab.config.schema import (
+    AlgorithmConfig,
+    DatasetConfig,
+    FromScratchConfig,
+    GeneratorConfig,
+    HardwareConfig,
+    JudgeConfig,
+    LocalGeneratorConfig,
+    ModelConfig,
+    RewardConfig,
+    RewardModelConfig,
+    RunConfig,
+    ToyConfig,
+    TrainerConfig,
+)
+from alignlab.config.uses import value_at, why_unused
+from alignlab.errors import ConfigError
+
+A_co = TypeVar("A_co", bound=AlgorithmConfig, covariant=True)
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Where preferences come from."""
+
+    settings: DatasetConfig
+    toy: ToyConfig | None
+    """The settings where the rows are sampled in the embedded world, else None."""
+    max_length: int | None
+    """Longest prompt plus response in tokens; None reads whole texts."""
+    identity: str
+    """Hash of the file, or the hub id; empty for the toy."""
+    cache: Path
+
+
+@dataclass(frozen=True)
+class ScratchModel:
+    """A small model that alignlab trains from random weights."""
+
+    settings: FromScratchConfig
+    rows: RowSource | None
+    """What it learns from; None for the toy's grammar."""
+    trainer: TrainerConfig
+    hardware: HardwareConfig
+    cache: Path
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model: which, where it computes, and how it is made if it starts from random weights."""
+
+    settings: ModelConfig
+    scratch: ScratchModel | None
+    dtype: str
+    """Of the weights."""
+    device: str
+    bf16: bool
+    files: tuple[str | None, ...]
+    """Fingerprints of model.path and model.adapter, so that a changed folder is loaded again."""
+
+
+@dataclass(frozen=True)
+class RewardSource:
+    """The reward of one objective: its settings, and the run that makes it where none is named."""
+
+    objective: str
+    settings: RewardConfig
+    gold: str | None
+    """Name of the objective's true reward, where the data knows it."""
+    made_by: "Plan[RewardModelConfig] | None"
+    beta: float
+    """Of an implicit reward whose adapter has no card, in 1/nat."""
+    prompt_template: str | None
+    max_length: int
+    batch_size: int
+    device: str
+
+    @property
+    def key(self) -> str:
+        """What its settings stand under."""
+        return f"algorithm.rewards.{self.objective}"
+
+
+@dataclass(frozen=True)
+class Plan(Generic[A_co]):
+    """One run, resolved.
+
+    `settings` are the algorithm's own. `rewards` are those that the run needs, by objective. `folder` is where the run
+    belongs unless hydra.run.dir says otherwise. `record` is every setting as plain values, for config.json.
+    """
+
+    algorithm: A_co
+    objectives: Objectives
+    seed: int
+    model: ModelSource
+    rows: RowSource
+    rewards: dict[str, RewardSource]
+    recipe: TrainingRecipe
+    generator: GeneratorConfig
+    judge: JudgeConfig
+    cache: Path
+    runs: Path
+    folder: Path
+    force: bool
+    inputs: dict[str, str]
+    """Fingerprints of the files that the configuration names."""
+    record: dict[str, Any]
+    dataset: str | None
+    """Name of the data that the run reads, None for one that reads none."""
+    samples: bool
+    """Whether the run's model is sampled."""
+    judges: bool
+    """Whether a judge is asked."""
+    collects: bool
+    """Whether the run looks at other runs, whatever they are by now, so that it is never done before."""
+
+    @property
+    def local_generator(self) -> LocalGeneratorConfig:
+        """How the run's own model is sampled in this process.
+
+        Raises:
+            ConfigError: if the configuration names a server instead.
+        """
+        if not isinstance(self.generator, LocalGeneratorConfig):
+            what = f"algorithm={self.algorithm.name} samples the policy in its own process"
+            raise ConfigError(f"generator={self.generator.kind}: {what}; use generator=transformers")
+        return self.generator
+
+
+MakeRun = Callable[[Plan[Any]], Path]
+"""Runs a prerequisite in its folder unless that has been done; returns the folder."""
+
+
+def plan_of(config: RunConfig) -> Plan[Any]:
+    """The plan of a run.
+
+    Raises:
+        ConfigError: if objectives, weights or rewards do not fit the data.
+    """
+    inputs = input_fingerprints(config)
+    rows = _row_source(config, inputs)
+    runs = Path(config.paths.runs)
+    return Plan(
+        algorithm=config.algorithm,
+        objectives=objectives_of(config),
+        seed=config.seed,
+        model=_model_source(config, rows, inputs),
+        rows=rows,
+        rewards={name: _reward_source(config, name) for name in rewarded(config)},
+        recipe=_recipe(config),
+        generator=config.generator,
+        judge=config.judge,
+        cache=Path(config.paths.cache),
+        runs=runs,
+        folder=runs / run_folder(config),
+        force=config.force,
+        inputs=inputs,
+        record=asdict(config),
+        dataset=config.dataset.name if why_unused(config, "dataset.name") is None else None,
+        samples=config.algorithm.uses.samples(config) is None,
+        judges=config.algorithm.uses.judges(config) is None,
+        collects=config.algorithm.uses.collects(config) is None,
+    )
+
+
+def text_limit(config: RunConfig) -> int | None:
+    """Longest prompt plus response of a run, in tokens: an audit has its own, None where it reads whole texts."""
+    limit: int | None = vars(config.algorithm).get("max_length", config.trainer.max_length)
+    return limit
+
+
+def _row_source(config: RunConfig, inputs: dict[str, str]) -> RowSource:
+    toy = config.dataset if isinstance(config.dataset, ToyConfig) else None
+    identity = inputs.get("dataset.path") or str(value_at(config, "dataset.hub") or "")
+    return RowSource(config.dataset, toy, text_limit(config), identity, Path(config.paths.cache))
+
+
+def _model_source(config: RunConfig, rows: RowSource, inputs: dict[str, str]) -> ModelSource:
+    model, cache = config.model, Path(config.paths.cache)
+    scratch = None
+    if isinstance(model, FromScratchConfig):
+        learned = dataclasses.replace(rows, max_length=config.trainer.max_length)
+        from_data = None if model.kind == "tiny" else learned
+        scratch = ScratchModel(model, from_data, config.trainer, config.hardware.on_one_process(), cache)
+    files = tuple(inputs.get(name) for name in ("model.path", "model.adapter"))
+    dtype = value_at(config, "model.dtype") or "float32"
+    return ModelSource(model, scratch, dtype, config.hardware.device, config.hardware.bf16, files)
+
+
+def _reward_source(config: RunConfig, objective: str) -> RewardSource:
+    settings = reward_of(config, objective)
+    own = value_at(config, "algorithm.beta")
+    beta = value_at(settings, "beta") or own
+    named = value_at(settings, "adapter" if settings.kind == "implicit" else "path")
+    made_by = None
+    if settings.kind in ("implicit", "classifier") and named is None and config.algorithm.uses.makes_rewards:
+        # A classifier has no beta: every run that needs one shares it.
+        made_by = plan_of(_reward_run(config, objective, settings.kind, beta if settings.kind == "implicit" else own))
+    return RewardSource(
+        objective=objective,
+        settings=settings,
+        gold=config.dataset.objectives[objective].gold if objective in config.dataset.objectives else None,
+        made_by=made_by,
+        beta=beta,
+        prompt_template=config.model.prompt_template,
+        max_length=config.trainer.max_length,
+        batch_size=config.trainer.per_device_eval_batch_size,
+        device=config.hardware.device,
+    )
+
+
+def _reward_run(config: RunConfig, objective: str, kind: str, beta: float) -> RunConfig:
+    """The reward_model run that makes an objective's reward by this run's recipe."""
+    algorithm = RewardModelConfig(
+        name="reward_model",
+        objective=objective,
+        beta=beta,
+        loss_type="sigmoid",
+        label_smoothing=0.0,
+        kind=kind,
+        full=False,
+    )
+    return dataclasses.replace(config, algorithm=algorithm, force=False)
+
+
+def _recipe(config: RunConfig) -> TrainingRecipe:
+    tracker = TrackerSettings(
+        kind=config.tracker.kind,
+        project=config.tracker.project,
+        group=f"{config.algorithm.name}/{config.model.name}/{config.dataset.name}",
+        name=f"w={config.w} seed={config.seed}",
+        config=asdict(config),
+    )
+    return TrainingRecipe(config.trainer, config.peft, config.hardware, config.seed, tracker, config.model)

@@ -1,0 +1,37 @@
+"""The base model of a run, which is its reference: loaded once a process, trained from random weights if need be."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from alignlab.config.plan import ModelSource
+from alignlab.models.base import Base, load_base, load_encoder
+from alignlab.models.prompts import PromptEncoder
+from alignlab.prerequisites.scratch import scratch_folder
+
+_resident: dict[str, Base] = {}
+"""The base model that the last job of this process used: a sweep loads it once."""
+
+
+def reference(source: ModelSource) -> Base:
+    """The base model; a small one that does not exist yet is trained first."""
+    folder = _folder(source)
+    key = json.dumps([asdict(source.settings), str(folder), source.device, source.bf16, source.files])
+    if key not in _resident:
+        _resident.clear()
+        _resident[key] = load_base(source.settings, folder=folder, device=source.device, autocast=source.bf16)
+    return _resident[key]
+
+
+def prompt_encoder(source: ModelSource) -> PromptEncoder:
+    """The tokenizer and template, without the model, which a server has."""
+    return load_encoder(source.settings, folder=_folder(source))
+
+
+def forget_models() -> None:
+    """Drop the resident base model; the next job loads it again."""
+    _resident.clear()
+
+
+def _folder(source: ModelSource) -> Path | None:
+    return None if source.scratch is None else scratch_folder(source.scratch)

@@ -1,0 +1,48 @@
+"""The rows of a run: read from files or the hub, or sampled in the embedded world."""
+
+from collections.abc import Sequence
+
+from alignlab.config.plan import RowSource
+from alignlab.data.records import RankedRow, text_id
+from alignlab.data.report import counts_text
+from alignlab.data.sources import load, read_ranked_rows, select_split
+from alignlab.data.worlds import toy
+from alignlab.models.base import Base
+from alignlab.prerequisites.toy_pairs import toy_pairs_file
+from alignlab.runs.progress import say
+
+
+def ranked_rows(source: RowSource, base: Base, split: str | None) -> list[RankedRow]:
+    """The rows of one split; the toy's are sampled from the reference first."""
+    made = None if source.toy is None else toy_pairs_file(source.toy, base, source.cache)
+    rows = read_ranked_rows(source.settings, made, max_length=source.max_length)
+    return select_split(rows, source.settings, split)
+
+
+def training_rows(source: RowSource, base: Base) -> list[RankedRow]:
+    """The rows of dataset.split."""
+    return ranked_rows(source, base, source.settings.split)
+
+
+def held_out_rows(source: RowSource, base: Base) -> list[RankedRow]:
+    """The rows of the test split; none where dataset.split=null takes all rows for training."""
+    return [] if source.settings.split is None else ranked_rows(source, base, "test")
+
+
+def data_report(source: RowSource) -> dict[str, object]:
+    """`data` of result.json: what the data check counted. A hub's rows are checked here, before a model is loaded.
+
+    Nothing for the toy, whose rows are made.
+    """
+    if source.toy is not None:
+        return {}
+    loaded = load(source.settings, max_length=source.max_length)
+    if loaded.report.bad:
+        say(f"{loaded.report.source}: left out {counts_text(loaded.report.bad)}")
+    return {"data": loaded.as_record()}
+
+
+def data_inputs(source: RowSource, rows: Sequence[RankedRow]) -> dict[str, str]:
+    """`dataset`: what is evaluated on, the same for all seeds; `pairs`: what is trained on."""
+    dataset = source.identity if source.toy is None else f"toy world {toy.WORLD_VERSION}"
+    return {"dataset": dataset, "pairs": text_id(*(f"{row.id} {row.scores}" for row in rows))}
