@@ -120,6 +120,8 @@ class Plan(Generic[A_co]):
     inputs: dict[str, str]
     """Fingerprints of the files that the configuration names."""
     record: dict[str, Any]
+    config: RunConfig
+    """For course correction and synthesis until they take parts."""
     dataset: str | None
     """Name of the data that the run reads, None for one that reads none."""
     samples: bool
@@ -171,6 +173,7 @@ def plan_of(config: RunConfig) -> Plan[Any]:
         force=config.force,
         inputs=inputs,
         record=asdict(config),
+        config=config,
         dataset=config.dataset.name if why_unused(config, "dataset.name") is None else None,
         samples=config.algorithm.uses.samples(config) is None,
         judges=config.algorithm.uses.judges(config) is None,

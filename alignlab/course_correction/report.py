@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from alignlab.config.plan import Plan
 from alignlab.config.schema import CourseCorrectionConfig, RunConfig
 from alignlab.course_correction.agreement import judge_quality, rogan_gladen
 from alignlab.course_correction.page import write_page
@@ -26,8 +27,9 @@ from alignlab.course_correction.statistics import CorrCurve, paired_difference
 from alignlab.data.files import read_rows
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
-from alignlab.runs.folder import Outcome, RunFolder, finished_result
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import console, say
+from alignlab.runs.result import Outcome, finished_result
 
 
 def report(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
@@ -111,10 +113,10 @@ def compare(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
         outcome.artifacts["labelled"] = "labelled.json"
 
 
-def after_sweep(jobs: Sequence[tuple[RunConfig, Path]]) -> None:
+def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
     """One plot of a sweep's runs, of those that were finished."""
     folders = [folder for folder in dict.fromkeys(folder for _, folder in jobs) if finished_result(folder)]
-    config = jobs[0][0]
+    config = jobs[0][0].config
     if len(folders) < 2:
         return
     name = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:8]
@@ -158,9 +160,9 @@ def present(folders: Sequence[Path], target: Path, *, seed: int) -> dict[str, st
 
 def _result_of(folder: Path) -> dict[str, Any]:
     result = finished_result(folder)
-    if result is None or result.get("algorithm") != "course_correction":
+    if result is None or result.algorithm != "course_correction":
         raise ConfigError(f"algorithm.compare={folder}: holds no finished run of algorithm=course_correction")
-    return result
+    return result.to_json()
 
 
 def _labels(folders: Sequence[Path], results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alignlab.config.objectives import Objectives
-from alignlab.data.records import Pair
+from alignlab.data.records import Pair, prompt_as_json
 from alignlab.engine.scoring.rows import EncodedPairs
 from alignlab.front.metrics import Interval, mean_interval
 

@@ -148,7 +148,7 @@ def _point(folder: Path, record: Mapping[str, object]) -> FrontPoint | FailedRun
         metrics=metrics,
         model=str(record.get("model") or ""),
         dataset=str(record.get("dataset") or ""),
-        variant=str(record.get("variant") or ""),
+        variant="" if record.get("beta") is None else f"beta={record['beta']:g}",
         inputs={name: str(value) for name, value in inputs.items()},
     )
 
@@ -172,10 +172,13 @@ def _failure(folder: Path, record: Mapping[str, object], error: str) -> FailedRu
 
 def _axes(axes: object, weights: Mapping[str, float], metrics: Mapping[str, Interval]) -> tuple[str, ...]:
     """The axes' names, after it was checked that each has a weight and a known mean."""
-    if not isinstance(axes, list) or not all(isinstance(axis, str) for axis in axes):
-        raise ValueError(f"axes={axes!r:.80}: must be a list of metric names")
-    if weights and len(weights) != len(axes):
+    if isinstance(axes, list):
+        raise ValueError("axes: were written by an earlier version as a list; run it again with force=true")
+    if not isinstance(axes, dict) or not all(isinstance(axis, str) for axis in axes.values()):
+        raise ValueError(f"axes={axes!r:.80}: must map each objective to a metric")
+    if weights and set(weights) != set(axes):
         raise ValueError(f"axes={axes}: must be one metric an objective, the objectives are {', '.join(weights)}")
+    axes = [str(axes[name]) for name in weights or axes]
     for axis in axes:
         if axis not in metrics:
             raise ValueError(f"metrics.{axis}: must be there, as it is an axis")

@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from alignlab.config.plan import Plan
 from alignlab.config.schema import CourseCorrectionConfig, DatasetConfig, RunConfig, ToyConfig
 from alignlab.course_correction.prefixes import Prefix, Prefixes, build_prefixes
 from alignlab.course_correction.report import compare, report
@@ -29,12 +30,14 @@ from alignlab.io.records import Records
 from alignlab.judges import Judge, JudgeItem, Verdict, load_judge
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.policy import Subject, subject
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
+def run(plan: Plan[Any], run: RunFolder, outcome: Outcome) -> None:
     """Measures Corr@k of one model, or compares runs that did."""
+    config = plan.config
     algorithm = config.algorithm
     assert isinstance(algorithm, CourseCorrectionConfig)
     if algorithm.compare:
@@ -61,9 +64,11 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
             with run.stage("helpfulness"):
                 outcome.metrics |= _helpfulness(config, measured, control)
         encoder = measured.encoder
-    plan = judge.planned([item for name, prefixes in built.items() for item in _items(run.path, prefixes.kept, name)])
-    if plan is not None:
-        raise OnlyPlanned(plan)
+    planned = judge.planned(
+        [item for name, prefixes in built.items() for item in _items(run.path, prefixes.kept, name)]
+    )
+    if planned is not None:
+        raise OnlyPlanned(planned)
     for name, prefixes in built.items():
         with run.stage(f"{name}judging"):
             _judge(run.path, judge, prefixes.kept, name, encoder)

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.identity import input_fingerprints
+from alignlab.config.fingerprints import input_fingerprints
+from alignlab.config.plan import Plan
 from alignlab.config.schema import RunConfig, SynthesisConfig, ToyConfig
 from alignlab.data.rankings import HARMFUL
 from alignlab.data.records import HarmRequest, prompt_text
@@ -23,16 +24,18 @@ from alignlab.io.atomic import write_jsonl
 from alignlab.io.records import Records
 from alignlab.judges import Judge, JudgeItem, load_judge
 from alignlab.prerequisites.policy import Subject, subject
-from alignlab.runs.folder import Outcome, RunFolder
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 from alignlab.synthesis.drafts import CORRECTED, SAFE, Draft, Recipe, draft_sets
 from alignlab.synthesis.export import rows_of
 from alignlab.synthesis.requests import choose_requests
 from alignlab.synthesis.shards import REQUESTS, RESPONSES, VERDICTS, finish, merge
 
 
-def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
+def run(plan: Plan[Any], run: RunFolder, outcome: Outcome) -> None:
     """Writes one share of the sets, or merges the shares that other runs have written."""
+    config = plan.config
     algorithm = config.algorithm
     assert isinstance(algorithm, SynthesisConfig)
     if algorithm.merge:

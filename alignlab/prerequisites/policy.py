@@ -1,4 +1,4 @@
-"""The model under test: the reference, with a saved adapter on it, or a model that a server holds."""
+"""The model whose continuations are measured, or in whose words something is written: here, or on a server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.plan import ModelSource
-from alignlab.config.schema import GeneratorConfig, ServerGeneratorConfig
+from alignlab.config.plan import plan_of
+from alignlab.config.schema import RunConfig, ServerGeneratorConfig
 from alignlab.engine.sampling.base import OnDone, PrefixRequest
 from alignlab.engine.sampling.generate import generate
 from alignlab.errors import ConfigError
@@ -30,16 +30,14 @@ class Subject:
     revision: str | None
     room: int | None
     """Longest prefix in tokens that leaves room for a continuation; None where nobody knows."""
-    generator: GeneratorConfig
-    seed: int
 
-    def generate(self, requests: list[PrefixRequest], on_done: OnDone, *, label: str) -> None:
+    def generate(self, requests: list[PrefixRequest], config: RunConfig, on_done: OnDone, *, label: str) -> None:
         """Continuations of every request, handed over as they are known."""
         generate(
             self.model,
             requests,
-            config=self.generator,
-            seed=self.seed,
+            config=config.generator,
+            seed=config.seed,
             encoder=self.encoder,
             on_done=on_done,
             label=label,
@@ -70,30 +68,24 @@ def checked_adapter(key: str, adapter: Path | None, base: Base, prompt_template:
 
 
 @contextmanager
-def subject(source: ModelSource, adapter: str | None, generator: GeneratorConfig, seed: int) -> Iterator[Subject]:
-    """The model under test: the reference, with an adapter if one is named, or what a server calls by its name.
-
-    Args:
-        source: the base model.
-        adapter: folder of an adapter.
-        generator: how it is sampled, or the server.
-        seed: of sampling.
-    """
+def subject(config: RunConfig, adapter: str | None) -> Iterator[Subject]:
+    """The subject of a run: the reference, with an adapter if one is named, or what a server calls by its name."""
+    generator = config.generator
     if isinstance(generator, ServerGeneratorConfig):
         if adapter is not None:
             what = "generator=server has its own model; serve the adapter there under a name of its own"
             raise ConfigError(f"algorithm.adapter={adapter}: {what}, and give that as generator.model")
-        name = f"{generator.base_url} {generator.model}"
-        yield Subject(None, prompt_encoder(source), name, None, None, generator, seed)
+        yield Subject(
+            None, prompt_encoder(plan_of(config).model), f"{generator.base_url} {generator.model}", None, None
+        )
         return
-    base = reference(source)
+    base = reference(plan_of(config).model)
     longest = getattr(base.model.config, "max_position_embeddings", None)
     room = None if longest is None else int(longest) - generator.max_new_tokens
+    identity = base.scorer if adapter is None else f"{base.scorer}+{adapter_id(Path(adapter))}"
     if adapter is None:
-        yield Subject(base.model, base.encoder, base.scorer, base.revision, room, generator, seed)
+        yield Subject(base.model, base.encoder, identity, base.revision, room)
         return
-    folder = Path(adapter)
-    checked_adapter("algorithm.adapter", folder, base, source.settings.prompt_template)
-    with adapted(base.model, folder) as model:
-        identity = f"{base.scorer}+{adapter_id(folder)}"
-        yield Subject(model, base.encoder, identity, base.revision, room, generator, seed)
+    checked_adapter("algorithm.adapter", Path(adapter), base, config.model.prompt_template)
+    with adapted(base.model, Path(adapter)) as model:
+        yield Subject(model, base.encoder, identity, base.revision, room)

@@ -10,12 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from alignlab.config.identity import input_fingerprints, run_folder
+from alignlab.config.fingerprints import input_fingerprints
+from alignlab.config.plan import Plan, plan_of
 from alignlab.config.schema import RunConfig, SynthesisConfig
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_lines, write_text
-from alignlab.runs.folder import Outcome, RunFolder, finished_result
+from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import quiet_libraries, say
+from alignlab.runs.result import Outcome, finished_result
+from alignlab.runs.runner import run_in_folder
 from alignlab.synthesis.card import card
 from alignlab.synthesis.export import export, rows_of
 from alignlab.synthesis.sets import Account, ranked_sets
@@ -119,9 +122,9 @@ def merge(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
 
 def _share_of(folder: Path) -> dict[str, Any]:
     result = finished_result(folder)
-    if result is None or result.get("algorithm") != "synthesis" or "left_out_of_share" not in result:
+    if result is None or result.algorithm != "synthesis" or "left_out_of_share" not in result.extra:
         raise ConfigError(f"algorithm.merge={folder}: holds no finished run of algorithm=synthesis")
-    return result
+    return result.to_json()
 
 
 def _refuse_mixtures(config: RunConfig, folders: Sequence[Path]) -> None:
@@ -167,23 +170,20 @@ def _keyed(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         yield json.loads(line)["id"], line
 
 
-def after_sweep(jobs: Sequence[tuple[RunConfig, Path]]) -> None:
+def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
     """Merges the shares of a sweep where it made all of one whole."""
-    from alignlab.runs.runner import run_in_folder
-
     shares = list(dict.fromkeys(folder for _, folder in jobs))
-    config = jobs[0][0]
+    config = jobs[0][0].config
     algorithm = config.algorithm
     assert isinstance(algorithm, SynthesisConfig)
     if algorithm.num_shards < 2 or len(shares) != algorithm.num_shards or not all(map(finished_result, shares)):
         return
     whole = dataclasses.replace(algorithm, shard=0, num_shards=1, merge=[str(folder) for folder in shares])
-    joined = dataclasses.replace(config, algorithm=whole)
-    folder = Path(config.paths.runs) / run_folder(joined)
+    joined = plan_of(dataclasses.replace(config, algorithm=whole))
     quiet_libraries()
     try:
-        run_in_folder(joined, folder)
+        run_in_folder(joined, joined.folder)
     except ConfigError as error:
         say(f"no merge: {error}")
     else:
-        say(f"merged: {folder}")
+        say(f"merged: {joined.folder}")
