@@ -10,11 +10,12 @@ from torch import Tensor
 
 from alignlab.config.identity import Objectives, input_fingerprints, objectives_of
 from alignlab.config.schema import DpoConfig, PreferenceConfig, RunConfig, ToyConfig
-from alignlab.data.records import RankedRow, num_unranked, pairs_by, text_id
+from alignlab.data.records import RankedRow, num_unranked, pairs_by
 from alignlab.data.worlds import toy
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
 from alignlab.evaluation.measure import measure
+from alignlab.io.hashes import text_id
 from alignlab.jobs.recipe import recipe_of
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
