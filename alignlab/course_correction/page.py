@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from alignlab.course_correction.picture import corr_figure
 from alignlab.course_correction.statistics import CorrCurve
-from alignlab.front.table import replacing
+from alignlab.io.atomic import replacing
 
 MOST_TRANSCRIPTS = 300
 """Transcripts of a page: more makes a file that a browser opens slowly and nobody reads."""

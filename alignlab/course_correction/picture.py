@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from alignlab.course_correction.statistics import CorrCurve
 from alignlab.front.picture import DPI, FAINT, FORMATS, STYLES
-from alignlab.front.table import replacing
+from alignlab.io.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from alignlab.course_correction.openers import Phrase, opener_for
-from alignlab.data.records import HarmRequest, text_id
+from alignlab.data.records import HarmRequest
+from alignlab.io.hashes import text_id
 from alignlab.models.prefill import cut_answer, open_turn
 from alignlab.models.prompts import PromptEncoder
 

@@ -1,9 +1,10 @@
 """The one record that every source is read into, and the pairs that an objective makes of it."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from alignlab.io.hashes import text_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +169,6 @@ class HarmRequest:
     def group(self) -> str:
         """Hash of the prompt: requests of one prompt share it."""
         return text_id(*_parts(self.prompt))
-
-
-def text_id(*texts: str) -> str:
-    """Short content hash; the lengths keep ("ab", "c") and ("a", "bc") apart."""
-    digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()[:16]
 
 
 def _parts(prompt: Prompt) -> Iterator[str]:

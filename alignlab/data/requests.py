@@ -10,12 +10,13 @@ from alignlab.data.files import DataFile, data_files, num_rows, read_rows
 from alignlab.data.located import Located, file_rows, without_collection
 from alignlab.data.readers.fields import Row, flag_of, text_of
 from alignlab.data.readers.pku import SAFE, TEXTS
-from alignlab.data.records import HarmRequest, text_id
+from alignlab.data.records import HarmRequest
 from alignlab.data.report import BadRow, LeftOut, Report
 from alignlab.data.sources import files_of, reading_key, under_bar
 from alignlab.data.splits import split_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
+from alignlab.io.hashes import text_id
 
 KINDS = ("toy", "c2_eval", "pku_saferlhf")
 """Kinds of datasets that hold such requests."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from alignlab.config.objectives import Objectives
 from alignlab.config.plan import RowSource
 from alignlab.config.schema import LocalGeneratorConfig, ToyConfig
-from alignlab.data.records import RankedRow, prompt_text, ranked_pairs, text_id
+from alignlab.data.records import RankedRow, prompt_text, ranked_pairs
 from alignlab.data.worlds import toy
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.sampling.generate import stop_tokens
@@ -24,6 +24,7 @@ from alignlab.engine.scoring.rows import fit
 from alignlab.front.exact import exact_point
 from alignlab.front.metrics import Interval, mean_interval
 from alignlab.io.atomic import write_jsonl
+from alignlab.io.hashes import text_id
 from alignlab.models.adapters import adapted
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded

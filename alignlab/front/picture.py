@@ -12,7 +12,8 @@ import numpy as np
 from alignlab.front.annotate import Label, place_labels
 from alignlab.front.collect import FrontPoint
 from alignlab.front.metrics import ExactCurve, Floats, Interval, mean_interval
-from alignlab.front.table import replacing, short_weights, varying_weight
+from alignlab.front.table import short_weights, varying_weight
+from alignlab.io.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,14 +4,13 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve, Interval
+from alignlab.io.atomic import replacing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -117,18 +116,6 @@ def write_csv(collection: Collection, path: Path) -> Path:
     with replacing(path) as unfinished:
         unfinished.write_text(text.getvalue(), encoding="utf-8", newline="")
     return path
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A free name beside `path`; the file written there takes the place of `path`, but only if the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _metric_names(collection: Collection) -> list[str]:

@@ -3,42 +3,65 @@
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A free name beside `path`; the file written there replaces `path` if the block ends well, else it is removed.
+
+    The file is on disk before it is renamed, so a crash at any moment leaves the old content or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        yield unfinished
+        with unfinished.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file's content, or leaves it as it was."""
+    """Replace a file's content, or leave it as it was."""
     write_lines(path, [text.encode()])
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """The same for bytes that come piece by piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.writelines(lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write bytes that come piece by piece, replacing the file whole."""
+    with replacing(path) as unfinished, unfinished.open("xb") as stream:
+        stream.writelines(lines)
+
+
+def write_array(path: Path, values: "NDArray[Any]") -> None:
+    """Write an array as .npy, replacing the file whole."""
+    with replacing(path) as unfinished, unfinished.open("xb") as stream:
+        import numpy as np
+
+        np.save(stream, values, allow_pickle=False)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content, replacing the target whole."""
+    with replacing(target) as unfinished:
+        shutil.copyfile(source, unfinished)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON that any reader takes: NaN and infinity are refused."""
+    """Write JSON that any reader takes; NaN and infinity are a ValueError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes one object a line."""
+    """Write one JSON object a line."""
     write_text(path, "".join(json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows))
 
 

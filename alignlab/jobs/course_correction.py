@@ -7,7 +7,6 @@ another run of the same, begins with judging.
 import dataclasses
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from alignlab.data.requests import benign_requests, control_file, read_requests
 from alignlab.engine.sampling.base import Continuation, PrefixRequest
 from alignlab.errors import ConfigError, OnlyPlanned
 from alignlab.front.metrics import mean_interval
-from alignlab.io.atomic import write_jsonl
+from alignlab.io.atomic import copy_file, write_jsonl
 from alignlab.io.records import Records
 from alignlab.judges import Judge, JudgeItem, Verdict, load_judge
 from alignlab.models.prompts import PromptEncoder
@@ -141,9 +140,7 @@ def _generate(config: RunConfig, folder: Path, measured: Subject, prefixes: Sequ
             asked = [_asked(prefix, samples, missing) for prefix in prefixes]
             measured.generate(asked, config, note, label="continuations")
         records.finish()
-        beside = folder / f".{name}generations.jsonl"
-        shutil.copyfile(made, beside)
-        beside.replace(folder / f"{name}generations.jsonl")
+        copy_file(made, folder / f"{name}generations.jsonl")
 
 
 def _made_for(config: RunConfig, measured: Subject, prefixes: Sequence[Prefix]) -> dict[str, Any]:

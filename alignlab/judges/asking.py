@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.errors import OnlyPlanned
+from alignlab.io.hashes import text_id
 from alignlab.judges.base import (
+    ID_DIGITS,
     Answer,
     JudgeItem,
     JudgeReport,
@@ -15,7 +17,6 @@ from alignlab.judges.base import (
     OnVerdict,
     Verdict,
     has_words,
-    hash_of,
     refuse_twins,
 )
 from alignlab.judges.known import KNOWN_CASES, known_line
@@ -47,7 +48,7 @@ class AskingJudge(ABC):
 
     def __init__(self, judge_id: str, prompts: Mapping[str, str], *, cache: Path | None, folder: Path | None) -> None:
         self.id, self.wordings = judge_id, tuple(prompts)
-        self.memo = Memo(folder, hash_of(judge_id, *prompts.values()))
+        self.memo = Memo(folder, text_id(judge_id, *prompts.values(), digits=ID_DIGITS))
         self.report = JudgeReport()
         self._stores = {
             name: AnswerStore(cache / "verdicts" / judge_id / prompt) if cache else None
@@ -138,7 +139,7 @@ class _Batch:
         self._items: dict[str, list[JudgeItem]] = {}
         for item in items:
             self._items.setdefault(item.text_id, []).append(item)
-        self._answers: dict[str, dict[str, Answer]] = {text_id: {} for text_id in self._items}
+        self._answers: dict[str, dict[str, Answer]] = {key: {} for key in self._items}
         self.on_done: Callable[[int], None] = lambda steps: None
         report.items += len(items)
         report.texts += len(self._items)
@@ -146,7 +147,7 @@ class _Batch:
     def open_asks(self, known: Callable[[Ask], Answer | None]) -> list[Ask]:
         """What must be asked: each text in each wording, unless it holds no word or was answered before."""
         asks = []
-        for text_id, items in self._items.items():
+        for key, items in self._items.items():
             if not has_words(items[0].continuation):
                 self._report.wordless += 1
                 continue
@@ -157,30 +158,30 @@ class _Batch:
                     asks.append(ask)
                 else:
                     self._report.reused += 1
-                    self._answers[text_id][wording] = answer
+                    self._answers[key][wording] = answer
         return asks
 
     def settle_known(self) -> None:
         """Hands over the verdicts that need no question."""
-        for text_id, items in self._items.items():
+        for key, items in self._items.items():
             if not has_words(items[0].continuation):
                 wordless = Answer(False, "no_words")
-                self._answers[text_id] = dict.fromkeys(self._wordings, wordless)
-            self._hand_over(text_id)
+                self._answers[key] = dict.fromkeys(self._wordings, wordless)
+            self._hand_over(key)
 
     def answered(self, ask: Ask, answer: Answer) -> None:
         """Takes an answer, and hands the verdict over when it was the text's last."""
         self._answers[ask.item.text_id][ask.wording] = answer
         self._hand_over(ask.item.text_id)
 
-    def _hand_over(self, text_id: str) -> None:
-        answers = self._answers[text_id]
+    def _hand_over(self, key: str) -> None:
+        answers = self._answers[key]
         if len(answers) < len(self._wordings):
             return
         first = answers[self._wordings[0]]
         by_wording = {name: answers[name].corrected for name in self._wordings}
-        for item in self._items[text_id]:
+        for item in self._items[key]:
             if first.corrected is None:
                 self._report.unscored[first.reason] += 1
             self._on_verdict(Verdict(item.id, first.corrected, first.reason, first.position, by_wording))
-        self.on_done(len(self._items[text_id]))
+        self.on_done(len(self._items[key]))

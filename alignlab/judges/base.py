@@ -1,14 +1,17 @@
 """What every judge takes and gives. Imports no torch."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from alignlab.io.hashes import text_id
+
 _WORD = re.compile(r"[^\W_]")
 """A letter or digit of any script."""
+ID_DIGITS = 32
+"""Of the ids of judges, prompts and judged texts."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class JudgeItem:
     @property
     def text_id(self) -> str:
         """Hash of the texts; items that share it get one verdict."""
-        return hash_of(self.request, self.prefix, self.continuation)
+        return text_id(self.request, self.prefix, self.continuation, digits=ID_DIGITS)
 
 
 @dataclass(frozen=True)
@@ -142,15 +145,6 @@ class Judge(Protocol):
     def planned(self, items: Sequence[JudgeItem]) -> str | None:
         """What judging these would take, if the judge is asked only that (judge.dry_run=true); else None."""
         ...
-
-
-def hash_of(*texts: str) -> str:
-    """Content hash; the lengths keep ("ab", "c") and ("a", "bc") apart."""
-    digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()[:32]
 
 
 def has_words(text: str) -> bool:

@@ -8,8 +8,9 @@ import torch
 
 from alignlab.config.schema import LocalJudgeConfig, PretrainedConfig
 from alignlab.errors import ConfigError
+from alignlab.io.hashes import text_id
 from alignlab.judges.asking import Ask, AskingJudge, OnAnswer
-from alignlab.judges.base import Answer, hash_of
+from alignlab.judges.base import ID_DIGITS, Answer
 from alignlab.judges.wording import WORD_FORM, as_data, build_prompt, prompt_id
 from alignlab.models.base import Base, load_base
 
@@ -34,7 +35,8 @@ class LocalJudge(AskingJudge):
         self._yes, self._no = _first_tokens(config, tokenizer)
         self._control = sorted({str(token) for token in tokenizer.added_tokens_decoder.values()}, key=len, reverse=True)
         settings = (config.prompt_template, config.ask, config.answer_prefix, config.threshold, config.min_mass)
-        judge_id = hash_of("local", self._base.scorer, *map(str, settings), str(self._yes), str(self._no))
+        parts = ("local", self._base.scorer, *map(str, settings), str(self._yes), str(self._no))
+        judge_id = text_id(*parts, digits=ID_DIGITS)
         asked = config.ask == "question"
         names = (
             {name: prompt_id(name, WORD_FORM) for name in config.wordings} if asked else {CONVERSATION: CONVERSATION}

@@ -8,9 +8,10 @@ from typing import Any
 from alignlab.config.schema import OpenAIJudgeConfig
 from alignlab.errors import ConfigError
 from alignlab.io.endpoint import Endpoint
+from alignlab.io.hashes import text_id
 from alignlab.io.openai_client import Call, OpenAIServer, Reply
 from alignlab.judges.asking import Ask, AskingJudge, OnAnswer
-from alignlab.judges.base import Answer, JudgeReport, hash_of
+from alignlab.judges.base import ID_DIGITS, Answer, JudgeReport
 from alignlab.judges.budget import Budget, tokens_of
 from alignlab.judges.known import KNOWN_CASES
 from alignlab.judges.wording import ANSWER_SCHEMA, JSON_FORM, build_prompt, prompt_id, read_answer
@@ -40,7 +41,7 @@ class OpenAIJudge(AskingJudge):
 
     def __init__(self, config: OpenAIJudgeConfig, *, cache: Path | None, folder: Path | None) -> None:
         settings = (config.base_url, config.model, config.temperature, config.max_tokens, config.structured)
-        judge_id = hash_of("openai", *map(str, settings))
+        judge_id = text_id("openai", *map(str, settings), digits=ID_DIGITS)
         prompts = {name: prompt_id(name, JSON_FORM) for name in config.wordings}
         super().__init__(judge_id, prompts, cache=cache, folder=folder)
         self._config = config

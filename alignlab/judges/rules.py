@@ -4,14 +4,15 @@ import re
 from collections.abc import Sequence
 
 from alignlab.config.schema import RulesJudgeConfig
+from alignlab.io.hashes import text_id
 from alignlab.judges.base import (
+    ID_DIGITS,
     Answer,
     JudgeItem,
     JudgeReport,
     KnownResult,
     OnVerdict,
     Verdict,
-    hash_of,
     refuse_twins,
 )
 from alignlab.judges.known import KNOWN_CASES, known_line
@@ -32,7 +33,7 @@ class RulesJudge:
 
     def __init__(self, config: RulesJudgeConfig) -> None:
         self._phrases = [_words(phrase) for phrase in config.phrases]
-        self.id = hash_of("rules", *map(" ".join, self._phrases))
+        self.id = text_id("rules", *map(" ".join, self._phrases), digits=ID_DIGITS)
         self.report = JudgeReport()
 
     def verdicts(self, items: Sequence[JudgeItem], on_verdict: OnVerdict) -> None:

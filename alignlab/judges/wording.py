@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignlab.judges.base import Answer, JudgeItem, hash_of, word_position
+from alignlab.io.hashes import text_id
+from alignlab.judges.base import ID_DIGITS, Answer, JudgeItem, word_position
 
 PREFIX_CHARACTERS = 400
 """How much of the prefix's end a judge sees: enough to read on from, no second copy of a long harmful text."""
@@ -78,7 +79,8 @@ WORDINGS = {
 def prompt_id(wording: str, form: str) -> str:
     """Hash of everything in the prompt but the judged texts."""
     words = WORDINGS[wording]
-    return hash_of(_TASK, words.question, words.reminder, form, str(PREFIX_CHARACTERS), _CONTROL.pattern)
+    parts = (_TASK, words.question, words.reminder, form, str(PREFIX_CHARACTERS), _CONTROL.pattern)
+    return text_id(*parts, digits=ID_DIGITS)
 
 
 def build_prompt(item: JudgeItem, wording: str, *, form: str = JSON_FORM, control: Sequence[str] = ()) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from alignlab.config.plan import RowSource
-from alignlab.data.records import RankedRow, text_id
+from alignlab.data.records import RankedRow
 from alignlab.data.report import counts_text
 from alignlab.data.sources import load, read_ranked_rows, select_split
 from alignlab.data.worlds import toy
+from alignlab.io.hashes import text_id
 from alignlab.models.base import Base
 from alignlab.prerequisites.toy_pairs import toy_pairs_file
 from alignlab.runs.progress import say

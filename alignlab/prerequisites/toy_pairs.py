@@ -15,7 +15,7 @@ from alignlab.config.schema import LocalGeneratorConfig, ToyConfig
 from alignlab.data.worlds import toy
 from alignlab.engine.sampling.generate import stop_tokens
 from alignlab.engine.sampling.sample import SampleRequest, sample_responses
-from alignlab.io.atomic import write_jsonl
+from alignlab.io.atomic import write_array, write_jsonl
 from alignlab.models.base import Base
 from alignlab.runs.progress import say
 
@@ -51,9 +51,7 @@ def reference_samples(dataset: ToyConfig, base: Base, prompts: Sequence[str], *,
                 [[toy.GOLD[name](prompt, text) for name in gold] for text in group]
                 for prompt, group in zip(prompts, texts, strict=True)
             ]
-            beside = path.with_suffix(".tmp.npy")
-            np.save(beside, np.array(values), allow_pickle=False)
-            beside.replace(path)
+            write_array(path, np.array(values))
     loaded: NDArray[np.float64] = np.load(path, allow_pickle=False)
     return loaded
 

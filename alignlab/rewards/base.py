@@ -1,12 +1,12 @@
 """What a reward is: one object that serves as a MODPO margin while training and as a scorer afterwards."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Protocol
 
 from torch import Tensor
 
 from alignlab.data.records import Prompt
+from alignlab.io.hashes import text_digest
 from alignlab.models.prompts import Encoded, PromptEncoder
 
 
@@ -52,7 +52,7 @@ def as_text_row(prompt: Prompt, response: str) -> Encoded:
     """A row for the score cache that stands for texts: their hashes in place of tokens, which differ by tokenizer."""
     parts = (prompt,) if isinstance(prompt, str) else [part for turn in prompt for part in (turn.role, turn.content)]
     kind = "text" if isinstance(prompt, str) else "turns"
-    return Encoded(_digest(kind, *parts), _digest(response), prompt, response)
+    return Encoded(list(text_digest(kind, *parts)), list(text_digest(response)), prompt, response)
 
 
 def texts_of(row: Encoded) -> tuple[Prompt, str]:
@@ -60,11 +60,3 @@ def texts_of(row: Encoded) -> tuple[Prompt, str]:
     assert row.prompt is not None
     assert row.response is not None
     return row.prompt, row.response
-
-
-def _digest(*texts: str) -> list[int]:
-    digest = blake2b(digest_size=16)
-    for text in texts:
-        data = text.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return list(digest.digest())

@@ -1,8 +1,10 @@
-"""One console: progress bars for long work, quiet libraries, short notices."""
+"""One console: progress of long work as bars or lines, quiet libraries, short notices."""
 
 import logging
 import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,51 +15,151 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 TABLE_WIDTH = 120
 """Columns of a log that is no terminal: tables keep their shape there."""
+LINE_SECONDS = 5.0
+"""Without a terminal: shortest time between two lines of progress, and before a pass's first one."""
+SILENT_SECONDS = 25.0
+"""Without a terminal: longest time without a line, whether or not anything was finished meanwhile."""
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
 Item = TypeVar("Item")
 _bars_hidden = False
+_printing = threading.Lock()
+_last_line = time.monotonic()
 
 
 def say(text: str) -> None:
     """A line for the person at the terminal, and for the job's log."""
+    global _last_line
+    _last_line = time.monotonic()
     console.print(text, markup=False, soft_wrap=True)
     logging.getLogger("alignlab").info(text)
 
 
 def hide_bars() -> None:
-    """No bars from now on: several processes would draw them over one another."""
+    """No bars and no lines of progress from now on: several processes would mix theirs."""
     global _bars_hidden
     _bars_hidden = True
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator["Bar"]:
-    """A bar that vanishes when it is done; the label counts what it counts."""
-    columns = (
-        TextColumn("{task.description:<28}"),
-        BarColumn(bar_width=32),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=_bars_hidden or not console.is_terminal) as bars:
-        yield Bar(bars, bars.add_task(label, total=total))
+    """Show how far long work is: a bar that vanishes in the end, or lines where the output is no terminal.
+
+    Args:
+        label: the stage, e.g. `judging`.
+        total: steps to be done.
+    """
+    if _bars_hidden:
+        yield Bar()
+    elif console.is_terminal:
+        columns = (
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bars:
+            yield _TerminalBar(bars, label, total)
+    else:
+        with _reporting(_Count(label, total)) as count:
+            yield count
 
 
 class Bar:
-    """Moves one progress bar."""
-
-    def __init__(self, bars: Progress, task: object) -> None:
-        self._bars, self._task = bars, task
+    """Progress of one pass; this one is shown nowhere."""
 
     def advance(self, steps: int = 1) -> None:
-        """Moves the bar on."""
-        self._bars.advance(self._task, steps)  # type: ignore[arg-type]
+        """Note finished steps."""
+
+
+class _TerminalBar(Bar):
+    def __init__(self, bars: Progress, label: str, total: int) -> None:
+        self._bars, self._task = bars, bars.add_task(label, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        self._bars.advance(self._task, steps)
+
+
+class _Count(Bar):
+    """Finished steps and their rate.
+
+    The rate counts from the first finished step on: before it lie warm-up and, in a resumed run, the steps that an
+    earlier attempt has done.
+    """
+
+    def __init__(self, label: str, total: int, *, now: float | None = None) -> None:
+        self._label, self._total = label, total
+        self._start = time.monotonic() if now is None else now
+        self._done = 0
+        self._first: tuple[float, int] | None = None
+
+    def advance(self, steps: int = 1, *, now: float | None = None) -> None:
+        self._done += steps
+        if self._first is None and steps:
+            self._first = (time.monotonic() if now is None else now, self._done)
+
+    def line(self, now: float) -> str:
+        """`judging: 12 of 160, 0.4/s, 6:10 left`."""
+        since, before = self._start, 0
+        if self._first is not None and self._done > self._first[1]:
+            since, before = self._first
+        rate = (self._done - before) / max(now - since, 1e-6)
+        counted = f"{self._label}: {self._done} of {self._total}"
+        if not rate:
+            return f"{counted}, {_clock(now - self._start)} so far"
+        shown = f"{rate:.3g}/s" if rate >= 0.1 else f"{1 / rate:.3g} s each"
+        return f"{counted}, {shown}, {_clock((self._total - self._done) / rate)} left"
+
+
+@contextmanager
+def _reporting(count: _Count) -> Iterator[_Count]:
+    """Print a count's line now and then, from a thread: a step may take longer than people wait for a sign."""
+    over = threading.Event()
+    reporter = threading.Thread(target=_report, args=(count, over), name="progress", daemon=True)
+    reporter.start()
+    try:
+        yield count
+    finally:
+        over.set()
+        reporter.join()
+
+
+def _report(count: _Count, over: threading.Event) -> None:
+    global _last_line
+    own, gap = time.monotonic(), LINE_SECONDS
+    while True:
+        with _printing:
+            now = time.monotonic()
+            wait = _next_line(own, gap, last=_last_line) - now
+            if wait <= 0 and not over.is_set():
+                console.print(count.line(now), markup=False, soft_wrap=True)
+                _last_line, own, gap = now, now, min(2 * gap, SILENT_SECONDS)
+                wait = LINE_SECONDS
+        if over.wait(max(wait, 0.0)):
+            return
+
+
+def _next_line(own: float, gap: float, *, last: float) -> float:
+    """When a pass prints its next line.
+
+    Args:
+        own: time of its last line, or of its start.
+        gap: seconds that it waits after that one.
+        last: time of the last line of all.
+    """
+    return max(last + LINE_SECONDS, min(own + gap, last + SILENT_SECONDS))
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def track(items: Sequence[Item], *, label: str) -> Iterable[Item]:
-    """Iterates under a progress bar."""
+    """Iterate while progress is shown."""
     with progress(label, len(items)) as bar:
         for item in items:
             yield item
@@ -65,7 +167,7 @@ def track(items: Sequence[Item], *, label: str) -> Iterable[Item]:
 
 
 def quiet_libraries() -> None:
-    """Silences what the libraries say about themselves; their warnings go to the job's log."""
+    """Silence what libraries print about themselves; their warnings go to the job's log."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

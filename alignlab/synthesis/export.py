@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from alignlab.config.names import RANKED_FILE
 from alignlab.data.rankings import BENIGN, HARMFUL
-from alignlab.front.table import replacing
+from alignlab.io.atomic import replacing
 from alignlab.synthesis.sets import Account, RankedSet
 
 _PREFIX = {HARMFUL: "", BENIGN: "control_"}

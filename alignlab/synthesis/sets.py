@@ -12,7 +12,7 @@ from statistics import mean, median
 from typing import Any
 
 from alignlab.data.rankings import FEWEST, HARMFUL, rankings
-from alignlab.data.records import text_id
+from alignlab.io.hashes import text_id
 from alignlab.synthesis.drafts import CORRECTED, SAFE
 
 Row = Mapping[str, Any]

@@ -5,10 +5,11 @@ import random
 
 import pytest
 
-from alignlab.data.records import Turn, pairs_by, text_id
+from alignlab.data.records import Turn, pairs_by
 from alignlab.data.sources import check_source, load, read_ranked_rows, select_split
 from alignlab.data.splits import split_of
 from alignlab.errors import ConfigError
+from alignlab.io.hashes import text_id
 
 ROW = {"prompt": "p", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}
 

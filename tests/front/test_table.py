@@ -11,7 +11,8 @@ from rich.console import Console
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve, Interval
-from alignlab.front.table import front_table, replacing, write_csv
+from alignlab.front.table import front_table, write_csv
+from alignlab.io.atomic import replacing
 
 AXES = ("helpful", "safe")
 

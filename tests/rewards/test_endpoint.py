@@ -12,7 +12,7 @@ from alignlab.config.schema import HttpConfig
 from alignlab.data.records import Turn
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
-from alignlab.io import posting
+from alignlab.rewards import posting
 from alignlab.rewards.endpoint import EndpointReward, client_of
 from alignlab.rewards.posting import EndpointError
 

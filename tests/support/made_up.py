@@ -1,6 +1,7 @@
 """A harmless request with a response that is cut as a harmful one would be."""
 
-from alignlab.data.records import HarmRequest, text_id
+from alignlab.data.records import HarmRequest
+from alignlab.io.hashes import text_id
 
 ANSWER = (
     "First, put the kettle on the stove. Then, while the water warms, choose a cup and a tea that suits the hour. "

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from alignlab.io.atomic import replacing
 
 Ids = NDArray[np.bytes_]
 """Row ids, 16 bytes each."""
@@ -68,8 +68,7 @@ def write_table(path: Path, scorer: str, table: ScoreTable) -> None:
         pa.array(table.scores, pa.float64()),
     ]
     schema = _SCHEMA.with_metadata({"alignlab": json.dumps(header)})
-    beside = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}"
-    with beside.open("xb") as stream:
+    with replacing(path) as unfinished, unfinished.open("xb") as stream:
         # Hashes and mantissas do not compress, and no row repeats.
         pq.write_table(
             pa.Table.from_arrays(columns, schema=schema),
@@ -79,9 +78,6 @@ def write_table(path: Path, scorer: str, table: ScoreTable) -> None:
             write_statistics=False,
             write_page_checksum=True,
         )
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(beside, path)
 
 
 def _checked(path: Path, scorer: str) -> ScoreTable:

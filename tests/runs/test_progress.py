@@ -1,0 +1,84 @@
+"""Progress where the output is no terminal: lines with stage, count, rate and time left, 5 to 30 seconds apart."""
+
+import itertools
+import time
+
+import pytest
+
+from alignlab.runs import progress as module
+from alignlab.runs.progress import LINE_SECONDS, SILENT_SECONDS, _Count, _next_line, progress, say, track
+
+
+def test_a_line_has_stage_count_rate_and_time_left():
+    count = _Count("judging", 160, now=0.0)
+    assert count.line(7.0) == "judging: 0 of 160, 0:07 so far"
+    count.advance(10, now=10.0)
+    assert count.line(20.0) == "judging: 10 of 160, 0.5/s, 5:00 left"
+    count.advance(10, now=20.0)
+    assert count.line(20.0) == "judging: 20 of 160, 1/s, 2:20 left", "the rate since the first step was done"
+    assert count.line(220.0) == "judging: 20 of 160, 21 s each, 49:00 left"
+
+
+def test_the_steps_of_an_earlier_attempt_do_not_count_as_fast_ones():
+    count = _Count("training", 1000, now=0.0)
+    count.advance(900, now=2.0)
+    count.advance(1, now=4.0)
+    assert count.line(4.0) == "training: 901 of 1000, 0.5/s, 3:18 left"
+
+
+@pytest.mark.parametrize("step", [0.3, 4.0, 70.0])
+def test_lines_are_between_5_and_30_seconds_apart(step):
+    """Passes of a given length, one after the other, for ten minutes of an imagined clock."""
+    last, lines, now = 0.0, [0.0], 0.0
+    while now < 600:
+        own, gap, end = now, LINE_SECONDS, now + step
+        while (due := max(_next_line(own, gap, last=last), now)) < end:
+            last = own = now = due
+            lines.append(due)
+            gap = min(2 * gap, SILENT_SECONDS)
+        now = end
+    gaps = [later - earlier for earlier, later in itertools.pairwise(lines)]
+    assert len(gaps) > 15
+    assert min(gaps) >= 5
+    assert max(gaps) <= 30
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    monkeypatch.setattr(module, "LINE_SECONDS", 0.02)
+    monkeypatch.setattr(module, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_last_line", time.monotonic())
+
+
+def wait_for(found):
+    end = time.monotonic() + 20
+    while not found() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert found()
+
+
+def test_a_long_step_is_no_silence(fast, capsys):
+    said = ""
+
+    def lines():
+        nonlocal said
+        said += capsys.readouterr().out
+        return said.count("reference: 0 of 3, ") >= 2
+
+    with progress("reference", 3):
+        wait_for(lines)
+
+
+def test_a_short_pass_says_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_last_line", time.monotonic())
+    assert list(track([1, 2], label="short")) == [1, 2]
+    say("done")
+    assert capsys.readouterr().out == "done\n"
+
+
+def test_hidden_bars_are_no_lines_either(fast, monkeypatch, capsys):
+    monkeypatch.setattr(module, "_bars_hidden", True)
+    with progress("hidden", 3) as bar:
+        time.sleep(0.2)
+        bar.advance()
+    assert capsys.readouterr().out == ""
