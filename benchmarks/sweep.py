@@ -146,7 +146,7 @@ def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     import torch
 
     import alignlab.jobs.modpo  # noqa: F401  # imports are no part of either side's seconds
-    from alignlab.config.identity import objectives_of
+    from alignlab.config.objectives import objectives_of
 
     fresh = uuid.uuid4().hex[:8]
     shutil.copytree(place / "prepared", place / f"runs-{fresh}")
@@ -243,7 +243,7 @@ def _original(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
 
 def held_out_steps(encoder: Any, config: Any) -> list[Any]:
     """The held-out pairs of the trained objective as batches."""
-    from alignlab.config.identity import objectives_of
+    from alignlab.config.objectives import objectives_of
     from alignlab.data.records import pairs_by
     from alignlab.data.sources import read_ranked_rows, select_split
     from alignlab.engine.scoring.rows import encode_pairs

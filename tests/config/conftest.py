@@ -7,7 +7,7 @@ import pytest
 from alignlab.config.hydra.compose import composing, read_command, register, run_config
 from alignlab.config.hydra.messages import explain
 from alignlab.config.hydra.overrides import admit_new_keys
-from alignlab.config.identity import objectives_of
+from alignlab.config.objectives import objectives_of
 
 register()
 _composed = {}

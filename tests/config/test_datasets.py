@@ -6,8 +6,9 @@ from dataclasses import asdict
 import pytest
 
 from alignlab.config.effects import without_effect
+from alignlab.config.fingerprints import input_fingerprints
 from alignlab.config.hydra.compose import config_root, load_run_config
-from alignlab.config.identity import input_fingerprints, run_folder
+from alignlab.config.identity import run_folder
 from alignlab.config.schema.dataset import LABELS
 from alignlab.errors import ConfigError
 

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from alignlab.config.identity import fingerprint, input_fingerprints, run_folder
+from alignlab.config.fingerprints import fingerprint, input_fingerprints
+from alignlab.config.identity import run_folder
 
 ROW = '{"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}\n'
 

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from alignlab.config.hydra.compose import load_run_config
-from alignlab.config.identity import identity, objectives_of, reward_of, rewarded, run_folder
+from alignlab.config.identity import identity, run_folder
+from alignlab.config.objectives import objectives_of, reward_of, rewarded
 from alignlab.config.roots import config_root
 from alignlab.config.schema import REWARD_KINDS, ClassifierConfig, HttpConfig, ImplicitConfig, LengthConfig
 from alignlab.errors import ConfigError

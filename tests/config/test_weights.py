@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from alignlab.config.identity import objectives_of
+from alignlab.config.objectives import objectives_of
 from alignlab.config.weights import resolve_weights
 from alignlab.errors import ConfigError
 

@@ -10,30 +10,33 @@ import types
 import pytest
 
 from alignlab.config.hydra.compose import composing, read_command, register, run_config
+from alignlab.config.plan import plan_of
 from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
-from alignlab.runs import runner as runner
-from alignlab.runs.folder import claim, finished_result, recording
+from alignlab.runs import runner
+from alignlab.runs.folder import claim, recording
+from alignlab.runs.result import finished_result
 
 register()
 
 
 @pytest.fixture(scope="module")
-def config():
+def plan():
     with composing():
         (job,) = read_command("config", ["w=0.3", "seed=4"], multirun=False).jobs()
-        return run_config(job)
+        return plan_of(run_config(job))
 
 
 def read(folder):
     return json.loads((folder / "result.json").read_text())
 
 
-def test_a_job_that_ends_well(config, tmp_path):
-    with recording(tmp_path, config) as (run, outcome):
+def test_a_job_that_ends_well(plan, tmp_path):
+    with recording(tmp_path, plan, runner.make_run) as (run, outcome):
         with run.stage("training"):
             pass
         outcome.metrics["kl"] = {"mean": 0.5, "ci95": [0.4, 0.6], "n": 9}
         outcome.artifacts["adapter"] = "adapter"
+        (tmp_path / "adapter").mkdir()
         outcome.inputs["model"] = "abc"
     record = read(tmp_path)
     assert (record["status"], record["error"], record["algorithm"]) == ("done", None, "modpo")
@@ -44,7 +47,7 @@ def test_a_job_that_ends_well(config, tmp_path):
     assert record["versions"]["alignlab"]
     assert (tmp_path / "config.json").exists()
     assert (tmp_path / "job.log").exists()
-    assert finished_result(tmp_path) == record
+    assert finished_result(tmp_path).to_json() == record
 
 
 @pytest.mark.parametrize(
@@ -54,13 +57,13 @@ def test_a_job_that_ends_well(config, tmp_path):
         (RuntimeError(), JobFailed, "failed", "RuntimeError: "),
         (SystemExit(3), JobFailed, "failed", "SystemExit: 3"),
         (ConfigError("w=2: must be less"), ConfigError, "failed", "w=2: must be less"),
-        (KeyboardInterrupt(), KeyboardInterrupt, "interrupted", "the same command goes on from here"),
+        (KeyboardInterrupt(), KeyboardInterrupt, "interrupted", "rerun the same command to resume"),
         (OnlyPlanned("judge.dry_run=true: 5 calls"), OnlyPlanned, "interrupted", "judge.dry_run=true: 5 calls"),
     ],
     ids=lambda value: repr(value) if isinstance(value, BaseException) else "",
 )
-def test_a_job_that_ends_badly(config, tmp_path, error, ends_as, status, said):
-    with pytest.raises(ends_as), recording(tmp_path, config) as (_, outcome):
+def test_a_job_that_ends_badly(plan, tmp_path, error, ends_as, status, said):
+    with pytest.raises(ends_as), recording(tmp_path, plan, runner.make_run) as (_, outcome):
         outcome.metrics["kl"] = {"mean": 0.5}
         raise error
     record = read(tmp_path)
@@ -71,15 +74,15 @@ def test_a_job_that_ends_badly(config, tmp_path, error, ends_as, status, said):
     assert finished_result(tmp_path) is None
 
 
-def test_the_traceback_is_in_the_log(config, tmp_path):
-    with pytest.raises(JobFailed, match=r"job\.log"), recording(tmp_path, config):
+def test_the_traceback_is_in_the_log(plan, tmp_path):
+    with pytest.raises(JobFailed, match=r"job\.log"), recording(tmp_path, plan, runner.make_run):
         raise RuntimeError("no room")
     assert "Traceback" in (tmp_path / "job.log").read_text()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_diverged_run_has_failed_and_its_record_is_still_json(config, tmp_path, value):
-    with pytest.raises(JobFailed, match="diverged"), recording(tmp_path, config) as (_, outcome):
+def test_a_diverged_run_has_failed_and_its_record_is_still_json(plan, tmp_path, value):
+    with pytest.raises(JobFailed, match="diverged"), recording(tmp_path, plan, runner.make_run) as (_, outcome):
         outcome.metrics |= {"kl": {"mean": value, "n": 3}, "helpful": {"mean": 1.0}}
     record = read(tmp_path)
     assert (record["status"], record["metrics"]["kl"]["mean"]) == ("failed", None)
@@ -126,7 +129,7 @@ class CountedJob(types.ModuleType):
         super().__init__("counted")
         self.count, self.error = 0, error
 
-    def run(self, config, run, outcome):
+    def run(self, plan, run, outcome):
         self.count += 1
         if self.error:
             raise self.error
@@ -137,35 +140,35 @@ def job(monkeypatch):
     counted = CountedJob()
     monkeypatch.setattr(runner, "load_job", lambda name: counted)
     light = types.SimpleNamespace(forget_models=lambda: None)  # the real one imports torch
-    monkeypatch.setitem(sys.modules, "alignlab.prerequisites.reference", light)
+    monkeypatch.setitem(sys.modules, "alignlab.prerequisites.models", light)
     return counted
 
 
-def test_a_finished_run_is_read_not_run(config, tmp_path, job):
-    first = runner.run_in_folder(config, tmp_path)
-    assert runner.run_in_folder(config, tmp_path) == first
+def test_a_finished_run_is_read_not_run(plan, tmp_path, job):
+    first = runner.run_in_folder(plan, tmp_path)
+    assert runner.run_in_folder(plan, tmp_path) == first
     assert job.count == 1
 
 
-def test_force_runs_it_again(config, tmp_path, job):
-    runner.run_in_folder(config, tmp_path)
+def test_force_runs_it_again(plan, tmp_path, job):
+    runner.run_in_folder(plan, tmp_path)
     (tmp_path / "adapter").mkdir()
-    runner.run_in_folder(dataclasses.replace(config, force=True), tmp_path)
+    runner.run_in_folder(dataclasses.replace(plan, force=True), tmp_path)
     assert job.count == 2
     assert not (tmp_path / "adapter").exists(), "nothing of the old run is taken for the new one's"
 
 
-def test_a_failed_run_is_run_again(config, tmp_path, job):
+def test_a_failed_run_is_run_again(plan, tmp_path, job):
     job.error = RuntimeError("no room")
     with pytest.raises(JobFailed):
-        runner.run_in_folder(config, tmp_path)
+        runner.run_in_folder(plan, tmp_path)
     job.error = None
-    assert runner.run_in_folder(config, tmp_path)["status"] == "done"
+    assert runner.run_in_folder(plan, tmp_path).status == "done"
     assert job.count == 2
 
 
-def test_a_folder_in_use_keeps_its_files(config, tmp_path, job):
+def test_a_folder_in_use_keeps_its_files(plan, tmp_path, job):
     with claim(tmp_path, wait=False), pytest.raises(ConfigError, match="in use"):
-        runner.run_in_folder(config, tmp_path)
+        runner.run_in_folder(plan, tmp_path)
     assert job.count == 0
     assert not (tmp_path / "config.json").exists()
