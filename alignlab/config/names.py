@@ -53,7 +53,13 @@ REFUSED_LOSSES = {
 """TRL's other DPO losses, with the reason why alignlab does not train on them."""
 
 SMOOTHED_LOSSES = ("robust", "exo_pair")
-"""Losses that need algorithm.label_smoothing > 0."""
+"""Losses that need algorithm.label_smoothing > 0; every other one refuses it."""
+
+PER_TOKEN_LOSSES = ("ipo", "sigmoid_norm")
+"""Losses that divide each response's log-ratio by its own length.
+
+A constant that is added to both rewards of a prompt would then change the loss, so they are for plain DPO alone.
+"""
 
 SCHEDULES = (
     "linear",

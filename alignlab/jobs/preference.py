@@ -25,8 +25,7 @@ from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
 from alignlab.training.launch import train_on_processes
-from alignlab.training.preference import PreferenceLoss
-from alignlab.training.tilt import tilted_reference
+from alignlab.training.losses import PreferenceLoss, reward_tilt
 
 
 def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
@@ -64,10 +63,10 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
         table = training_rows(pairs, ref_logps_B, columns, objectives, algorithm.beta)
         for one in rewards.values():
             one.release()  # training needs the memory
-    weight = objectives.weights[objectives.trained]
     loss = PreferenceLoss(
         algorithm.loss_type,
-        beta=algorithm.beta / weight,
+        beta=algorithm.beta,
+        weight=objectives.weights[objectives.trained],
         label_smoothing=algorithm.label_smoothing,
         sft_weight=algorithm.sft_weight if isinstance(algorithm, DpoConfig) else 0.0,
     )
@@ -82,7 +81,9 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
 def training_rows(
     pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], objectives: Objectives, beta: float
 ) -> Dataset:
-    """Tokens and tilted reference log-probabilities of every pair, in TRL's columns, and the number of its ranked set.
+    """Tokens, reference log-probabilities and tilts of every pair, and the number of its ranked set.
+
+    The columns are `PreferenceTrainer`'s; those of the tilt are left out where no other objective weighs.
 
     Args:
         pairs: N pairs.
@@ -91,21 +92,23 @@ def training_rows(
         objectives: the weights.
         beta: KL strength, 1/nat.
     """
-    given = [columns[name] for name in objectives.others]
-    rewards_BM = torch.stack(given, dim=1) if given else torch.zeros(len(ref_logps_B), 0)
-    weights_M = torch.tensor(list(objectives.others.values()))
-    chosen, rejected = tilted_reference(ref_logps_B, rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(pair.set for pair in pairs.pairs))}
-    return Dataset.from_dict(
-        {
-            "set": [numbers[pair.set] for pair in pairs.pairs],
-            "prompt_ids": [pair.chosen.prompt_ids for pair in pairs.pairs],
-            "chosen_ids": [pair.chosen.response_ids for pair in pairs.pairs],
-            "rejected_ids": [pair.rejected.response_ids for pair in pairs.pairs],
-            "ref_chosen_logps": chosen.tolist(),
-            "ref_rejected_logps": rejected.tolist(),
-        }
-    )
+    ref_chosen, ref_rejected = ref_logps_B.chunk(2)
+    table = {
+        "id": [pair.id for pair in pairs.pairs],
+        "set": [numbers[pair.set] for pair in pairs.pairs],
+        "prompt_ids": [pair.chosen.prompt_ids for pair in pairs.pairs],
+        "chosen_ids": [pair.chosen.response_ids for pair in pairs.pairs],
+        "rejected_ids": [pair.rejected.response_ids for pair in pairs.pairs],
+        "ref_chosen_logps": ref_chosen.tolist(),
+        "ref_rejected_logps": ref_rejected.tolist(),
+    }
+    if objectives.others:
+        rewards_BM = torch.stack([columns[name] for name in objectives.others], dim=1)
+        weights_M = torch.tensor(list(objectives.others.values()))
+        chosen, rejected = reward_tilt(rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
+        table |= {"chosen_tilt": chosen.tolist(), "rejected_tilt": rejected.tolist()}
+    return Dataset.from_dict(table)
 
 
 def card(config: RunConfig, base: Base, objectives: Objectives, *, data: str) -> AdapterCard:
