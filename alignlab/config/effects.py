@@ -113,13 +113,6 @@ def _on_counted_steps(config: RunConfig) -> str | None:
     return f"with trainer.max_steps={config.trainer.max_steps}" if config.trainer.max_steps > 0 else None
 
 
-def _on_unsmoothed(config: RunConfig) -> str | None:
-    smoothed = ("sigmoid", "robust", "exo_pair", "sigmoid_norm")
-    algorithm = config.algorithm
-    idle = isinstance(algorithm, PreferenceConfig) and algorithm.loss_type not in smoothed
-    return f"on algorithm.loss_type={algorithm.loss_type}" if idle else None  # type: ignore[attr-defined]
-
-
 def _on_single_objective(config: RunConfig) -> str | None:
     """Rewards of the others do not enter where only the trained objective weighs anything."""
     if isinstance(config.algorithm, ModpoConfig | AuditConfig) and not rewarded(config):
@@ -176,7 +169,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[RunConfig], str | None]], ...] = 
     ),
     (("dataset.max_bad_share",), _on_strict_data),
     (("dataset.requests", "dataset.k"), _unless_requests),
-    (("algorithm.label_smoothing",), _on_unsmoothed),
     (
         ("peft", "trainer.learning_rate", "trainer.num_train_epochs", "trainer.max_steps", "trainer.save_steps"),
         _on_untrained,
