@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from trl import DPOConfig, DPOTrainer
 
 from alignlab.config.schema import PeftConfig
@@ -23,7 +23,8 @@ from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapters import lora_config
 from alignlab.runs.runner import load_job
-from alignlab.training.preference import TiltedDPOTrainer
+from alignlab.training.losses import PreferenceLoss
+from alignlab.training.preference import PreferenceTrainer
 from benchmarks.shapes import Workload
 
 PARTS = ("batches", "forward", "backward", "optimizer", "rest")
@@ -43,23 +44,29 @@ class Recipe:
 
     def settings(self, folder: str, work: Workload) -> DPOConfig:
         """TRL's form; nothing but what is said here differs from TRL's defaults."""
-        return DPOConfig(
-            output_dir=folder,
-            per_device_train_batch_size=work.batch_size,
-            num_train_epochs=1,
-            learning_rate=self.learning_rate,
-            max_length=None,
-            precompute_ref_log_probs=True,
-            gradient_checkpointing=self.gradient_checkpointing,
-            save_strategy="no",
-            train_sampling_strategy="sequential",  # a request's pairs lie together, for both kinds
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=self.device == "cpu",
-            bf16=self.bf16,
-            seed=0,
-            data_seed=0,
-        )
+        return DPOConfig(**self._shared(folder, work), max_length=None, precompute_ref_log_probs=True)
+
+    def arguments(self, folder: str, work: Workload) -> TrainingArguments:
+        """The same for alignlab."""
+        return TrainingArguments(**self._shared(folder, work))
+
+    def _shared(self, folder: str, work: Workload) -> dict[str, Any]:
+        return {
+            "output_dir": folder,
+            "per_device_train_batch_size": work.batch_size,
+            "num_train_epochs": 1,
+            "learning_rate": self.learning_rate,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "logging_steps": 10,
+            "save_strategy": "no",
+            "train_sampling_strategy": "sequential",  # a request's pairs lie together, for both kinds
+            "report_to": "none",
+            "disable_tqdm": True,
+            "use_cpu": self.device == "cpu",
+            "bf16": self.bf16,
+            "seed": 0,
+            "data_seed": 0,
+        }
 
 
 def one_run(kind: str, work: Workload, model: Any, recipe: Recipe) -> dict[str, Any]:
@@ -89,12 +96,12 @@ def _alignlab(work: Workload, model: Any, folder: str, recipe: Recipe) -> dict[s
     reference = _now(recipe) - start
     chosen, rejected = logps.chunk(2)
     rows = work.table().add_column("ref_chosen_logps", chosen.tolist())
-    engine = TiltedDPOTrainer(
+    engine = PreferenceTrainer(
         model=model,
-        args=recipe.settings(folder, work),
-        train_dataset=rows.add_column("ref_rejected_logps", rejected.tolist()),
-        processing_class=work.tokenizer,
-        peft_config=lora_config(recipe.lora),
+        args=recipe.arguments(folder, work),
+        rows=rows.add_column("ref_rejected_logps", rejected.tolist()),
+        loss=PreferenceLoss("sigmoid", beta=0.1),
+        lora=lora_config(recipe.lora),
     )
     return _train(engine, start, reference, recipe)
 

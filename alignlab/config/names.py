@@ -19,8 +19,17 @@ RANKED_FILE = "ranked.jsonl"
 WORDINGS = ("direct", "contrast")
 """The wordings of a judge's prompt, in alignlab.judges.wording."""
 
-LOSSES = ("sigmoid", "hinge", "ipo", "robust", "exo_pair", "discopop", "sigmoid_norm")
-"""TRL's DPO losses that see the two responses only through the difference of their (tilted) log-ratios."""
+TILTABLE_LOSSES = ("sigmoid", "hinge", "robust", "exo_pair", "discopop")
+"""TRL's DPO losses of the difference of the responses' log-ratios: rewards may tilt the reference (modpo)."""
+
+PER_TOKEN_LOSSES = ("ipo", "sigmoid_norm")
+"""Losses that divide each response's log-ratio by its own length, so for plain DPO alone.
+
+A constant that is added to both rewards of a prompt, which no reward model fixes, would change them.
+"""
+
+LOSSES = (*TILTABLE_LOSSES, *PER_TOKEN_LOSSES)
+"""TRL's DPO losses that alignlab trains."""
 
 _PER_RESPONSE = "scores each response on its own, but a reward is known only up to a constant per prompt"
 REFUSED_LOSSES = {
@@ -36,7 +45,7 @@ REFUSED_LOSSES = {
 """TRL's other DPO losses, with the reason why alignlab does not train on them."""
 
 SMOOTHED_LOSSES = ("robust", "exo_pair")
-"""Losses that need algorithm.label_smoothing > 0."""
+"""Losses that need algorithm.label_smoothing > 0; every other one refuses it."""
 
 SCHEDULES = (
     "linear",

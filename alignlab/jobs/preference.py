@@ -24,8 +24,7 @@ from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
 from alignlab.training.launch import train_on_processes
-from alignlab.training.preference import PreferenceLoss
-from alignlab.training.tilt import tilted_reference
+from alignlab.training.losses import PreferenceLoss, reward_tilt
 
 
 def train_and_measure(
@@ -66,7 +65,8 @@ def train_and_measure(
             one.release()  # training needs the memory
     loss = PreferenceLoss(
         algorithm.loss_type,
-        beta=algorithm.beta / objectives.trained_weight,
+        beta=algorithm.beta,
+        weight=objectives.trained_weight,
         label_smoothing=algorithm.label_smoothing,
         sft_weight=sft_weight,
     )
@@ -100,7 +100,9 @@ def train_and_measure(
 def tilted_pairs(
     pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], objectives: Objectives, beta: float
 ) -> Dataset:
-    """Tokens and tilted reference log-probabilities of every pair, in TRL's columns, and the number of its ranked set.
+    """Tokens, reference log-probabilities and tilts of every pair, and the number of its ranked set.
+
+    The columns are `PreferenceTrainer`'s; those of the tilt are left out where no other objective weighs.
 
     Args:
         pairs: N pairs.
@@ -109,21 +111,23 @@ def tilted_pairs(
         objectives: the weights.
         beta: KL strength, 1/nat.
     """
-    given = [columns[name] for name in objectives.others]
-    rewards_BM = torch.stack(given, dim=1) if given else torch.zeros(len(ref_logps_B), 0)
-    weights_M = torch.tensor(list(objectives.others.values()))
-    chosen, rejected = tilted_reference(ref_logps_B, rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(pair.set for pair in pairs.pairs))}
-    return Dataset.from_dict(
-        {
-            "set": [numbers[pair.set] for pair in pairs.pairs],
-            "prompt_ids": [pair.chosen.prompt_ids for pair in pairs.pairs],
-            "chosen_ids": [pair.chosen.response_ids for pair in pairs.pairs],
-            "rejected_ids": [pair.rejected.response_ids for pair in pairs.pairs],
-            "ref_chosen_logps": chosen.tolist(),
-            "ref_rejected_logps": rejected.tolist(),
-        }
-    )
+    ref_chosen, ref_rejected = ref_logps_B.chunk(2)
+    table = {
+        "id": [pair.id for pair in pairs.pairs],
+        "set": [numbers[pair.set] for pair in pairs.pairs],
+        "prompt_ids": [pair.chosen.prompt_ids for pair in pairs.pairs],
+        "chosen_ids": [pair.chosen.response_ids for pair in pairs.pairs],
+        "rejected_ids": [pair.rejected.response_ids for pair in pairs.pairs],
+        "ref_chosen_logps": ref_chosen.tolist(),
+        "ref_rejected_logps": ref_rejected.tolist(),
+    }
+    if objectives.others:
+        rewards_BM = torch.stack([columns[name] for name in objectives.others], dim=1)
+        weights_M = torch.tensor(list(objectives.others.values()))
+        chosen, rejected = reward_tilt(rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
+        table |= {"chosen_tilt": chosen.tolist(), "rejected_tilt": rejected.tolist()}
+    return Dataset.from_dict(table)
 
 
 def record_cache(outcome: Outcome, counts: Mapping[str, CacheCount]) -> None:

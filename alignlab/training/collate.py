@@ -1,4 +1,7 @@
-"""A process's share of an optimizer step as forwards: which pairs are computed together, and how they lie."""
+"""A process's part of an optimizer step as forwards: which pairs are computed together, and how they lie in memory.
+
+Shape letters: P pairs of a forward; T positions of a row of log-probabilities, see Layout.entries_BT.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignlab.engine.scoring.forward import Packing, lay_out
 from alignlab.engine.scoring.layout import Layout
@@ -14,12 +16,15 @@ from alignlab.models.prompts import Encoded
 
 Row = dict[str, Any]
 REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
-"""Kept in float64: near -1000 nats float32 is 6e-5 wide, and beta / w multiplies that."""
+TILTS = ("chosen_tilt", "rejected_tilt")
+"""What other objectives' rewards add to the references, nats. The columns are missing where nothing is tilted."""
+NO_TOKENS = -1
+"""sft_from of a pair whose chosen response has no loss of its own."""
 
 
 @dataclass
-class StepCollator(DataCollatorForPreference):  # type: ignore[misc]
-    """TRL's collator, forward by forward: `forwards`, each TRL's batch with its `layout` and its `share` of the pairs.
+class StepCollator:
+    """Rows -> `{"forwards": [...]}`, each a dict of tensors that `PreferenceTrainer.compute_loss` takes.
 
     Pairs of a ranked set come one after another and stay in one forward where the limits allow it: the set's responses
     are then computed once each, however many pairs they are in.
@@ -29,42 +34,68 @@ class StepCollator(DataCollatorForPreference):  # type: ignore[misc]
     pairs_per_forward: int | None = None
     """Pairs of one forward at most."""
     tokens_per_forward: int | None = None
-    """Slots of one forward at most, in place of the number of pairs; a pair that takes more has one to itself."""
+    """Positions of one forward at most, in place of the number of pairs; a pair that takes more is computed alone."""
     in_step: bool = False
-    """As many forwards for any pairs of that number: processes that share weights out take them together."""
+    """The same number of forwards for any pairs of that number, as processes that shard the weights need."""
 
-    def torch_call(self, examples: list[Row]) -> dict[str, Any]:
+    def __call__(self, rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
         """The forwards of one batch."""
-        return {"forwards": [self._forward(part, layout, len(examples)) for part, layout in self._parts(examples)]}
+        return {"forwards": [_forward(part, layout, len(rows)) for part, layout in self._parts(rows)]}
 
-    def _forward(self, part: list[Row], layout: Layout, num_pairs: int) -> dict[str, Any]:
-        given = [name for name in REFERENCES if name in part[0]]
-        references = {name: torch.tensor([row[name] for row in part], dtype=torch.float64) for name in given}
-        return {**super().torch_call(part), **references, "layout": layout, "share": len(part) / num_pairs}
-
-    def _parts(self, examples: list[Row]) -> list[tuple[list[Row], Layout]]:
-        """The examples in parts that keep the limits, with their layouts."""
+    def _parts(self, rows: list[Row]) -> list[tuple[list[Row], Layout]]:
+        """The rows in parts that keep the limits, with their layouts."""
         if self.tokens_per_forward is None:
             split = _cut if self.in_step else _split
-            return [(part, self._layout(part)) for part in split(examples, self.pairs_per_forward or len(examples))]
-        layout = self._layout(examples)
-        if layout.num_slots <= self.tokens_per_forward or len(examples) == 1:
-            return [(examples, layout)]
-        num_parts = min(-(-layout.num_slots // self.tokens_per_forward), len(examples))
-        parts = _split(examples, -(-len(examples) // num_parts))
+            return [(part, self._layout(part)) for part in split(rows, self.pairs_per_forward or len(rows))]
+        layout = self._layout(rows)
+        if layout.num_slots <= self.tokens_per_forward or len(rows) == 1:
+            return [(rows, layout)]
+        num_parts = min(-(-layout.num_slots // self.tokens_per_forward), len(rows))
+        parts = _split(rows, -(-len(rows) // num_parts))
         return [found for part in parts for found in self._parts(part)]
 
-    def _layout(self, examples: list[Row]) -> Layout:
-        """Chosen rows first, then rejected ones, as TRL stacks them."""
+    def _layout(self, rows: list[Row]) -> Layout:
+        """All chosen responses, then all rejected ones."""
         sides = ("chosen_ids", "rejected_ids")
-        rows = [Encoded(example["prompt_ids"], example[side]) for side in sides for example in examples]
-        return lay_out(rows, self.packing)
+        return lay_out([Encoded(row["prompt_ids"], row[side]) for side in sides for row in rows], self.packing)
 
 
-def _split(examples: Sequence[Row], limit: int) -> list[list[Row]]:
+def _forward(rows: list[Row], layout: Layout, num_pairs: int) -> dict[str, Any]:
+    """One forward.
+
+    References and tilts are float64: near -1000 nats float32 is 6e-5 wide, and beta / w multiplies that. `weight` is
+    the forward's fraction of the batch's pairs; `sft_starts` and `sft_counts` are `chosen_nll`'s, each (P,).
+    """
+    columns = [name for name in (*REFERENCES, *TILTS) if name in rows[0]]
+    starts, counts = zip(*(_sft_tokens(row) for row in rows), strict=True)
+    return {
+        **{name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in columns},
+        "layout": layout,
+        "chosen_lengths": torch.tensor([len(row["chosen_ids"]) for row in rows]),
+        "rejected_lengths": torch.tensor([len(row["rejected_ids"]) for row in rows]),
+        "sft_starts": torch.tensor(starts),
+        "sft_counts": torch.tensor(counts),
+        "weight": len(rows) / num_pairs,
+        "num_tokens": layout.num_real,
+        "ids": [row["id"] for row in rows],
+    }
+
+
+def _sft_tokens(row: Row) -> tuple[int, int]:
+    """From which position, and how many tokens of the chosen response have a loss of their own.
+
+    The optional column `sft_from` is the index in the response of the first; -1 says none. Without it all have.
+    """
+    first = row.get("sft_from", 0)
+    if first == NO_TOKENS:
+        return 0, 0
+    return len(row["prompt_ids"]) - 1 + first, max(0, len(row["chosen_ids"]) - first)
+
+
+def _split(rows: Sequence[Row], limit: int) -> list[list[Row]]:
     """Parts of at most `limit` pairs; a set is cut only where it is larger."""
     parts: list[list[Row]] = []
-    for _, numbered in groupby(enumerate(examples), key=lambda place: place[1].get("set", place[0])):
+    for _, numbered in groupby(enumerate(rows), key=lambda item: item[1].get("set", item[0])):
         pairs = [row for _, row in numbered]
         if parts and len(parts[-1]) + len(pairs) <= limit:
             parts[-1] += pairs
@@ -73,6 +104,6 @@ def _split(examples: Sequence[Row], limit: int) -> list[list[Row]]:
     return parts
 
 
-def _cut(examples: Sequence[Row], limit: int) -> list[list[Row]]:
+def _cut(rows: Sequence[Row], limit: int) -> list[list[Row]]:
     """Parts of exactly `limit` pairs, but for the last."""
-    return [list(examples[start : start + limit]) for start in range(0, len(examples), limit)]
+    return [list(rows[start : start + limit]) for start in range(0, len(rows), limit)]

@@ -17,7 +17,8 @@ from alignlab.io.atomic import write_json, write_text
 from alignlab.models.base import Base, free_memory, load_base
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.tracking import tracking
-from alignlab.training.preference import PreferenceLoss, train_preference
+from alignlab.training.losses import PreferenceLoss
+from alignlab.training.preference import train_preference
 
 STAGE = "stage"
 ERROR = "error.txt"

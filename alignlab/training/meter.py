@@ -1,18 +1,18 @@
-"""What the training log says of pairs and tokens: TRL's names, summed where the model is, read when a line is written.
+"""Accumulate TRL's training metrics on the device; synchronise only when logging.
 
-TRL's own metrics fetch some thirteen numbers from every process after every forward, and a GPU waits for each. Here
-they stay tensors until the log asks. A line speaks of all pairs since the line before; what it says of tokens (entropy,
-logits, accuracy), which costs a pass over the vocabulary, is measured on its last step.
+TRL's own metrics fetch some thirteen numbers from every process after every forward, and a GPU waits for each. A log
+line here covers all pairs since the line before; what it says of tokens (entropy, logits, accuracy), which costs a pass
+over the vocabulary, is measured on its last step.
 
-Shape letters: B rows of a forward, the chosen ones first; P = B / 2 pairs; T tokens.
+Shape letters: P pairs of a forward; B = 2P responses, the chosen ones first; T tokens.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from trl.trainer.utils import FusedCausalLMOutput
+
+from alignlab.training.losses import PairLogps, PreferenceLoss
 
 PAIR_METRICS = (
     "logps/chosen",
@@ -22,54 +22,85 @@ PAIR_METRICS = (
     "rewards/margins",
     "rewards/accuracies",
 )
+"""TRL's names. `rewards/*` are the implicit rewards beta * log(pi / pi_ref), against the untilted reference."""
+TILTED_METRICS = ("tilted/margins", "tilted/accuracies", "untrained_loss")
+"""Only where other objectives tilt the reference: the margin inside the loss, how often it is positive, and the loss
+that the untrained policy has on the same pairs."""
+
+
+class TokenOutputs(Protocol):
+    """What the engine says of a forward's scored tokens, each (B, T); all but the first may be None."""
+
+    log_probs: Tensor
+    entropy: Tensor | None
+    mean_logits: Tensor | None
+    is_top1: Tensor | None
 
 
 class Meter:
-    """Sums since the last reading.
+    """Sums since the last log line.
 
     Args:
-        beta: what a log-ratio is multiplied with to be a reward.
+        loss: gives rewards their scale, and the untrained policy's loss.
     """
 
-    def __init__(self, beta: float) -> None:
-        self.beta = beta
+    def __init__(self, loss: PreferenceLoss) -> None:
+        self.loss = loss
         self.num_tokens = 0
+        self._new_tokens = 0
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, outputs: FusedCausalLMOutput, inputs: Mapping[str, Tensor]) -> None:
-        """Adds a forward's pairs, and its tokens where the outputs tell more of them than their log-probabilities."""
-        assert outputs.log_probs is not None
-        chosen_P, rejected_P = outputs.log_probs.detach().sum(1, dtype=torch.float64).chunk(2)
-        left_P = self.beta * (chosen_P - inputs["ref_chosen_logps"])
-        right_P = self.beta * (rejected_P - inputs["ref_rejected_logps"])
-        values = (chosen_P, rejected_P, left_P, right_P, left_P - right_P, left_P > right_P)
-        self._add("pairs", [torch.ones_like(chosen_P), *values])
-        self._add("read", [inputs["attention_mask"]])
-        if outputs.entropy is not None:
-            self._add_tokens(outputs, inputs["completion_mask"][:, 1:])
+    @torch.no_grad()
+    def add(
+        self, outputs: TokenOutputs, pairs: PairLogps, tilts: tuple[Tensor, Tensor] | None, num_tokens: int
+    ) -> None:
+        """Add a forward.
 
-    def _add_tokens(self, outputs: FusedCausalLMOutput, scored_BT: Tensor) -> None:
+        Args:
+            outputs: per-token values (B, T); entropy, logits and accuracy only where they were computed.
+            pairs: log-probabilities against the untilted reference.
+            tilts: nats that are added to the references of chosen and rejected responses, each (P,).
+            num_tokens: tokens of prompts and responses.
+        """
+        chosen_P, rejected_P = (self.loss.beta * ratio for ratio in pairs.log_ratios)
+        values = (pairs.policy_chosen_P, pairs.policy_rejected_P, chosen_P, rejected_P)
+        self._add("pairs", [torch.ones_like(chosen_P), *values, chosen_P - rejected_P, chosen_P > rejected_P])
+        self._new_tokens += num_tokens
+        if tilts is not None:
+            self._add("tilted", self._tilted(pairs, *tilts))
+        if outputs.entropy is not None:
+            self._add_tokens(outputs, pairs)
+
+    def _tilted(self, pairs: PairLogps, chosen_tilt_P: Tensor, rejected_tilt_P: Tensor) -> list[Tensor]:
+        margins_P = self.loss.temperature * pairs.tilted(chosen_tilt_P, rejected_tilt_P).differences_P
+        untrained_P = self.loss.per_pair(pairs.untrained().tilted(chosen_tilt_P, rejected_tilt_P))
+        return [margins_P, margins_P > 0, untrained_P]
+
+    def _add_tokens(self, outputs: TokenOutputs, pairs: PairLogps) -> None:
         assert outputs.entropy is not None
         assert outputs.mean_logits is not None
         assert outputs.is_top1 is not None
-        on_chosen, on_rejected = scored_BT.chunk(2)
+        lengths = (pairs.chosen_lengths_P, pairs.rejected_lengths_P)
         logits_chosen, logits_rejected = outputs.mean_logits.chunk(2)
         top = outputs.is_top1.chunk(2)[0]
-        self._add("tokens", [on_chosen, on_rejected, outputs.entropy, logits_chosen, logits_rejected, top])
+        self._add("tokens", [*lengths, outputs.entropy, logits_chosen, logits_rejected, top])
 
     def _add(self, name: str, values: list[Tensor]) -> None:
-        sums = torch.stack([value.detach().sum(dtype=torch.float64) for value in values])
+        sums = torch.stack([value.sum(dtype=torch.float64) for value in values])
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def read(self, accelerator: Any) -> dict[str, float]:
-        """The metrics since the last reading, over all processes; the only place that waits for the model."""
-        sums = {name: accelerator.reduce(value, "sum").tolist() for name, value in self._sums.items()}
-        self._sums = {}
-        if not sums:
+        """The metrics since the last reading, over all processes; the only part that waits for the model."""
+        if not self._sums:
             return {}
+        self._add("read", [torch.tensor([self._new_tokens], device=accelerator.device)])
+        sums = {name: accelerator.reduce(value, "sum").tolist() for name, value in self._sums.items()}
+        self._sums, self._new_tokens = {}, 0
         self.num_tokens += int(sums["read"][0])
         pairs, *totals = sums["pairs"]
         metrics = {name: total / pairs for name, total in zip(PAIR_METRICS, totals, strict=True)}
+        if "tilted" in sums:
+            metrics |= {name: total / pairs for name, total in zip(TILTED_METRICS, sums["tilted"], strict=True)}
         if "tokens" in sums:
             chosen, rejected, entropy, logits_chosen, logits_rejected, top = sums["tokens"]
             metrics |= {

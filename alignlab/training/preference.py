@@ -1,22 +1,23 @@
-"""Training on preference pairs: a thin subclass of TRL's DPOTrainer that takes cached, tilted references."""
+"""Training on preference pairs: transformers' Trainer with our loss, batches and metrics.
+
+What happens in a step: `StepCollator` packs the step's pairs into forwards; each forward's log-probabilities come from
+`score_layout`, its loss from `losses.PreferenceLoss` with the cached reference (and tilt) of the rows; gradients add up
+over the forwards, so that a step is the mean over exactly its pairs.
+"""
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
-from torch import Tensor
-from transformers import TrainerCallback
-from trl import DPOConfig, DPOTrainer
-from trl.trainer import dpo_trainer
-from trl.trainer.utils import FusedCausalLMOutput, disable_dropout_in_model
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
@@ -24,104 +25,88 @@ from alignlab.engine.scoring.forward import LOGGED_FIELDS, computing, fused_head
 from alignlab.engine.scoring.probe import packing_of
 from alignlab.models.adapters import lora_config, take_off
 from alignlab.models.base import Base
-from alignlab.training.collate import StepCollator
+from alignlab.training.collate import REFERENCES, TILTS, StepCollator
 from alignlab.training.loop import OrderOfEpoch, WholeBatches, run_trainer, training_arguments
+from alignlab.training.losses import PairLogps, PreferenceLoss, chosen_nll
 from alignlab.training.meter import Meter
 from alignlab.training.sharding import WholeCheckpoints, trained_weights
 
 
-@dataclass(frozen=True)
-class PreferenceLoss:
-    """What is minimised: TRL's loss at temperature beta / w_k against the tilted reference."""
+class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # transformers is untyped here
+    """transformers' Trainer on tokenised pairs that carry their reference log-probabilities.
 
-    loss_type: str
-    beta: float
-    """beta / w_k, 1/nat."""
-    label_smoothing: float
-    sft_weight: float = 0.0
-    """Weight of the chosen responses' own loss: minus their mean log-probability a token."""
-
-
-class TiltedDPOTrainer(WholeCheckpoints, DPOTrainer):  # type: ignore[misc]  # trl is untyped
-    """TRL's DPOTrainer on rows that are tokenised and carry their (tilted) reference log-probabilities.
-
-    Rows: prompt_ids, chosen_ids, rejected_ids, ref_chosen_logps, ref_rejected_logps, and `set`, a number that the pairs
-    of one ranked set share (each pair is its own set where the column is missing). With tilted references DPO is MODPO:
-    see `alignlab.training.tilt`. TRL would tokenise, and recompute the reference for every change of a setting.
-
-    A batch is this process's share of an optimizer step. It is computed in one or several forwards, of whatever sizes;
-    each counts by its pairs, so that a step is the mean over exactly its pairs.
+    Columns: prompt_ids, chosen_ids, rejected_ids, ref_chosen_logps, ref_rejected_logps; optionally chosen_tilt and
+    rejected_tilt (see `losses.reward_tilt`), `set` (a number that the pairs of one ranked set share; without it each
+    pair is its own set), `sft_from` (see `collate`) and `id` (names a row in error messages).
 
     Args:
-        model: the frozen model that gets an adapter.
-        args: TRL's settings; per_device_train_batch_size is the whole share, gradient_accumulation_steps 1.
-        train_dataset: the rows.
+        model: the frozen model; its own dropout is turned off, so that policy and reference are computed alike.
+        args: transformers' arguments; a batch is this process's whole part of an optimizer step.
+        rows: the training rows.
+        loss: what is minimised.
+        lora: the adapter that is trained; None trains what requires a gradient.
         pairs_per_forward: pairs of one forward at most; None for no limit.
-        tokens_per_forward: slots of one forward at most, in place of the number of pairs; None for no limit.
-        sft_weight: see PreferenceLoss.
+        tokens_per_forward: positions of one forward at most, in place of the number of pairs; None for no limit.
         autocast: compute in bfloat16 as the reference pass does, where args.bf16 does not.
-        named: TRL's other arguments.
+        callbacks: told about logs and steps.
     """
-
-    accelerator: Any
 
     def __init__(
         self,
         *,
         model: Any,
-        args: DPOConfig,
-        train_dataset: Dataset,
+        args: TrainingArguments,
+        rows: Dataset,
+        loss: PreferenceLoss,
+        lora: LoraConfig | None = None,
         pairs_per_forward: int | None = None,
         tokens_per_forward: int | None = None,
-        sft_weight: float = 0.0,
         autocast: bool = False,
-        **named: Any,
+        callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self.sft_weight, self.autocast = sft_weight, autocast
-        self.packing = packing_of(model, longest=_longest(train_dataset), autocast=autocast or args.bf16)
-        self.meter = Meter(args.beta)
-        collator = StepCollator(
-            pad_token_id=named["processing_class"].pad_token_id,
-            packing=self.packing,
-            pairs_per_forward=pairs_per_forward,
-            tokens_per_forward=tokens_per_forward,
-            in_step=bool(args.fsdp),
-        )
-        disable_dropout_in_model(model)  # the model's own; what peft.dropout asks of the adapter stays
-        args.disable_dropout = False
-        args.router_aux_loss_coef = 0.0  # a load-balancing loss over padded rows is not one over distinct tokens
-        with _unhashed():
-            super().__init__(model=model, args=args, train_dataset=train_dataset, data_collator=collator, **named)
+        self.loss, self.autocast = loss, autocast
+        self.packing = packing_of(model, longest=_longest(rows), autocast=autocast or args.bf16)
+        self.meter = Meter(loss)
+        self.step_losses: list[tuple[list[str], Tensor]] = []
+        """Ids and losses of the pairs of each forward of the step at hand."""
+        collator = StepCollator(self.packing, pairs_per_forward, tokens_per_forward, in_step=bool(args.fsdp))
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        set_seed(args.seed)
+        policy = model if lora is None else _with_new_adapter(model, lora, args)
+        args.remove_unused_columns = False
+        if "id" not in rows.column_names:
+            rows = rows.add_column("id", [str(number) for number in range(len(rows))])
+        super().__init__(model=policy, args=args, train_dataset=rows, data_collator=collator, callbacks=list(callbacks))
 
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
-
-    def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        if "set" not in self._signature_columns:
-            self._signature_columns.append("set")
-
-    def _get_train_sampler(self, *given: Any) -> Any:
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of whole ranked sets, in an order of each epoch's own; in the rows' order if args ask for that."""
         arguments, rows = self.args, self.train_dataset
-        if arguments.train_sampling_strategy != "random":
-            return super()._get_train_sampler(*given)
-        batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-        sets = rows["set"] if "set" in rows.column_names else range(len(rows))
-        order = WholeBatches(sets, batch_size=batch, seed=arguments.data_seed)
-        self.add_callback(OrderOfEpoch(order))
-        return order
+        order: Any = SequentialSampler(rows)
+        if arguments.train_sampling_strategy != "sequential":
+            sets = rows["set"] if "set" in rows.column_names else range(len(rows))
+            batch = arguments.train_batch_size * arguments.world_size
+            order = WholeBatches(sets, batch_size=batch, seed=arguments.data_seed)
+            self.add_callback(OrderOfEpoch(order))
+        loader: DataLoader[Any] = DataLoader(
+            rows,
+            batch_size=arguments.train_batch_size,
+            sampler=order,
+            collate_fn=self.data_collator,
+            pin_memory=arguments.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
     def train(self, *given: Any, **named: Any) -> Any:
-        """Trains the model as the engine computes it."""
+        """Train with the engine's attention and LoRA layers."""
         with computing(self.model, self.packing):
             return super().train(*given, **named)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One batch's gradient and loss, forward by forward; processes exchange gradients after the last."""
         total = torch.zeros((), device=self.accelerator.device)
+        self.step_losses = []
         forwards = inputs["forwards"]
         for number, forward in enumerate(forwards, start=1):
             is_last = number == len(forwards)
@@ -129,88 +114,57 @@ class TiltedDPOTrainer(WholeCheckpoints, DPOTrainer):  # type: ignore[misc]  # t
                 total += super().training_step(model, forward, num_items_in_batch)
         return total
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
-        """TRL's loss of one forward, times its share of the batch's pairs."""
-        inputs = dict(inputs)
-        layout, share = inputs.pop("layout").to(self.accelerator.device), inputs.pop("share")
-        precision = torch.autocast(self.accelerator.device.type, dtype=torch.bfloat16, enabled=self.autocast)
-        with precision, fused_head(model, LOGGED_FIELDS if self._will_log() else ("log_probs",)):
-            outputs = score_layout(model, layout)
-        self.meter.add(outputs, inputs)
-        with self._without_metrics():
-            unread = FusedCausalLMOutput(log_probs=outputs.log_probs.double())  # TRL sums them, see REFERENCES
-            unread.entropy = unread.mean_logits = unread.is_top1 = _Unread()
-            loss = super()._compute_loss(lambda **_: unread, inputs, return_outputs)
-        if self.sft_weight:
-            loss = loss + self.sft_weight * chosen_nll(outputs.log_probs, inputs["completion_mask"])
-        return share * loss
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Tensor:
+        """The loss of one forward, times its fraction of the batch's pairs."""
+        device = self.accelerator.device
+        precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast)
+        fields = LOGGED_FIELDS if self._ends_in_a_log_line() else ("log_probs",)
+        with precision, fused_head(model, fields):
+            outputs = score_layout(model, inputs["layout"].to(device))
+        pairs = _pair_logps(outputs.log_probs, inputs)
+        tilts = (inputs[TILTS[0]], inputs[TILTS[1]]) if TILTS[0] in inputs else None
+        self.meter.add(outputs, pairs, tilts, inputs["num_tokens"])
+        losses_P = self.loss.per_pair(pairs if tilts is None else pairs.tilted(*tilts))
+        if self.loss.sft_weight:
+            chosen_PT = outputs.log_probs.chunk(2)[0]
+            losses_P = losses_P + self.loss.sft_weight * chosen_nll(
+                chosen_PT, inputs["sft_starts"], inputs["sft_counts"]
+            )
+        self.step_losses.append((inputs["ids"], losses_P.detach()))
+        loss: Tensor = inputs["weight"] * losses_P.mean()
+        return loss
 
-    def _will_log(self) -> bool:
-        """Whether the step at hand ends in a log line."""
+    def _ends_in_a_log_line(self) -> bool:
         return bool((self.state.global_step + 1) % self.args.logging_steps == 0)
 
-    @contextlib.contextmanager
-    def _without_metrics(self) -> Iterator[None]:
-        """Gives TRL's metrics nothing to gather or to wait for: the meter has its own."""
-        accelerator = self.accelerator
-        unread = lambda _: _Unread()  # noqa: E731
-        self.accelerator = SimpleNamespace(device=accelerator.device, gather=unread, gather_for_metrics=unread)
-        try:
-            yield
-        finally:
-            self.accelerator = accelerator
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's log line, from the meter's figures."""
-        metrics = self.meter.read(self.accelerator)
-        self._metrics["train"] = defaultdict(list, {name: [value] for name, value in metrics.items()})
-        super().log(logs, start_time)
+        """Add the meter's figures to a log line."""
+        super().log(logs | self.meter.read(self.accelerator), start_time)
 
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """No model card: the run folder's result.json says what was trained."""
-
-
-def chosen_nll(log_probs_BT: Tensor, completion_mask: Tensor) -> Tensor:
-    """Mean over the pairs of minus the chosen response's mean log-probability a token, nats.
-
-    A mean of means: the sum over forwards, each by its share of the pairs, is then that of the whole batch.
-
-    Args:
-        log_probs_BT: chosen rows first, then rejected ones; zero where nothing is scored.
-        completion_mask: 1 for a response's tokens, shape (B, any).
-    """
-    chosen, _ = log_probs_BT.sum(dim=1).chunk(2)
-    lengths, _ = completion_mask.sum(dim=1).chunk(2)
-    return -(chosen / lengths.clamp(min=1)).mean()
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Not counted: transformers' estimate knows no shared prefixes."""
+        return 0
 
 
-@contextlib.contextmanager
-def _unhashed() -> Iterator[None]:
-    """Spares the hash of every weight that names TRL's own cache of references: here it names nothing."""
-    before = dpo_trainer.hash_module
-    dpo_trainer.hash_module = lambda _: None
-    try:
-        yield
-    finally:
-        dpo_trainer.hash_module = before
+def _pair_logps(log_probs_BT: Tensor, inputs: dict[str, Any]) -> PairLogps:
+    """Log-probabilities of chosen and rejected responses, summed in float64, and the rows' references."""
+    chosen_P, rejected_P = log_probs_BT.double().sum(dim=1).chunk(2)
+    given = (*REFERENCES, "chosen_lengths", "rejected_lengths")
+    return PairLogps(chosen_P, rejected_P, *(inputs[name] for name in given))
 
 
-class _Unread:
-    """Stands where TRL's metrics look for numbers: what is done with it gives itself, and as a number it is 0."""
-
-    def _itself(self, *_: Any, **__: Any) -> "_Unread":
-        return self
-
-    __getitem__ = __mul__ = __and__ = detach = sum = mean = _itself
-
-    def chunk(self, chunks: int, **_: Any) -> list["_Unread"]:
-        return [self] * chunks
-
-    def item(self) -> float:
-        return 0.0
-
-    def __gt__(self, _: Any) -> bool:
-        return False
+def _with_new_adapter(model: Any, lora: LoraConfig, args: TrainingArguments) -> Any:
+    """The model with a float32 adapter; one on 4-bit weights is bfloat16, as QLoRA's authors and TRL have it."""
+    policy = get_peft_model(model, lora)
+    if args.gradient_checkpointing:
+        policy.enable_input_require_grads()
+    if getattr(model, "is_loaded_in_4bit", False):
+        for weights in policy.parameters():
+            if weights.requires_grad:
+                weights.data = weights.data.to(torch.bfloat16)
+    return policy
 
 
 def _longest(rows: Dataset) -> int:
@@ -232,13 +186,13 @@ def train_preference(
     folder: Path,
     callbacks: list[TrainerCallback],
 ) -> Path:
-    """Trains a LoRA adapter and returns its folder, `folder/adapter`. A checkpoint in the folder is resumed.
+    """Train a LoRA adapter and return its folder, `folder/adapter`. A checkpoint in the folder is resumed.
 
     Args:
         base: the frozen base model; it is itself again afterwards.
-        rows: tokenised pairs with reference log-probabilities (see TiltedDPOTrainer).
+        rows: tokenised pairs with reference log-probabilities (see PreferenceTrainer).
         loss: what is minimised.
-        trainer: the recipe.
+        trainer: the optimiser's settings.
         peft: the adapter.
         hardware: device and number of processes.
         seed: of adapter initialisation and row order.
@@ -246,28 +200,20 @@ def train_preference(
         callbacks: told about logs and steps.
     """
     checkpoints = folder / "checkpoints"
-    share = share_batch(trainer, hardware.processes)
-    recipe = training_arguments(trainer, hardware, seed=seed)
-    arguments = DPOConfig(
-        output_dir=str(checkpoints),
-        **recipe | {"per_device_train_batch_size": share, "gradient_accumulation_steps": 1},
-        beta=loss.beta,
-        loss_type=[loss.loss_type],
-        label_smoothing=loss.label_smoothing,
-        max_length=None,
-        precompute_ref_log_probs=True,
-    )
-    engine = TiltedDPOTrainer(
+    arguments = training_arguments(trainer, hardware, seed=seed) | {
+        "per_device_train_batch_size": share_batch(trainer, hardware.processes),
+        "gradient_accumulation_steps": 1,
+    }
+    engine = PreferenceTrainer(
         model=base.model,
-        args=arguments,
-        train_dataset=rows,
-        processing_class=base.tokenizer,
-        peft_config=lora_config(peft),
-        callbacks=callbacks,
+        args=TrainingArguments(output_dir=str(checkpoints), **arguments),
+        rows=rows,
+        loss=loss,
+        lora=lora_config(peft),
         pairs_per_forward=trainer.per_device_train_batch_size,
         tokens_per_forward=trainer.max_tokens_per_forward,
-        sft_weight=loss.sft_weight,
         autocast=hardware.bf16 and hardware.fsdp,
+        callbacks=callbacks,
     )
     assert engine.is_fsdp_enabled or not hardware.fsdp, "accelerate shares nothing out where it sees no GPU"
     run_trainer(engine, checkpoints)
@@ -277,5 +223,4 @@ def train_preference(
         engine.model.save_pretrained(str(adapter), state_dict=weights)
     engine.accelerator.wait_for_everyone()
     take_off(engine.accelerator.unwrap_model(engine.model))
-    base.model.__dict__.pop("forward", None)  # TRL's fused head patches the instance
     return adapter

@@ -18,7 +18,6 @@ ON_DATA = ["model=scratch", "dataset=pku_saferlhf"]
         (["algorithm=front", "peft.r=4"], "peft.r=4: has no effect on algorithm=front"),
         ([*ON_DATA, "generator.samples=3"], "has no effect on dataset=pku_saferlhf, whose metrics need no samples"),
         (["trainer.max_steps=3", "trainer.num_train_epochs=2"], "has no effect with trainer.max_steps=3"),
-        (["algorithm.loss_type=hinge", "algorithm.label_smoothing=0.1"], "no effect on algorithm.loss_type=hinge"),
         (
             ["algorithm=sft", "hardware.fsdp=true", "hardware=gpus_2"],
             "hardware.fsdp=true: has no effect on algorithm=sft, which trains on one process",
@@ -38,7 +37,7 @@ def test_named_once(runs_of, overrides, idle):
         ["w=0.3", "reward=gold", "algorithm.rewards.safer.kind=gold"],
         ["trainer.num_train_epochs=2"],
         ["algorithm=evaluate", "generator.samples=3", "trainer.per_device_eval_batch_size=4"],
-        ["algorithm.label_smoothing=0.1"],
+        ["algorithm.loss_type=robust", "algorithm.label_smoothing=0.1"],
         ["algorithm=dpo", "peft.r=4", "seed=2", "hydra.run.dir=x"],
     ],
 )

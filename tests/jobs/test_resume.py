@@ -16,7 +16,8 @@ from transformers import TrainerControl, TrainerState
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.runs.tracking import Tracker
 from alignlab.training.loop import SEAL, SealCheckpoints, StopAtNonsense, last_whole_checkpoint
-from alignlab.training.preference import PreferenceLoss, train_preference
+from alignlab.training.losses import PreferenceLoss
+from alignlab.training.preference import train_preference
 from support.commands import alignlab, logged, losses, means, result, run_folder
 
 STEP = "alignlab.training.loop:ProgressCallback.on_step_end"
@@ -183,7 +184,7 @@ def _train(base, encoded_rows, folder, *, poison):
     adapter = train_preference(
         own,
         Dataset.from_dict(table),
-        PreferenceLoss("sigmoid", beta=1.0, label_smoothing=0.0),
+        PreferenceLoss("sigmoid", beta=1.0),
         trainer=recipe,
         peft=PeftConfig(2, 4.0, 0.0, "all-linear"),
         hardware=HardwareConfig("cpu", 1, bf16=False, fsdp=False),

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import torch
 import transformers
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from trl import DPOConfig, DPOTrainer
 
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import lora_config
 from alignlab.models.scratch import word_tokenizer
-from alignlab.training.preference import TiltedDPOTrainer
+from alignlab.training.losses import PreferenceLoss
+from alignlab.training.preference import PreferenceTrainer
 
 VOCABULARY = 40
 SHAPE = {
@@ -61,10 +62,15 @@ def table_of(pairs, *, sets=None):
         "prompt_ids": [chosen.prompt_ids for chosen, _ in pairs],
         "chosen_ids": [chosen.response_ids for chosen, _ in pairs],
         "rejected_ids": [rejected.response_ids for _, rejected in pairs],
-        "ref_chosen_logps": [-20.0 - place / 3 for place in range(len(pairs))],
-        "ref_rejected_logps": [-21.0 - place / 5 for place in range(len(pairs))],
+        "ref_chosen_logps": [-20.0 - number / 3 for number in range(len(pairs))],
+        "ref_rejected_logps": [-21.0 - number / 5 for number in range(len(pairs))],
     }
     return Dataset.from_dict(table | ({"set": sets} if sets else {}))
+
+
+def rows_of(table):
+    """The rows as the trainer numbers them."""
+    return [{"id": str(number), **row} for number, row in enumerate(table)]
 
 
 @dataclass
@@ -115,18 +121,41 @@ SETTINGS = {
 }
 
 
-def trained(kind, model, table, folder, *, tokenizer=None, settings=None, **named):
+LORA = PeftConfig(r=4, alpha=8.0, dropout=0.0, target_modules="all-linear")
+
+
+def loss_and_arguments(settings):
+    """DPOConfig's settings as alignlab takes them: a loss, and transformers' arguments."""
+    settings = dict(settings)
+    settings.pop("max_length", None)
+    (name,) = settings.pop("loss_type", ["sigmoid"])
+    own = {key: settings.pop(key) for key in ("beta", "weight", "label_smoothing") if key in settings}
+    return PreferenceLoss(name, **({"beta": 0.1} | own)), settings
+
+
+def engine_of(kind, model, table, folder, *, tokenizer=None, settings=None, lora=LORA, callbacks=(), **named):
+    """A trainer of TRL's ("trl") or of alignlab's, of the same settings."""
+    settings, lora = SETTINGS | (settings or {}), lora and lora_config(lora)
+    if kind == "trl":
+        return Ready(
+            model=model,
+            args=DPOConfig(output_dir=str(folder), precompute_ref_log_probs=True, **settings),
+            train_dataset=table,
+            processing_class=tokenizer or word_tokenizer([]),
+            peft_config=lora,
+            callbacks=list(callbacks),
+        )
+    loss, arguments = loss_and_arguments(settings)
+    arguments = TrainingArguments(output_dir=str(folder), **arguments)
+    return PreferenceTrainer(
+        model=model, args=arguments, rows=table, loss=loss, lora=lora, callbacks=callbacks, **named
+    )
+
+
+def trained(kind, model, table, folder, **named):
     """A few steps of LoRA by TRL alone ("trl") or by alignlab."""
     gradients = Gradients()
-    engine = (Ready if kind == "trl" else TiltedDPOTrainer)(
-        model=model,
-        args=DPOConfig(output_dir=str(folder), precompute_ref_log_probs=True, **(SETTINGS | (settings or {}))),
-        train_dataset=table,
-        processing_class=tokenizer or word_tokenizer([]),
-        peft_config=lora_config(PeftConfig(r=4, alpha=8.0, dropout=0.0, target_modules="all-linear")),
-        callbacks=[gradients],
-        **named,
-    )
+    engine = engine_of(kind, model, table, folder, callbacks=[gradients], **named)
     engine.train()
     logs = [entry for entry in engine.state.log_history if "loss" in entry]
     weights = {name: p.detach().clone() for name, p in engine.model.named_parameters() if p.requires_grad}

@@ -1,4 +1,4 @@
-"""A language model whose every response can be listed: two tokens, three places, eight responses.
+"""A language model whose every response can be listed: two tokens, three positions, eight responses.
 
 It is a table from context to next-token logits, so that every distribution over the eight can be reached and the loss's
 minimiser is the theory's, not the architecture's.
@@ -13,14 +13,12 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
-from trl import DPOConfig
+from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel, TrainingArguments
 
 from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.prompts import Encoded
-from alignlab.models.scratch import word_tokenizer
-from alignlab.training.preference import TiltedDPOTrainer
-from alignlab.training.tilt import tilted_reference
+from alignlab.training.losses import PreferenceLoss, tilted_reference
+from alignlab.training.preference import PreferenceTrainer
 
 LENGTH = 3
 RESPONSES = [Encoded([0], list(tokens)) for tokens in itertools.product((0, 1), repeat=LENGTH)]
@@ -45,8 +43,8 @@ class Backbone(nn.Module):
         """Rows of the table; a context is its tokens read as a binary number with a leading 1."""
         context = torch.ones_like(input_ids[:, 0])
         contexts = []
-        for place in range(input_ids.shape[1]):
-            context = 2 * context + input_ids[:, place]
+        for position in range(input_ids.shape[1]):
+            context = 2 * context + input_ids[:, position]
             contexts.append(context)
         return SimpleNamespace(last_hidden_state=self.table[torch.stack(contexts, dim=1)])
 
@@ -103,28 +101,20 @@ def population_rows(rewards_BM: Tensor, weights_M: Sequence[float], *, beta: flo
 
 def minimise(model: TableModel, rows: Dataset, *, beta: float, folder: Path) -> TableModel:
     """The population loss's minimiser: alignlab's trainer gives the loss, L-BFGS goes to the bottom."""
-    arguments = DPOConfig(
-        output_dir=str(folder),
-        beta=beta,
-        max_length=None,
-        precompute_ref_log_probs=True,
-        use_cpu=True,
-        report_to="none",
-    )
-    engine = TiltedDPOTrainer(
+    engine = PreferenceTrainer(
         model=model,
-        args=arguments,
-        train_dataset=rows,
-        processing_class=word_tokenizer([]),
+        args=TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"),
+        rows=rows,
+        loss=PreferenceLoss("sigmoid", beta),
     )
-    (batch,) = engine.data_collator(list(rows))["forwards"]
+    (batch,) = engine.data_collator(list(engine.train_dataset))["forwards"]
     optimizer = torch.optim.LBFGS(
         [model.model.table], max_iter=200, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss: Tensor = engine._compute_loss(model, batch, return_outputs=False)
+        loss: Tensor = engine.compute_loss(model, batch)
         loss.backward()
         return loss
 

@@ -21,7 +21,8 @@ from transformers import TrainerCallback
 
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.models.scratch import word_tokenizer
-from alignlab.training.preference import PreferenceLoss, train_preference
+from alignlab.training.losses import PreferenceLoss
+from alignlab.training.preference import train_preference
 from support.against_trl import model_of, table_of
 from support.pairs_of_tokens import plain_pairs, ranked_pairs
 
@@ -140,7 +141,7 @@ def train(folder, case, watch=None, *, hardware=ONE, seed=0):
     train_preference(
         SimpleNamespace(model=case.model(), tokenizer=word_tokenizer([])),
         case.table(),
-        PreferenceLoss("sigmoid", beta=0.1, label_smoothing=0.0),
+        PreferenceLoss("sigmoid", beta=0.1),
         trainer=dataclasses.replace(RECIPE, gradient_checkpointing=case.checkpointing),
         peft=PEFT,
         hardware=hardware,

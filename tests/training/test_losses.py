@@ -1,99 +1,174 @@
-"""The trainer's loss of a pair is the formula of DESIGN 3.2, computed plainly in float64, for each loss type."""
+"""Every loss is TRL's, of a pair's difference alone where rewards may enter; and MODPO is DPO on a tilted reference."""
 
+import dataclasses
 import math
+import re
 
 import pytest
 import torch
-from datasets import Dataset
-from trl import DPOConfig
+from trl.trainer.utils import FusedCausalLMOutput
 
-from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
-from alignlab.config.schema import PeftConfig
-from alignlab.engine.scoring.forward import computing
-from alignlab.engine.scoring.logps import response_logps
-from alignlab.models.adapters import lora_config
-from alignlab.training.preference import TiltedDPOTrainer
-from alignlab.training.tilt import tilted_reference
+from alignlab.config.names import LOSSES, PER_TOKEN_LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
+from alignlab.training.losses import PairLogps, PreferenceLoss, dpo, modpo, reward_tilt
+from support.against_trl import assert_alike, engine_of, model_of, table_of, trained
+from support.pairs_of_tokens import plain_pairs, ranked_pairs
 
-BETA, WEIGHT, SMOOTHING, TAU = 0.3, 0.4, 0.1, 0.05
-REWARDS = [0.7, -1.1, 0.2, 2.0]
+BETA, SMOOTHING = 0.3, 0.1
+TILTABLE = [name for name in LOSSES if name not in PER_TOKEN_LOSSES]
 
 
-def log_sigmoid(x):
-    return -math.log1p(math.exp(-x)) if x > -700 else x
+def loss_of(name, *, beta=BETA, weight=1.0, smoothing=SMOOTHING):
+    return PreferenceLoss(name, beta, weight=weight, label_smoothing=smoothing if name in SMOOTHED_LOSSES else 0.0)
 
 
-def plain_loss(loss_type, x, lengths, scores):
-    """One pair's loss. x = (beta/w) * D log-ratio - (1/w) * (1-w) * D r; scores are the two sides of x / (beta/w)."""
-    beta = BETA / WEIGHT
-    if loss_type == "sigmoid":
-        return -log_sigmoid(x)
-    if loss_type == "hinge":
-        return max(0.0, 1 - x)
-    if loss_type == "robust":
-        return (-(1 - SMOOTHING) * log_sigmoid(x) + SMOOTHING * log_sigmoid(-x)) / (1 - 2 * SMOOTHING)
-    if loss_type == "exo_pair":
-        q = 1 / (1 + math.exp(-x))
-        return q * (math.log(q) - math.log(1 - SMOOTHING)) + (1 - q) * (math.log(1 - q) - math.log(SMOOTHING))
-    if loss_type == "discopop":
-        mix = 1 / (1 + math.exp(-x / TAU))
-        return -log_sigmoid(x) * (1 - mix) + math.exp(-x) * mix
-    averaged = scores[0] / lengths[0] - scores[1] / lengths[1]
-    if loss_type == "ipo":
-        return (averaged - 1 / (2 * beta)) ** 2
-    assert loss_type == "sigmoid_norm"
-    return -log_sigmoid(beta * averaged)
+def random_pairs(count=200, *, spread=20.0):
+    """Log-probabilities of responses of 1 to 40 tokens."""
+    draw = torch.Generator().manual_seed(0)
+    logps = -50 + spread * torch.randn(4, count, generator=draw, dtype=torch.float64)
+    return PairLogps(*logps, *torch.randint(1, 41, (2, count), generator=draw))
 
 
-@pytest.mark.parametrize("loss_type", LOSSES)
-def test_loss_of_a_pair_is_the_formula(loss_type, base, encoded_rows, tmp_path):
-    chosen, rejected = encoded_rows[0], encoded_rows[1]
-    rejected = type(rejected)(chosen.prompt_ids, rejected.response_ids[:-3])
-    rows = [chosen, rejected]
-    reference = torch.tensor([-20.0, -17.5])
-    rewards = torch.tensor(REWARDS[:2])[:, None]
-    tilted = tilted_reference(reference, rewards, weights_M=torch.tensor([1 - WEIGHT]), beta=BETA)
-    table = Dataset.from_dict(
-        {
-            "prompt_ids": [chosen.prompt_ids],
-            "chosen_ids": [chosen.response_ids],
-            "rejected_ids": [rejected.response_ids],
-            "ref_chosen_logps": [float(tilted[0])],
-            "ref_rejected_logps": [float(tilted[1])],
+@pytest.fixture(scope="module")
+def trl(tmp_path_factory):
+    """TRL's trainer, whose loss is asked for any log-probabilities."""
+    table = table_of(plain_pairs()[:2])
+    return engine_of("trl", model_of("llama"), table, tmp_path_factory.mktemp("trl"), lora=None)
+
+
+def by_trl(engine, loss, pairs):
+    """TRL's own loss of each pair: a model that says these log-probabilities, each on its response's first token."""
+    engine.loss_types, engine.beta, engine.label_smoothing = [loss.loss_type], loss.beta, loss.label_smoothing
+    found = []
+    for one in range(len(pairs.policy_chosen_P)):
+        lengths = torch.stack([pairs.chosen_lengths_P[one], pairs.rejected_lengths_P[one]])
+        mask = (torch.arange(41) <= lengths[:, None]) & (torch.arange(41) > 0)
+        logps = torch.zeros(2, 40, dtype=torch.float64)
+        logps[:, 0] = torch.stack([pairs.policy_chosen_P[one], pairs.policy_rejected_P[one]])
+        said = FusedCausalLMOutput(log_probs=logps)
+        said.entropy, said.mean_logits, said.is_top1 = logps, logps, logps > 1
+        inputs = {
+            "input_ids": torch.ones(2, 41, dtype=torch.long),
+            "attention_mask": torch.ones(2, 41, dtype=torch.long),
+            "completion_mask": mask.long(),
+            "ref_chosen_logps": pairs.ref_chosen_P[one : one + 1],
+            "ref_rejected_logps": pairs.ref_rejected_P[one : one + 1],
         }
-    )
-    engine = TiltedDPOTrainer(
-        model=base.model,
-        args=DPOConfig(
-            output_dir=str(tmp_path),
-            beta=BETA / WEIGHT,
-            loss_type=[loss_type],
-            label_smoothing=SMOOTHING,
-            max_length=None,
-            precompute_ref_log_probs=True,
-            use_cpu=True,
-            report_to="none",
-        ),
-        train_dataset=table,
-        processing_class=base.tokenizer,
-        peft_config=lora_config(PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")),
-    )
-    (batch,) = engine.data_collator(list(table))["forwards"]
-    with computing(engine.model, engine.packing):
-        got = float(engine._compute_loss(engine.model, batch, return_outputs=False))
-    engine.model.unload()
-    base.model.__dict__.pop("forward", None)
-    logps = response_logps(base.model, rows, batch_size=2, label="").double()
-    ratios = (logps - reference.double()).tolist()
-    x = BETA / WEIGHT * (ratios[0] - ratios[1]) - (1 - WEIGHT) / WEIGHT * (REWARDS[0] - REWARDS[1])
-    scores = [ratio - (1 - WEIGHT) / BETA * reward for ratio, reward in zip(ratios, REWARDS, strict=False)]
-    lengths = [len(row.response_ids) for row in rows]
-    assert got == pytest.approx(plain_loss(loss_type, x, lengths, scores), rel=2e-5, abs=1e-6)
+        found.append(float(engine._compute_loss(lambda **_: said, inputs, return_outputs=False)))  # noqa: B023
+    return torch.tensor(found, dtype=torch.float64)
 
 
-def test_every_loss_of_trl_is_selectable_or_refused():
-    documented = DPOConfig.__dataclass_fields__["loss_type"].metadata["help"]
-    for name in (*LOSSES, *REFUSED_LOSSES):
-        assert f"'{name}'" in documented or f"`{name}`" in documented or name in documented
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_is_trls(name, trl):
+    loss, pairs = loss_of(name), random_pairs(40)
+    expected = by_trl(trl, loss, pairs)
+    torch.testing.assert_close(loss.per_pair(pairs), expected, rtol=1e-7, atol=1e-8)  # TRL keeps epsilon in float32
+    other = dataclasses.replace(loss, beta=1.01 * BETA).per_pair(pairs)
+    assert (other - expected).abs().max() > 1e-4  # control
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_trains_as_trls_does(name, tmp_path):
+    """Losses, metrics and gradients of three steps."""
+    settings = {"loss_type": [name], "beta": BETA, "label_smoothing": loss_of(name).label_smoothing}
+    ours, theirs = (
+        trained(kind, model_of("llama"), table_of(ranked_pairs()), tmp_path / kind, settings=settings)
+        for kind in ("alignlab", "trl")
+    )
+    assert_alike(ours, theirs)
+
+
+def test_every_loss_of_trl_is_selectable_or_refused(trl):
+    trl.loss_types = ["no such loss"]
+    with pytest.raises(ValueError, match="Unknown loss type") as error:
+        by_trl(trl, loss_of("no such loss"), random_pairs(1))
+    names = re.findall(r"'(\w+)'", str(error.value).partition("Should be one of")[2])
+    assert len(names) >= 15
+    assert set(names) == {*LOSSES, *REFUSED_LOSSES}
     assert not set(LOSSES) & set(REFUSED_LOSSES)
-    assert set(SMOOTHED_LOSSES) < set(LOSSES)
+    for name in LOSSES:
+        assert loss_of(name).per_pair(random_pairs(1)).shape == (1,)
+    for name in REFUSED_LOSSES:
+        with pytest.raises(ValueError, match="unknown"):
+            loss_of(name).per_pair(random_pairs(1))
+
+
+def constant_changes(name):
+    """How much a loss of tilted pairs changes when 3 is added to both rewards of every prompt."""
+    pairs = random_pairs(spread=1.0)
+    rewards_BM = torch.randn(2 * 200, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights_M = torch.tensor([0.3, 0.2], dtype=torch.float64)
+    weight = 1.0 if name in PER_TOKEN_LOSSES else 0.5
+    tilts = (reward_tilt(rewards_BM + c, weights_M=weights_M, beta=BETA).chunk(2) for c in (0, 3))
+    plain, moved = (loss_of(name, weight=weight).per_pair(pairs.tilted(*tilt)) for tilt in tilts)
+    return float((moved - plain).abs().max())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_constant_per_prompt_changes_no_loss_that_may_be_tilted(name):
+    if name in TILTABLE:
+        assert constant_changes(name) < 1e-9
+    else:  # control, and why they are refused
+        assert constant_changes(name) > 0.01
+
+
+@pytest.mark.parametrize("name", PER_TOKEN_LOSSES)
+def test_a_loss_a_token_takes_no_weight(name):
+    with pytest.raises(ValueError, match="needs weight=1"):
+        loss_of(name, weight=0.5).per_pair(random_pairs())
+
+
+FALLS_UNTIL = {
+    "exo_pair": math.log((1 - SMOOTHING) / SMOOTHING) / BETA,  # where sigmoid(margin) is 1 - label_smoothing
+    "ipo": 1 / (2 * BETA),
+}
+"""The difference of log-ratios that these losses aim at, nats; the others fall for ever."""
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_falls_as_the_policy_parts_the_pair(name):
+    """Discopop is the exception its authors describe: it rises in a narrow band around a margin of 0."""
+    differences = torch.linspace(-30, 30, 1201, dtype=torch.float64)
+    zero, one = torch.zeros_like(differences), torch.ones_like(differences)
+    losses = loss_of(name).per_pair(PairLogps(differences, zero, zero, zero, one, one))
+    steps = losses.diff()
+    target = FALLS_UNTIL.get(name, math.inf)
+    falling, rising = differences[1:] <= target, differences[:-1] >= target
+    if name == "discopop":
+        near = (BETA * differences[1:]).abs() < 0.5
+        assert (steps[near] > 0).any()
+        falling &= ~near
+    assert (steps[falling] <= 0).all()
+    assert (steps[rising] > 0).all()
+    assert losses[0] > losses[600] + 0.1
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_setting_with_an_effect_has_one(name):
+    pairs = random_pairs(spread=1.0)
+    plain = loss_of(name).per_pair(pairs)
+    assert not torch.allclose(loss_of(name, beta=2 * BETA).per_pair(pairs), plain)
+    smoother = PreferenceLoss(name, BETA, label_smoothing=2 * SMOOTHING).per_pair(pairs)
+    assert torch.allclose(smoother, plain) is (name not in SMOOTHED_LOSSES)
+    if name in TILTABLE:
+        assert not torch.allclose(loss_of(name, weight=0.5).per_pair(pairs), plain)
+
+
+@pytest.mark.parametrize("others", [[0.5], [0.3, 0.2]])
+def test_modpo_is_dpo_against_the_tilted_reference(others):
+    """Eq. 11 as it is written, and as training takes it; rewards of other magnitudes than the log-ratios."""
+    pairs, weight = random_pairs(spread=2.0), 0.5
+    weights_M = torch.tensor(others, dtype=torch.float64)
+    rewards_BM = 3 * torch.randn(400, len(others), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    gaps_PM = rewards_BM[:200] - rewards_BM[200:]
+    written = modpo(pairs.differences_P, gaps_PM, weight=weight, weights_M=weights_M, beta=BETA)
+    tilts = reward_tilt(rewards_BM, weights_M=weights_M, beta=BETA).chunk(2)
+    loss = loss_of("sigmoid", weight=weight)
+    torch.testing.assert_close(loss.per_pair(pairs.tilted(*tilts)), written, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(loss.per_pair(pairs), written)  # control: the rewards matter
+
+
+def test_modpo_of_one_pair_by_hand():
+    """beta/w = 0.4, D log-ratio 2, D r = 1.5 at a weight of 0.25: 0.4 * 2 - 1.5 * 0.25 / 0.75 = 0.3."""
+    got = modpo(torch.tensor([2.0]), torch.tensor([[1.5]]), weight=0.75, weights_M=torch.tensor([0.25]), beta=0.3)
+    assert float(got) == pytest.approx(math.log(1 + math.exp(-0.3)))
+    assert float(dpo(torch.tensor([0.3]))) == pytest.approx(float(got))

@@ -5,43 +5,39 @@ import math
 import pytest
 import torch
 from datasets import Dataset
-from trl import DPOConfig
+from transformers import TrainingArguments
 
-from alignlab.config.schema import PeftConfig
 from alignlab.engine.scoring.forward import computing
 from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapters import lora_config
-from alignlab.training.preference import TiltedDPOTrainer, chosen_nll
+from alignlab.training.losses import PreferenceLoss, chosen_nll
+from alignlab.training.preference import PreferenceTrainer
+from support.against_trl import LORA
 
 BETA = 0.3
 
 
-def total_loss(base, pairs, references, folder, *, sft_weight, pairs_per_forward=None):
+def total_loss(base, pairs, references, folder, *, sft_weight, pairs_per_forward=None, sft_from=None):
     chosen, rejected = zip(*pairs, strict=True)
-    table = Dataset.from_dict(
-        {
-            "prompt_ids": [row.prompt_ids for row in chosen],
-            "chosen_ids": [row.response_ids for row in chosen],
-            "rejected_ids": [row.response_ids for row in rejected],
-            "ref_chosen_logps": references[: len(pairs)],
-            "ref_rejected_logps": references[len(pairs) :],
-        }
-    )
-    options = {"loss_type": ["sigmoid"], "max_length": None, "precompute_ref_log_probs": True, "use_cpu": True}
-    engine = TiltedDPOTrainer(
+    table = {
+        "prompt_ids": [row.prompt_ids for row in chosen],
+        "chosen_ids": [row.response_ids for row in chosen],
+        "rejected_ids": [row.response_ids for row in rejected],
+        "ref_chosen_logps": references[: len(pairs)],
+        "ref_rejected_logps": references[len(pairs) :],
+    }
+    engine = PreferenceTrainer(
         model=base.model,
-        args=DPOConfig(output_dir=str(folder), beta=BETA, report_to="none", **options),
-        train_dataset=table,
-        processing_class=base.tokenizer,
-        peft_config=lora_config(PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")),
-        sft_weight=sft_weight,
+        args=TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"),
+        rows=Dataset.from_dict(table | ({} if sft_from is None else {"sft_from": sft_from})),
+        loss=PreferenceLoss("sigmoid", BETA, sft_weight=sft_weight),
+        lora=lora_config(LORA),
         pairs_per_forward=pairs_per_forward,
     )
-    forwards = engine.data_collator(list(table))["forwards"]
+    forwards = engine.data_collator(list(engine.train_dataset))["forwards"]
     with computing(engine.model, engine.packing), torch.no_grad():
-        losses = [float(engine._compute_loss(engine.model, dict(one), return_outputs=False)) for one in forwards]
+        losses = [float(engine.compute_loss(engine.model, one)) for one in forwards]
     engine.model.unload()
-    base.model.__dict__.pop("forward", None)
     return sum(losses), len(forwards)
 
 
@@ -73,9 +69,36 @@ def test_it_does_not_depend_on_how_a_batch_is_split(base, pairs, tmp_path):
     assert split == pytest.approx(whole, rel=1e-5)
 
 
+def test_only_tokens_from_sft_from_count(base, pairs, tmp_path):
+    """The first pair counts from its third token on, the second nothing, the third all; a start past the end, none."""
+    references = [-10.0] * 6
+    plain, _ = total_loss(base, pairs, references, tmp_path, sft_weight=0.0)
+    tokens = token_logps(base, [chosen for chosen, _ in pairs])
+    expected = (-sum(tokens[0][2:]) / len(tokens[0][2:]) - sum(tokens[2]) / len(tokens[2])) / 3
+    for limit in (None, 1):
+        options = {"sft_weight": 2.0, "sft_from": [2, -1, 0], "pairs_per_forward": limit}
+        got, _ = total_loss(base, pairs, references, tmp_path, **options)
+        assert got - plain == pytest.approx(2 * expected, rel=2e-5)
+    whole, _ = total_loss(base, pairs, references, tmp_path, sft_weight=2.0)
+    assert abs(whole - got) > 0.01  # control: without the column all tokens count
+    for nothing in ([-1, -1, -1], [999, 999, 999]):
+        got, _ = total_loss(base, pairs, references, tmp_path, sft_weight=2.0, sft_from=nothing)
+        assert got == pytest.approx(plain, rel=1e-6)
+
+
+def token_logps(base, rows):
+    """Each response's tokens' log-probabilities, by the model alone."""
+    found = []
+    for row in rows:
+        logits = base.model(torch.tensor([row.prompt_ids + row.response_ids])).logits[0].log_softmax(-1)
+        start = len(row.prompt_ids)
+        found.append([float(logits[start - 1 + n, token]) for n, token in enumerate(row.response_ids)])
+    return found
+
+
 def test_a_mean_over_all_tokens_would_depend_on_it():
     """Control: why the term is a mean of each response's mean, and not TRL's mean over the tokens of a forward."""
-    log_probs = -torch.tensor([[1.0, 0, 0, 0], [3.0, 3, 3, 3], [9, 9, 9, 9], [9, 9, 9, 9]])
-    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]])
-    assert float(chosen_nll(log_probs, mask)) == pytest.approx((1 + 3) / 2)
-    assert float(-log_probs[:2].sum() / mask[:2].sum()) == pytest.approx(13 / 5)
+    log_probs = -torch.tensor([[1.0, 0, 0, 0], [3.0, 3, 3, 3]])
+    starts, counts = torch.tensor([0, 0]), torch.tensor([1, 4])
+    assert chosen_nll(log_probs, starts, counts).tolist() == [1, 3]
+    assert float(-log_probs.sum() / counts.sum()) == pytest.approx(13 / 5)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.multiprocessing import start_processes
 
 from alignlab.training.collate import StepCollator
-from support.against_trl import table_of
+from support.against_trl import rows_of, table_of
 from support.pairs_of_tokens import plain_pairs
 from support.sharded import CASES, DEEP, LAYERS, RANKED, Scales, Watch, free_port, train, work
 
@@ -107,7 +107,7 @@ def test_processes_in_step_take_as_many_forwards_whatever_their_sets(limit):
     pairs = plain_pairs()[:8]
     tables = [table_of(pairs, sets=sets) for sets in ([0, 0, 0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 1, 1, 1, 1])]
     together, alone = (
-        [len(StepCollator(pad_token_id=0, pairs_per_forward=limit, in_step=step)(list(t))["forwards"]) for t in tables]
+        [len(StepCollator(pairs_per_forward=limit, in_step=step)(rows_of(t))["forwards"]) for t in tables]
         for step in (True, False)
     )
     assert together == [-(-8 // limit)] * 2

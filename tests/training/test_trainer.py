@@ -9,52 +9,46 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from trl import DPOConfig
 
-from alignlab.config.schema import PeftConfig
 from alignlab.engine.scoring.forward import Packing, computing
 from alignlab.engine.scoring.layout import Layout
 from alignlab.engine.scoring.logps import response_logps
-from alignlab.models.adapters import lora_config
 from alignlab.models.scratch import word_tokenizer
 from alignlab.training.collate import StepCollator
 from alignlab.training.loop import training_arguments
-from alignlab.training.preference import PreferenceLoss, TiltedDPOTrainer, train_preference
-from alignlab.training.tilt import tilted_reference
-from support.against_trl import model_of, table_of, trained
+from alignlab.training.losses import PreferenceLoss, reward_tilt
+from alignlab.training.preference import train_preference
+from support import against_trl
+from support.against_trl import LORA, model_of, rows_of, table_of, trained
 from support.pairs_of_tokens import plain_pairs, ranked_pairs
 from support.sharded import ONE, PEFT, RECIPE, Watch
 
 SETS = [0] * 10 + [1] * 10  # ranked_pairs() are all pairs of two sets of five
 
 
-def rows_of(table):
-    return list(table)
-
-
 def parts_of(collator, table):
     """Pairs of each forward."""
     batch = collator(rows_of(table))
-    assert sum(forward["share"] for forward in batch["forwards"]) == pytest.approx(1)
+    assert sum(forward["weight"] for forward in batch["forwards"]) == pytest.approx(1)
     return [len(forward["ref_chosen_logps"]) for forward in batch["forwards"]]
 
 
 def test_forwards_keep_sets_whole_up_to_the_limit():
     table = table_of(ranked_pairs(), sets=SETS)
     for limit, expected in ((None, [20]), (20, [20]), (19, [10, 10]), (10, [10, 10]), (4, [4, 4, 2, 4, 4, 2])):
-        assert parts_of(StepCollator(pad_token_id=0, pairs_per_forward=limit), table) == expected
+        assert parts_of(StepCollator(pairs_per_forward=limit), table) == expected
     alone = table_of(ranked_pairs())
-    assert parts_of(StepCollator(pad_token_id=0, pairs_per_forward=19), alone) == [19, 1]
+    assert parts_of(StepCollator(pairs_per_forward=19), alone) == [19, 1]
 
 
 @pytest.mark.parametrize("budget", [20, 45, 60, 1000])
 def test_forwards_keep_the_budget_of_tokens(budget):
     table = table_of(ranked_pairs(), sets=SETS)
-    batch = StepCollator(pad_token_id=0, tokens_per_forward=budget, pairs_per_forward=1)(rows_of(table))
+    batch = StepCollator(tokens_per_forward=budget, pairs_per_forward=1)(rows_of(table))
     sizes = [(forward["layout"].num_slots, len(forward["ref_chosen_logps"])) for forward in batch["forwards"]]
     assert sum(pairs for _, pairs in sizes) == 20
     assert all(slots <= budget or pairs == 1 for slots, pairs in sizes)
-    whole = StepCollator(pad_token_id=0)(rows_of(table))["forwards"][0]["layout"].num_slots
+    whole = StepCollator()(rows_of(table))["forwards"][0]["layout"].num_slots
     assert (len(sizes) == 1) is (budget >= whole)
     order = torch.cat([forward["ref_chosen_logps"] for forward in batch["forwards"]])
     assert order.tolist() == pytest.approx(table["ref_chosen_logps"])
@@ -85,13 +79,13 @@ def test_a_step_in_parts_is_the_whole_step(limits, in_one_forward, tmp_path):
 
 def test_parts_that_count_alike_would_not_be(in_one_forward, tmp_path, monkeypatch):
     """Control: forwards of 4, 4 and 2 pairs, a third each."""
-    real = StepCollator.torch_call
+    real = StepCollator.__call__
 
     def alike(self, examples):
         forwards = real(self, examples)["forwards"]
-        return {"forwards": [{**forward, "share": 1 / len(forwards)} for forward in forwards]}
+        return {"forwards": [{**forward, "weight": 1 / len(forwards)} for forward in forwards]}
 
-    monkeypatch.setattr(StepCollator, "torch_call", alike)
+    monkeypatch.setattr(StepCollator, "__call__", alike)
     parts = trained_on(ranked_pairs(), tmp_path, pairs_per_forward=4)
     assert abs(parts.logs[0]["loss"] - in_one_forward.logs[0]["loss"]) > 1e-3
 
@@ -145,21 +139,15 @@ def waits():
 
 
 def engine_of(table, folder, *, model=None, dropout=0.0, **settings):
-    arguments = {"per_device_train_batch_size": len(table), "logging_steps": 1000, "max_steps": 2} | settings
-    engine = TiltedDPOTrainer(
-        model=model or model_of("llama"),
-        args=DPOConfig(
-            output_dir=str(folder),
-            **arguments,
-            precompute_ref_log_probs=True,
-            max_length=None,
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        train_dataset=table,
-        processing_class=word_tokenizer([]),
-        peft_config=lora_config(PeftConfig(r=4, alpha=8.0, dropout=dropout, target_modules="all-linear")),
+    own = {"train_sampling_strategy": "random", "max_grad_norm": 1.0}
+    settings = own | {"per_device_train_batch_size": len(table), "logging_steps": 1000, "max_steps": 2} | settings
+    engine = against_trl.engine_of(
+        "alignlab",
+        model or model_of("llama"),
+        table,
+        folder,
+        settings=settings,
+        lora=dataclasses.replace(LORA, dropout=dropout),
         pairs_per_forward=7,
     )
     engine.current_gradient_accumulation_steps = 1
@@ -205,16 +193,10 @@ def test_a_gpu_gets_its_batches_without_waiting(tmp_path, monkeypatch):
 
 def test_trl_itself_waits(tmp_path):
     """Control: its metrics fetch numbers after every forward."""
-    from support.against_trl import Ready
-
-    table = table_of(ranked_pairs())
-    arguments = DPOConfig(
-        output_dir=str(tmp_path), precompute_ref_log_probs=True, max_length=None, use_cpu=True, bf16=False
-    )
-    engine = Ready(model=model_of("llama"), args=arguments, train_dataset=table, processing_class=word_tokenizer([]))
+    engine = against_trl.engine_of("trl", model_of("llama"), table_of(ranked_pairs()), tmp_path, lora=None)
     engine.current_gradient_accumulation_steps = 1
     engine.model.requires_grad_(True)
-    batch = engine.data_collator(rows_of(table))
+    batch = engine.data_collator(rows_of(engine.train_dataset))
     with waits() as seen:
         engine.training_step(engine.model, batch)
     assert len(seen) >= 13
@@ -224,11 +206,13 @@ def with_references(model, pairs, *, tilt=None, autocast=False):
     """The pairs with the model's own log-probabilities as references, as a run makes them; and the rows' tilts."""
     rows = [chosen for chosen, _ in pairs] + [rejected for _, rejected in pairs]
     logps = response_logps(model, rows, batch_size=len(rows), label="", autocast=autocast).float()
+    sides = {"ref_chosen_logps": logps.chunk(2)[0], "ref_rejected_logps": logps.chunk(2)[1]}
     if tilt is not None:
-        logps = tilted_reference(logps, tilt[0], weights_M=tilt[1], beta=tilt[2])
-    chosen, rejected = logps.chunk(2)
+        sides |= dict(zip(("chosen_tilt", "rejected_tilt"), tilt.chunk(2), strict=True))
     table = table_of(pairs).remove_columns(["ref_chosen_logps", "ref_rejected_logps"])
-    return table.add_column("ref_chosen_logps", chosen.tolist()).add_column("ref_rejected_logps", rejected.tolist())
+    for name, values in sides.items():
+        table = table.add_column(name, values.tolist())
+    return table
 
 
 def step_0(table, folder, **settings):
@@ -251,10 +235,14 @@ def test_step_0_of_modpo_is_the_sigmoid_of_the_tilted_margin(weight, tmp_path):
     pairs, beta = plain_pairs(), 0.2
     rewards_BM = torch.randn(2 * len(pairs), 2, generator=torch.Generator().manual_seed(0))
     weights_M = torch.tensor([0.7, 0.3]) * (1 - weight)
-    table = with_references(model_of("llama"), pairs, tilt=(rewards_BM, weights_M, beta))
+    table = with_references(model_of("llama"), pairs, tilt=reward_tilt(rewards_BM, weights_M=weights_M, beta=beta))
     gaps = (rewards_BM[: len(pairs)] - rewards_BM[len(pairs) :]) @ weights_M / weight
     expected = -torch.nn.functional.logsigmoid(-gaps.double()).mean()
-    assert step_0(table, tmp_path, beta=beta / weight)["loss"] == pytest.approx(float(expected), rel=1e-5)
+    log = step_0(table, tmp_path, beta=beta, weight=weight)
+    assert log["loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert log["untrained_loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert log["tilted/margins"] == pytest.approx(-float(gaps.mean()), abs=1e-4)
+    assert log["rewards/margins"] == pytest.approx(0, abs=1e-4)  # the policy is the reference: it has no rewards yet
 
 
 def test_step_0_in_bfloat16_is_ln_2_too(tmp_path):
@@ -289,7 +277,7 @@ def test_the_base_is_at_rest_after_training(tmp_path):
     train_preference(
         SimpleNamespace(model=model, tokenizer=word_tokenizer([])),
         table_of(ranked_pairs()),
-        PreferenceLoss("sigmoid", beta=0.1, label_smoothing=0.0),
+        PreferenceLoss("sigmoid", beta=0.1),
         trainer=dataclasses.replace(RECIPE, gradient_checkpointing=True),
         peft=PEFT,
         hardware=ONE,

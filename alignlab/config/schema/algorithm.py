@@ -30,7 +30,7 @@ from alignlab.config.conditions import (
     unless_set,
     when,
 )
-from alignlab.config.names import LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
+from alignlab.config.names import LOSSES, PER_TOKEN_LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES, TILTABLE_LOSSES
 from alignlab.config.schema.reward import DTYPES
 from alignlab.config.uses import Uses, always
 from alignlab.errors import ConfigError, require, require_one_of
@@ -68,13 +68,11 @@ class PreferenceConfig(AlgorithmConfig):
         require(
             0 <= self.label_smoothing < 0.5, "algorithm.label_smoothing", self.label_smoothing, "must be in [0, 0.5)"
         )
-        if self.loss_type in SMOOTHED_LOSSES:
-            require(
-                self.label_smoothing > 0,
-                "algorithm.label_smoothing",
-                self.label_smoothing,
-                f"must be > 0 with algorithm.loss_type={self.loss_type}",
-            )
+        smoothed = self.loss_type in SMOOTHED_LOSSES
+        rule = f"must be 0 with algorithm.loss_type={self.loss_type}; algorithm.loss_type=robust has a use for it"
+        if smoothed:
+            rule = f"must be > 0 with algorithm.loss_type={self.loss_type}"
+        require(smoothed == (self.label_smoothing > 0), "algorithm.label_smoothing", self.label_smoothing, rule)
 
 
 _IMPLICIT = if_kind("algorithm.kind", "implicit")
@@ -163,6 +161,12 @@ class ModpoConfig(DpoConfig):
     """Objective -> RewardConfig. Untyped for Hydra, which cannot add a typed entry from the command line; RunConfig
     fills it up and types it."""
     check_rewards: bool = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rule = "divides each response's reward by its length; choose algorithm=dpo, or one of "
+        fits = self.loss_type not in PER_TOKEN_LOSSES
+        require(fits, "algorithm.loss_type", self.loss_type, rule + ", ".join(TILTABLE_LOSSES))
 
 
 def _own_limit(config: Any) -> str:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alignlab.training.tilt import tilted_reference
+from alignlab.training.losses import tilted_reference
 
 
 def test_without_other_objectives_the_reference_is_untouched():
