@@ -122,6 +122,8 @@ def why_unused(config: "RunConfig", key: str) -> str | None:
         return why_unused(config, target)
     reads = config.algorithm.uses.reads
     parts = key.split(".")
+    if key.startswith("dataset.objectives.") and parts[2] not in config.dataset.objectives:
+        return f"on dataset.use={list(config.dataset.objectives)}, which leaves {parts[2]} out"
     for length in range(len(parts), 0, -1):
         condition = reads.get(".".join(parts[:length]))
         if condition is not None:

@@ -9,6 +9,7 @@ import pytest
 from alignlab.checks.preflight import check
 from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder
+from alignlab.config.plan import plan_of
 from alignlab.config.schema import LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.errors import ConfigError
 
@@ -59,22 +60,22 @@ def test_a_runs_config_is_read_back(run_of, tmp_path, overrides, kind):
 def test_a_server_cannot_sample_the_policy_of_this_process(run_of):
     for name in ("evaluate", "modpo"):
         with pytest.raises(ConfigError, match=rf"^generator=server: algorithm={name} samples the policy"):
-            check(run_of(*SERVER, f"algorithm={name}"))
-    check(run_of(*SERVER, "algorithm=sft"))
+            check(plan_of(run_of(*SERVER, f"algorithm={name}")))
+    check(plan_of(run_of(*SERVER, "algorithm=sft")))
 
 
 NF4 = ("model=qwen2_0.5b_instruct", "model.quantization=nf4", "dataset=pku_saferlhf_10k", "algorithm=dpo")
 
 
 def test_4_bits_need_bitsandbytes(run_of, monkeypatch):
-    check(run_of(*NF4))
+    check(plan_of(run_of(*NF4)))
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else found(name))
     with pytest.raises(
         ConfigError, match=r"^model.quantization=nf4: needs bitsandbytes; pip install 'alignlab\[nf4\]'"
     ):
-        check(run_of(*NF4))
-    check(run_of(*NF4[:1], *NF4[2:]))
+        check(plan_of(run_of(*NF4)))
+    check(plan_of(run_of(*NF4[:1], *NF4[2:])))
 
 
 @pytest.mark.parametrize(

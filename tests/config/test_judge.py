@@ -1,5 +1,6 @@
 """The group `judge` in a run: when it counts, what of it counts, and that no key gets out."""
 
+import dataclasses
 import json
 from dataclasses import asdict
 
@@ -7,10 +8,12 @@ import pytest
 
 from alignlab.checks import preflight
 from alignlab.cli import main
-from alignlab.config import effects, identity
 from alignlab.config.effects import without_effect
 from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder
+from alignlab.config.plan import plan_of
+from alignlab.config.schema import EvaluateConfig
+from alignlab.config.uses import always
 from alignlab.errors import ConfigError, masked
 
 OPENAI = "judge=openai"
@@ -21,8 +24,9 @@ KEY = "sk-proj-0123456789abcdefghijklmnop"
 @pytest.fixture
 def judged(monkeypatch):
     """`evaluate` stands in for an algorithm that judges."""
-    for module in (effects, identity, preflight):
-        monkeypatch.setattr(module, "REQUEST_JOBS", ("evaluate",))
+    uses = EvaluateConfig.uses
+    judging = dataclasses.replace(uses, reads={**uses.reads, "judge": always}, judges=always)
+    monkeypatch.setattr(EvaluateConfig, "uses", judging)
     return "algorithm=evaluate"
 
 
@@ -90,19 +94,19 @@ def test_a_run_is_read_back_from_its_folder(run_of, tmp_path, overrides):
 def test_a_key_must_be_there_where_something_is_judged(run_of, judged, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigError, match=r"judge\.api_key_env=OPENAI_API_KEY: no such environment variable is set"):
-        preflight.check_key(run_of(judged, OPENAI))
-    preflight.check_key(run_of(OPENAI))
-    preflight.check_key(run_of(judged, OPENAI, "judge.dry_run=true"))
-    preflight.check_key(run_of(judged, OPENAI, "judge.api_key_env=null"))
-    preflight.check_key(run_of(judged))
+        preflight.check_key(plan_of(run_of(judged, OPENAI)))
+    preflight.check_key(plan_of(run_of(OPENAI)))
+    preflight.check_key(plan_of(run_of(judged, OPENAI, "judge.dry_run=true")))
+    preflight.check_key(plan_of(run_of(judged, OPENAI, "judge.api_key_env=null")))
+    preflight.check_key(plan_of(run_of(judged)))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    preflight.check_key(run_of(judged, OPENAI))
+    preflight.check_key(plan_of(run_of(judged, OPENAI)))
 
 
 def test_a_local_judge_must_be_there(run_of, judged):
     with pytest.raises(ConfigError, match=r"judge\.path=\./nowhere: no such folder"):
-        preflight.check(run_of(judged, "judge=local", "judge.path=./nowhere"))
-    preflight.check(run_of("judge=local", "judge.path=./nowhere"))
+        preflight.check(plan_of(run_of(judged, "judge=local", "judge.path=./nowhere")))
+    preflight.check(plan_of(run_of("judge=local", "judge.path=./nowhere")))
 
 
 @pytest.mark.parametrize(

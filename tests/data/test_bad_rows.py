@@ -9,6 +9,7 @@ import pytest
 
 from alignlab import cli
 from alignlab.checks import preflight
+from alignlab.config.plan import plan_of
 from alignlab.data.report import FAULTS, MOST_LINES
 from alignlab.data.sources import load
 from alignlab.errors import EXIT_BAD_INPUT, ConfigError
@@ -135,7 +136,7 @@ def refused(run_with):
 
     def check(path, **changes):
         try:
-            preflight.check(run_with("pku_saferlhf", path=path, split=None, **changes))
+            preflight.check(plan_of(run_with("pku_saferlhf", path=path, split=None, **changes)))
         except ConfigError as error:
             return EXIT_BAD_INPUT, str(error).splitlines()
         return 0, []
