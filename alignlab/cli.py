@@ -156,7 +156,7 @@ def _hydra(argv: Sequence[str]) -> int:
 
 def _after_sweep(jobs: list[tuple[RunConfig, Path]], code: int) -> int:
     """Puts together what a sweep's jobs left, also when some failed: a front, curves, or one set of all shares."""
-    together = {"course_correction": "corr_report", "synthesis": "synthesis_export"}
-    name = together.get(jobs[0][0].algorithm.name, "front")
-    importlib.import_module(f"alignlab.jobs.{name}").after_sweep(jobs)
+    together = {"course_correction": "course_correction.compare", "synthesis": "synthesis.shards"}
+    name = together.get(jobs[0][0].algorithm.name, "jobs.front")
+    importlib.import_module(f"alignlab.{name}").after_sweep(jobs)
     return code

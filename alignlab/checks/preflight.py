@@ -123,8 +123,15 @@ def check(config: RunConfig) -> None:
         )
     if isinstance(config.algorithm, MergeConfig):
         _check_mergeable(Path(str(adapter)))
+    if config.algorithm.name in REQUEST_JOBS and isinstance(config.generator, ServerGeneratorConfig) and adapter:
+        _check_served_adapter(config.generator, adapter)
     if isinstance(config.algorithm, CourseCorrectionConfig):
         _check_course_correction(config.algorithm)
+        if config.algorithm.profile == "paper" and config.model.prompt_template is not None:
+            raise ConfigError(
+                "algorithm.profile=paper: needs the tokenizer's own chat template, which the reference code renders, "
+                "and model.prompt_template is a text; use algorithm.profile=words"
+            )
     if isinstance(config.algorithm, SynthesisConfig):
         _check_synthesis(config.algorithm)
     if isinstance(config.algorithm, FrontConfig):
@@ -141,6 +148,15 @@ def _check_shareable(config: RunConfig) -> None:
     quantization = getattr(config.model, "quantization", None)
     rule = "must be null with hardware.fsdp=true: 4-bit weights are not shared out"
     require(quantization is None, "model.quantization", quantization, rule)
+
+
+def _check_served_adapter(generator: ServerGeneratorConfig, adapter: str) -> None:
+    """A server does not load algorithm.adapter: it must hold the adapter under a name of its own."""
+    if generator.adapter_name is None:
+        raise ConfigError(
+            f"algorithm.adapter={adapter}: generator=server samples what the server holds; serve the adapter and give "
+            "its name there as generator.adapter_name, or use generator=prefilled"
+        )
 
 
 def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:

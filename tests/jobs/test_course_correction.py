@@ -89,12 +89,12 @@ def test_a_prefix_is_the_opener_and_the_answers_first_words(measured):
         assert len(words) == 4 + row["k"]  # a word is a token of this model
 
 
-def test_the_papers_profile_counts_the_opener(place):
-    folder = place / "runs" / "paper"
-    assert run(place, "algorithm.profile=paper", f"hydra.run.dir={folder}") == 0
+def test_the_words_profile_counts_the_affirmative_prefix(place):
+    folder = place / "runs" / "words"
+    assert run(place, "algorithm.profile=words", f"hydra.run.dir={folder}") == 0
     assert {len(row["prefix"].split()) for row in rows(folder / "generations.jsonl") if row["k"] < 40} == {2, 8}
     counts = json.loads((folder / "result.json").read_text())["prefixes"]
-    assert counts["whole"]["40"] == 4  # put in whole, as the reference code does, and said so
+    assert counts["whole"]["40"] == 4  # prefilled whole, and said so
 
 
 def test_the_page_hides_its_texts(measured):
@@ -107,7 +107,9 @@ def test_the_page_hides_its_texts(measured):
 def test_the_controls_and_helpfulness_are_measured(measured):
     metrics = json.loads((measured / "result.json").read_text())["metrics"]
     assert metrics["control_corr_mean"]["n"] > 0
-    assert {"benign_helpful", "benign_well_formed", "corr_mean", "corr@2"} <= set(metrics)
+    assert {"benign_helpful", "benign_well_formed", "benign_refusal", "corr_mean", "corr@2"} <= set(metrics)
+    assert {"plain_harmful", "plain_refusal", "plain_well_formed", "plain_cut"} <= set(metrics)
+    assert "plain_kl" not in metrics, "the reference has no distance to itself"
 
 
 def test_another_judge_begins_with_judging(place, measured, monkeypatch):
@@ -115,7 +117,6 @@ def test_another_judge_begins_with_judging(place, measured, monkeypatch):
         raise AssertionError("the continuations are known")
 
     monkeypatch.setattr("alignlab.prerequisites.policy.generate", nothing)
-    monkeypatch.setattr("alignlab.jobs.course_correction._helpfulness", lambda *_: {})
     folder = place / "runs" / "twice"
     assert run(place, "judge.phrases=[twice]", f"hydra.run.dir={folder}") == 0
     assert (folder / "generations.jsonl").read_bytes() == (measured / "generations.jsonl").read_bytes()
@@ -144,11 +145,11 @@ def test_runs_are_compared(place, measured):
 
 
 def test_a_sweep_ends_with_one_plot(place, capsys):
-    assert run(place, "-m", "algorithm.profile=strict,paper", "algorithm.k=[2,8]") == 0
+    assert run(place, "-m", "algorithm.profile=strict,words", "algorithm.k=[2,8]") == 0
     (target,) = (place / "runs" / "course_correction").glob("sweep-*")
     comparison = json.loads((target / "comparison.json").read_text())
-    assert [entry["label"] for entry in comparison["runs"]] == ["tiny strict", "tiny paper"]
-    assert set(comparison["difference_to_first"]) == {"tiny paper"}
+    assert [entry["label"] for entry in comparison["runs"]] == ["tiny strict", "tiny words"]
+    assert set(comparison["difference_to_first"]) == {"tiny words"}
     assert "change to first" in capsys.readouterr().out
 
 
@@ -160,6 +161,7 @@ def test_a_sweep_ends_with_one_plot(place, capsys):
         ("algorithm.k=[0,2]", "must be > 0"),
         ("algorithm.profile=papr", "paper"),
         ("algorithm.turn=closed", "reinject_header"),
+        ("algorithm.profile=paper", "use algorithm.profile=words"),
         ("algorithm.adapter=nowhere", "algorithm.adapter=nowhere"),
         ("algorithm.control=nowhere.jsonl", "algorithm.control=nowhere.jsonl: no such file"),
         ("algorithm.compare=[nowhere]", "algorithm.compare=nowhere: holds no corr.json"),

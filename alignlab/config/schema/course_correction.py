@@ -7,7 +7,7 @@ from omegaconf import MISSING
 from alignlab.config.schema.algorithm import AlgorithmConfig
 from alignlab.errors import require, require_one_of
 
-PROFILES = ("strict", "paper")
+PROFILES = ("strict", "words", "paper")
 
 
 @dataclass
