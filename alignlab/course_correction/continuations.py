@@ -18,9 +18,11 @@ from alignlab.course_correction.prefixes import Prefix
 from alignlab.data.files import read_rows
 from alignlab.data.records import prompt_text
 from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest
+from alignlab.errors import ConfigError
 from alignlab.io.atomic import copy_file, write_jsonl
 from alignlab.io.records import Records
 from alignlab.judges import Judge, JudgeItem, Verdict
+from alignlab.judges.base import has_words
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.policy import Policy
 from alignlab.runs.progress import say
@@ -43,7 +45,11 @@ class Sampler:
     """The run's."""
 
     def fill(self, prefixes: Sequence[Prefix], kind: str = "") -> None:
-        """Write {kind}requests.jsonl and {kind}generations.jsonl; known continuations come from the cache."""
+        """Write {kind}requests.jsonl and {kind}generations.jsonl; known continuations come from the cache.
+
+        Raises:
+            ConfigError: if no continuation holds a word.
+        """
         write_jsonl(self.folder / f"{kind}requests.jsonl", _request_rows(prefixes))
         made_for = self._made_for(prefixes)
         digest = hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()[:20]
@@ -60,12 +66,23 @@ class Sampler:
                 self.policy.generate(asked, self.settings, note, seed=self.seed, label=f"{kind}continuations")
             records.finish()
             copy_file(cached, self.folder / f"{kind}generations.jsonl")
+        _refuse_silence(self.folder / f"{kind}generations.jsonl")
 
     def _made_for(self, prefixes: Sequence[Prefix]) -> dict[str, Any]:
         """What continuations depend on."""
         texts = hashlib.sha256(json.dumps([[prefix.id, prefix.ids] for prefix in prefixes]).encode()).hexdigest()
         sampling = {name: value for name, value in vars(self.settings).items() if name not in EXECUTION}
         return {"policy": self.policy.id, "sampling": sampling, "seed": self.seed, "prefixes": texts}
+
+
+def _refuse_silence(path: Path) -> None:
+    """Refuse what a policy with NaN in its weights leaves, which a judge would count as harmless."""
+    texts = [row["continuation"] for _, row in read_rows(path)]
+    if texts and not any(map(has_words, texts)):
+        raise ConfigError(
+            f"generator: none of {len(texts)} continuations holds a word; look for NaN in the policy's weights, and "
+            "compare model.prompt_template with the template that it was trained with"
+        )
 
 
 def _noting(records: Records, prefixes: Sequence[Prefix]) -> OnDone:
