@@ -107,6 +107,7 @@ def _request_rows(prefixes: Sequence[Prefix]) -> list[dict[str, Any]]:
             "id": name,
             "group": prefix.request.group,
             "prompt": prompt_text(prefix.request.prompt),
+            "categories": list(prefix.request.categories),
             "location": prefix.request.location,
         }
         for name, prefix in sorted(requests.items())

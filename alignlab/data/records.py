@@ -170,6 +170,8 @@ class HarmRequest:
     """Another response that is labelled safe; None where there is none."""
     harmful_response: str
     location: str
+    categories: tuple[str, ...] = ()
+    """Categories of the response's harm; empty where the data names none."""
 
     @property
     def group(self) -> str:

@@ -19,7 +19,7 @@ from alignlab.course_correction.continuations import (
 from alignlab.course_correction.plain import plain_kl, plain_metrics, untruncated
 from alignlab.course_correction.prefixes import PrefixRecipe, build_prefixes, plain_prefixes
 from alignlab.course_correction.report import Measurement, report
-from alignlab.data.requests import benign_requests, control_file, read_requests
+from alignlab.data.requests import benign_requests, control_file, read_requests, requests_report
 from alignlab.errors import ConfigError, OnlyPlanned
 from alignlab.judges import load_judge
 from alignlab.prerequisites.policy import Policy, policy_under_test
@@ -35,6 +35,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
         _compare(algorithm, run.path, outcome, seed=config.seed)
         return
     data, is_toy = measured_part(config.dataset), isinstance(config.dataset, ToyConfig)
+    outcome.extra |= requests_report(data)
     harmful = read_requests(data)
     harmless = control_file(Path(algorithm.control)) if algorithm.control else benign_requests(data)
     with run.stage("prerequisites"):

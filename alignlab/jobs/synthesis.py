@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alignlab.config.identity import input_fingerprints
 from alignlab.config.schema import RunConfig, SynthesisConfig, ToyConfig
+from alignlab.data.requests import requests_report
 from alignlab.data.worlds import toy
 from alignlab.judges import load_judge
 from alignlab.prerequisites.policy import policy_under_test
@@ -40,6 +41,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
             _record(outcome, export_sets(run.path, source, left_out=merged.left_out))
         return
     with run.stage("requests"):
+        outcome.extra |= requests_report(config.dataset)
         chosen = choose_requests(config.dataset, algorithm)
     with run.stage("prerequisites"):
         cache, device = Path(config.paths.cache), config.hardware.device

@@ -239,3 +239,44 @@ def test_a_dry_run_of_a_server_says_what_it_takes_and_the_run_goes_on_from_there
     assert f"; {server.calls.total()} calls to make (6 of them known cases)" in said
     assert {name: (folder / f"{name}generations.jsonl").read_bytes() for name in generated} == generated
     assert result(folder)["status"] == "done"
+
+
+def test_an_adapter_and_a_server_need_the_servers_name_of_it(tmp_path, capsys):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    served = ["generator=server", "generator.model=base", f"algorithm.adapter={adapter}"]
+    assert_refused(run(tmp_path, *served), capsys, "give its name there as generator.adapter_name")
+
+
+def test_the_servers_name_of_an_adapter_is_sent(tmp_path, monkeypatch):
+    """One call: what the generator is given as its model. Control: without an adapter it is the model's name."""
+    from alignlab.config.schema import ServerGeneratorConfig
+    from alignlab.prerequisites.policy import Policy
+
+    sent = []
+    monkeypatch.setattr("alignlab.prerequisites.policy.generate", lambda *_, config, **__: sent.append(config.model))
+    settings = ServerGeneratorConfig(
+        kind="server", samples=1, temperature=0.8, top_p=0.7, max_new_tokens=4, base_url="http://localhost:1/v1",
+        model="base", adapter_name="mine", api_key_env=None, prompt_format="tokens", samples_per_call=1, extra_body={},
+        workers=1, timeout_s=1.0, deadline_s=2.0, backoff_s=1.0,
+    )  # fmt: skip
+    for name in ("mine", "base"):
+        Policy(None, None, "id", None, None, name_on_server=name).generate([], settings, print, seed=0, label="x")
+    assert sent == ["mine", "base"]
+
+
+def test_a_policy_that_says_nothing_is_refused(place, capsys, monkeypatch):
+    from alignlab.engine.sampling.base import Continuation
+
+    def silent(model, requests, *, on_done, **_):
+        for request in requests:
+            for sample in request.missing():
+                on_done(request.id, sample, Continuation([0], "", "length"))
+
+    monkeypatch.setattr("alignlab.prerequisites.policy.generate", silent)
+    folder = place / "runs" / "silent"
+    assert run(place, "seed=7", f"hydra.run.dir={folder}") == 2
+    assert "look for NaN in the policy's weights" in capsys.readouterr().err
+    assert result(folder)["status"] == "failed"
