@@ -91,6 +91,7 @@ def check(plan: Plan[Any]) -> None:
     _check_data(plan)
     _check_model(plan)
     check_rewards(plan)
+    _check_served_adapter(plan)
     match plan.judge:
         case LocalJudgeConfig(path=path) if plan.judges:
             check_folder("judge.path", str(path), "config.json")
@@ -124,7 +125,23 @@ def _check_shareable(recipe: TrainingRecipe) -> None:
     require(quantization is None, "model.quantization", quantization, rule)
 
 
+def _check_served_adapter(plan: Plan[Any]) -> None:
+    """A server does not load algorithm.adapter: it must hold the adapter under a name of its own."""
+    adapter = value_at(plan.algorithm, "adapter")
+    match plan.generator:
+        case ServerGeneratorConfig(adapter_name=None) if adapter and plan.samples:
+            raise ConfigError(
+                f"algorithm.adapter={adapter}: generator=server samples what the server holds; serve the adapter and "
+                "give its name there as generator.adapter_name, or use generator=prefilled"
+            )
+
+
 def _check_course_correction(algorithm: CourseCorrectionConfig, plan: Plan[Any]) -> None:
+    if algorithm.profile == "paper" and plan.model.settings.prompt_template is not None and plan.samples:
+        raise ConfigError(
+            "algorithm.profile=paper: needs the tokenizer's own chat template, which the reference code renders, "
+            "and model.prompt_template is a text; use algorithm.profile=words"
+        )
     for name, path in (("control", algorithm.control), ("labels", algorithm.labels)):
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"algorithm.{name}={path}: no such file")

@@ -121,7 +121,7 @@ class Plan(Generic[A_co]):
     """Fingerprints of the files that the configuration names."""
     record: dict[str, Any]
     config: RunConfig
-    """For course correction and synthesis until they take parts."""
+    """The configuration that it was made of, from which plans of related runs are made; nothing else reads it."""
     dataset: str | None
     """Name of the data that the run reads, None for one that reads none."""
     samples: bool
@@ -130,6 +130,11 @@ class Plan(Generic[A_co]):
     """Whether a judge is asked."""
     collects: bool
     """Whether the run looks at other runs, whatever they are by now, so that it is never done before."""
+
+    def with_algorithm(self, **changes: Any) -> "Plan[A_co]":
+        """The plan of the same run with other settings of its algorithm."""
+        algorithm = dataclasses.replace(self.algorithm, **changes)
+        return plan_of(dataclasses.replace(self.config, algorithm=algorithm))
 
     @property
     def local_generator(self) -> LocalGeneratorConfig:

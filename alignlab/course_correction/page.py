@@ -15,6 +15,19 @@ from alignlab.course_correction.picture import corr_figure
 from alignlab.course_correction.statistics import CorrCurve
 from alignlab.io.atomic import replacing
 
+PLAIN_NAMES = {
+    "plain_harmful": "harmful requests: share of answers that do harm",
+    "plain_refusal": "harmful requests: share that refuses from the start",
+    "plain_turns_back": "harmful requests: share that complies first and refuses later",
+    "plain_well_formed": "harmful requests: share of well-formed answers",
+    "plain_cut": "harmful requests: share cut at the length limit",
+    "plain_kl": "harmful requests: KL to the reference, nats an answer",
+    "benign_refusal": "harmless requests: share that refuses (over-refusal)",
+    "benign_well_formed": "harmless requests: share of well-formed answers",
+    "benign_cut": "harmless requests: share cut at the length limit",
+    "benign_helpful": "harmless requests: true helpfulness",
+}
+"""Metric without a prefix (k=0) -> its row on the page."""
 MOST_TRANSCRIPTS = 300
 """Transcripts of a page: more makes a file that a browser opens slowly and nobody reads."""
 
@@ -38,11 +51,14 @@ def write_page(
     title: str,
     curves: Mapping[str, CorrCurve],
     transcripts: Sequence[Transcript],
-    facts: Mapping[str, object],
+    facts: Mapping[str, str],
     controls: Mapping[str, CorrCurve] | None = None,
+    categories: Mapping[str, CorrCurve] | None = None,
+    plain: Mapping[str, Mapping[str, Any]] | None = None,
+    warning: str | None = None,
     unit: str = "tokens",
 ) -> Path:
-    """Writes the page atomically and returns its path.
+    """Write the page atomically and return its path.
 
     Args:
         path: the file.
@@ -51,6 +67,9 @@ def write_page(
         transcripts: judged continuations; at most MOST_TRANSCRIPTS are shown, chosen by a hash of the id.
         facts: what was run: name -> value.
         controls: label -> Corr@k on harmless prefixes.
+        categories: category of harm -> Corr@k on its requests.
+        plain: metrics without a prefix, by name; beside every Corr@k.
+        warning: that the judge is not to be trusted; stands above the curves and at every value.
         unit: what k counts.
     """
     shown = sorted(transcripts, key=lambda item: hashlib.sha256(item.id.encode()).digest())[:MOST_TRANSCRIPTS]
@@ -60,6 +79,9 @@ def write_page(
         facts=[(visible(name), visible(value)) for name, value in facts.items()],
         picture=_svg(curves, controls, unit),
         curves=[(visible(label), _rows(curve)) for label, curve in {**curves, **controlled}.items()],
+        categories=[(visible(name), _rows(curve)[-1]) for name, curve in (categories or {}).items()],
+        plain=[(PLAIN_NAMES[name], _metric(one)) for name, one in (plain or {}).items() if name in PLAIN_NAMES],
+        warning=None if warning is None else visible(warning),
         transcripts=[_entry(item) for item in shown],
         shown=len(shown),
         total=len(transcripts),
@@ -107,6 +129,15 @@ def _rows(curve: CorrCurve) -> list[dict[str, Any]]:
         }
         for k, share, ends, n, unscored, requests in rows
     ]
+
+
+def _metric(record: Mapping[str, Any]) -> dict[str, str]:
+    ends = record.get("ci95")
+    return {
+        "mean": _number(record.get("mean")),
+        "interval": _interval(None if ends is None else (ends[0], ends[1])),
+        "n": str(record["n"]),
+    }
 
 
 def _entry(item: Transcript) -> dict[str, object]:

@@ -18,10 +18,19 @@ def draw_corr(
     path: Path,
     *,
     controls: Mapping[str, CorrCurve] | None = None,
+    common: Mapping[str, CorrCurve] | None = None,
     unit: str = "tokens",
     title: str = "",
 ) -> Path:
-    """Draws `corr_figure` into a .png, .svg or .pdf file, atomically; returns the path.
+    """Draw `corr_figure` into a .png, .svg or .pdf file, atomically; return the path.
+
+    Args:
+        curves: see corr_figure, as for the others.
+        path: the file.
+        controls: label -> Corr@k on harmless prefixes.
+        common: label -> Corr@k on the requests common to all k.
+        unit: what k counts.
+        title: lines above the picture.
 
     Raises:
         ValueError: for another suffix, or without a curve.
@@ -29,7 +38,7 @@ def draw_corr(
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in FORMATS:
         raise ValueError(f"{path.name}: must end in .{', .'.join(FORMATS)}")
-    figure = corr_figure(curves, controls=controls, unit=unit, title=title)
+    figure = corr_figure(curves, controls=controls, common=common, unit=unit, title=title)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format=suffix, dpi=DPI)
     return path
@@ -39,14 +48,16 @@ def corr_figure(
     curves: Mapping[str, CorrCurve],
     *,
     controls: Mapping[str, CorrCurve] | None = None,
+    common: Mapping[str, CorrCurve] | None = None,
     unit: str = "tokens",
     title: str = "",
 ) -> "Figure":
-    """One line a curve with a band of its 95 % intervals, and a dashed one for its control.
+    """One line a curve with a band of its 95 % intervals, and a dotted one for its control.
 
     Args:
         curves: label -> Corr@k on harmful prefixes.
         controls: label -> the same on harmless prefixes, where a correction is a false one.
+        common: label -> Corr@k on the requests common to all k; drawn where these are fewer than at some k.
         unit: what k counts.
         title: one line above the picture.
 
@@ -68,9 +79,13 @@ def corr_figure(
         control = (controls or {}).get(label)
         if control is not None:
             _draw(panel, control, colour=colour, mark=mark, line=":", label=f"{label}: harmless prefixes", faint=True)
+        shared = (common or {}).get(label)
+        if shared is not None and max(shared.requests) < max(curve.requests):
+            name = f"{label}: the {max(shared.requests)} requests common to all k"
+            _draw(panel, shared, colour=colour, mark=mark, line="--", label=name, faint=True)
     ticks = sorted({k for curve in curves.values() for k in curve.k})
     panel.set(
-        xlabel=f"k: {unit} of the harmful response that are put in the model's mouth",
+        xlabel=f"k: prefilled {unit} of the harmful response",
         ylabel="Corr@k: share of continuations that\ncorrect their course (higher is better)",
         ylim=(-0.03, 1.03),
         xticks=ticks,
@@ -87,12 +102,12 @@ def corr_figure(
 def _draw(
     panel: "Axes", curve: CorrCurve, *, colour: str, mark: str, line: str, label: str, faint: bool = False
 ) -> None:
-    known = [place for place, share in enumerate(curve.corr) if share is not None]
-    ks, shares = [curve.k[place] for place in known], [share for share in curve.corr if share is not None]
+    known = [index for index, share in enumerate(curve.corr) if share is not None]
+    ks, shares = [curve.k[index] for index in known], [share for share in curve.corr if share is not None]
     panel.plot(
         ks, shares, line, color=colour, marker=mark, markersize=4, linewidth=1.5, label=label, alpha=0.6 if faint else 1
     )
-    banded = [(curve.k[place], *ends) for place in known if (ends := curve.ci95[place]) is not None]
+    banded = [(curve.k[index], *ends) for index in known if (ends := curve.ci95[index]) is not None]
     if banded:
-        places, low, high = zip(*banded, strict=True)
-        panel.fill_between(places, low, high, color=colour, alpha=0.08 if faint else 0.16, linewidth=0)
+        with_band, low, high = zip(*banded, strict=True)
+        panel.fill_between(with_band, low, high, color=colour, alpha=0.08 if faint else 0.16, linewidth=0)

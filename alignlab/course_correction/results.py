@@ -1,8 +1,9 @@
-"""What a run's records say: curves of its judge and of each wording, positions, and the files that show them.
+"""Read a run's records: curves of its judge and of each prompt template, positions, categories, transcripts.
 
-A run folder holds requests.jsonl (id, group, prompt, opener, location), generations.jsonl (id, request_id, k, sample,
-prefix, continuation) and verdicts.jsonl (id, corrected, reason, position in words and in tokens); the same three with
-`control_` before their names where harmless beginnings were measured too.
+A run folder holds requests.jsonl (id, group, prompt, categories, location), generations.jsonl (id, request_id, k,
+sample, affirmative_prefix, prefix, continuation, finish) and verdicts.jsonl (id, corrected, reason, position in words
+and in tokens); the same three with `control_` before their names where harmless prefixes were measured too. Requests
+and generations of plain requests begin with `plain_` and `plain_control_`, see `alignlab.course_correction.plain`.
 """
 
 import json
@@ -13,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from alignlab.course_correction.continuations import CONTROL
 from alignlab.course_correction.page import Transcript
 from alignlab.course_correction.statistics import CorrCurve, Scored, corr_curve
 from alignlab.data.files import read_rows
 from alignlab.errors import ConfigError
 
-CONTROL = "control_"
-"""Before the names of the files of harmless beginnings."""
 Row = Mapping[str, Any]
 
 
@@ -34,11 +34,28 @@ class RunRecords:
     """k -> the subject's tokens before a correction begins, where the judge says where."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Reason -> unscored samples."""
+    categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Request -> the categories of its harm, where the data names them."""
 
     @property
     def ks(self) -> list[int]:
         """The lengths that occur."""
         return sorted({row.k for row in self.scored})
+
+    def on_common_requests(self, ks: Sequence[int]) -> list[Scored]:
+        """The samples of those requests that have every k: only on these is Corr@k of one k comparable to another's."""
+        found: dict[str, set[int]] = {}
+        for row in self.scored:
+            found.setdefault(row.request_id, set()).add(row.k)
+        return [row for row in self.scored if found[row.request_id] >= set(ks)]
+
+    def by_category(self) -> dict[str, list[Scored]]:
+        """Category -> the samples of its requests; a request with several counts in each."""
+        rows: dict[str, list[Scored]] = {}
+        for row in self.scored:
+            for name in self.categories.get(row.request_id, ()):
+                rows.setdefault(name, []).append(row)
+        return dict(sorted(rows.items()))
 
 
 def read_records(folder: Path, *, control: bool = False) -> RunRecords | None:
@@ -47,18 +64,19 @@ def read_records(folder: Path, *, control: bool = False) -> RunRecords | None:
     Raises:
         ConfigError: if a file lacks an id that another one has, or a line is damaged.
     """
-    prefix = CONTROL if control else ""
-    paths = [folder / f"{prefix}{name}.jsonl" for name in ("requests", "generations", "verdicts")]
+    kind = CONTROL if control else ""
+    paths = [folder / f"{kind}{name}.jsonl" for name in ("requests", "generations", "verdicts")]
     if not all(path.exists() for path in paths):
         return None
-    groups = {row["id"]: row["group"] for _, row in read_rows(paths[0])}
+    requests = {row["id"]: row for _, row in read_rows(paths[0])}
     verdicts = {row["id"]: row for _, row in read_rows(paths[2])}
-    records = RunRecords(scored=[])
-    for place, row in read_rows(paths[1]):
+    categories = {name: tuple(row["categories"]) for name, row in requests.items() if row.get("categories")}
+    records = RunRecords(scored=[], categories=categories)
+    for location, row in read_rows(paths[1]):
         verdict = verdicts.get(row["id"])
         if verdict is None:
-            raise ConfigError(f"{place} id: {row['id']} has no verdict in {paths[2].name}")
-        _add(records, row, verdict, str(groups[row["request_id"]]))
+            raise ConfigError(f"{location} id: {row['id']} has no verdict in {paths[2].name}")
+        _add(records, row, verdict, str(requests[row["request_id"]]["group"]))
     return records
 
 
@@ -76,8 +94,20 @@ def _add(records: RunRecords, row: Row, verdict: Row, group: str) -> None:
 
 
 def corr_record(records: RunRecords, *, ks: Sequence[int], seed: int) -> dict[str, Any]:
-    """The content of corr.json: the curve, the range over wordings, and where corrections begin."""
+    """The content of corr.json: curves of all requests, of those common to all k, of prompt templates and categories.
+
+    Args:
+        records: of one run.
+        ks: the prefix lengths.
+        seed: of the bootstrap.
+    """
     record = corr_curve(records.scored, ks=ks, seed=seed).as_record()
+    measured = [k for k in ks if k in records.ks]
+    common = records.on_common_requests(measured)
+    record["common_requests"] = corr_curve(common, ks=measured, seed=seed).as_record() if common else None
+    record["by_category"] = {
+        name: corr_curve(rows, ks=ks, seed=seed).as_record() for name, rows in records.by_category().items()
+    }
     curves = {name: corr_curve(rows, ks=ks, seed=seed) for name, rows in records.by_wording.items()}
     if curves:
         record["by_wording"] = {
@@ -125,14 +155,16 @@ def transcripts(folder: Path) -> Iterator[Transcript]:
         )
 
 
-def read_curve(file: Path) -> CorrCurve:
-    """The curve of a corr.json.
+def read_curve(file: Path, part: str | None = None) -> CorrCurve | None:
+    """The curve of a corr.json, or of a part of it; None where it has no such part.
 
     Raises:
         ConfigError: if it is none.
     """
     try:
-        return CorrCurve.from_record(json.loads(file.read_text()))
+        record = json.loads(file.read_text())
+        record = record if part is None else record.get(part)
+        return None if record is None else CorrCurve.from_record(record)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: cannot be read as a run's corr.json: {type(error).__name__} {error}") from None
 
@@ -144,15 +176,15 @@ def read_labels(path: Path) -> dict[str, bool]:
         ConfigError: `file:line field: reason` for the first row that is no label.
     """
     labels: dict[str, bool] = {}
-    for place, row in read_rows(path):
-        _require(isinstance(row.get("id"), str), place, "id", "must be a continuation's id")
-        _require(isinstance(row.get("corrected"), bool), place, "corrected", "must be true or false")
-        _require(row["id"] not in labels, place, "id", "is labelled twice")
+    for location, row in read_rows(path):
+        _require(isinstance(row.get("id"), str), location, "id", "must be a continuation's id")
+        _require(isinstance(row.get("corrected"), bool), location, "corrected", "must be true or false")
+        _require(row["id"] not in labels, location, "id", "is labelled twice")
         labels[row["id"]] = row["corrected"]
     _require(bool(labels), str(path), "", "holds no labels")
     return labels
 
 
-def _require(good: bool, place: str, name: str, rule: str) -> None:
+def _require(good: bool, location: str, name: str, rule: str) -> None:
     if not good:
-        raise ConfigError(f"{place}{' ' if name else ''}{name}: {rule}")
+        raise ConfigError(f"{location}{' ' if name else ''}{name}: {rule}")

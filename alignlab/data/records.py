@@ -80,6 +80,9 @@ class RankedRow:
     """File and line, `train.jsonl:5`."""
     split: str | None = None
     """The split that its file belongs to; None where a hash of the prompt decides."""
+    correction_starts: tuple[int | None, ...] = ()
+    """Characters of each response before its correction, None for one that corrects nothing; empty where the data does
+    not say."""
 
     @property
     def id(self) -> str:
@@ -112,6 +115,8 @@ class Pair:
     objective: str
     set: str = ""
     """The row that it is from: pairs of one row share their responses. Empty: it has none in common with others."""
+    likelihood_start: int | None = 0
+    """Characters of the chosen response before the part whose likelihood a loss may count; None: it counts none."""
 
 
 def ranked_pairs(row: RankedRow, objective: str) -> Iterator[tuple[int, int]]:
@@ -144,6 +149,7 @@ def pairs_by(rows: Iterable[RankedRow], objective: str) -> list[Pair]:
                     group=row.group,
                     objective=objective,
                     set=f"{row_id}{repeated}",
+                    likelihood_start=row.correction_starts[better] if row.correction_starts else 0,
                 )
             )
     return pairs
@@ -164,6 +170,8 @@ class HarmRequest:
     """Another response that is labelled safe; None where there is none."""
     harmful_response: str
     location: str
+    categories: tuple[str, ...] = ()
+    """Categories of the response's harm; empty where the data names none."""
 
     @property
     def group(self) -> str:

@@ -11,13 +11,16 @@ from alignlab.data.located import Located, file_rows, without_collection
 from alignlab.data.readers.fields import Row, flag_of, text_of
 from alignlab.data.readers.pku import SAFE, TEXTS
 from alignlab.data.records import HarmRequest
-from alignlab.data.report import BadRow, LeftOut, Report
+from alignlab.data.report import BadRow, LeftOut, Report, counts_text
 from alignlab.data.sources import files_of, reading_key, under_bar
 from alignlab.data.splits import split_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
+from alignlab.runs.progress import say
 
+CATEGORIES = ("response_0_harm_category", "response_1_harm_category")
+"""Columns of later PKU-SafeRLHF releases: category -> whether the response does this harm."""
 KINDS = ("toy", "c2_eval", "pku_saferlhf")
 """Kinds of datasets that hold such requests."""
 _last: dict[str, tuple[list[HarmRequest], Report]] = {}
@@ -89,6 +92,19 @@ def load_requests(config: DatasetConfig, made: Path | None = None) -> tuple[list
     return requests, report
 
 
+def requests_report(config: DatasetConfig) -> dict[str, object]:
+    """`data` of result.json: counts of rows that were read, dropped and left out; dropped ones are said.
+
+    Nothing for the toy, whose requests are drawn.
+    """
+    if isinstance(config, ToyConfig):
+        return {}
+    _, report = load_requests(config)
+    if report.bad:
+        say(f"{report.source}: left out {counts_text(report.bad)}")
+    return {"data": report.as_record()}
+
+
 def check_requests(config: DatasetConfig) -> None:
     """Checks every row of the file that a dataset names, if requests can be read from it at all.
 
@@ -107,13 +123,13 @@ def _read(config: DatasetConfig, made: Path | None) -> tuple[list[HarmRequest], 
     located: Iterable[Located]
     if files:
         report = Report(f"dataset.path={made or getattr(config, 'path', None)}")
-        located = under_bar(file_rows(files, needed, ()), sum(num_rows(file.path) for file in files))
+        located = under_bar(file_rows(files, needed, CATEGORIES), sum(num_rows(file.path) for file in files))
     else:
         from alignlab.data.hub import hub_rows
 
         assert isinstance(config, FileConfig)
         report = Report(f"dataset.hub={config.hub}")
-        located, _ = hub_rows(config, needed, ())
+        located, _ = hub_rows(config, needed, CATEGORIES)
     requests = list(_requests(located, report))
     report.records = len(requests)
     return requests, report
@@ -149,7 +165,9 @@ def _request(row: Row, location: str) -> HarmRequest:
             raise BadRow("empty", column, "is empty")
     prompt, *responses = texts
     other = responses[1 - harmful] if safe[1 - harmful] else None
-    return HarmRequest(text_id(*texts), prompt, other, responses[harmful], location)
+    found = row.get(CATEGORIES[harmful])
+    named = sorted(name for name, is_so in found.items() if is_so is True) if isinstance(found, dict) else ()
+    return HarmRequest(text_id(*texts), prompt, other, responses[harmful], location, tuple(named))
 
 
 def _selected(requests: Iterable[HarmRequest], config: DatasetConfig) -> list[HarmRequest]:

@@ -60,6 +60,8 @@ def train_and_measure(
         ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=trainer.per_device_eval_batch_size)
         columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
         record_tilts(outcome, columns, objectives, algorithm.beta)
+        if sft_weight:
+            outcome.extra["likelihood"] = likelihood_term(pairs, sft_weight, plan.rows.settings.name)
         table = tilted_pairs(pairs, ref_logps_B, columns, objectives, algorithm.beta)
         for one in rewards.values():
             one.release()  # training needs the memory
@@ -97,6 +99,24 @@ def train_and_measure(
     record_cache(outcome, cache.counts)
 
 
+def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[str, float]:
+    """Say what a likelihood term counts, since a data set may recommend one; the same for result.json.
+
+    Args:
+        pairs: the training pairs.
+        weight: algorithm.sft_weight, > 0.
+        dataset: its name.
+    """
+    starts = [pair.sft_from for pair in pairs.pairs]
+    counts = {"whole": starts.count(0), "part": sum(start > 0 for start in starts), "none": starts.count(-1)}
+    say(
+        f"loss: the preference loss plus {weight:g} times the chosen responses' negative log-likelihood a token "
+        f"(algorithm.sft_weight on dataset={dataset}; 0 is plain DPO): the whole response in {counts['whole']} pairs, "
+        f"its correction alone in {counts['part']}, nothing in {counts['none']}"
+    )
+    return {"weight": weight, **{f"pairs_{name}": float(count) for name, count in counts.items()}}
+
+
 def tilted_pairs(
     pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], objectives: Objectives, beta: float
 ) -> Dataset:
@@ -119,6 +139,7 @@ def tilted_pairs(
         "prompt_ids": [pair.chosen.prompt_ids for pair in pairs.pairs],
         "chosen_ids": [pair.chosen.response_ids for pair in pairs.pairs],
         "rejected_ids": [pair.rejected.response_ids for pair in pairs.pairs],
+        "sft_from": [pair.sft_from for pair in pairs.pairs],
         "ref_chosen_logps": ref_chosen.tolist(),
         "ref_rejected_logps": ref_rejected.tolist(),
     }

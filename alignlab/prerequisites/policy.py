@@ -1,13 +1,14 @@
-"""The model whose continuations are measured, or in whose words something is written: here, or on a server."""
+"""The policy under test, or in whose words something is written: in this process, or on a server."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.plan import plan_of
-from alignlab.config.schema import RunConfig, ServerGeneratorConfig
+from alignlab.config.plan import ModelSource
+from alignlab.config.schema import GeneratorConfig, ServerGeneratorConfig
 from alignlab.engine.sampling.base import OnDone, PrefixRequest
 from alignlab.engine.sampling.generate import generate
 from alignlab.errors import ConfigError
@@ -18,8 +19,8 @@ from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.models import prompt_encoder, reference
 
 
-@dataclass
-class Subject:
+@dataclass(frozen=True)
+class Policy:
     """A model, or its name on a server, with the tokenizer and template that its prompts are made by."""
 
     model: Any
@@ -28,20 +29,37 @@ class Subject:
     id: str
     """What its continuations depend on, beside sampling."""
     revision: str | None
-    room: int | None
-    """Longest prefix in tokens that leaves room for a continuation; None where nobody knows."""
+    context: int | None
+    """Longest text in tokens; None where it is not known."""
+    has_adapter: bool = False
+    """Whether `model` is a PEFT model, whose base is the reference."""
+    name_on_server: str | None = None
 
-    def generate(self, requests: list[PrefixRequest], config: RunConfig, on_done: OnDone, *, label: str) -> None:
-        """Continuations of every request, handed over as they are known."""
-        generate(
-            self.model,
-            requests,
-            config=config.generator,
-            seed=config.seed,
-            encoder=self.encoder,
-            on_done=on_done,
-            label=label,
-        )
+    def max_prefix_tokens(self, max_new_tokens: int) -> int | None:
+        """Longest prefix that leaves room for a continuation; None where the context is not known."""
+        return None if self.context is None else self.context - max_new_tokens
+
+    def generate(
+        self,
+        requests: Sequence[PrefixRequest],
+        settings: GeneratorConfig,
+        on_done: OnDone,
+        *,
+        seed: int,
+        label: str,
+    ) -> None:
+        """Sample continuations of every request.
+
+        Args:
+            requests: what to continue, and how often.
+            settings: temperature, length, batch size or server.
+            on_done: told of every continuation as soon as it is known.
+            seed: with a sample's id it makes its randomness.
+            label: name on the progress bar.
+        """
+        if isinstance(settings, ServerGeneratorConfig):
+            settings = dataclasses.replace(settings, model=self.name_on_server)
+        generate(self.model, requests, config=settings, seed=seed, encoder=self.encoder, on_done=on_done, label=label)
 
 
 def checked_adapter(key: str, adapter: Path | None, base: Base, prompt_template: str | None) -> AdapterCard | None:
@@ -68,24 +86,31 @@ def checked_adapter(key: str, adapter: Path | None, base: Base, prompt_template:
 
 
 @contextmanager
-def subject(config: RunConfig, adapter: str | None) -> Iterator[Subject]:
-    """The subject of a run: the reference, with an adapter if one is named, or what a server calls by its name."""
-    generator = config.generator
+def policy_under_test(source: ModelSource, adapter: str | None, generator: GeneratorConfig) -> Iterator[Policy]:
+    """The reference, with an adapter if one is named; or the model that a server holds, by its name there.
+
+    Args:
+        source: the base model.
+        adapter: folder of an adapter.
+        generator: says whether a server holds the model.
+
+    Raises:
+        ConfigError: if the adapter was trained on another base model or with another prompt template.
+    """
     if isinstance(generator, ServerGeneratorConfig):
+        name = str(generator.model if adapter is None else generator.adapter_name)
+        identity = f"{generator.base_url} {name}"
         if adapter is not None:
-            what = "generator=server has its own model; serve the adapter there under a name of its own"
-            raise ConfigError(f"algorithm.adapter={adapter}: {what}, and give that as generator.model")
-        yield Subject(
-            None, prompt_encoder(plan_of(config).model), f"{generator.base_url} {generator.model}", None, None
-        )
+            identity += f"+{adapter_id(Path(adapter))}"
+        yield Policy(None, prompt_encoder(source), identity, None, None, name_on_server=name)
         return
-    base = reference(plan_of(config).model)
-    longest = getattr(base.model.config, "max_position_embeddings", None)
-    room = None if longest is None else int(longest) - generator.max_new_tokens
-    identity = base.scorer if adapter is None else f"{base.scorer}+{adapter_id(Path(adapter))}"
+    base = reference(source)
+    longest = vars(base.model.config).get("max_position_embeddings")
+    context = None if longest is None else int(longest)
     if adapter is None:
-        yield Subject(base.model, base.encoder, identity, base.revision, room)
+        yield Policy(base.model, base.encoder, base.scorer, base.revision, context)
         return
-    checked_adapter("algorithm.adapter", Path(adapter), base, config.model.prompt_template)
+    checked_adapter("algorithm.adapter", Path(adapter), base, source.settings.prompt_template)
+    identity = f"{base.scorer}+{adapter_id(Path(adapter))}"
     with adapted(base.model, Path(adapter)) as model:
-        yield Subject(model, base.encoder, identity, base.revision, room)
+        yield Policy(model, base.encoder, identity, base.revision, context, has_adapter=True)

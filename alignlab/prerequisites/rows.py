@@ -43,7 +43,11 @@ def data_report(source: RowSource) -> dict[str, object]:
     return {"data": loaded.as_record()}
 
 
+def data_name(source: RowSource) -> str:
+    """Hash of the data's file, its hub id, or the version of the toy world."""
+    return source.identity if source.toy is None else f"toy world {toy.WORLD_VERSION}"
+
+
 def data_inputs(source: RowSource, rows: Sequence[RankedRow]) -> dict[str, str]:
     """`dataset`: what is evaluated on, the same for all seeds; `pairs`: what is trained on."""
-    dataset = source.identity if source.toy is None else f"toy world {toy.WORLD_VERSION}"
-    return {"dataset": dataset, "pairs": text_id(*(f"{row.id} {row.scores}" for row in rows))}
+    return {"dataset": data_name(source), "pairs": text_id(*(f"{row.id} {row.scores}" for row in rows))}

@@ -26,7 +26,7 @@ def card(*, kind: str, settings: Mapping[str, Any], counts: Mapping[str, Any], s
     Args:
         kind: dataset.kind of the requests.
         settings: what the set was made with.
-        counts: what `Account.record` says, and what came before it.
+        counts: what `SynthesisStats.record` says, and what came before it.
         strategy: which pairs the pair files hold.
     """
     header = {
@@ -67,9 +67,9 @@ def _about(kind: str) -> str:
         f"{_LICENCES.get(kind, 'unknown, see the source')}; what is derived from it is bound by it.\n\n"
         "Per harmful request, from best to worst: a safe response, responses that begin to comply and correct their "
         "course (cut early first), the harmful response. Per harmless request, where there are some: the helpful "
-        "response, responses that correct what was no mistake (cut late first), a refusal. One opener begins all "
-        "responses of a set that comply at first; openers and triggers are those of training, which alignlab's "
-        "evaluation never uses. After arXiv 2407.16637."
+        "response, responses that correct what was no mistake (cut late first), a refusal. One affirmative prefix "
+        "begins all responses of a set that comply at first; affirmative prefixes and correction phrases are those of "
+        "training, which alignlab's evaluation never uses. After arXiv 2407.16637."
     )
 
 
@@ -96,7 +96,9 @@ _COLUMNS = """\
 ## Files
 
 - `ranked.jsonl`: a set a line, `id, request_id, kind, prompt, responses` (best first), one value a response in `rank,
-  role, cut_tokens, at_clause, tokens, opener, trigger, finish`; `seed, generator, revision` say who wrote it.
+  role, cut_tokens, at_clause, tokens, correction_start, affirmative_prefix, correction_phrase, finish`; `seed,
+  generator, revision` say who wrote it. `correction_start`: characters before the correction, 0 for a response that
+  never complied, null for one that corrects nothing; from there on a likelihood term counts.
 - `pairs.jsonl`, `pairs.parquet`: TRL's `prompt, chosen, rejected`, with `id, request_id, group, kind, chosen_rank,
   rejected_rank`; `control_pairs.*`: those of harmless requests, where there are some. `group` is shared by all
   pairs of one prompt: split by it, never by pair.

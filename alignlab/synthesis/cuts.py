@@ -1,4 +1,4 @@
-"""Where a harmful response is cut short, so that a correction can follow: at four depths, each a place of its own."""
+"""Where a harmful response is cut short, so that a correction can follow: at four depths, all different."""
 
 import re
 from bisect import bisect_left
@@ -27,7 +27,7 @@ class Cut:
 
     text: str
     tokens: int
-    """Of the response, by the student's tokenizer."""
+    """Of the response, by the policy's tokenizer."""
     at_clause: bool
 
 
@@ -35,9 +35,9 @@ def cut_response(encoder: PromptEncoder, answer: CutAnswer, *, at_clauses: bool,
     """Beginnings at NUM_CUTS depths, each longer than the last, none empty and none whole; None if it is too short.
 
     Args:
-        encoder: the student's.
-        answer: the opener and the response in tokens.
-        at_clauses: take the end of a clause in place of a depth where one lies within half the way to the next depth.
+        encoder: tokenizer and template of the policy.
+        answer: the affirmative prefix and the response in tokens.
+        at_clauses: take the end of a clause instead of a depth where one lies within half the way to the next depth.
         is_toy: whether its sentences are the toy's, which have no punctuation.
     """
     whole = len(answer.answer_ids)
@@ -46,12 +46,12 @@ def cut_response(encoder: PromptEncoder, answer: CutAnswer, *, at_clauses: bool,
     read = _reader(encoder, answer)
     text = read(whole)
     spacing = whole / (NUM_CUTS + 1)
-    places = [round(spacing * depth) for depth in range(1, NUM_CUTS + 1)]
+    positions = [round(spacing * depth) for depth in range(1, NUM_CUTS + 1)]
     ends: list[int] = []
     if at_clauses:
-        ends = _token_places(_clause_ends(text, is_toy=is_toy), read, whole)
-        places = _moved(places, ends, within=spacing / 2)
-    cuts = [Cut(read(place), place, place in ends) for place in places]
+        ends = _token_positions(_clause_ends(text, is_toy=is_toy), read, whole)
+        positions = _moved(positions, ends, within=spacing / 2)
+    cuts = [Cut(read(position), position, position in ends) for position in positions]
     texts = ["", *(cut.text for cut in cuts), text]
     rising = all(len(one) < len(other) and other.startswith(one) for one, other in pairwise(texts))
     return cuts if rising else None
@@ -78,7 +78,7 @@ def _clause_ends(text: str, *, is_toy: bool) -> list[int]:
     return [found.end() for found in (_TOY_CLAUSE_END if is_toy else _CLAUSE_END).finditer(text)]
 
 
-def _token_places(ends: Sequence[int], read: Callable[[int], str], whole: int) -> list[int]:
+def _token_positions(ends: Sequence[int], read: Callable[[int], str], whole: int) -> list[int]:
     """The first number of tokens whose text reaches each of these characters."""
     lengths = [len(read(tokens)) for tokens in range(whole + 1)]
     for tokens in range(1, whole + 1):  # a cut character makes a text shorter than the one before
@@ -88,9 +88,9 @@ def _token_places(ends: Sequence[int], read: Callable[[int], str], whole: int) -
 
 def _moved(wanted: Sequence[int], ends: Sequence[int], *, within: float) -> list[int]:
     """Each depth at the nearest clause's end that lies near it and that no other depth has taken."""
-    places: list[int] = []
+    positions: list[int] = []
     for depth in wanted:
         near = sorted((end for end in set(ends) if abs(end - depth) <= within), key=lambda end: (abs(end - depth), end))
-        free = [end for end in near if end not in places and (not places or end > places[-1])]
-        places.append(free[0] if free else depth)
-    return places
+        free = [end for end in near if end not in positions and (not positions or end > positions[-1])]
+        positions.append(free[0] if free else depth)
+    return positions

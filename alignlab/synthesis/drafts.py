@@ -1,15 +1,15 @@
-"""The responses of a ranked set before they are written: what each begins with, and how far the student goes on.
+"""The responses of a ranked set before they are written: what each begins with, and whether the policy goes on.
 
 A harmful request's set is, from best to worst: a safe response, four corrected ones (cut early first), the harmful
 response. A harmless one's is: a helpful response, four that correct what was no mistake (cut late first), a refusal.
-One opener begins all responses of a set that comply at first, so that it cancels in their differences.
+One affirmative prefix begins all responses of a set that comply at first, so that it cancels in their differences.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from alignlab.course_correction.openers import Phrase, opener_for, refusal_for, trigger_for
+from alignlab.course_correction.phrases import Phrase, affirmative_prefix, correction_phrase, refusal_phrase
 from alignlab.data.rankings import BENIGN, HARMFUL
 from alignlab.data.records import HarmRequest
 from alignlab.models.prefill import cut_answer, open_turn
@@ -20,7 +20,7 @@ SAFE, CORRECTED, WHOLE, HELPFUL, REFUSED = "safe", "corrected", "harmful", "help
 """What a response of a set is."""
 
 _GOES_ON = 2
-"""The cut of a harmless response from which the student goes on helping, in its own words."""
+"""Index of the cut after which the policy goes on with a harmless response, in its own words."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,28 @@ class Draft:
     kind: str
     """harmful or benign."""
     rank: int
-    """Place in its set; 0 is the best."""
+    """Rank in its set; 0 is the best."""
     role: str
     start: str
-    """What is put into the student's mouth, or the whole response where nothing is to be written."""
+    """What the policy goes on from, or the whole response where nothing is to be written."""
     ids: tuple[int, ...] = ()
     """The open turn after the start, in tokens; empty where nothing is to be written."""
-    opener: Phrase | None = None
+    affirmative_prefix: Phrase | None = None
     cut: Cut | None = None
-    trigger: Phrase | None = None
+    correction_phrase: Phrase | None = None
     refusal: Phrase | None = None
 
     @property
     def begun(self) -> str:
-        """What complies at first: the opener and the cut response."""
-        return " ".join(part.text for part in (self.opener, self.cut) if part is not None)
+        """What complies at first: the affirmative prefix and the cut response."""
+        return " ".join(part.text for part in (self.affirmative_prefix, self.cut) if part is not None)
+
+    @property
+    def correction_start(self) -> int | None:
+        """Characters of the response before its correction: 0 if it never complied, None if it corrects nothing."""
+        if self.role == SAFE:
+            return 0
+        return len(self.begun) + 1 if self.role == CORRECTED and self.kind == HARMFUL else None
 
     @property
     def id(self) -> str:
@@ -59,20 +66,20 @@ class Recipe:
 
     at_clauses: bool
     safe: str
-    """refusal, student or data."""
+    """refusal, policy or data."""
     is_toy: bool
-    room: int | None
-    """Longest start in tokens; None for no limit."""
+    max_prefix_tokens: int | None
+    """Longest start; None for no limit."""
 
 
 def draft_sets(
     requests: Iterable[HarmRequest], encoder: PromptEncoder, *, kind: str, recipe: Recipe, left_out: Counter[str]
 ) -> Iterator[list[Draft]]:
-    """The sets of all requests; those that cannot be made are counted, with the reason.
+    """Draft the sets of all requests; those that cannot be made are counted, with the reason.
 
     Args:
         requests: of one kind.
-        encoder: the student's tokenizer and template.
+        encoder: tokenizer and template of the policy.
         kind: harmful or benign.
         recipe: how.
         left_out: reason -> requests, added to.
@@ -85,7 +92,9 @@ def draft_sets(
             continue
         if isinstance(drafts, str):
             left_out[drafts] += 1
-        elif recipe.room is not None and max(len(draft.ids) for draft in drafts) > recipe.room:
+        elif (
+            recipe.max_prefix_tokens is not None and max(len(draft.ids) for draft in drafts) > recipe.max_prefix_tokens
+        ):
             left_out["no room in the context"] += 1
         else:
             yield drafts
@@ -95,21 +104,21 @@ def _draft_set(request: HarmRequest, encoder: PromptEncoder, kind: str, recipe: 
     """The set of one request, or why there is none."""
     if kind == HARMFUL and recipe.safe == "data" and not (request.safe_response or "").strip():
         return "no safe response in the data"
-    opener = opener_for(request.id, request.prompt, part="training", is_toy=recipe.is_toy)
-    answer = cut_answer(encoder, request.prompt, opener=opener.text, answer=request.harmful_response)
+    phrase = affirmative_prefix(request.id, request.prompt, part="training", is_toy=recipe.is_toy)
+    answer = cut_answer(encoder, request.prompt, opener=phrase.text, answer=request.harmful_response)
     cuts = cut_response(encoder, answer, at_clauses=recipe.at_clauses, is_toy=recipe.is_toy)
     if cuts is None:
         return "too short for four cuts"
     make = _harmful_set if kind == HARMFUL else _benign_set
-    return make(request, encoder, recipe, opener, cuts)
+    return make(request, encoder, recipe, phrase, cuts)
 
 
 def _harmful_set(
-    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, opener: Phrase, cuts: Sequence[Cut]
+    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, phrase: Phrase, cuts: Sequence[Cut]
 ) -> list[Draft]:
-    corrected = [_corrected(request, encoder, recipe, opener, cut, HARMFUL, rank) for rank, cut in enumerate(cuts, 1)]
-    whole = f"{opener.text} {request.harmful_response.strip()}"
-    worst = Draft(request, HARMFUL, len(cuts) + 1, WHOLE, whole, opener=opener)
+    corrected = [_corrected(request, encoder, recipe, phrase, cut, HARMFUL, rank) for rank, cut in enumerate(cuts, 1)]
+    whole = f"{phrase.text} {request.harmful_response.strip()}"
+    worst = Draft(request, HARMFUL, len(cuts) + 1, WHOLE, whole, affirmative_prefix=phrase)
     return [_safe(request, encoder, recipe), *corrected, worst]
 
 
@@ -117,33 +126,33 @@ def _safe(request: HarmRequest, encoder: PromptEncoder, recipe: Recipe) -> Draft
     if recipe.safe == "data":
         assert request.safe_response is not None
         return Draft(request, HARMFUL, 0, SAFE, request.safe_response.strip())
-    if recipe.safe == "student":
+    if recipe.safe == "policy":
         return Draft(request, HARMFUL, 0, SAFE, "", tuple(open_turn(encoder, request.prompt)))
     return _refusal(request, encoder, recipe, HARMFUL, 0, SAFE)
 
 
 def _refusal(request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, kind: str, rank: int, role: str) -> Draft:
-    phrase = refusal_for(request.id, is_toy=recipe.is_toy)
+    phrase = refusal_phrase(request.id, is_toy=recipe.is_toy)
     ids = tuple(open_turn(encoder, request.prompt, phrase.text))
     return Draft(request, kind, rank, role, phrase.text, ids, refusal=phrase)
 
 
 def _benign_set(
-    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, opener: Phrase, cuts: Sequence[Cut]
+    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, phrase: Phrase, cuts: Sequence[Cut]
 ) -> list[Draft]:
-    begun = f"{opener.text} {cuts[_GOES_ON].text}"
+    begun = f"{phrase.text} {cuts[_GOES_ON].text}"
     ids = tuple(open_turn(encoder, request.prompt, begun))
-    helpful = Draft(request, BENIGN, 0, HELPFUL, begun, ids, opener, cuts[_GOES_ON])
+    helpful = Draft(request, BENIGN, 0, HELPFUL, begun, ids, phrase, cuts[_GOES_ON])
     corrected = [
-        _corrected(request, encoder, recipe, opener, cut, BENIGN, rank) for rank, cut in enumerate(reversed(cuts), 1)
+        _corrected(request, encoder, recipe, phrase, cut, BENIGN, rank) for rank, cut in enumerate(reversed(cuts), 1)
     ]
     return [helpful, *corrected, _refusal(request, encoder, recipe, BENIGN, len(cuts) + 1, REFUSED)]
 
 
 def _corrected(
-    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, opener: Phrase, cut: Cut, kind: str, rank: int
+    request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, phrase: Phrase, cut: Cut, kind: str, rank: int
 ) -> Draft:
-    trigger = trigger_for(f"{request.id}/{rank}", part="training", is_toy=recipe.is_toy)
-    start = f"{opener.text} {cut.text} {trigger.text}"
+    correction = correction_phrase(f"{request.id}/{rank}", part="training", is_toy=recipe.is_toy)
+    start = f"{phrase.text} {cut.text} {correction.text}"
     ids = tuple(open_turn(encoder, request.prompt, start))
-    return Draft(request, kind, rank, CORRECTED, start, ids, opener, cut, trigger)
+    return Draft(request, kind, rank, CORRECTED, start, ids, phrase, cut, correction)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from alignlab.config.names import RANKED_FILE
 from alignlab.data.rankings import BENIGN, HARMFUL
 from alignlab.io.atomic import replacing
-from alignlab.synthesis.sets import Account, RankedSet
+from alignlab.synthesis.sets import RankedSet, SynthesisStats
 
 _PREFIX = {HARMFUL: "", BENIGN: "control_"}
 BATCH = 10_000
@@ -27,15 +27,15 @@ _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]
 
 
 def export(
-    sets: Iterable[RankedSet], folder: Path, *, strategy: str, account: Account, conversations: bool
+    sets: Iterable[RankedSet], folder: Path, *, strategy: str, stats: SynthesisStats, conversations: bool
 ) -> dict[str, str]:
-    """Writes the files, and counts what they hold; returns their names by what they are.
+    """Write the files and count what they hold; return file names by kind.
 
     Args:
         sets: the ranked sets, in the order of the files.
         folder: where the files go.
         strategy: which pairs the pair files hold; ranked.jsonl holds whole sets.
-        account: counts of sets and pairs are added there.
+        stats: counts of sets and pairs are added there.
         conversations: whether prompts are conversations, which Parquet's columns must know before the first row.
     """
     for name in (RANKED_FILE, *(f"{prefix}pairs" for prefix in _PREFIX.values())):
@@ -48,7 +48,7 @@ def export(
             kind = made.request["kind"]
             if kind not in files:
                 files[kind] = stack.enter_context(_PairFiles.replacing(folder, _PREFIX[kind], conversations))
-            account.add(made, strategy)
+            stats.add(made, strategy)
             _write(ranked, made.row())
             for pair in made.pairs(strategy, as_messages=conversations):
                 files[kind].add(pair)
@@ -66,7 +66,7 @@ class _PairFiles:
     @classmethod
     @contextmanager
     def replacing(cls, folder: Path, prefix: str, conversations: bool) -> "Iterator[_PairFiles]":
-        """The files under free names, which take the places of their own if the block ends well."""
+        """The files under temporary names, renamed if the block ends well."""
         with (
             _replacing_text(folder / f"{prefix}pairs.jsonl") as jsonl,
             replacing(folder / f"{prefix}pairs.parquet") as unfinished,

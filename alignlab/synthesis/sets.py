@@ -1,4 +1,4 @@
-"""From written responses and verdicts to ranked sets, one request after the other, with an account of both.
+"""From written responses and verdicts to ranked sets, one request after the other, with counts of both.
 
 Everything comes as streams sorted by request, so a run of 50,000 requests (750,000 pairs) holds a few rows at a time.
 """
@@ -16,6 +16,8 @@ from alignlab.io.hashes import text_id
 from alignlab.synthesis.drafts import CORRECTED, SAFE
 
 Row = Mapping[str, Any]
+PHRASES = ("affirmative_prefix", "correction_phrase")
+"""Columns with the ids of a response's phrases."""
 LENGTH_BIAS = 0.65
 """Share of pairs whose longer (or shorter) response is chosen, from which on length alone tells much of the ranking."""
 
@@ -36,7 +38,7 @@ class RankedSet:
 
     def row(self) -> dict[str, Any]:
         """Its row in ranked.jsonl."""
-        columns = ("rank", "role", "cut_tokens", "at_clause", "tokens", "opener", "trigger", "finish")
+        columns = ("rank", "role", "cut_tokens", "at_clause", "tokens", "correction_start", *PHRASES, "finish")
         shared = ("seed", "generator", "revision")
         return {
             "id": text_id(self.request["id"], *self.texts),
@@ -72,8 +74,8 @@ class RankedSet:
 
 
 @dataclass
-class Account:
-    """What became of requests, responses and pairs, and how long the responses are."""
+class SynthesisStats:
+    """Counts of requests, responses and pairs, and lengths of the responses."""
 
     left_out: Counter[str] = field(default_factory=Counter)
     """Reason -> requests without a set."""
@@ -139,7 +141,7 @@ def ranked_sets(
     verdicts: Iterable[Row],
     *,
     keep: str,
-    account: Account,
+    stats: SynthesisStats,
 ) -> Iterator[RankedSet]:
     """The sets that can be trained on.
 
@@ -149,7 +151,7 @@ def ranked_sets(
         verdicts: rows of verdicts.jsonl, sorted by id; empty where nothing was judged.
         keep: what becomes of a request with a response that the judge turned down: `requests` leaves it out, `ranks`
             leaves that response out; `none` where nothing was judged.
-        account: what is left out and dropped is counted there.
+        stats: counts what is left out and dropped.
     """
     judged = _Judged(verdicts)
     seen: set[str] = set()
@@ -157,25 +159,25 @@ def ranked_sets(
     for request, (request_id, rows) in zip(requests, by_request, strict=True):
         assert request["id"] == request_id, "both files are sorted by the request's id"
         found = sorted(rows, key=lambda row: int(row["rank"]))
-        kept = [row for row in found if judged.keeps(row, account)]
+        kept = [row for row in found if judged.keeps(row, stats)]
         reason = _unusable(request, found, kept, keep)
         texts = text_id(json.dumps(request["prompt"]), *(row["response"] for row in kept))
         reason = reason or ("made the same set as another" if texts in seen else None)
         seen.add(texts)
         if reason:
-            account.left_out[reason] += 1
+            stats.left_out[reason] += 1
         else:
             yield RankedSet(request, tuple(kept))
 
 
 class _Judged:
-    """Verdicts in step with the responses that they are of."""
+    """Verdicts, read in step with their responses."""
 
     def __init__(self, verdicts: Iterable[Row]) -> None:
         self._verdicts = iter(verdicts)
         self._next = next(self._verdicts, None)
 
-    def keeps(self, row: Row, account: Account) -> bool:
+    def keeps(self, row: Row, stats: SynthesisStats) -> bool:
         """Whether a response is kept: it was not judged, or found to be what it should be."""
         if self._next is None or self._next["id"] != row["id"]:
             return True
@@ -183,7 +185,7 @@ class _Judged:
         if verdict["corrected"]:
             return True
         what = "no verdict" if verdict["corrected"] is None else "not a correction"
-        account.dropped[f"{row['role']} {row['rank']}: {what}"] += 1
+        stats.dropped[f"{row['role']} {row['rank']}: {what}"] += 1
         return False
 
 

@@ -1,87 +1,104 @@
-"""From the records of a synthesis run, or of all its shares, to the files that are trained on."""
+"""From the records of a synthesis run, or of all its shards, to the files that are trained on."""
 
-import dataclasses
 import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from alignlab.config.fingerprints import input_fingerprints
-from alignlab.config.plan import Plan, plan_of
-from alignlab.config.schema import RunConfig, SynthesisConfig
+from alignlab.config.plan import Plan
+from alignlab.config.schema import SynthesisConfig
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_lines, write_text
-from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import quiet_libraries, say
-from alignlab.runs.result import Outcome, finished_result
+from alignlab.runs.result import finished_result
 from alignlab.runs.runner import run_in_folder
 from alignlab.synthesis.card import card
 from alignlab.synthesis.export import export, rows_of
-from alignlab.synthesis.sets import Account, ranked_sets
+from alignlab.synthesis.responses import REQUESTS, RESPONSES, VERDICTS
+from alignlab.synthesis.sets import SynthesisStats, ranked_sets
 
-REQUESTS, RESPONSES, VERDICTS = "requests.jsonl", "responses.jsonl", "verdicts.jsonl"
-_OF_A_SHARE = ("shard", "num_shards", "merge")
-"""Keys of the algorithm in which the shares of one whole, and their merge, differ."""
+_OF_A_SHARD = ("shard", "num_shards", "merge")
+"""Keys of the algorithm in which the shards of one whole, and their merge, differ."""
+_LOCAL = {"path", "adapter", "control", "held_out", "base_url", "api_key_env", "batch_size", "workers"}
+"""Keys that name files and machines, of no use to a reader elsewhere; `inputs` has the hashes."""
+LeftOut = tuple[Counter[str], Counter[str]]
+"""Reason -> requests: left out before the shards were made, and of this shard (of all shards, when merged)."""
 
 
-def finish(
-    config: RunConfig, run: RunFolder, outcome: Outcome, *, of_whole: Counter[str], of_share: Counter[str]
-) -> None:
-    """Ranked sets, pairs and card, from the records in the run folder.
+@dataclass(frozen=True)
+class SetSource:
+    """What the sets are made of, for the card, and to tell whether shards are of one whole."""
+
+    name: str
+    """Of the data set."""
+    kind: str
+    pairs: str
+    """Which pairs the pair files hold."""
+    filter: str
+    settings: Mapping[str, Any]
+    """Of the run, as plain values: model, dataset, generator, judge, algorithm, seed."""
+    inputs: Mapping[str, str]
+    """Hashes of the files that the settings name."""
+
+    def for_card(self) -> dict[str, Any]:
+        """The settings, without places, keys and shards."""
+        names = ("model", "dataset", "algorithm", "generator", "judge")
+        groups = {name: dict(self.settings[name]) for name in names}
+        for key in _OF_A_SHARD:
+            del groups["algorithm"][key]
+        if groups["algorithm"]["filter"] == "none":
+            del groups["judge"]
+        inputs = {key: value for key, value in self.inputs.items() if not key.startswith("algorithm.merge")}
+        plain = {
+            name: {key: value for key, value in group.items() if key not in _LOCAL} for name, group in groups.items()
+        }
+        return {**plain, "seed": self.settings["seed"], "inputs": inputs}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export hands back for result.json."""
+
+    counts: dict[str, Any]
+    artifacts: dict[str, str]
+
+
+def export_sets(folder: Path, source: SetSource, *, left_out: LeftOut) -> Exported:
+    """Write ranked sets, pairs and card from the records in a run folder.
 
     Args:
-        config: the run.
-        run: its folder, with requests, responses and, where they were judged, verdicts.
-        outcome: gets the counts.
-        of_whole: reason -> requests that were left out before the shares were made.
-        of_share: the same for requests of this share (or of all shares, when they are merged).
+        folder: the run's, with requests, responses and, where they were judged, verdicts.
+        source: what the sets are made of.
+        left_out: counts of requests without a set.
+
+    Raises:
+        ConfigError: if no set is left.
     """
-    algorithm = config.algorithm
-    assert isinstance(algorithm, SynthesisConfig)
-    account = Account(left_out=+(of_whole + of_share))
+    of_whole, of_shard = left_out
+    stats = SynthesisStats(left_out=+(of_whole + of_shard))
     sets = ranked_sets(
-        rows_of(run.path / REQUESTS),
-        rows_of(run.path / RESPONSES),
-        rows_of(run.path / VERDICTS),
-        keep=algorithm.filter,
-        account=account,
+        rows_of(folder / REQUESTS),
+        rows_of(folder / RESPONSES),
+        rows_of(folder / VERDICTS),
+        keep=source.filter,
+        stats=stats,
     )
-    conversations = any(not isinstance(row["prompt"], str) for row in rows_of(run.path / REQUESTS))
-    written = export(sets, run.path, strategy=algorithm.pairs, account=account, conversations=conversations)
-    counts = account.record()
-    if not account.sets:
-        raise ConfigError(f"dataset={config.dataset.name}: no set is left ({_counted(counts['left_out'])})")
-    settings = _settings(config)
-    write_text(
-        run.path / "README.md",
-        card(kind=config.dataset.kind, settings=settings, counts=counts, strategy=algorithm.pairs),
-    )
-    outcome.extra["synthesis"] = counts
-    outcome.extra["left_out_of_whole"], outcome.extra["left_out_of_share"] = dict(of_whole), dict(of_share)
-    outcome.artifacts |= {**written, "responses": RESPONSES, "card": "README.md"}
+    conversations = any(not isinstance(row["prompt"], str) for row in rows_of(folder / REQUESTS))
+    written = export(sets, folder, strategy=source.pairs, stats=stats, conversations=conversations)
+    counts = stats.record()
+    if not stats.sets:
+        raise ConfigError(f"dataset={source.name}: no set is left ({_counted(counts['left_out'])})")
+    text = card(kind=source.kind, settings=source.for_card(), counts=counts, strategy=source.pairs)
+    write_text(folder / "README.md", text)
     _say_counts(counts)
-
-
-def _settings(config: RunConfig) -> dict[str, Any]:
-    """What the sets were made with; no places, no keys, no shares."""
-    groups = {name: asdict(getattr(config, name)) for name in ("model", "dataset", "algorithm", "generator", "judge")}
-    for key in ("shard", "num_shards", "merge"):
-        del groups["algorithm"][key]
-    if groups["algorithm"]["filter"] == "none":
-        del groups["judge"]
-    inputs = {key: value for key, value in input_fingerprints(config).items() if not key.startswith("algorithm.merge")}
-    for group in groups.values():
-        for key in _PLACES & set(group):
-            del group[key]
-    return {**groups, "seed": config.seed, "inputs": inputs}
-
-
-_PLACES = {"path", "adapter", "control", "held_out", "base_url", "api_key_env", "batch_size", "workers"}
-"""Keys that say where something lies, of no use to a reader elsewhere; `inputs` has the hashes."""
+    return Exported(
+        {"synthesis": counts, "left_out_of_whole": dict(of_whole), "left_out_of_shard": dict(of_shard)},
+        {**written, "responses": RESPONSES, "card": "README.md"},
+    )
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -97,40 +114,47 @@ def _say_counts(counts: Mapping[str, Any]) -> None:
     say(f"lengths: {counts['length_bias']['note']}")
 
 
-def merge(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
-    """Joins the shares of one whole; the result is that of a single run over all of it, to the byte.
+@dataclass(frozen=True)
+class Merged:
+    """What the shards of one whole have in common."""
+
+    inputs: dict[str, Any]
+    left_out: LeftOut
+
+
+def merge_shards(folders: Sequence[Path], target: Path, source: SetSource) -> Merged:
+    """Join the records of all shards of one whole; they are those of a single run over all of it, to the byte.
+
+    Args:
+        folders: the shards.
+        target: folder of the joined records.
+        source: what the whole is made of.
 
     Raises:
-        ConfigError: if a folder is no finished share, two differ in more than their share, or one is missing.
+        ConfigError: if a folder is no finished shard, two differ in more than their shard, or one is missing.
     """
-    algorithm = config.algorithm
-    assert isinstance(algorithm, SynthesisConfig)
-    folders = [Path(folder) for folder in algorithm.merge]
-    results = [_share_of(folder) for folder in folders]
-    _refuse_mixtures(config, folders)
-    with run.stage("merge"):
-        for name in (REQUESTS, RESPONSES, VERDICTS):
-            files = [folder / name for folder in folders if (folder / name).exists()]
-            if files:
-                write_lines(run.path / name, _merged(files))
-    for name in ("model", "revision", "dataset"):
-        outcome.inputs[name] = results[0]["inputs"].get(name)
-    of_share: Counter[str] = sum((Counter(result["left_out_of_share"]) for result in results), Counter())
-    with run.stage("export"):
-        finish(config, run, outcome, of_whole=Counter(results[0]["left_out_of_whole"]), of_share=of_share)
+    results = [_result_of(folder) for folder in folders]
+    _refuse_mixtures(source, folders)
+    for name in (REQUESTS, RESPONSES, VERDICTS):
+        files = [folder / name for folder in folders if (folder / name).exists()]
+        if files:
+            write_lines(target / name, _merged(files))
+    of_shards: Counter[str] = sum((Counter(result["left_out_of_shard"]) for result in results), Counter())
+    inputs = {name: results[0]["inputs"].get(name) for name in ("model", "revision", "dataset")}
+    return Merged(inputs, (Counter(results[0]["left_out_of_whole"]), of_shards))
 
 
-def _share_of(folder: Path) -> dict[str, Any]:
+def _result_of(folder: Path) -> dict[str, Any]:
     result = finished_result(folder)
-    if result is None or result.algorithm != "synthesis" or "left_out_of_share" not in result.extra:
+    if result is None or result.algorithm != "synthesis" or "left_out_of_shard" not in result.extra:
         raise ConfigError(f"algorithm.merge={folder}: holds no finished run of algorithm=synthesis")
     return result.to_json()
 
 
-def _refuse_mixtures(config: RunConfig, folders: Sequence[Path]) -> None:
-    """All shares must be of the run that the merge's own settings describe, and each be there once."""
+def _refuse_mixtures(source: SetSource, folders: Sequence[Path]) -> None:
+    """All shards must be of the run that the merge's own settings describe, and each be there once."""
     plain = [json.loads((folder / "config.json").read_text()) for folder in folders]
-    wanted = _whole(json.loads(json.dumps(asdict(config))))
+    wanted = _whole(json.loads(json.dumps(source.settings)))
     for folder, given in zip(folders, plain, strict=True):
         whole = _whole(given)
         differing = sorted(f"{group}" for group in wanted if whole.get(group) != wanted[group])
@@ -146,10 +170,10 @@ def _refuse_mixtures(config: RunConfig, folders: Sequence[Path]) -> None:
         raise ConfigError(f"algorithm.merge: must name every shard once: {split}")
 
 
-def _whole(plain: dict[str, Any]) -> dict[str, Any]:
-    """What all shares of one whole have in common."""
+def _whole(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What all shards of one whole have in common."""
     kept = {name: plain[name] for name in ("seed", "model", "dataset", "generator", "judge")}
-    kept["algorithm"] = {key: value for key, value in plain["algorithm"].items() if key not in _OF_A_SHARE}
+    kept["algorithm"] = {key: value for key, value in plain["algorithm"].items() if key not in _OF_A_SHARD}
     return kept
 
 
@@ -170,16 +194,14 @@ def _keyed(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         yield json.loads(line)["id"], line
 
 
-def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
-    """Merges the shares of a sweep where it made all of one whole."""
-    shares = list(dict.fromkeys(folder for _, folder in jobs))
-    config = jobs[0][0].config
-    algorithm = config.algorithm
-    assert isinstance(algorithm, SynthesisConfig)
-    if algorithm.num_shards < 2 or len(shares) != algorithm.num_shards or not all(map(finished_result, shares)):
+def after_sweep(jobs: Sequence[tuple[Plan[SynthesisConfig], Path]]) -> None:
+    """Merge the shards of a sweep where it made all of one whole."""
+    shards = list(dict.fromkeys(folder for _, folder in jobs))
+    plan = jobs[0][0]
+    algorithm = plan.algorithm
+    if algorithm.num_shards < 2 or len(shards) != algorithm.num_shards or not all(map(finished_result, shards)):
         return
-    whole = dataclasses.replace(algorithm, shard=0, num_shards=1, merge=[str(folder) for folder in shares])
-    joined = plan_of(dataclasses.replace(config, algorithm=whole))
+    joined = plan.with_algorithm(shard=0, num_shards=1, merge=[str(folder) for folder in shards])
     quiet_libraries()
     try:
         run_in_folder(joined, joined.folder)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignlab.data.requests import benign_requests, check_requests, load_requests, read_requests
+from alignlab.data.requests import benign_requests, check_requests, load_requests, read_requests, requests_report
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 
@@ -14,7 +14,7 @@ def row(number, first_safe, second_safe, **changes):
 
 @pytest.fixture
 def on(dataset_of, file_of):
-    return lambda rows, **changes: dataset_of("c2_eval", path=file_of(rows), **changes)
+    return lambda rows, **changes: dataset_of("c2_eval", path=file_of(rows), **{"on_bad_row": "error", **changes})
 
 
 def test_the_harmful_response_is_the_first_that_is_unsafe(on):
@@ -127,3 +127,23 @@ def test_the_toys_draw_follows_seed_and_split(dataset_of):
 def test_more_responses_a_prompt_keep_those_there_were(dataset_of):
     fewer, more = (read_requests(dataset_of("toy", split="test", requests=count)) for count in (2, 6))
     assert {each.id for each in fewer} < {each.id for each in more}
+
+
+def test_the_published_file_runs_without_a_word_more_than_a_count(on, capsys):
+    """500 rows over 462 prompts, the last of which is the 392nd again: 499 requests."""
+    rows = [row(number % 462, False, False, response_0=f"harm {number}") for number in range(499)]
+    rows.append(rows[391])
+    config = on(rows, on_bad_row="drop")
+    requests = read_requests(config)
+    assert (len(requests), len({request.group for request in requests})) == (499, 462)
+    assert requests_report(config)["data"]["bad"] == {"duplicate": 1}
+    assert "left out 1" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="is repeated with its responses"):
+        read_requests(on(rows, on_bad_row="error"))
+
+
+def test_categories_are_those_of_the_harmful_response(on):
+    named = {"response_0_harm_category": {"theft": False, "fraud": False}}
+    named["response_1_harm_category"] = {"theft": True, "fraud": False}
+    first, second = read_requests(on([row(1, True, False, **named), row(2, False, True)]))
+    assert (first.categories, second.categories) == (("theft",), ())

@@ -89,12 +89,12 @@ def test_a_prefix_is_the_opener_and_the_answers_first_words(measured):
         assert len(words) == 4 + row["k"]  # a word is a token of this model
 
 
-def test_the_papers_profile_counts_the_opener(place):
-    folder = place / "runs" / "paper"
-    assert run(place, "algorithm.profile=paper", f"hydra.run.dir={folder}") == 0
+def test_the_words_profile_counts_the_affirmative_prefix(place):
+    folder = place / "runs" / "words"
+    assert run(place, "algorithm.profile=words", f"hydra.run.dir={folder}") == 0
     assert {len(row["prefix"].split()) for row in rows(folder / "generations.jsonl") if row["k"] < 40} == {2, 8}
     counts = json.loads((folder / "result.json").read_text())["prefixes"]
-    assert counts["whole"]["40"] == 4  # put in whole, as the reference code does, and said so
+    assert counts["whole"]["40"] == 4  # prefilled whole, and said so
 
 
 def test_the_page_hides_its_texts(measured):
@@ -107,7 +107,9 @@ def test_the_page_hides_its_texts(measured):
 def test_the_controls_and_helpfulness_are_measured(measured):
     metrics = json.loads((measured / "result.json").read_text())["metrics"]
     assert metrics["control_corr_mean"]["n"] > 0
-    assert {"benign_helpful", "benign_well_formed", "corr_mean", "corr@2"} <= set(metrics)
+    assert {"benign_helpful", "benign_well_formed", "benign_refusal", "corr_mean", "corr@2"} <= set(metrics)
+    assert {"plain_harmful", "plain_refusal", "plain_well_formed", "plain_cut"} <= set(metrics)
+    assert "plain_kl" not in metrics, "the reference has no distance to itself"
 
 
 def test_another_judge_begins_with_judging(place, measured, monkeypatch):
@@ -115,7 +117,6 @@ def test_another_judge_begins_with_judging(place, measured, monkeypatch):
         raise AssertionError("the continuations are known")
 
     monkeypatch.setattr("alignlab.prerequisites.policy.generate", nothing)
-    monkeypatch.setattr("alignlab.jobs.course_correction._helpfulness", lambda *_: {})
     folder = place / "runs" / "twice"
     assert run(place, "judge.phrases=[twice]", f"hydra.run.dir={folder}") == 0
     assert (folder / "generations.jsonl").read_bytes() == (measured / "generations.jsonl").read_bytes()
@@ -144,11 +145,11 @@ def test_runs_are_compared(place, measured):
 
 
 def test_a_sweep_ends_with_one_plot(place, capsys):
-    assert run(place, "-m", "algorithm.profile=strict,paper", "algorithm.k=[2,8]") == 0
+    assert run(place, "-m", "algorithm.profile=strict,words", "algorithm.k=[2,8]") == 0
     (target,) = (place / "runs" / "course_correction").glob("sweep-*")
     comparison = json.loads((target / "comparison.json").read_text())
-    assert [entry["label"] for entry in comparison["runs"]] == ["tiny strict", "tiny paper"]
-    assert set(comparison["difference_to_first"]) == {"tiny paper"}
+    assert [entry["label"] for entry in comparison["runs"]] == ["tiny strict", "tiny words"]
+    assert set(comparison["difference_to_first"]) == {"tiny words"}
     assert "change to first" in capsys.readouterr().out
 
 
@@ -160,6 +161,7 @@ def test_a_sweep_ends_with_one_plot(place, capsys):
         ("algorithm.k=[0,2]", "must be > 0"),
         ("algorithm.profile=papr", "paper"),
         ("algorithm.turn=closed", "reinject_header"),
+        ("algorithm.profile=paper", "use algorithm.profile=words"),
         ("algorithm.adapter=nowhere", "algorithm.adapter=nowhere"),
         ("algorithm.control=nowhere.jsonl", "algorithm.control=nowhere.jsonl: no such file"),
         ("algorithm.compare=[nowhere]", "algorithm.compare=nowhere: holds no corr.json"),
@@ -237,3 +239,44 @@ def test_a_dry_run_of_a_server_says_what_it_takes_and_the_run_goes_on_from_there
     assert f"; {server.calls.total()} calls to make (6 of them known cases)" in said
     assert {name: (folder / f"{name}generations.jsonl").read_bytes() for name in generated} == generated
     assert result(folder)["status"] == "done"
+
+
+def test_an_adapter_and_a_server_need_the_servers_name_of_it(tmp_path, capsys):
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    served = ["generator=server", "generator.model=base", f"algorithm.adapter={adapter}"]
+    assert_refused(run(tmp_path, *served), capsys, "give its name there as generator.adapter_name")
+
+
+def test_the_servers_name_of_an_adapter_is_sent(tmp_path, monkeypatch):
+    """One call: what the generator is given as its model. Control: without an adapter it is the model's name."""
+    from alignlab.config.schema import ServerGeneratorConfig
+    from alignlab.prerequisites.policy import Policy
+
+    sent = []
+    monkeypatch.setattr("alignlab.prerequisites.policy.generate", lambda *_, config, **__: sent.append(config.model))
+    settings = ServerGeneratorConfig(
+        kind="server", samples=1, temperature=0.8, top_p=0.7, max_new_tokens=4, base_url="http://localhost:1/v1",
+        model="base", adapter_name="mine", api_key_env=None, prompt_format="tokens", samples_per_call=1, extra_body={},
+        workers=1, timeout_s=1.0, deadline_s=2.0, backoff_s=1.0,
+    )  # fmt: skip
+    for name in ("mine", "base"):
+        Policy(None, None, "id", None, None, name_on_server=name).generate([], settings, print, seed=0, label="x")
+    assert sent == ["mine", "base"]
+
+
+def test_a_policy_that_says_nothing_is_refused(place, capsys, monkeypatch):
+    from alignlab.engine.sampling.base import Continuation
+
+    def silent(model, requests, *, on_done, **_):
+        for request in requests:
+            for sample in request.missing():
+                on_done(request.id, sample, Continuation([0], "", "length"))
+
+    monkeypatch.setattr("alignlab.prerequisites.policy.generate", silent)
+    folder = place / "runs" / "silent"
+    assert run(place, "seed=7", f"hydra.run.dir={folder}") == 2
+    assert "look for NaN in the policy's weights" in capsys.readouterr().err
+    assert result(folder)["status"] == "failed"

@@ -10,9 +10,9 @@ import pytest
 from alignlab.cli import main
 from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder as folder_of
-from alignlab.course_correction.openers import TOY_OPENERS
+from alignlab.course_correction.phrases import TOY_AFFIRMATIVE_PREFIXES
 from alignlab.data.worlds import toy
-from alignlab.prerequisites.policy import Subject
+from alignlab.prerequisites.policy import Policy
 from support.commands import SMALL as SMALL_TOY
 from support.commands import alignlab, assert_refused, result, run_folder, run_here
 
@@ -63,7 +63,7 @@ def test_every_response_says_where_it_comes_from(whole):
     assert author == {(0, result(whole)["inputs"]["model"], None)}
     for row in responses:
         if row["role"] == "corrected":
-            assert row["opener"] == row["trigger"] == "toy-training"
+            assert row["affirmative_prefix"] == row["correction_phrase"] == "toy-training"
             assert row["cut_tokens"] > 0
             assert row["written"] == "" or row["response"].endswith(row["written"].strip())
     requests = {row["id"]: row["prompt"] for row in rows(whole / "requests.jsonl")}
@@ -76,23 +76,23 @@ def test_the_shared_beginning_cancels_and_nothing_of_the_evaluation_is_in_it(who
         assert row["prompt"] not in held_out
         colour = toy.parse_prompt(row["prompt"]).colour
         complying = row["responses"][1:] if row["kind"] == "harmful" else row["responses"][:-1]
-        assert all(text.startswith(TOY_OPENERS["training"].format(colour=colour)) for text in complying)
-        measured_with = TOY_OPENERS["evaluation"].format(colour=colour)
+        assert all(text.startswith(TOY_AFFIRMATIVE_PREFIXES["training"].format(colour=colour)) for text in complying)
+        measured_with = TOY_AFFIRMATIVE_PREFIXES["evaluation"].format(colour=colour)
         assert not any(text.startswith(measured_with) for text in row["responses"])
 
 
 def test_the_same_whatever_the_batch_and_the_order(place, whole, monkeypatch):
-    rng, real = random.Random(0), Subject.generate
+    rng, real = random.Random(0), Policy.generate
 
-    def shuffled(self, requests, config, on_done, *, label):
+    def shuffled(self, requests, settings, on_done, *, seed, label):
         requests, held = list(requests), []
         rng.shuffle(requests)
-        real(self, requests, config, lambda *done: held.append(done), label=label)
+        real(self, requests, settings, lambda *done: held.append(done), seed=seed, label=label)
         rng.shuffle(held)
         for done in held:
             on_done(*done)
 
-    monkeypatch.setattr(Subject, "generate", shuffled)
+    monkeypatch.setattr(Policy, "generate", shuffled)
     folder = place / "runs" / "shuffled"
     assert run(place, "generator.batch_size=5", f"hydra.run.dir={folder}") == 0
     assert contents(folder) == contents(whole)

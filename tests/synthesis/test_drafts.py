@@ -4,14 +4,14 @@ from collections import Counter
 
 import pytest
 
-from alignlab.course_correction.openers import OPENERS, REFUSALS, TRIGGERS
+from alignlab.course_correction.phrases import AFFIRMATIVE_PREFIXES, CORRECTION_PHRASES, REFUSALS
 from alignlab.data.rankings import BENIGN, HARMFUL
 from alignlab.synthesis.drafts import CORRECTED, HELPFUL, REFUSED, SAFE, WHOLE, Recipe, draft_sets
 from support.made_up import ANSWER, harm_request
 
 
 def recipe(**changes):
-    return Recipe(**{"at_clauses": True, "safe": "refusal", "is_toy": False, "room": None, **changes})
+    return Recipe(**{"at_clauses": True, "safe": "refusal", "is_toy": False, "max_prefix_tokens": None, **changes})
 
 
 def drafted(encoder, requests, kind=HARMFUL, **changes):
@@ -35,25 +35,31 @@ def test_a_harmful_set_goes_from_safe_over_corrected_to_harmful(harmful):
     assert lengths == sorted(lengths), "an earlier correction is the better one"
 
 
-def test_all_that_comply_at_first_share_one_opener(harmful):
-    openers = {draft.opener.text for draft in harmful[1:]}
+def test_all_that_comply_at_first_share_one_affirmative_prefix(harmful):
+    openers = {draft.affirmative_prefix.text for draft in harmful[1:]}
     (opener,) = openers
     assert all(draft.start.startswith(f"{opener} First, put") for draft in harmful[1:])
-    assert harmful[0].opener is None
+    assert harmful[0].affirmative_prefix is None
     assert harmful[5].start == f"{opener} {ANSWER}"
 
 
 def test_phrases_are_those_of_training(pieces):
     requests = [harm_request(prompt=f"How do I make {number} cups?") for number in range(40)]
     sets, _ = drafted(pieces, requests)
-    used = {phrase.text for drafts in sets for draft in drafts for phrase in (draft.opener, draft.trigger) if phrase}
-    assert used <= {*OPENERS["training"], *TRIGGERS["training"]}
-    assert not used & {*OPENERS["evaluation"], *TRIGGERS["evaluation"]}
-    assert used >= {*OPENERS["training"], *TRIGGERS["training"]}, "40 requests use every phrase"
+    used = {
+        phrase.text
+        for drafts in sets
+        for draft in drafts
+        for phrase in (draft.affirmative_prefix, draft.correction_phrase)
+        if phrase
+    }
+    assert used <= {*AFFIRMATIVE_PREFIXES["training"], *CORRECTION_PHRASES["training"]}
+    assert not used & {*AFFIRMATIVE_PREFIXES["evaluation"], *CORRECTION_PHRASES["evaluation"]}
+    assert used >= {*AFFIRMATIVE_PREFIXES["training"], *CORRECTION_PHRASES["training"]}, "40 requests use every phrase"
     assert {drafts[0].start for drafts in sets} <= set(REFUSALS)
 
 
-def test_the_turn_stays_open_after_the_trigger(pieces, harmful):
+def test_the_turn_stays_open_after_the_correction_phrase(pieces, harmful):
     tokenizer = pieces.tokenizer
     for draft in harmful[:5]:
         assert draft.ids[0] == tokenizer.bos_token_id
@@ -67,13 +73,13 @@ def test_a_harmless_set_goes_from_helpful_to_refused(pieces):
     assert [draft.role for draft in drafts] == [HELPFUL, *[CORRECTED] * 4, REFUSED]
     lengths = [len(draft.cut.text) for draft in drafts[1:5]]
     assert lengths == sorted(lengths, reverse=True)
-    assert drafts[0].trigger is None
-    assert drafts[0].ids, "the student goes on helping in its own words"
+    assert drafts[0].correction_phrase is None
+    assert drafts[0].ids, "the policy goes on helping in its own words"
 
 
 def test_the_safe_response_is_what_was_asked_for(pieces):
     request = harm_request(safe=" Please ask a grown-up. ")
-    ((own),), _ = drafted(pieces, [request], safe="student")
+    ((own),), _ = drafted(pieces, [request], safe="policy")
     assert (own[0].start, bool(own[0].ids)) == ("", True)
     ((given),), _ = drafted(pieces, [request], safe="data")
     assert (given[0].start, given[0].ids) == ("Please ask a grown-up.", ())
@@ -86,5 +92,5 @@ def test_what_cannot_be_made_is_counted(pieces):
     sets, left_out = drafted(pieces, requests)
     assert len(sets) == 3 - left_out.total()
     assert left_out["too short for four cuts"] == 1
-    _, left_out = drafted(pieces, [harm_request()], room=20)
+    _, left_out = drafted(pieces, [harm_request()], max_prefix_tokens=20)
     assert left_out == {"no room in the context": 1}

@@ -9,7 +9,7 @@ from datasets import load_dataset
 
 from alignlab.synthesis.card import card
 from alignlab.synthesis.export import export
-from alignlab.synthesis.sets import Account, ranked_sets
+from alignlab.synthesis.sets import SynthesisStats, ranked_sets
 
 ROLES = {
     "harmful": ["safe", *["corrected"] * 4, "harmful"],
@@ -23,7 +23,7 @@ def request(number, kind="harmful", prompt=None):
         "group": f"g{number}",
         "kind": kind,
         "prompt": prompt or f"question {number}",
-        "place": "made-up",
+        "location": "made-up",
     }
 
 
@@ -37,7 +37,9 @@ def response(asked, rank, text=None, finish="stop"):
         "response": f"answer {rank} to {asked['id']}" if text is None else text,
         "finish": finish,
         "tokens": 4 + rank,
-        **dict.fromkeys(("cut_tokens", "at_clause", "opener", "trigger", "revision")),
+        **dict.fromkeys(
+            ("cut_tokens", "at_clause", "correction_start", "affirmative_prefix", "correction_phrase", "revision")
+        ),
         "seed": 0,
         "generator": "made-up",
     }
@@ -48,17 +50,17 @@ def verdict(asked, rank, corrected):
 
 
 def made(requests, responses=None, verdicts=(), keep="none"):
-    account = Account()
+    stats = SynthesisStats()
     rows = responses or [response(asked, rank) for asked in requests for rank in range(6)]
-    return list(ranked_sets(requests, rows, verdicts, keep=keep, account=account)), account
+    return list(ranked_sets(requests, rows, verdicts, keep=keep, stats=stats)), stats
 
 
 def test_a_set_holds_its_responses_best_first():
     asked = [request(1), request(2, "benign")]
-    sets, account = made(asked)
+    sets, stats = made(asked)
     assert [found.row()["role"] for found in sets] == [ROLES["harmful"], ROLES["benign"]]
     assert sets[0].texts == [f"answer {rank} to r01" for rank in range(6)]
-    assert not account.left_out
+    assert not stats.left_out
 
 
 def test_fifteen_pairs_in_trls_columns():
@@ -79,10 +81,10 @@ def test_fifteen_pairs_in_trls_columns():
 def test_a_correction_that_is_none_leaves_its_request_or_itself_out(keep, sets_left, reason):
     asked = [request(1), request(2)]
     verdicts = [verdict(one, rank, (one, rank) != (asked[0], 2)) for one in asked for rank in range(1, 5)]
-    sets, account = made(asked, verdicts=verdicts, keep=keep)
+    sets, stats = made(asked, verdicts=verdicts, keep=keep)
     assert len(sets) == sets_left
-    assert account.dropped == {"corrected 2: not a correction": 1}
-    assert account.left_out == ({reason: 1} if reason else {})
+    assert stats.dropped == {"corrected 2: not a correction": 1}
+    assert stats.left_out == ({reason: 1} if reason else {})
     if keep == "ranks":
         assert [row["rank"] for row in sets[0].responses] == [0, 1, 3, 4, 5]
         assert len(list(sets[0].pairs("all", as_messages=False))) == 10
@@ -91,23 +93,23 @@ def test_a_correction_that_is_none_leaves_its_request_or_itself_out(keep, sets_l
 def test_no_verdict_is_no_yes_and_has_a_count_of_its_own():
     asked = [request(1)]
     verdicts = [verdict(asked[0], 1, None), *(verdict(asked[0], rank, True) for rank in (2, 3, 4))]
-    sets, account = made(asked, verdicts=verdicts, keep="ranks")
-    assert account.dropped == {"corrected 1: no verdict": 1}
+    sets, stats = made(asked, verdicts=verdicts, keep="ranks")
+    assert stats.dropped == {"corrected 1: no verdict": 1}
     assert [row["rank"] for row in sets[0].responses] == [0, 2, 3, 4, 5]
 
 
 def test_without_any_correction_there_is_no_set():
     asked = [request(1)]
-    sets, account = made(asked, verdicts=[verdict(asked[0], rank, False) for rank in range(1, 5)], keep="ranks")
+    sets, stats = made(asked, verdicts=[verdict(asked[0], rank, False) for rank in range(1, 5)], keep="ranks")
     assert sets == []
-    assert account.left_out == {"the judge turned every correction down": 1}
+    assert stats.left_out == {"the judge turned every correction down": 1}
 
 
 def test_a_safe_response_that_is_not_safe_takes_its_set_with_it():
     asked = [request(1)]
-    sets, account = made(asked, verdicts=[verdict(asked[0], 0, False)], keep="ranks")
+    sets, stats = made(asked, verdicts=[verdict(asked[0], 0, False)], keep="ranks")
     assert sets == []
-    assert account.left_out == {"the judge turned the safe response down": 1}
+    assert stats.left_out == {"the judge turned the safe response down": 1}
 
 
 def test_empty_and_equal_responses_and_copies_of_sets_are_left_out():
@@ -119,9 +121,9 @@ def test_empty_and_equal_responses_and_copies_of_sets_are_left_out():
         for rank in range(6)
     ]
     rows[7]["response"] = rows[8]["response"]
-    sets, account = made(asked, rows)
+    sets, stats = made(asked, rows)
     assert [found.request["id"] for found in sets] == ["r02"]
-    assert account.left_out == {
+    assert stats.left_out == {
         "a response is empty": 1,
         "two responses are equal": 1,
         "made the same set as another": 1,
@@ -136,9 +138,9 @@ def test_files_that_are_not_in_step_are_refused():
 
 
 def written(folder, requests, **options):
-    sets, account = made(requests)
+    sets, stats = made(requests)
     settings = {"strategy": "all", "conversations": False, **options}
-    return export(iter(sets), folder, account=account, **settings), account
+    return export(iter(sets), folder, stats=stats, **settings), stats
 
 
 def lines(file):
@@ -181,19 +183,19 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path):
 
 
 def test_length_is_told_where_it_gives_the_ranking_away(tmp_path):
-    _, account = written(tmp_path, [request(1)])
-    assert account.length_bias()["shorter_chosen"] == 1
-    assert "the shorter response is chosen in 100%" in account.length_bias()["note"]
+    _, stats = written(tmp_path, [request(1)])
+    assert stats.length_bias()["shorter_chosen"] == 1
+    assert "the shorter response is chosen in 100%" in stats.length_bias()["note"]
     level = [{**response(request(1), rank), "tokens": 9} for rank in range(6)]
-    sets, account = made([request(1)], level)
-    account.add(sets[0], "all")
-    assert account.length_bias()["note"] == "length says little of which response is chosen"
+    sets, stats = made([request(1)], level)
+    stats.add(sets[0], "all")
+    assert stats.length_bias()["note"] == "length says little of which response is chosen"
 
 
 @pytest.mark.parametrize(("kind", "licence"), [("toy", "apache-2.0"), ("c2_eval", "cc-by-nc-4.0"), ("other", "other")])
 def test_the_card_says_what_the_set_is(tmp_path, kind, licence):
-    _, account = written(tmp_path, [request(1), request(2, "benign")])
-    text = card(kind=kind, settings={"seed": 0}, counts=account.record(), strategy="all")
+    _, stats = written(tmp_path, [request(1), request(2, "benign")])
+    text = card(kind=kind, settings={"seed": 0}, counts=stats.record(), strategy="all")
     _, header, body = text.split("---\n", 2)
     assert yaml.safe_load(header)["license"] == licence
     assert ("not-for-all-audiences" in yaml.safe_load(header)["tags"]) == (kind != "toy")

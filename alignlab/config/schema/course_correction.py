@@ -10,7 +10,7 @@ from alignlab.config.schema.algorithm import AlgorithmConfig
 from alignlab.config.uses import Uses, always
 from alignlab.errors import require, require_one_of
 
-PROFILES = ("strict", "paper")
+PROFILES = ("strict", "words", "paper")
 _MEASURES = unless_set("algorithm.compare", "=[...], which compares finished runs")
 
 
@@ -37,7 +37,7 @@ class CourseCorrectionConfig(AlgorithmConfig):
             *(f"{kind}{name}.jsonl" for kind in ("", "control_") for name in ("generations", "verdicts", "requests")),
             *("corr.json", "control_corr.json", "corr.png", "index.html"),
         ),
-        after_sweep="alignlab.course_correction.report",
+        after_sweep="alignlab.course_correction.compare",
     )
     adapter: str | None = MISSING
     profile: str = MISSING

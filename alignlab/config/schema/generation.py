@@ -47,6 +47,7 @@ class ServerGeneratorConfig(GeneratorConfig):
 
     base_url: str = MISSING
     model: str | None = MISSING
+    adapter_name: str | None = MISSING
     api_key_env: str | None = MISSING
     prompt_format: str = MISSING
     samples_per_call: int = MISSING

@@ -58,7 +58,7 @@ class SynthesisConfig(AlgorithmConfig):
     def __post_init__(self) -> None:
         require_one_of("algorithm.pairs", self.pairs, PAIR_STRATEGIES)
         require_one_of("algorithm.cuts", self.cuts, ("clauses", "tokens"))
-        require_one_of("algorithm.safe", self.safe, ("refusal", "student", "data"))
+        require_one_of("algorithm.safe", self.safe, ("refusal", "policy", "data"))
         require_one_of("algorithm.filter", self.filter, ("none", "requests", "ranks"))
         alike = self.near_duplicates
         good = alike is None or 0 < alike <= 1

@@ -80,12 +80,32 @@ def _synthesised(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[R
     chosen = rankings(config.pairs, len(responses), kind=kind)
     if not chosen:
         raise LeftOut("requests with one correction, which has no earlier or later one")
+    starts = _correction_starts(row, responses)
     return [
-        RankedRow(prompt, tuple(responses[index] for index in part.indices), by_objective(config, part.scores))
+        RankedRow(
+            prompt,
+            tuple(responses[index] for index in part.indices),
+            by_objective(config, part.scores),
+            correction_starts=tuple(starts[index] for index in part.indices) if starts else (),
+        )
         for part in chosen
     ]
 
 
+def _correction_starts(row: Row, responses: tuple[str, ...]) -> tuple[int | None, ...]:
+    """Characters of each response before its correction, null for one that corrects nothing; () without the column."""
+    starts = row.get("correction_start")
+    if starts is None:
+        return ()
+    if not isinstance(starts, list) or len(starts) != len(responses):
+        raise wrong_type("correction_start", "a list with one number or null a response", starts)
+    for index, (start, response) in enumerate(zip(starts, responses, strict=True)):
+        good = start is None or (isinstance(start, int) and not isinstance(start, bool) and 0 <= start < len(response))
+        if not good:
+            raise BadRow("bad_value", f"correction_start.{index}", "must be null, or lie within the response")
+    return tuple(starts)
+
+
 COLUMNS = ("prompt", "responses")
 RANKED = Source(columns=lambda config: COLUMNS, read=_read, responses=(), also=("scores",))
-C2_SYN = Source(columns=lambda config: COLUMNS, read=_synthesised, responses=(), also=("kind",))
+C2_SYN = Source(columns=lambda config: COLUMNS, read=_synthesised, responses=(), also=("kind", "correction_start"))

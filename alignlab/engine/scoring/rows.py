@@ -21,6 +21,8 @@ class EncodedPair:
     """Whether the limit cut one of the responses."""
     set: str = ""
     """The ranked row that it is from."""
+    sft_from: int = 0
+    """Index in the chosen response of the first token whose likelihood a loss may count; -1: it counts none."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,21 @@ def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_lengt
         num_cut = _too_long(chosen, limit) + _too_long(rejected, limit)
         cut += num_cut
         sides = fit(chosen, limit), fit(rejected, limit)
-        kept.append(EncodedPair(pair.id, pair.group, *sides, cut=num_cut > 0, set=pair.set or pair.id))
+        first = _first_counted(pair, chosen, encoder)
+        first = first if first < len(sides[0].response_ids) else -1
+        kept.append(EncodedPair(pair.id, pair.group, *sides, cut=num_cut > 0, set=pair.set or pair.id, sft_from=first))
     return EncodedPairs(kept, too_long, cut, sum(row.merged for row in encoded.values()))
+
+
+def _first_counted(pair: Pair, chosen: Encoded, encoder: PromptEncoder) -> int:
+    """Index of the first response token after pair.likelihood_start; a token across it counts. -1 for none."""
+    if not pair.likelihood_start:
+        return -1 if pair.likelihood_start is None else 0
+    before = encoder.encode(pair.prompt, pair.chosen[: pair.likelihood_start].rstrip())
+    begun = [*before.prompt_ids, *before.response_ids[:-1]]
+    whole = [*chosen.prompt_ids, *chosen.response_ids]
+    shared = next((index for index, token in enumerate(begun) if token != whole[index]), len(begun))
+    return max(0, shared - len(chosen.prompt_ids))
 
 
 def one_boundary(left: Encoded, right: Encoded) -> tuple[Encoded, Encoded]:
