@@ -11,13 +11,13 @@ from alignlab.data.records import Prompt, RankedRow, prompt_as_json
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.sampling.sample import SampleRequest
 from alignlab.evaluation.measure import sample
-from alignlab.front.metrics import mean_interval
 from alignlab.io.atomic import write_jsonl
 from alignlab.models.base import Base
 from alignlab.prerequisites.reference import ranked_rows
 from alignlab.prerequisites.reward_report import prepared_rewards
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
+from alignlab.stats import mean_interval
 
 GENERATIONS, SCORES = "generations.jsonl", "scores.jsonl"
 

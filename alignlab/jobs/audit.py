@@ -27,7 +27,6 @@ from alignlab.evaluation.audit import (
     spread,
     suspects,
 )
-from alignlab.front.metrics import mean_interval
 from alignlab.io.atomic import write_jsonl
 from alignlab.jobs.preference import data_inputs
 from alignlab.models.adapters import local_adapter
@@ -36,11 +35,12 @@ from alignlab.models.cards import read_card
 from alignlab.prerequisites.reference import data_report, ranked_rows, reference
 from alignlab.prerequisites.reward_report import normalised
 from alignlab.prerequisites.rewards import reward
-from alignlab.rewards.agreement import fitted_scale
+from alignlab.rewards.agreement import Sign, fitted_scale, not_shown, sign_of
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import console, say
+from alignlab.stats import Interval, mean_interval
 
 
 def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
@@ -202,13 +202,13 @@ def _spread_table(outcome: Outcome, objectives: Objectives, own: Mapping[str, Ow
 
 def _say_sign(name: str, outcome: Outcome) -> None:
     """Below one half a reward ranks pairs against its own labels; where no pair is held out all of them speak."""
-    found, where = outcome.metrics[f"{name}_agreement"], "held-out"
-    if found["mean"] is None:
-        found, where = outcome.metrics[f"{name}_agreement_all"], "scored"
-    mean, interval = found["mean"], found["ci95"]
-    if mean is None:
+    found, where = Interval.from_record(outcome.metrics[f"{name}_agreement"]), "held-out"
+    if found.mean is None:
+        found, where = Interval.from_record(outcome.metrics[f"{name}_agreement_all"]), "scored"
+    sign = sign_of(found)
+    if found.mean is None:
         say(f"{name}: the data hold no labels of it, so its sign cannot be checked")
-    elif mean < 0.5:
-        doubt = "" if interval and interval[1] < 0.5 else " (not certain: too few pairs)"
-        pairs = f"{mean:.3f} of the {where} pairs"
-        say(f"{name}: agrees with its own labels on {pairs}, below one half: the sign is probably wrong{doubt}")
+    elif sign is not Sign.RIGHT:
+        pairs = f"{found.mean:.3f} of the {where} pairs"
+        told = "the sign is probably wrong" if sign is Sign.REVERSED else not_shown(found)
+        say(f"{name}: agrees with its own labels on {pairs}: {told}")

@@ -9,7 +9,6 @@ from transformers import AutoTokenizer
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import ClassifierConfig, PretrainedConfig, RewardModelConfig, RunConfig
 from alignlab.data.records import RankedRow, pairs_by
-from alignlab.front.metrics import mean_interval
 from alignlab.jobs.preference import data_inputs, train_and_measure
 from alignlab.jobs.recipe import tracker_settings
 from alignlab.models.adapters import lora_config
@@ -21,6 +20,7 @@ from alignlab.rewards.reading import TextReader
 from alignlab.runs.folder import Outcome, RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.tracking import tracking
+from alignlab.stats import mean_interval, share_interval
 from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
 
 REWARD = "reward"
@@ -117,7 +117,7 @@ def _metrics(config: RunConfig, folder: Path, base: Base, rows: Sequence[RankedR
         margins = np.array([scores[pair.prompt, pair.chosen] - scores[pair.prompt, pair.rejected] for pair in pairs])
         groups = [pair.group for pair in pairs]
         right = np.where(margins == 0, 0.5, margins > 0)
-        metrics[f"{name}_accuracy"] = mean_interval(right, groups).as_record()
+        metrics[f"{name}_accuracy"] = share_interval(right, groups).as_record()
         metrics[f"{name}_margin"] = mean_interval(margins, groups).as_record()
     return metrics
 

@@ -9,7 +9,6 @@ from alignlab.data.records import RankedRow
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import fit
 from alignlab.errors import ConfigError
-from alignlab.front.likelihood import perplexity, token_loss
 from alignlab.jobs.preference import data_inputs
 from alignlab.jobs.recipe import tracker_settings
 from alignlab.models.adapters import lora_config, take_off
@@ -20,6 +19,7 @@ from alignlab.rewards.implicit import ImplicitReward, reference_logps
 from alignlab.runs.folder import Metrics, Outcome, RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.tracking import tracking
+from alignlab.stats import perplexity, token_loss
 from alignlab.training.sft import train_sft
 
 

@@ -12,12 +12,11 @@ from alignlab.data.records import RankedRow, pairs_by
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import encode_what_fits, fit
 from alignlab.errors import ConfigError
-from alignlab.front.metrics import Interval
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.reference import ranked_rows
 from alignlab.prerequisites.rewards import reward
-from alignlab.rewards.agreement import Agreement, agreement
+from alignlab.rewards.agreement import Agreement, Sign, agreement, not_shown
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward
 from alignlab.rewards.normalise import (
@@ -30,6 +29,7 @@ from alignlab.rewards.normalise import (
 )
 from alignlab.runs.folder import Outcome
 from alignlab.runs.progress import say
+from alignlab.stats import Interval
 
 FOREIGN_SCALE = 5.0
 """A scale this many times too large or too small is said aloud."""
@@ -141,7 +141,7 @@ def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreem
     """
     key = f"algorithm.rewards.{name}"
     for part, agreed in found.items():
-        if agreed is None or not agreed.is_reversed:
+        if agreed is None or agreed.sign is not Sign.REVERSED:
             continue
         told = f"{key}: agrees with its own labels on {_shown(agreed.share)} of {agreed.share.n} pairs ({part})"
         if getattr(config.algorithm, "check_rewards", False):
@@ -154,7 +154,8 @@ def _judge(config: RunConfig, name: str, one: Reward, found: Mapping[str, Agreem
     if best is None:
         say(f"{key}: no labels of {name} to check it by")
         return
-    say(f"{key}: agrees with its labels on {_shown(best.share)} of {best.share.n} pairs")
+    told = f"{key}: agrees with its labels on {_shown(best.share)} of {best.share.n} pairs"
+    say(f"warning: {told}: {not_shown(best.share)}" if best.sign is Sign.NOT_SHOWN else told)
     _say_scale(config, name, one, best)
 
 
