@@ -179,7 +179,8 @@ def _difference(before: Sequence[Scored], after: Sequence[Scored], ks: Sequence[
     for rows in (before, after):
         yes_GK, scored_GK = count_verdicts(rows, ks)
         with np.errstate(invalid="ignore"):
-            shares_G = (yes_GK / scored_GK).mean(1)  # NaN, which is unknown, where a k has no scored sample
+            shares_GK = yes_GK / scored_GK  # NaN, which is unknown, where a group has no scored sample
+        shares_G = shares_GK.sum(1) / len(ks) if ks else np.full(len(shares_GK), np.nan)
         sides.append((shares_G.tolist(), sorted({row.group for row in rows})))
     return paired_difference(*sides, shares=True)
 

@@ -88,14 +88,15 @@ def difference_bounds(differences_WG: Floats, *, span: float, level: float = 0.9
 
 
 def _num_differing(differences_WG: Floats) -> NDArray[np.intp]:
-    """Groups whose difference is not the most common one of their world, shape (W,)."""
+    """Groups whose difference is not the most common one of their world, shape (W,); all where none is repeated."""
     num_worlds, num_groups = differences_WG.shape
     sorted_WG = np.sort(differences_WG.round(12), axis=1)
     run_WG = np.zeros((num_worlds, num_groups), dtype=np.intp)  # index of each run of equal differences
     run_WG[:, 1:] = (np.diff(sorted_WG, axis=1) > 0).cumsum(axis=1)
     flat = (run_WG + num_groups * np.arange(num_worlds)[:, None]).ravel()
     lengths_WG = np.bincount(flat, minlength=num_worlds * num_groups).reshape(num_worlds, num_groups)
-    return np.asarray(num_groups - lengths_WG.max(axis=1))
+    most_W = lengths_WG.max(axis=1)
+    return np.where(most_W > 1, num_groups - most_W, num_groups)
 
 
 def _mover(parts_WG: Floats, level: float) -> tuple[Floats, Floats]:
@@ -131,7 +132,7 @@ def _p_value(differences_G: Floats, span: float) -> float:
         error = differences_G.std(ddof=1) / np.sqrt(len(differences_G))
         return float(2 * stdtr(differing - 1, -abs(differences_G.mean()) / error))
     least, most = 1e-6, 1.0
-    for _ in range(40):  # bisection in the logarithm: p-values are small numbers
+    for _ in range(30):  # bisection in the logarithm: p-values are small numbers
         tried = float(np.sqrt(least * most))
         low, high = difference_bounds(differences_G[None], span=span, level=1 - tried)
         least, most = (least, tried) if low[0] > 0 or high[0] < 0 else (tried, most)

@@ -82,7 +82,7 @@ def test_labels_chosen_by_verdict_correct_as_well(how):
     low, high = mended.ci95[0]
     assert low < 0.1 < high
     naive = (np.mean(verdicts) + quality.true_no / (quality.true_no + quality.false_yes) - 1) / 0.75
-    assert (naive < 0.03) is (how != "at random"), "control: by the counts as they are it goes wrong"
+    assert bool(naive < 0.03) is (how != "at random"), "control: by the counts as they are it goes wrong"
 
 
 def test_nothing_is_corrected_where_one_verdict_has_no_label():

@@ -12,9 +12,9 @@ def test_many_groups_give_scipys_paired_t_test():
     before = rng.normal(size=30)
     after = before + 0.3 + 0.4 * rng.normal(size=30)
     found, oracle = paired_difference((before, range(30)), (after, range(30))), ttest_rel(after, before)
-    assert found.p == pytest.approx(oracle.pvalue, rel=0.02)  # 29 groups differ from the most common one, not 30
+    assert found.p == pytest.approx(oracle.pvalue)
     ends = oracle.confidence_interval()
-    assert found.interval.bounds == pytest.approx((ends.low, ends.high), abs=0.001)
+    assert found.interval.bounds == pytest.approx((ends.low, ends.high))
     assert (found.interval.n, found.interval.groups, found.left_out) == (60, 30, 0)
 
 
@@ -72,9 +72,9 @@ def test_the_p_value_and_the_interval_agree(changed):
 def test_a_p_value_under_no_difference_is_below_a_twentieth_in_at_most_a_twentieth():
     rng = np.random.default_rng(2)
     for rate in (0.1, 0.5):
-        worlds = rng.random((200, 2, 30)) < rate
+        worlds = rng.random((100, 2, 30)) < rate
         found = [paired_difference((a, range(30)), (b, range(30)), shares=True).p for a, b in worlds]
-        assert np.mean(np.array(found) < 0.05) <= 0.07
+        assert np.mean(np.array(found) < 0.05) <= 0.08
 
 
 def test_holm_by_hand():

@@ -24,7 +24,9 @@ def test_half_an_interval_is_none():
     assert Interval.from_record({"mean": 1.0, "ci95": [None, 2.0], "n": 2}).bounds is None
 
 
-@pytest.mark.parametrize("record", [{"mean": 1.0, "ci95": [1], "n": 2}, {"mean": "1"}, 3, {"mean": 1.0, "groups": "two"}])
+@pytest.mark.parametrize(
+    "record", [{"mean": 1.0, "ci95": [1], "n": 2}, {"mean": "1"}, 3, {"mean": 1.0, "groups": "two"}]
+)
 def test_another_shape_is_refused(record):
     with pytest.raises(ValueError, match="must be"):
         Interval.from_record(record)
