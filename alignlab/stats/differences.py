@@ -96,7 +96,7 @@ def _num_differing(differences_WG: Floats) -> NDArray[np.intp]:
     flat = (run_WG + num_groups * np.arange(num_worlds)[:, None]).ravel()
     lengths_WG = np.bincount(flat, minlength=num_worlds * num_groups).reshape(num_worlds, num_groups)
     most_W = lengths_WG.max(axis=1)
-    return np.where(most_W > 1, num_groups - most_W, num_groups)
+    return np.asarray(np.where(most_W > 1, num_groups - most_W, num_groups))
 
 
 def _mover(parts_WG: Floats, level: float) -> tuple[Floats, Floats]:
