@@ -19,6 +19,7 @@ from alignlab.engine.scoring.logps import divergence
 from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.policy import Policy
 from alignlab.rewards.programs import refusal
+from alignlab.stats import mean_interval, share_interval
 
 Metrics = dict[str, dict[str, Any]]
 NAMES = {PLAIN: "plain", PLAIN_CONTROL: "benign"}

@@ -87,7 +87,7 @@ def _add(records: RunRecords, row: Row, verdict: Row, group: str) -> None:
 
 
 def corr_record(records: RunRecords, *, ks: Sequence[int]) -> dict[str, Any]:
-    """The content of corr.json: curves of all requests, of those common to all k, of prompt templates and categories."""
+    """Content of corr.json: curves of all requests, of those common to all k, of prompt templates and categories."""
     curve = corr_curve(records.scored, ks=ks)
     record = curve.as_record()
     measured = [k for k, n in zip(ks, curve.n, strict=True) if n]
