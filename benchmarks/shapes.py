@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from alignlab.config.schema import ArchitectureConfig, PeftConfig
 from alignlab.data.files import read_rows
-from alignlab.engine.scoring.layout import forest_layout, padded_layout
+from alignlab.engine.scoring.layout import padded_batch, prefix_tree_batch
 from alignlab.engine.scoring.rows import fit
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
@@ -63,11 +63,11 @@ class Workload:
         """Tokens of one epoch: padded, real, distinct ones of a batch, and the slots that alignlab computes."""
         counts = dict.fromkeys(("padded", "real", "distinct", "computed"), 0)
         for rows in self.batches():
-            laid_out, shared = forest_layout(rows), forest_layout(rows, mask_price=0)
-            counts["padded"] += padded_layout(rows).num_slots
-            counts["real"] += shared.num_real
+            laid_out, shared = prefix_tree_batch(rows), prefix_tree_batch(rows, mask_cost=0)
+            counts["padded"] += padded_batch(rows).num_positions
+            counts["real"] += shared.num_tokens
             counts["distinct"] += shared.num_distinct
-            counts["computed"] += laid_out.num_slots
+            counts["computed"] += laid_out.num_positions
         return counts
 
 

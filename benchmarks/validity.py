@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alignlab.cli import main as alignlab
-from alignlab.front.metrics import Interval, mean_interval
+from alignlab.stats import Interval, mean_interval
 
 WEIGHTS = (0, 0.1, 0.3, 0.5, 0.7, 0.9, 1)
 COLUMNS = {

@@ -1,31 +1,16 @@
 """How far a judge can be believed: its agreement with human labels, and Corr@k corrected for its errors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
-from scipy.stats import binomtest  # type: ignore[import-untyped]
-
-from alignlab.course_correction.statistics import (
-    NUM_RESAMPLES,
-    Bounds,
-    Scored,
-    bootstrap_shares,
-    count_verdicts,
-    percentile_bounds,
-    shares_of,
-)
+from alignlab.course_correction.statistics import Scored, count_verdicts
+from alignlab.stats import Bounds, JudgeErrors, corrected_shares, share_interval
 
 
 @dataclass(frozen=True)
-class JudgeQuality:
-    """A judge against labels: counts of (label, verdict)."""
+class JudgeQuality(JudgeErrors):
+    """A judge against labels."""
 
-    true_yes: int
-    false_no: int
-    """Labelled as corrected, judged as not."""
-    true_no: int
-    false_yes: int
     unscored: int
     """Labelled samples without a verdict; in none of the shares."""
     unknown_ids: int
@@ -52,13 +37,14 @@ class JudgeQuality:
         return (agreement - chance) / (1 - chance) if chance < 1 else None
 
     def as_record(self) -> dict[str, object]:
-        """Shares with Wilson intervals, and the counts behind them."""
+        """Shares with their intervals, and the counts behind them."""
         return {
             "n": self.n,
             "agreement": self.agreement,
             "kappa": self.kappa,
             "sensitivity": _share(self.true_yes, self.true_yes + self.false_no),
             "specificity": _share(self.true_no, self.true_no + self.false_yes),
+            "judged_yes": _share(self.true_yes + self.false_yes, self.n),
             "unscored": self.unscored,
             "unknown_ids": self.unknown_ids,
         }
@@ -84,51 +70,31 @@ class CorrectedCurve:
     k: list[int]
     corr: list[float | None]
     ci95: list[Bounds]
+    n: list[int]
+    groups: list[int]
 
 
 def rogan_gladen(
-    rows: Sequence[Scored],
-    quality: JudgeQuality,
-    *,
-    ks: Sequence[int],
-    seed: int = 0,
-    resamples: int = NUM_RESAMPLES,
+    rows: Sequence[Scored], quality: JudgeQuality, *, ks: Sequence[int], seed: int = 0
 ) -> CorrectedCurve | None:
-    """(share + specificity - 1) / (sensitivity + specificity - 1), kept within 0 and 1; None for a judge at chance.
+    """Corr@k corrected for a judge's errors, as `alignlab.stats.corrected_shares` does it; None where it cannot.
 
-    The interval draws the share from the bootstrap over groups, and sensitivity and specificity from their Jeffreys
-    posteriors, so the size of the labelled sample is in it.
-
-    Source: Rogan and Gladen 1978, Am. J. Epidemiology 107(1).
+    The labelled samples may be chosen at random, or so many of each verdict. Sensitivity and specificity are taken to
+    be the same at every k.
     """
-    positives, negatives = quality.true_yes + quality.false_no, quality.true_no + quality.false_yes
-    if not positives or not negatives:
-        return None
-    sensitivity, specificity = quality.true_yes / positives, quality.true_no / negatives
-    if sensitivity + specificity <= 1:
-        return None
     yes_GK, scored_GK = count_verdicts(rows, ks)
-    draws_RK = bootstrap_shares(yes_GK, scored_GK, seed=seed, resamples=resamples)
-    rng = np.random.default_rng(seed + 1)
-    sensitivity_R1 = rng.beta(quality.true_yes + 0.5, quality.false_no + 0.5, size=(resamples, 1))
-    specificity_R1 = rng.beta(quality.true_no + 0.5, quality.false_yes + 0.5, size=(resamples, 1))
-    informed_R1 = np.maximum(sensitivity_R1 + specificity_R1 - 1, 1e-3)
-    corrected_RK = np.clip((draws_RK + specificity_R1 - 1) / informed_R1, 0, 1)
-    shares = shares_of(yes_GK.sum(0), scored_GK.sum(0))
+    found = corrected_shares(yes_GK, scored_GK, quality, seed=seed)
+    if found is None:
+        return None
     return CorrectedCurve(
         k=list(ks),
-        corr=[
-            None if share is None else float(np.clip((share + specificity - 1) / (sensitivity + specificity - 1), 0, 1))
-            for share in shares
-        ],
-        ci95=[
-            None if share is None else percentile_bounds(corrected_RK[:, place]) for place, share in enumerate(shares)
-        ],
+        corr=[interval.mean for interval in found],
+        ci95=[interval.bounds for interval in found],
+        n=[interval.n for interval in found],
+        groups=[interval.groups or 0 for interval in found],
     )
 
 
 def _share(count: int, total: int) -> dict[str, object]:
-    if not total:
-        return {"mean": None, "ci95": None, "n": 0}
-    wilson = binomtest(count, total).proportion_ci(method="wilson")
-    return {"mean": count / total, "ci95": [float(wilson.low), float(wilson.high)], "n": total}
+    """A share of labelled samples; whether some are of one prompt is not known here."""
+    return replace(share_interval([True] * count + [False] * (total - count)), groups=None).as_record()

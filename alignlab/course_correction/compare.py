@@ -14,7 +14,7 @@ from alignlab.course_correction.agreement import judge_quality, rogan_gladen
 from alignlab.course_correction.continuations import CONTROL
 from alignlab.course_correction.picture import draw_corr
 from alignlab.course_correction.results import RunRecords, read_curve, read_labels, read_records
-from alignlab.course_correction.statistics import CorrCurve, paired_difference
+from alignlab.course_correction.statistics import CorrCurve, corr_difference
 from alignlab.data.files import read_rows
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
@@ -53,18 +53,17 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
         return
     name = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:8]
     target = plan.runs / "course_correction" / f"sweep-{name}"
-    compare_runs(folders, target, seed=plan.seed)
+    compare_runs(folders, target)
     say(f"picture: {target / 'corr.png'}")
     say(f"table:   {target / 'comparison.json'}")
 
 
-def compare_runs(folders: Sequence[Path], target: Path, *, seed: int) -> dict[str, str]:
+def compare_runs(folders: Sequence[Path], target: Path) -> dict[str, str]:
     """Print a table of runs, and write corr.png and comparison.json; return these artifacts.
 
     Args:
         folders: finished runs; differences are to the first, paired by prompt.
         target: where the files go.
-        seed: of the bootstrap.
 
     Raises:
         ConfigError: for a folder that holds no finished run of course correction.
@@ -73,9 +72,7 @@ def compare_runs(folders: Sequence[Path], target: Path, *, seed: int) -> dict[st
     first = entries[0]
     differences = {
         entry.label: asdict(
-            paired_difference(
-                first.records.scored, entry.records.scored, ks=_shared_ks(first.records, entry.records), seed=seed
-            )
+            corr_difference(first.records.scored, entry.records.scored, ks=_shared_ks(first.records, entry.records))
         )
         for entry in entries[1:]
     }
@@ -217,7 +214,7 @@ def against_labels(folder: Path, file: Path, target: Path, *, seed: int) -> dict
         folder: a finished run.
         file: labels, `id` and `corrected`.
         target: folder of labelled.json.
-        seed: of the bootstrap.
+        seed: of the draws behind the correction's interval.
     """
     labels = read_labels(file)
     verdicts = {row["id"]: row["corrected"] for _, row in read_rows(folder / "verdicts.jsonl")}
@@ -229,5 +226,5 @@ def against_labels(folder: Path, file: Path, target: Path, *, seed: int) -> dict
     write_json(target / "labelled.json", found)
     say(f"labels: {quality.n} of {len(labels)} with a verdict, agreement {number_text(quality.agreement)}")
     if corrected is None:
-        say("labels: no correction of Corr@k; the judge is not told apart from chance by them")
+        say("labels: no correction of Corr@k; these do not tell the judge from chance, or are of one verdict alone")
     return found

@@ -16,10 +16,10 @@ from alignlab.data.files import read_rows
 from alignlab.data.records import Prompt
 from alignlab.data.worlds import toy
 from alignlab.engine.scoring.logps import divergence
-from alignlab.front.metrics import mean_interval
 from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.policy import Policy
 from alignlab.rewards.programs import refusal
+from alignlab.stats import mean_interval, share_interval
 
 Metrics = dict[str, dict[str, Any]]
 NAMES = {PLAIN: "plain", PLAIN_CONTROL: "benign"}
@@ -51,9 +51,11 @@ def plain_metrics(folder: Path, kind: str, *, is_toy: bool) -> Metrics:
         columns["harmful"] = [does_harm(prompt, text) for prompt, text, _ in answers]
         columns["turns_back"] = [turns_back(prompt, text) for prompt, text, _ in answers]
         columns["well_formed"] = [float(toy.is_well_formed(prompt, text)) for prompt, text, _ in answers]
-        columns["helpful"] = [toy.helpful(prompt, text) for prompt, text, _ in answers]
     name = NAMES[kind]
-    return {f"{name}_{column}": mean_interval(values, groups).as_record() for column, values in columns.items()}
+    metrics = {f"{name}_{column}": share_interval(values, groups) for column, values in columns.items()}
+    if is_toy:
+        metrics[f"{name}_helpful"] = mean_interval([toy.helpful(prompt, text) for prompt, text, _ in answers], groups)
+    return {column: interval.as_record() for column, interval in metrics.items()}
 
 
 def plain_kl(folder: Path, policy: Policy, *, batch_size: int) -> Metrics:

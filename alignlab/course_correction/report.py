@@ -12,6 +12,7 @@ from alignlab.course_correction.picture import draw_corr
 from alignlab.course_correction.results import corr_record, read_records, transcripts
 from alignlab.course_correction.statistics import CorrCurve
 from alignlab.io.atomic import write_json
+from alignlab.stats import Interval
 
 Metrics = dict[str, dict[str, Any]]
 
@@ -30,7 +31,6 @@ class Measurement:
     samples: int
     temperature: float
     top_p: float
-    seed: int
 
     @property
     def unit(self) -> str:
@@ -66,7 +66,7 @@ def report(
         records = read_records(folder, control=bool(kind))
         if records is None:
             continue
-        record = corr_record(records, ks=measured.ks, seed=measured.seed)
+        record = corr_record(records, ks=measured.ks)
         write_json(folder / f"{kind}corr.json", record)
         curves[kind] = CorrCurve.from_record(record)
         found.metrics.update(_metrics(curves[kind], kind, with_k=not kind))
@@ -74,7 +74,6 @@ def report(
         found.artifacts[f"{kind}corr"] = f"{kind}corr.json"
         if not kind and record["common_requests"] is not None:
             common = CorrCurve.from_record(record["common_requests"])
-            found.metrics["corr_mean_common"] = _mean(common)
             categories = {name: CorrCurve.from_record(one) for name, one in record["by_category"].items()}
     found.metrics.update(plain)
     warning = control_warning(judged)
@@ -156,15 +155,14 @@ def _facts(measured: Measurement, judged: Mapping[str, Any], prefixes: Mapping[s
 def _metrics(curve: CorrCurve, kind: str, *, with_k: bool) -> Metrics:
     metrics = {f"{kind}corr_mean": _mean(curve)}
     if with_k:
-        columns = zip(curve.k, curve.corr, curve.ci95, curve.n, curve.unscored, strict=True)
-        metrics |= {f"corr@{k}": _interval(share, ends, n, unscored) for k, share, ends, n, unscored in columns}
+        columns = zip(curve.k, curve.corr, curve.ci95, curve.n, curve.unscored, curve.groups, strict=True)
+        metrics |= {
+            f"corr@{k}": Interval.of(share, ends, n, missing=unscored, groups=groups).as_record()
+            for k, share, ends, n, unscored, groups in columns
+        }
     return metrics
 
 
 def _mean(curve: CorrCurve) -> dict[str, Any]:
-    return _interval(curve.mean, curve.mean_ci95, sum(curve.n), sum(curve.unscored))
-
-
-def _interval(mean: float | None, ends: tuple[float, float] | None, n: int, missing: int) -> dict[str, Any]:
-    record: dict[str, Any] = {"mean": mean, "ci95": None if ends is None else list(ends), "n": n}
-    return {**record, "missing": missing} if missing else record
+    missing, groups = sum(curve.unscored), curve.mean_groups
+    return Interval.of(curve.mean, curve.mean_ci95, curve.mean_n, missing=missing, groups=groups).as_record()

@@ -16,7 +16,7 @@ import numpy as np
 
 from alignlab.course_correction.continuations import CONTROL
 from alignlab.course_correction.page import Transcript
-from alignlab.course_correction.statistics import CorrCurve, Scored, corr_curve
+from alignlab.course_correction.statistics import CorrCurve, Scored, common_rows, corr_curve
 from alignlab.data.files import read_rows
 from alignlab.errors import ConfigError
 
@@ -41,13 +41,6 @@ class RunRecords:
     def ks(self) -> list[int]:
         """The lengths that occur."""
         return sorted({row.k for row in self.scored})
-
-    def on_common_requests(self, ks: Sequence[int]) -> list[Scored]:
-        """The samples of those requests that have every k: only on these is Corr@k of one k comparable to another's."""
-        found: dict[str, set[int]] = {}
-        for row in self.scored:
-            found.setdefault(row.request_id, set()).add(row.k)
-        return [row for row in self.scored if found[row.request_id] >= set(ks)]
 
     def by_category(self) -> dict[str, list[Scored]]:
         """Category -> the samples of its requests; a request with several counts in each."""
@@ -93,22 +86,15 @@ def _add(records: RunRecords, row: Row, verdict: Row, group: str) -> None:
         records.positions.setdefault(row["k"], []).append(verdict["position_tokens"])
 
 
-def corr_record(records: RunRecords, *, ks: Sequence[int], seed: int) -> dict[str, Any]:
-    """The content of corr.json: curves of all requests, of those common to all k, of prompt templates and categories.
-
-    Args:
-        records: of one run.
-        ks: the prefix lengths.
-        seed: of the bootstrap.
-    """
-    record = corr_curve(records.scored, ks=ks, seed=seed).as_record()
-    measured = [k for k in ks if k in records.ks]
-    common = records.on_common_requests(measured)
-    record["common_requests"] = corr_curve(common, ks=measured, seed=seed).as_record() if common else None
-    record["by_category"] = {
-        name: corr_curve(rows, ks=ks, seed=seed).as_record() for name, rows in records.by_category().items()
-    }
-    curves = {name: corr_curve(rows, ks=ks, seed=seed) for name, rows in records.by_wording.items()}
+def corr_record(records: RunRecords, *, ks: Sequence[int]) -> dict[str, Any]:
+    """Content of corr.json: curves of all requests, of those common to all k, of prompt templates and categories."""
+    curve = corr_curve(records.scored, ks=ks)
+    record = curve.as_record()
+    measured = [k for k, n in zip(ks, curve.n, strict=True) if n]
+    common = common_rows(records.scored, measured)
+    record["common_requests"] = corr_curve(common, ks=measured).as_record() if common else None
+    record["by_category"] = {name: corr_curve(rows, ks=ks).as_record() for name, rows in records.by_category().items()}
+    curves = {name: corr_curve(rows, ks=ks) for name, rows in records.by_wording.items()}
     if curves:
         record["by_wording"] = {
             name: {"corr": curve.corr, "unscored": curve.unscored, "mean": curve.mean} for name, curve in curves.items()

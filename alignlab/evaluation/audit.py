@@ -13,7 +13,7 @@ from torch import Tensor
 from alignlab.config.objectives import Objectives
 from alignlab.data.records import Pair, prompt_as_json
 from alignlab.engine.scoring.rows import EncodedPairs
-from alignlab.front.metrics import Interval, mean_interval
+from alignlab.stats import Interval, mean_interval, share_interval
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -52,7 +52,7 @@ def modpo_losses(gaps_B: Tensor) -> Tensor:
 
 def agreement(gaps: Sequence[float], groups: Sequence[str]) -> Interval:
     """Share of pairs in which the chosen response has the higher reward (a tie counts half), over prompts."""
-    return mean_interval([0.5 if gap == 0 else float(gap > 0) for gap in gaps], groups)
+    return share_interval([0.5 if gap == 0 else float(gap > 0) for gap in gaps], groups)
 
 
 @dataclass(frozen=True)

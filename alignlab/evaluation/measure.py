@@ -22,7 +22,6 @@ from alignlab.engine.sampling.sample import SampleRequest, sample_responses
 from alignlab.engine.scoring.logps import Divergence, divergence
 from alignlab.engine.scoring.rows import fit
 from alignlab.front.exact import exact_point
-from alignlab.front.metrics import Interval, mean_interval
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
 from alignlab.models.adapters import adapted
@@ -35,6 +34,7 @@ from alignlab.rewards.implicit import ImplicitReward
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
+from alignlab.stats import Interval, clustered_slope, mean_interval, share_interval
 
 Floats = NDArray[np.float64]
 GENERATIONS, SCORES = "generations.jsonl", "scores.jsonl"
@@ -133,7 +133,7 @@ def _preference_metrics(
         metrics |= preference_metrics(name, margins, clusters)
         if gold is not None:
             differences = _against_gold(rows, groups, values, GoldReward(gold, policy.base.encoder))
-            metrics[f"{name}_slope"] = _slope(*differences).as_record()
+            metrics[f"{name}_slope"] = clustered_slope(*differences).as_record()
     return metrics
 
 
@@ -147,7 +147,7 @@ def preference_metrics(name: str, margins: Floats, groups: Sequence[str]) -> dic
     """
     right = np.where(margins == 0, 0.5, margins > 0)
     return {
-        f"{name}_accuracy": mean_interval(right, groups).as_record(),
+        f"{name}_accuracy": share_interval(right, groups).as_record(),
         f"{name}_margin": mean_interval(margins, groups).as_record(),
     }
 
@@ -194,18 +194,6 @@ def _against_gold(
     return np.array(implicit), np.array(true), clusters
 
 
-def _slope(implicit: Floats, gold: Floats, groups: Sequence[str]) -> Interval:
-    """Slope of implicit on gold differences through the origin; cluster-robust interval over prompts."""
-    power = float(gold @ gold)
-    if power == 0:
-        return Interval(mean=None, low=None, high=None, n=len(gold))
-    slope = float(implicit @ gold) / power
-    _, cluster = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.bincount(cluster, weights=(implicit - slope * gold) * gold)
-    half = 1.96 * float(np.sqrt(np.square(sums).sum())) / power
-    return Interval(mean=slope, low=slope - half, high=slope + half, n=len(gold))
-
-
 def _sampled_metrics(
     policy: Policy,
     run: RunFolder,
@@ -242,6 +230,7 @@ def _sampled_metrics(
     outcome.artifacts |= {"generations": GENERATIONS, "scores": SCORES}
     for name, values in (columns | {"well_formed": formed}).items():
         outcome.metrics[name] = mean_interval(values, groups).as_record()
+    outcome.metrics["well_formed"] = share_interval(formed, groups).as_record()
     if distance is None:
         return
     with run.stage("exact front"):
@@ -305,10 +294,10 @@ def _against_optimum(
     metrics = {"kl_to_optimum": distance.as_record()}
     if gain > 1e-9 and distance.mean is not None:
         share = [None if end is None else 1 - end * beta / gain for end in (distance.mean, distance.high, distance.low)]
-        metrics["attained_share"] = Interval(share[0], share[1], share[2], n=excess.size).as_record()
-    metrics["exact_ess"] = Interval(
-        mean=float(whole.ess_P.min()), low=None, high=None, n=rewards_PSM.shape[1]
-    ).as_record()
+        attained = Interval(share[0], share[1], share[2], excess.size, groups=distance.groups)
+        metrics["attained_share"] = attained.as_record()
+    worst = Interval(float(whole.ess_P.min()), None, None, n=rewards_PSM.shape[1], groups=1)
+    metrics["exact_ess"] = worst.as_record()
     return metrics
 
 

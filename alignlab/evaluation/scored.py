@@ -8,12 +8,12 @@ from typing import Any
 
 from alignlab.data.records import Prompt, RankedRow, prompt_as_json
 from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy, Sampling, sample, sample_requests
-from alignlab.front.metrics import mean_interval
 from alignlab.io.atomic import write_jsonl
 from alignlab.rewards.base import Reward
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
+from alignlab.stats import mean_interval
 
 
 @dataclass(frozen=True)

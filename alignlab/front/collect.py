@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignlab.front.metrics import Interval
+from alignlab.stats import Interval
 
 RESULT = "result.json"
 COMPARED_INPUTS = ("model", "dataset")

@@ -1,4 +1,4 @@
-"""Numbers about a front: intervals, dominance, hypervolume, distance to the exact front, and obedience to w.
+"""Numbers about a front: dominance, hypervolume, distance to the exact front, and obedience to w.
 
 Everything here is maximised: higher is better on every axis. N points, M objectives (the axes), K points of an exact
 front. Read hypervolume second: it depends on its reference point, rewards crowded points, and can exceed that of the
@@ -6,10 +6,8 @@ exact front, which maximises w.r - beta*KL and not an area. The distance to the 
 """
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,81 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from alignlab.front.exact import exact_point
 
 Floats = NDArray[np.float64]
-Key = TypeVar("Key")
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean, its 95 % interval where it can be known, and the count of values behind it."""
-
-    mean: float | None
-    """None where no value is known."""
-    low: float | None
-    high: float | None
-    n: int
-    """Number of known values."""
-    missing: int = 0
-    """Number of values that are unknown; they are in neither the mean nor n."""
-
-    @property
-    def half_width(self) -> float | None:
-        """Half the interval's width, or None where the interval is not known."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
-
-    @classmethod
-    def from_record(cls, record: object) -> "Interval":
-        """Read `{"mean", "ci95": [low, high] | null, "n", "missing"?}` as a result.json holds it.
-
-        Raises:
-            ValueError: if the record has another shape; says what was found.
-        """
-        if not isinstance(record, Mapping) or "mean" not in record:
-            raise ValueError(f'must be {{"mean", "ci95", "n"}}, is {record!r:.80}')
-        bounds = record.get("ci95") or (None, None)
-        if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
-            raise ValueError(f"ci95 must be [low, high] or null, is {bounds!r:.80}")
-        mean, low, high = (_finite_or_none(value) for value in (record["mean"], *bounds))
-        n, missing = record.get("n") or 0, record.get("missing") or 0
-        if not isinstance(n, int) or not isinstance(missing, int):
-            raise ValueError(f"n and missing must be whole numbers, are {n!r:.40} and {missing!r:.40}")
-        return cls(mean, low, high, n, missing) if None not in (low, high) else cls(mean, None, None, n, missing)
-
-    def as_record(self) -> dict[str, object]:
-        """The shape of result.json; `missing` is written only where something is missing."""
-        bounds = None if self.low is None or self.high is None else [self.low, self.high]
-        record: dict[str, object] = {"mean": self.mean, "ci95": bounds, "n": self.n}
-        return {**record, "missing": self.missing} if self.missing else record
-
-
-def mean_interval(values: Iterable[float | None], groups: Iterable[Hashable] | None = None) -> Interval:
-    """The mean and its 95 % t-interval; with groups, the mean of the group means, each group counting once.
-
-    Values of one group (samples of one prompt) are alike, so they are no independent evidence: with groups the interval
-    is the t-interval over group means, which is robust to that. The interval is None where the data do not tell it:
-    fewer than two groups (or values), or no spread at all between them. It never has zero width.
-
-    Args:
-        values: one number each; None and NaN are unknown, and are left out and counted as `missing`.
-        groups: the group of each value, e.g. its prompt's id.
-
-    Raises:
-        ValueError: if groups has another length than values, or a value is infinite.
-    """
-    all_values = list(values)
-    keys: list[Hashable] = list(range(len(all_values))) if groups is None else list(groups)
-    if len(keys) != len(all_values):
-        raise ValueError(f"groups: must hold one entry a value, holds {len(keys)} for {len(all_values)}")
-    known = _known_pairs(keys, all_values)
-    if any(math.isinf(value) for _, value in known):
-        raise ValueError("values: must be finite or unknown (None, NaN), one is infinite")
-    missing = len(all_values) - len(known)
-    if not known:
-        return Interval(None, None, None, 0, missing)
-    means_G = _group_means(known)
-    mean, half = float(means_G.mean()), _t_half_width(means_G)
-    if half is None:
-        return Interval(mean, None, None, len(known), missing)
-    return Interval(mean, mean - half, mean + half, len(known), missing)
 
 
 @dataclass(frozen=True)
@@ -250,7 +173,7 @@ def monotonicity(w: Sequence[float], metrics: Mapping[str, Sequence[float | None
     for name, values in metrics.items():
         if len(values) != len(w):
             raise ValueError(f"{name}: must hold one value a w, holds {len(values)} for {len(w)}")
-        pairs = _known_pairs(w, values)
+        pairs = [(x, y) for x, y in zip(w, values, strict=True) if y is not None and not math.isnan(y)]
         found[name] = Monotonicity(_spearman(pairs), len(pairs))
     return found
 
@@ -262,40 +185,6 @@ def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
 
     steps, values = zip(*pairs, strict=True)
     return float(spearmanr(steps, values).statistic)
-
-
-def _group_means(known: Sequence[tuple[Hashable, float]]) -> Floats:
-    """The mean of each group, in the order in which the groups first appear, shape (G,)."""
-    sums: dict[Hashable, float] = {}
-    for key, value in known:
-        sums[key] = sums.get(key, 0.0) + value
-    counts = Counter(key for key, _ in known)
-    return np.array([total / counts[key] for key, total in sums.items()], dtype=np.float64)
-
-
-def _t_half_width(means_G: Floats) -> float | None:
-    """Half the 95 % t-interval; None for one mean, or where the spread is no more than rounding."""
-    num_groups = len(means_G)
-    if num_groups < 2 or np.ptp(means_G) <= 1e-12 * np.abs(means_G).max():
-        return None
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    return float(stdtrit(num_groups - 1, 0.975) * means_G.std(ddof=1) / math.sqrt(num_groups))
-
-
-def _known_pairs(keys: Sequence[Key], values: Sequence[float | None]) -> list[tuple[Key, float]]:
-    """The pairs whose value is known."""
-    pairs = zip(keys, values, strict=True)
-    return [(key, float(value)) for key, value in pairs if value is not None and not math.isnan(value)]
-
-
-def _finite_or_none(value: object) -> float | None:
-    """A number, or None where it is unknown; JSON written by Python may hold NaN."""
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise ValueError(f"must be a number or null, is {value!r:.80}")
-    return float(value) if math.isfinite(value) else None
 
 
 def _finite_points(values: ArrayLike, name: str) -> Floats:

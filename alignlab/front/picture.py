@@ -11,9 +11,10 @@ import numpy as np
 
 from alignlab.front.annotate import Label, place_labels
 from alignlab.front.collect import FrontPoint
-from alignlab.front.metrics import ExactCurve, Floats, Interval, mean_interval
+from alignlab.front.metrics import ExactCurve, Floats
 from alignlab.front.table import short_weights, varying_weight
 from alignlab.io.atomic import replacing
+from alignlab.stats import Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
-from alignlab.front.metrics import ExactCurve, Interval
+from alignlab.front.metrics import ExactCurve
 from alignlab.io.atomic import replacing
+from alignlab.stats import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -26,7 +26,6 @@ from alignlab.evaluation.audit import (
     spread,
     suspects,
 )
-from alignlab.front.metrics import mean_interval
 from alignlab.io.atomic import write_jsonl
 from alignlab.models.adapters import local_adapter
 from alignlab.models.base import Base, position_limit
@@ -35,12 +34,13 @@ from alignlab.prerequisites.policy import checked_adapter
 from alignlab.prerequisites.reward_report import RewardContext, normalised
 from alignlab.prerequisites.rewards import RewardParts, reward
 from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, ranked_rows, training_rows
-from alignlab.rewards.agreement import fitted_scale
+from alignlab.rewards.agreement import Sign, fitted_scale, not_shown, sign_of
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import console, say
 from alignlab.runs.result import Outcome
+from alignlab.stats import Interval, mean_interval
 
 
 def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
@@ -182,13 +182,13 @@ def _spread_table(outcome: Outcome, objectives: Objectives, own: Mapping[str, Ow
 
 def _say_sign(name: str, outcome: Outcome) -> None:
     """Below one half a reward ranks pairs against its own labels; where no pair is held out all of them speak."""
-    found, where = outcome.metrics[f"{name}_agreement"], "held-out"
-    if found["mean"] is None:
-        found, where = outcome.metrics[f"{name}_agreement_all"], "scored"
-    mean, interval = found["mean"], found["ci95"]
-    if mean is None:
+    found, where = Interval.from_record(outcome.metrics[f"{name}_agreement"]), "held-out"
+    if found.mean is None:
+        found, where = Interval.from_record(outcome.metrics[f"{name}_agreement_all"]), "scored"
+    sign = sign_of(found)
+    if found.mean is None:
         say(f"{name}: the data hold no labels of it, so its sign cannot be checked")
-    elif mean < 0.5:
-        doubt = "" if interval and interval[1] < 0.5 else " (not certain: too few pairs)"
-        pairs = f"{mean:.3f} of the {where} pairs"
-        say(f"{name}: agrees with its own labels on {pairs}, below one half: the sign is probably wrong{doubt}")
+    elif sign is not Sign.RIGHT:
+        pairs = f"{found.mean:.3f} of the {where} pairs"
+        told = "the sign is probably wrong" if sign is Sign.REVERSED else not_shown(found)
+        say(f"{name}: agrees with its own labels on {pairs}: {told}")

@@ -109,12 +109,11 @@ def _measurement(plan: Plan[CourseCorrectionConfig]) -> Measurement:
         samples=generator.samples,
         temperature=generator.temperature,
         top_p=generator.top_p,
-        seed=plan.seed,
     )
 
 
 def _compare(algorithm: CourseCorrectionConfig, folder: Path, outcome: Outcome, *, seed: int) -> None:
-    outcome.artifacts |= compare_runs([Path(one) for one in algorithm.compare], folder, seed=seed)
+    outcome.artifacts |= compare_runs([Path(one) for one in algorithm.compare], folder)
     if algorithm.labels is not None:
         (only,) = algorithm.compare
         outcome.extra["labels"] = against_labels(Path(only), Path(algorithm.labels), folder, seed=seed)

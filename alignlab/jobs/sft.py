@@ -10,7 +10,6 @@ from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import fit
 from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import Policy
-from alignlab.front.likelihood import perplexity, token_loss
 from alignlab.models.adapters import lora_config, take_off
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.prerequisites.models import reference
@@ -19,6 +18,7 @@ from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Metrics, Outcome
 from alignlab.runs.tracking import tracking
+from alignlab.stats import perplexity, token_loss
 from alignlab.training.sft import train_sft
 
 

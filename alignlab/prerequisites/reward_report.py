@@ -12,11 +12,10 @@ from alignlab.config.schema import ClassifierConfig, HttpConfig, PythonConfig, R
 from alignlab.data.records import RankedRow, pairs_by
 from alignlab.engine.scoring.rows import encode_what_fits, fit
 from alignlab.errors import ConfigError
-from alignlab.front.metrics import Interval
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.rewards import RewardParts, reward
-from alignlab.rewards.agreement import Agreement, agreement
+from alignlab.rewards.agreement import Agreement, Sign, agreement, not_shown
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward
 from alignlab.rewards.normalise import (
@@ -29,6 +28,7 @@ from alignlab.rewards.normalise import (
 )
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
+from alignlab.stats import Interval
 
 FOREIGN_SCALE = 5.0
 """A scale this many times too large or too small is said aloud."""
@@ -153,7 +153,7 @@ def _judge(context: RewardContext, name: str, one: Reward, found: Mapping[str, A
     """
     key = f"algorithm.rewards.{name}"
     for part, agreed in found.items():
-        if agreed is None or not agreed.is_reversed:
+        if agreed is None or agreed.sign is not Sign.REVERSED:
             continue
         told = f"{key}: agrees with its own labels on {_shown(agreed.share)} of {agreed.share.n} pairs ({part})"
         if context.refuse_reversed:
@@ -166,7 +166,8 @@ def _judge(context: RewardContext, name: str, one: Reward, found: Mapping[str, A
     if best is None:
         say(f"{key}: no labels of {name} to check it by")
         return
-    say(f"{key}: agrees with its labels on {_shown(best.share)} of {best.share.n} pairs")
+    told = f"{key}: agrees with its labels on {_shown(best.share)} of {best.share.n} pairs"
+    say(f"warning: {told}: {not_shown(best.share)}" if best.sign is Sign.NOT_SHOWN else told)
     _say_scale(context.sources[name].settings, name, one, best)
 
 

@@ -1,6 +1,6 @@
 """A process's part of an optimizer step as forwards: which pairs are computed together, and how they lie in memory.
 
-Shape letters: P pairs of a forward; T positions of a row of log-probabilities, see Layout.entries_BT.
+Shape letters: P pairs of a forward; T positions of a row of log-probabilities, see TokenBatch.scored_idx_BT.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from alignlab.engine.scoring.forward import Packing, lay_out
-from alignlab.engine.scoring.layout import Layout
+from alignlab.engine.scoring.forward import BatchLayout, make_batch
+from alignlab.engine.scoring.layout import TokenBatch
 from alignlab.models.prompts import Encoded
 
 Row = dict[str, Any]
@@ -30,7 +30,7 @@ class StepCollator:
     are then computed once each, however many pairs they are in.
     """
 
-    packing: Packing = Packing.TREES
+    packing: BatchLayout = BatchLayout.PREFIX_TREE
     pairs_per_forward: int | None = None
     """Pairs of one forward at most."""
     tokens_per_forward: int | None = None
@@ -42,25 +42,25 @@ class StepCollator:
         """The forwards of one batch."""
         return {"forwards": [_forward(part, layout, len(rows)) for part, layout in self._parts(rows)]}
 
-    def _parts(self, rows: list[Row]) -> list[tuple[list[Row], Layout]]:
+    def _parts(self, rows: list[Row]) -> list[tuple[list[Row], TokenBatch]]:
         """The rows in parts that keep the limits, with their layouts."""
         if self.tokens_per_forward is None:
             split = _cut if self.in_step else _split
             return [(part, self._layout(part)) for part in split(rows, self.pairs_per_forward or len(rows))]
         layout = self._layout(rows)
-        if layout.num_slots <= self.tokens_per_forward or len(rows) == 1:
+        if layout.num_positions <= self.tokens_per_forward or len(rows) == 1:
             return [(rows, layout)]
-        num_parts = min(-(-layout.num_slots // self.tokens_per_forward), len(rows))
+        num_parts = min(-(-layout.num_positions // self.tokens_per_forward), len(rows))
         parts = _split(rows, -(-len(rows) // num_parts))
         return [found for part in parts for found in self._parts(part)]
 
-    def _layout(self, rows: list[Row]) -> Layout:
+    def _layout(self, rows: list[Row]) -> TokenBatch:
         """All chosen responses, then all rejected ones."""
         sides = ("chosen_ids", "rejected_ids")
-        return lay_out([Encoded(row["prompt_ids"], row[side]) for side in sides for row in rows], self.packing)
+        return make_batch([Encoded(row["prompt_ids"], row[side]) for side in sides for row in rows], self.packing)
 
 
-def _forward(rows: list[Row], layout: Layout, num_pairs: int) -> dict[str, Any]:
+def _forward(rows: list[Row], layout: TokenBatch, num_pairs: int) -> dict[str, Any]:
     """One forward.
 
     References and tilts are float64: near -1000 nats float32 is 6e-5 wide, and beta / w multiplies that. `weight` is
@@ -76,7 +76,7 @@ def _forward(rows: list[Row], layout: Layout, num_pairs: int) -> dict[str, Any]:
         "sft_starts": torch.tensor(starts),
         "sft_counts": torch.tensor(counts),
         "weight": len(rows) / num_pairs,
-        "num_tokens": layout.num_real,
+        "num_tokens": layout.num_tokens,
         "ids": [row["id"] for row in rows],
     }
 

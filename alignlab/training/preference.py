@@ -1,7 +1,7 @@
 """Training on preference pairs: transformers' Trainer with our loss, batches and metrics.
 
 What happens in a step: `StepCollator` packs the step's pairs into forwards; each forward's log-probabilities come from
-`score_layout`, its loss from `losses.PreferenceLoss` with the cached reference (and tilt) of the rows; gradients add up
+`score_batch`, its loss from `losses.PreferenceLoss` with the cached reference (and tilt) of the rows; gradients add up
 over the forwards, so that a step is the mean over exactly its pairs.
 """
 
@@ -21,8 +21,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
-from alignlab.engine.scoring.forward import LOGGED_FIELDS, computing, fused_head, score_layout
-from alignlab.engine.scoring.probe import packing_of
+from alignlab.engine.scoring.forward import LOGGED_FIELDS, engine_layers, fused_head, score_batch
+from alignlab.engine.scoring.probe import detect_batch_layout
 from alignlab.models.adapters import lora_config, take_off
 from alignlab.models.base import Base
 from alignlab.training.collate import REFERENCES, TILTS, StepCollator
@@ -65,7 +65,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.loss, self.autocast = loss, autocast
-        self.packing = packing_of(model, longest=_longest(rows), autocast=autocast or args.bf16)
+        self.packing = detect_batch_layout(model, longest=_longest(rows), autocast=autocast or args.bf16)
         self.meter = Meter(loss)
         self.step_losses: list[tuple[list[str], Tensor]] = []
         """Ids and losses of the pairs of each forward of the step at hand."""
@@ -100,7 +100,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
 
     def train(self, *given: Any, **named: Any) -> Any:
         """Train with the engine's attention and LoRA layers."""
-        with computing(self.model, self.packing):
+        with engine_layers(self.model, self.packing):
             return super().train(*given, **named)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
@@ -122,7 +122,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast)
         fields = LOGGED_FIELDS if self._ends_in_a_log_line() else ("log_probs",)
         with precision, fused_head(model, fields):
-            outputs = score_layout(model, inputs["layout"].to(device))
+            outputs = score_batch(model, inputs["layout"].to(device))
         pairs = _pair_logps(outputs.log_probs, inputs)
         tilts = (inputs[TILTS[0]], inputs[TILTS[1]]) if TILTS[0] in inputs else None
         self.meter.add(outputs, pairs, tilts, inputs["num_tokens"])

@@ -34,7 +34,7 @@ def test_a_perfect_judge():
 def test_nothing_labelled():
     record = judge_quality({}, {}).as_record()
     assert record["agreement"] is None
-    assert record["sensitivity"] == {"mean": None, "ci95": None, "n": 0}
+    assert record["sensitivity"] == {"mean": None, "ci95": None, "n": 0, "groups": None}
 
 
 def test_the_correction_finds_the_truth():
@@ -59,7 +59,32 @@ def test_a_judge_at_chance_corrects_nothing():
 
 
 def test_an_unknown_stays_unknown():
-    rows = [Scored("a", "a", 10, 0, True), Scored("b", "b", 20, 0, None)]
+    rows = [Scored("a", "a", 10, 0, True), Scored("c", "c", 10, 0, False), Scored("b", "b", 20, 0, None)]
     mended = rogan_gladen(rows, JudgeQuality(9, 1, 9, 1, 0, 0), ks=(10, 20))
     assert mended.corr[1] is None
     assert mended.ci95[1] is None
+
+
+@pytest.mark.parametrize("how", ["at random", "half of each verdict"])
+def test_labels_chosen_by_verdict_correct_as_well(how):
+    """Truth .10; the natural way to label, so many of each verdict, once corrected this to .000."""
+    rng = np.random.default_rng(4)
+    truth = [bool(value) for value in rng.random(6000) < 0.1]
+    verdicts = judged(truth, sensitivity=0.85, specificity=0.9, seed=5)
+    rows = [Scored(str(index // 5), str(index // 5), 10, index % 5, value) for index, value in enumerate(verdicts)]
+    chosen = range(400)
+    if how != "at random":
+        chosen = [index for side in (True, False) for index in np.flatnonzero(np.array(verdicts) == side)[:200]]
+    labels = {str(index): truth[index] for index in chosen}
+    quality = judge_quality({str(index): value for index, value in enumerate(verdicts)}, labels)
+    mended = rogan_gladen(rows, quality, ks=(10,))
+    assert mended.corr[0] == pytest.approx(0.1, abs=0.03)
+    low, high = mended.ci95[0]
+    assert low < 0.1 < high
+    naive = (np.mean(verdicts) + quality.true_no / (quality.true_no + quality.false_yes) - 1) / 0.75
+    assert bool(naive < 0.03) is (how != "at random"), "control: by the counts as they are it goes wrong"
+
+
+def test_nothing_is_corrected_where_one_verdict_has_no_label():
+    rows = [Scored("a", "a", 10, 0, True), Scored("b", "b", 10, 0, False)]
+    assert rogan_gladen(rows, JudgeQuality(9, 0, 0, 3, 0, 0), ks=(10,)) is None

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from alignlab.course_correction.statistics import CorrCurve, Scored, corr_curve, paired_difference
+from alignlab.course_correction.statistics import CorrCurve, Scored, corr_curve, corr_difference
 
 
 def sample(share_of_request, *, ks=(10, 20), samples=5, seed=0, prefix=""):
@@ -27,7 +27,7 @@ def test_a_share_is_a_count():
         assert curve.corr[place] == sum(here) / len(here)
         assert curve.n[place] == len(here) == 150
     assert curve.mean == pytest.approx(sum(curve.corr) / 2)
-    assert curve.reference_form() == [*curve.corr, curve.mean]
+    assert curve.reference_form() == pytest.approx([*curve.corr, curve.mean])
 
 
 def test_an_unknown_is_not_a_no():
@@ -50,7 +50,7 @@ def test_the_mean_is_over_what_is_known():
     rows = sample([0.5] * 20, ks=(10,))
     curve = corr_curve(rows, ks=(10, 80))
     assert curve.corr[1] is None
-    assert curve.mean == curve.corr[0]
+    assert curve.mean == pytest.approx(curve.corr[0])
 
 
 def test_any_and_all_of_a_requests_samples():
@@ -66,7 +66,7 @@ def test_the_interval_covers():
     rng, covered = np.random.default_rng(0), 0
     for trial in range(200):
         shares = rng.beta(0.7, 0.7, size=60)
-        curve = corr_curve(sample(shares, ks=(10,), seed=trial), ks=(10,), seed=trial, resamples=400)
+        curve = corr_curve(sample(shares, ks=(10,), seed=trial), ks=(10,))
         low, high = curve.ci95[0]
         covered += low <= 0.5 <= high
     assert 0.90 <= covered / 200 <= 0.99
@@ -99,7 +99,7 @@ def test_equal_prompts_are_one_group():
 def test_a_difference_is_paired():
     before = sample(np.linspace(0, 0.6, 60), seed=1)
     after = [Scored(row.group, row.request_id, row.k, row.sample, row.corrected or row.sample == 0) for row in before]
-    change = paired_difference(before, after, ks=(10, 20))
+    change = corr_difference(before, after, ks=(10, 20))
     curves = [corr_curve(rows, ks=(10, 20)) for rows in (before, after)]
     assert change.difference == pytest.approx(
         [new - old for old, new in zip(curves[0].corr, curves[1].corr, strict=True)]
@@ -112,13 +112,47 @@ def test_a_difference_is_paired():
 
 def test_a_difference_is_over_shared_groups():
     before, after = sample([0.0] * 5), sample([1.0] * 5) + sample([0.0] * 3, prefix="x")
-    change = paired_difference(before, after, ks=(10,))
-    assert (change.groups, change.left_out, change.difference) == (5, 3, [1.0])
+    change = corr_difference(before, after, ks=(10,))
+    assert (change.groups, change.left_out, change.difference) == ([5], 3, [1.0])
+
+
+def test_a_difference_always_has_width():
+    """Five of five requests turn, or none of 20 does: certain differences would be a claim that so few cannot make."""
+    found = corr_difference(sample([0.0] * 5), sample([1.0] * 5), ks=(10,))
+    assert found.ci95[0] == pytest.approx((0.262, 1), abs=1e-3)
+    assert 0 < found.p_holm[0] < 0.05
+    found = corr_difference(sample([0.0] * 20), sample([0.0] * 20), ks=(10,))
+    assert found.ci95[0] == pytest.approx((-0.168, 0.168), abs=1e-3)
+    assert found.p_holm == [1]
+    assert corr_difference(sample([0.0]), sample([1.0]), ks=(10,)).ci95 == [None], "one request tells nothing"
+
+
+def test_p_values_are_corrected_for_the_number_of_k():
+    before, after = sample([0.2] * 40, ks=(10,), seed=1), sample([0.32] * 40, ks=(10,), seed=2)
+    alone = corr_difference(before, after, ks=(10,)).p_holm[0]
+    both = [
+        [*rows, *(Scored(row.group, row.request_id, 20, row.sample, False) for row in rows)] for rows in (before, after)
+    ]
+    assert corr_difference(*both, ks=(10, 20)).p_holm == pytest.approx([2 * alone, 1])
+
+
+def test_the_mean_is_over_requests_that_every_k_has():
+    """Short answers have no long prefix; a mean over other requests at each k would mix k with the population."""
+    long, short = sample([1.0] * 10, ks=(10, 80)), sample([0.0] * 30, ks=(10,), prefix="short")
+    curve = corr_curve([*long, *short], ks=(10, 80))
+    assert curve.corr == [0.25, 1.0]
+    assert (curve.mean, curve.mean_groups, curve.mean_n) == (1.0, 10, 100)
+    assert curve.reference_form()[-1] == pytest.approx(0.625), "the original's list keeps its own mean"
+
+
+def test_no_mean_without_a_request_that_every_k_has():
+    curve = corr_curve([*sample([1.0], ks=(10,)), *sample([1.0], ks=(80,), prefix="x")], ks=(10, 80))
+    assert (curve.mean, curve.mean_ci95, curve.mean_groups) == (None, None, 0)
 
 
 def test_no_difference_without_a_shared_group():
-    change = paired_difference(sample([1.0]), sample([1.0], prefix="x"), ks=(10,))
-    assert (change.mean, change.mean_ci95, change.groups) == (None, None, 0)
+    change = corr_difference(sample([1.0]), sample([1.0], prefix="x"), ks=(10,))
+    assert (change.mean, change.mean_ci95, change.groups) == (None, None, [0])
 
 
 def test_a_record_reads_back():

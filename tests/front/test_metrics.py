@@ -8,11 +8,9 @@ import pytest
 from alignlab.front.exact import exact_point
 from alignlab.front.metrics import (
     ExactCurve,
-    Interval,
     distance_to_exact,
     exact_curve,
     hypervolume,
-    mean_interval,
     monotonicity,
     nadir,
     non_dominated,
@@ -106,80 +104,6 @@ def test_going_beyond_the_exact_front_costs_nothing():
 def test_distance_refuses_other_axes():
     with pytest.raises(ValueError, match="same axes"):
         distance_to_exact([[1, 2]], exact=[[1, 2, 3]])
-
-
-def test_interval_by_hand():
-    found = mean_interval([1.0, 2.0, 3.0])
-    half = 4.302652729911275 / math.sqrt(3)  # t(0.975, 2) * 1 / sqrt(3)
-    assert (found.mean, found.n, found.missing) == (2.0, 3, 0)
-    assert (found.low, found.high) == (pytest.approx(2 - half), pytest.approx(2 + half))
-    assert found.half_width == pytest.approx(half)
-
-
-def test_groups_of_one_value_are_no_groups():
-    values = [1.0, 4.0, 2.0, 8.0]
-    assert mean_interval(values, groups="abcd") == mean_interval(values)
-
-
-def test_repeating_every_value_within_its_group_tells_nothing_new():
-    values, groups = [1.0, 4.0, 2.0], ["a", "b", "c"]
-    once, often = mean_interval(values, groups), mean_interval(values * 5, groups * 5)
-    assert (often.mean, often.low, often.high) == pytest.approx((once.mean, once.low, once.high))
-    assert (once.n, often.n) == (3, 15)
-    ignoring = mean_interval(values * 5)  # negative control: without groups it would look much surer
-    assert ignoring.half_width < often.half_width / 2
-
-
-def test_each_group_counts_once():
-    assert mean_interval([0.0, 0.0, 0.0, 1.0], groups="aaab").mean == 0.5
-
-
-def test_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(3)
-    prompts = np.repeat(np.arange(12), 8)
-    hits = 0
-    for _ in range(400):
-        values = rng.normal(size=12)[prompts] + rng.normal(size=96)
-        found = mean_interval(values.tolist(), prompts.tolist())
-        hits += found.low <= 0 <= found.high
-    assert 0.91 < hits / 400 < 0.985
-
-
-def test_unknown_values_are_left_out_and_counted():
-    found = mean_interval([1.0, None, 3.0, math.nan, 2.0])
-    assert found == Interval(2.0, mean_interval([1.0, 3.0, 2.0]).low, mean_interval([1.0, 3.0, 2.0]).high, 3, 2)
-
-
-@pytest.mark.parametrize(
-    ("values", "groups", "expected"),
-    [
-        ([], None, Interval(None, None, None, 0, 0)),
-        ([None, math.nan], None, Interval(None, None, None, 0, 2)),
-        ([1.5], None, Interval(1.5, None, None, 1, 0)),
-        ([1.0, 2.0], "aa", Interval(1.5, None, None, 2, 0)),
-        ([0.1] * 7, None, Interval(pytest.approx(0.1), None, None, 7, 0)),
-    ],
-)
-def test_what_the_data_do_not_tell_is_none_and_never_a_width_of_zero(values, groups, expected):
-    assert mean_interval(values, groups) == expected
-
-
-def test_interval_refuses_infinity_and_ragged_groups():
-    with pytest.raises(ValueError, match="infinite"):
-        mean_interval([1.0, math.inf])
-    with pytest.raises(ValueError, match="groups"):
-        mean_interval([1.0, 2.0], groups=["a"])
-
-
-@pytest.mark.parametrize(
-    "interval", [Interval(1.0, 0.5, 1.5, 9), Interval(1.0, None, None, 1, 3), Interval(None, None, None, 0)]
-)
-def test_interval_survives_its_record(interval):
-    assert Interval.from_record(interval.as_record()) == interval
-
-
-def test_record_keeps_to_the_contract():
-    assert Interval(1.0, 0.5, 1.5, 9).as_record() == {"mean": 1.0, "ci95": [0.5, 1.5], "n": 9}
 
 
 def test_monotonicity_of_order_and_its_reverse():

@@ -9,8 +9,9 @@ import pytest
 from matplotlib.text import Text
 
 from alignlab.front.collect import FrontPoint
-from alignlab.front.metrics import ExactCurve, Interval
+from alignlab.front.metrics import ExactCurve
 from alignlab.front.picture import draw_front, front_figure
+from alignlab.stats import Interval
 
 AXES = ("helpful", "safe")
 GRID = np.linspace(0, 1, 21)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from alignlab.front.collect import FrontPoint
-from alignlab.front.metrics import ExactCurve, Interval
+from alignlab.front.metrics import ExactCurve
 from alignlab.front.summary import front_summary
+from alignlab.stats import Interval
 
 AXES = ("helpful", "safe", "brief")
 WEIGHTS = [(0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8), (0.3, 0.4, 0.3)]

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
-from alignlab.front.metrics import ExactCurve, Interval
+from alignlab.front.metrics import ExactCurve
 from alignlab.front.table import front_table, write_csv
 from alignlab.io.atomic import replacing
+from alignlab.stats import Interval
 
 AXES = ("helpful", "safe")
 

@@ -37,7 +37,7 @@ def programs(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-rewards\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[alignlab.rewards]\nharm = toy_rewards:harm\n")
     (tmp_path / "toy_rewards.py").write_text(
-        "from alignlab.data import toy\ndef harm(prompt, response):\n    return -toy.safe(prompt, response)\n"
+        "from alignlab.data.worlds import toy\ndef harm(prompt, response):\n    return -toy.safe(prompt, response)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield

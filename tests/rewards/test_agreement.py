@@ -6,7 +6,7 @@ import torch
 
 from alignlab.engine.scoring.rows import EncodedPair
 from alignlab.models.prompts import Encoded
-from alignlab.rewards.agreement import MOST_PAIRS, agreement, fitted_scale
+from alignlab.rewards.agreement import MOST_PAIRS, Sign, agreement, fitted_scale, not_shown
 
 
 class ByToken:
@@ -37,17 +37,48 @@ def test_agreement_is_the_share_of_pairs_and_ties_count_half():
     assert found.spread == pytest.approx(np.std([3, 2, 0, -1], ddof=1))
 
 
-@pytest.mark.parametrize(("factor", "wrong"), [(1.0, False), (-1.0, True)])
-def test_only_a_significant_disagreement_is_a_wrong_sign(factor, wrong):
-    values = [1] * 60 + [-1] * 40
-    assert agreement(ByToken(factor), pairs_of(values)).is_reversed is wrong
-    few = agreement(ByToken(factor), pairs_of(values[55:65]))
-    assert not few.is_reversed, "ten pairs say nothing of it"
+@pytest.mark.parametrize(("factor", "sign"), [(1.0, Sign.RIGHT), (-1.0, Sign.REVERSED)])
+def test_only_a_significant_disagreement_is_a_wrong_sign(factor, sign):
+    values = [1] * 65 + [-1] * 35
+    assert agreement(ByToken(factor), pairs_of(values)).sign is sign
+    few = agreement(ByToken(factor), pairs_of(values[60:70]))
+    assert few.sign is Sign.NOT_SHOWN, "ten pairs say nothing of it"
+
+
+@pytest.mark.parametrize(
+    ("num_pairs", "signs"),
+    [
+        (5, ["not shown", "not shown", "not shown", "not shown", "not shown"]),
+        (20, ["reversed", "reversed", "not shown", "right", "right"]),
+        (500, ["reversed", "reversed", "not shown", "right", "right"]),
+    ],
+)
+def test_three_verdicts(num_pairs, signs):
+    """0, 5, 50, 95 and 100 % of pairs ranked right; total reversal too has an interval, and is reversed."""
+    for percent, sign in zip((0, 5, 50, 95, 100), signs, strict=True):
+        right = round(num_pairs * percent / 100)
+        found = agreement(ByToken(), pairs_of([1] * right + [-1] * (num_pairs - right)))
+        assert found.sign == sign, percent
+        assert found.as_record()["sign"] == sign
+        assert (found.as_record()["prompts_needed"] is None) is (sign != "not shown")
+
+
+def test_total_reversal_is_seen_from_six_pairs_on():
+    assert agreement(ByToken(), pairs_of([-1] * 6)).sign is Sign.REVERSED
+
+
+def test_a_sign_that_is_not_shown_says_how_many_prompts_would_tell():
+    found = agreement(ByToken(), pairs_of([1] * 14 + [-1] * 10))
+    assert found.sign is Sign.NOT_SHOWN
+    needed = found.as_record()["prompts_needed"]
+    assert 250 < needed < 300  # ((1.96 * .5 + .84 * sqrt(.583 * .417)) / .083)^2
+    assert f"{needed} prompts" in not_shown(found.share)
+    assert agreement(ByToken(), pairs_of([1] * 175 + [-1] * 125)).sign is Sign.RIGHT
 
 
 def test_nothing_is_claimed_of_nothing():
     found = agreement(ByToken(), [])
-    assert (found.share.mean, found.spread, found.scale, found.is_reversed) == (None, None, None, False)
+    assert (found.share.mean, found.spread, found.scale, found.sign) == (None, None, None, Sign.NOT_SHOWN)
 
 
 def test_at_most_so_many_pairs_and_the_same_whatever_the_order():

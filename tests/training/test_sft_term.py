@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from alignlab.engine.scoring.forward import computing
+from alignlab.engine.scoring.forward import engine_layers
 from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapters import lora_config
 from alignlab.training.losses import PreferenceLoss, chosen_nll
@@ -35,7 +35,7 @@ def total_loss(base, pairs, references, folder, *, sft_weight, pairs_per_forward
         pairs_per_forward=pairs_per_forward,
     )
     forwards = engine.data_collator(list(engine.train_dataset))["forwards"]
-    with computing(engine.model, engine.packing), torch.no_grad():
+    with engine_layers(engine.model, engine.packing), torch.no_grad():
         losses = [float(engine.compute_loss(engine.model, one)) for one in forwards]
     engine.model.unload()
     return sum(losses), len(forwards)

@@ -10,8 +10,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from alignlab.engine.scoring.forward import Packing, computing
-from alignlab.engine.scoring.layout import Layout
+from alignlab.engine.scoring.forward import BatchLayout, engine_layers
+from alignlab.engine.scoring.layout import TokenBatch
 from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.scratch import word_tokenizer
 from alignlab.training.collate import StepCollator
@@ -45,10 +45,10 @@ def test_forwards_keep_sets_whole_up_to_the_limit():
 def test_forwards_keep_the_budget_of_tokens(budget):
     table = table_of(ranked_pairs(), sets=SETS)
     batch = StepCollator(tokens_per_forward=budget, pairs_per_forward=1)(rows_of(table))
-    sizes = [(forward["layout"].num_slots, len(forward["ref_chosen_logps"])) for forward in batch["forwards"]]
+    sizes = [(forward["layout"].num_positions, len(forward["ref_chosen_logps"])) for forward in batch["forwards"]]
     assert sum(pairs for _, pairs in sizes) == 20
     assert all(slots <= budget or pairs == 1 for slots, pairs in sizes)
-    whole = StepCollator()(rows_of(table))["forwards"][0]["layout"].num_slots
+    whole = StepCollator()(rows_of(table))["forwards"][0]["layout"].num_positions
     assert (len(sizes) == 1) is (budget >= whole)
     order = torch.cat([forward["ref_chosen_logps"] for forward in batch["forwards"]])
     assert order.tolist() == pytest.approx(table["ref_chosen_logps"])
@@ -156,7 +156,7 @@ def engine_of(table, folder, *, model=None, dropout=0.0, **settings):
 
 def one_step(engine, batch):
     """The loss of one step; its gradients stay in the model."""
-    with computing(engine.model, engine.packing):
+    with engine_layers(engine.model, engine.packing):
         return engine.training_step(engine.model, batch)
 
 
@@ -178,9 +178,9 @@ def test_nothing_waits_for_the_model_between_logs(loss_type, tmp_path, monkeypat
 
 def test_a_gpu_gets_its_batches_without_waiting(tmp_path, monkeypatch):
     """Accelerate would wait for each tensor's copy before the next batch is laid out."""
-    asked, real = [], Layout.to
+    asked, real = [], TokenBatch.to
     note = lambda layout, device, non_blocking=False: asked.append(non_blocking) or real(layout, device)  # noqa: E731
-    monkeypatch.setattr(Layout, "to", note)
+    monkeypatch.setattr(TokenBatch, "to", note)
     on_gpu = training_arguments(RECIPE, dataclasses.replace(ONE, device="cuda"), seed=0)
     asks = []
     for name, given in (("as a run", on_gpu["accelerator_config"]), ("control", {})):
@@ -272,7 +272,7 @@ def test_checkpointing_changes_memory_alone(family, tmp_path):
 def test_the_base_is_at_rest_after_training(tmp_path):
     """The next run of a sweep starts from it; a trainer alone leaves it in training, checkpointed, with hooks."""
     model = model_of("llama")
-    with computing(model, Packing.PADDED):
+    with engine_layers(model, BatchLayout.PADDED):
         before = model(torch.tensor([[3, 4, 5]])).logits
     train_preference(
         SimpleNamespace(model=model, tokenizer=word_tokenizer([])),

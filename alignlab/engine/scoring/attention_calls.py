@@ -1,10 +1,9 @@
-"""What attention computes of a forest: each row's new tokens look along the row's path.
+"""Split tree attention into a few batched SDPA calls: queries are a branch's new tokens, keys its path from the root.
 
-The layers of a model that see one token at a time take every distinct token once. Attention alone sees rows: the slots
-that a row adds are its queries, and the slots from its tree's root down to them its keys, in order of depth, so that
-the mask is the ordinary causal one. Rows of like size are attended to in one call.
+Linear layers, embeddings and norms see every distinct token once. Only attention sees rows: in order of depth a row's
+path has the ordinary causal mask. Rows of similar size share a call.
 
-Shape letters: B rows of a call, Q new slots, K slots of a path.
+Shape letters: L positions of the packed row; B rows of a call, Q query positions, K key positions.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,89 +16,93 @@ from torch import Tensor
 
 Ints = NDArray[np.int64]
 
-CALL_PRICE = 4096
-"""Mask entries that one call of attention is worth: rows are padded to each other while that wastes fewer."""
+CALL_COST = 4096
+"""Cost of one attention call in mask entries; rows are padded into one call while that wastes fewer entries."""
 
 
 @dataclass(frozen=True)
-class Read:
+class AttentionCall:
     """Rows that are attended to in one call."""
 
-    asking_BQ: Tensor
-    """Slots of the queries; filled up with slot 0, whose answers nobody reads."""
-    seen_BK: Tensor
-    """Slots of the keys, by depth; filled up with slot 0, deeper than every query and so hidden from it."""
-    starts_B: Tensor
+    query_idx_BQ: Tensor
+    """Positions of the queries; padded with position 0, whose outputs are not used."""
+    key_idx_BK: Tensor
+    """Positions of the keys, by depth; padded with position 0 behind every query, where the causal mask hides it."""
+    query_start_B: Tensor
     """Depth of the first query."""
     is_causal: bool
-    """Whether the queries are the whole paths, so that attention needs no mask."""
+    """Whether the queries are the whole paths, so that SDPA's causal flag replaces a mask."""
 
-    def moved(self, move: Callable[[Tensor], Tensor]) -> "Read":
-        """The same, each tensor as `move` gives it."""
-        return Read(move(self.asking_BQ), move(self.seen_BK), move(self.starts_B), self.is_causal)
+    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> "AttentionCall":
+        """The same call with each tensor changed, e.g. moved to a device."""
+        tensors = change(self.query_idx_BQ), change(self.key_idx_BK), change(self.query_start_B)
+        return AttentionCall(*tensors, self.is_causal)
 
-    def seen(self, window: int | None) -> Tensor:
+    def visible(self, window: int | None) -> Tensor:
         """Which key (last axis) each query sees, bool, shape (B, 1, Q, K)."""
-        queries = torch.arange(self.asking_BQ.shape[1], device=self.starts_B.device)
-        keys = torch.arange(self.seen_BK.shape[1], device=self.starts_B.device)
-        behind = (self.starts_B[:, None] + queries)[:, :, None] - keys
-        seen = behind >= 0 if window is None else (behind >= 0) & (behind < window)
-        return seen[:, None]
+        queries = torch.arange(self.query_idx_BQ.shape[1], device=self.query_start_B.device)
+        keys = torch.arange(self.key_idx_BK.shape[1], device=self.query_start_B.device)
+        distance = (self.query_start_B[:, None] + queries)[:, :, None] - keys
+        visible = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        return visible[:, None]
 
 
 @dataclass(frozen=True)
-class Path:
-    """A row's slots from the root down, of which others answer for the first ones."""
+class TreePath:
+    """A row's positions from the root down; the first `num_shared` are computed by an earlier row."""
 
-    slots: Ints
-    shared: int
+    positions: Ints
+    num_shared: int
 
     @property
-    def new(self) -> int:
-        """Slots that this row answers for."""
-        return len(self.slots) - self.shared
+    def num_new(self) -> int:
+        """Positions that this row computes."""
+        return len(self.positions) - self.num_shared
 
 
-def reads_of(paths: Sequence[Path]) -> tuple[tuple[Read, ...], Ints]:
-    """Calls that answer every slot once, and for each slot its place among their answers, laid end to end."""
-    calls = _calls([path for path in paths if path.new])
-    reads = tuple(_read(call) for call in calls)
-    num_slots = sum(path.new for call in calls for path in call)
-    places = np.zeros(num_slots, dtype=np.int64)
+def plan_calls(paths: Sequence[TreePath]) -> tuple[tuple[AttentionCall, ...], Ints]:
+    """Calls that compute every position once, and output_idx (L,): each position's index in their outputs, end to end.
+
+    Args:
+        paths: the rows' paths; together their new positions are 0..L-1, each once.
+    """
+    groups = _group_by_size([path for path in paths if path.num_new])
+    calls = tuple(_call(group) for group in groups)
+    output_idx = np.zeros(sum(path.num_new for group in groups for path in group), dtype=np.int64)
     start = 0
-    for call, read in zip(calls, reads, strict=True):
-        width = read.asking_BQ.shape[1]
-        for path in call:
-            places[path.slots[path.shared :]] = np.arange(start, start + path.new)
+    for group, call in zip(groups, calls, strict=True):
+        width = call.query_idx_BQ.shape[1]
+        for path in group:
+            output_idx[path.positions[path.num_shared :]] = np.arange(start, start + path.num_new)
             start += width
-    return reads, places
+    return calls, output_idx
 
 
-def _calls(paths: Sequence[Path]) -> list[list[Path]]:
-    """Paths in groups of like size; those that share nothing apart from the others, for they need no mask."""
-    calls: list[list[Path]] = []
-    for is_alone in (True, False):
-        asked = sorted((path for path in paths if (path.shared == 0) is is_alone), key=lambda path: -len(path.slots))
-        area = 0  # of the open call, with the padding
-        for number, path in enumerate(asked):
-            widest = max(path.new, *(other.new for other in calls[-1])) if number else path.new
-            joined = (len(calls[-1]) + 1) * widest * len(calls[-1][0].slots) if number else 0
-            own = path.new * len(path.slots)
-            if number and joined - area - own < CALL_PRICE:
-                calls[-1].append(path)
+def _group_by_size(paths: Sequence[TreePath]) -> list[list[TreePath]]:
+    """Paths in groups of similar size; whole paths apart from branches, since they need no mask."""
+    groups: list[list[TreePath]] = []
+    for is_whole in (True, False):
+        wanted = [path for path in paths if (path.num_shared == 0) is is_whole]
+        area = 0  # of the open group, padding included
+        for number, path in enumerate(sorted(wanted, key=lambda path: -len(path.positions))):
+            widest = max(path.num_new, *(other.num_new for other in groups[-1])) if number else path.num_new
+            joined = (len(groups[-1]) + 1) * widest * len(groups[-1][0].positions) if number else 0
+            alone = path.num_new * len(path.positions)
+            if number and joined - area - alone < CALL_COST:
+                groups[-1].append(path)
                 area = joined
             else:
-                calls.append([path])
-                area = own
-    return calls
+                groups.append([path])
+                area = alone
+    return groups
 
 
-def _read(call: Sequence[Path]) -> Read:
-    asking = np.zeros((len(call), max(path.new for path in call)), dtype=np.int64)
-    seen = np.zeros((len(call), max(len(path.slots) for path in call)), dtype=np.int64)
-    for number, path in enumerate(call):
-        asking[number, : path.new] = path.slots[path.shared :]
-        seen[number, : len(path.slots)] = path.slots
-    starts = np.array([path.shared for path in call], dtype=np.int64)
-    is_causal = all(path.shared == 0 for path in call)
-    return Read(torch.from_numpy(asking), torch.from_numpy(seen), torch.from_numpy(starts), is_causal)
+def _call(group: Sequence[TreePath]) -> AttentionCall:
+    query_idx = np.zeros((len(group), max(path.num_new for path in group)), dtype=np.int64)
+    key_idx = np.zeros((len(group), max(len(path.positions) for path in group)), dtype=np.int64)
+    for row, path in enumerate(group):
+        query_idx[row, : path.num_new] = path.positions[path.num_shared :]
+        key_idx[row, : len(path.positions)] = path.positions
+    starts = np.array([path.num_shared for path in group], dtype=np.int64)
+    is_causal = all(path.num_shared == 0 for path in group)
+    return AttentionCall(torch.from_numpy(query_idx), torch.from_numpy(key_idx), torch.from_numpy(starts), is_causal)

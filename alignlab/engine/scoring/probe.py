@@ -1,7 +1,7 @@
-"""Tries at the start how a model takes its rows, so that no list of names has to know it.
+"""Detect at start-up which batch layout a model supports, instead of keeping a list of architectures.
 
-One small batch is computed several ways: which packing gives the padded batch's log-probabilities, also for the longest
-row to come, and whether TRL's fused head gives the model's own.
+One small batch is computed several ways: which layout gives the padded batch's log-probabilities, also for the longest
+row, and whether TRL's fused head gives the model's own.
 """
 
 import contextlib
@@ -12,74 +12,75 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from alignlab.engine.scoring.attention import allow_variants
+from alignlab.engine.memory import is_out_of_memory
+from alignlab.engine.models import causal_lm, device_of, eval_mode
+from alignlab.engine.scoring.attention import raise_compile_limit
 from alignlab.engine.scoring.forward import (
-    Packing,
-    causal_lm,
-    computing,
-    evaluating,
+    BatchLayout,
+    custom_head_models,
+    engine_layers,
     fused_head,
-    lay_out,
-    own_heads,
-    score_layout,
+    make_batch,
+    score_batch,
 )
 from alignlab.models.prompts import Encoded
 from alignlab.runs.progress import say
 
 ERRORS = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
-"""What models say of rows that they do not take."""
+"""Errors by which models refuse a batch layout."""
 
 LEAST_TOLERANCE = 2e-5
-"""Relative; some times what float32 leaves of a packing's other order of sums."""
+"""Relative; a few times the float32 rounding of another order of sums."""
 
 
-def packing_of(model: Any, *, longest: int, autocast: bool = False) -> Packing:
-    """The best packing that gives the model the padded batch's log-probabilities, tried on one small batch.
+def detect_batch_layout(model: Any, *, longest: int, autocast: bool = False) -> BatchLayout:
+    """The best layout that reproduces the padded batch's log-probabilities, tried on one small batch.
 
-    A model whose layers carry state past the mask (recurrent, convolutional) takes no forest; its batches are padded,
-    and that is said.
+    A model whose layers carry state past the mask (recurrent, convolutional) cannot share prefixes; its batches are
+    padded, with a message.
 
     Args:
         model: a causal language model, wrapped or not.
-        longest: tokens of the longest row to come; what holds for short rows may not hold for long ones. A forest
-            that holds for long rows holds for shorter ones, and one that fails for short rows for longer ones; neither
-            is tried again.
-        autocast: whether the rows to come are computed in bfloat16, whatever the weights' type.
+        longest: tokens of the longest row; what holds for short rows may not hold for long ones. Sharing that works
+            for long rows works for shorter ones, and one that fails for short rows fails for longer ones; neither is
+            tried again.
+        autocast: whether the rows are computed in bfloat16, whatever the weights' type.
     """
     inner = causal_lm(model)
-    where = (next(inner.parameters()).device.type, autocast)
+    device_and_precision = (device_of(inner).type, autocast)
     tried = _tried.setdefault(inner, {})
-    for (length, *there), packing in tried.items():
-        if tuple(there) == where and (length >= longest if packing.is_forest else length <= longest):
-            return packing
-    with torch.autocast(where[0], dtype=torch.bfloat16, enabled=autocast):
-        tried[longest, *where] = _first_that_works(model, longest, autocast)
-    return tried[longest, *where]
+    for (length, *there), batch_layout in tried.items():
+        if tuple(there) == device_and_precision and (length >= longest if batch_layout.is_tree else length <= longest):
+            return batch_layout
+    with torch.autocast(device_and_precision[0], dtype=torch.bfloat16, enabled=autocast):
+        tried[longest, *device_and_precision] = _first_that_works(model, longest, autocast)
+    return tried[longest, *device_and_precision]
 
 
-_tried: "WeakKeyDictionary[nn.Module, dict[tuple[int, str, bool], Packing]]" = WeakKeyDictionary()
+_tried: "WeakKeyDictionary[nn.Module, dict[tuple[int, str, bool], BatchLayout]]" = WeakKeyDictionary()
 
 
-def _first_that_works(model: Any, longest: int, autocast: bool) -> Packing:
-    inner, on_gpu = causal_lm(model), next(model.parameters()).device.type == "cuda"
+def _first_that_works(model: Any, longest: int, autocast: bool) -> BatchLayout:
+    inner, on_gpu = causal_lm(model), device_of(model).type == "cuda"
     try:
         probe = _Probe(model, longest, torch.bfloat16 if autocast else next(model.parameters()).dtype)
-    except torch.OutOfMemoryError:
-        raise
     except ERRORS as error:
-        say(f"{type(inner).__name__} is padded, since it does not take the rows of a trial: {_told(error)}")
-        return Packing.PADDED
+        if is_out_of_memory(error):
+            raise
+        say(f"{type(inner).__name__}: using padded batches; the trial batch failed ({_told(error)})")
+        return BatchLayout.PADDED
     if probe.head_differs():
-        say(f"{type(inner).__name__} gives other logits than TRL's fused head: its own are taken")
-        own_heads.add(inner)
+        say(f"{type(inner).__name__}: its logits differ from TRL's fused head; using the model's own")
+        custom_head_models.add(inner)
     if on_gpu:
-        allow_variants()
-    for packing in (Packing.BLOCKS, Packing.TREES) if on_gpu else (Packing.TREES,):
-        objection = probe.objection(packing)
-        if objection is None:
-            return packing
-        say(f"{type(inner).__name__} is not computed as {packing.value}: {objection}")
-    return Packing.PADDED
+        raise_compile_limit()
+        if (objection := probe.objection(BatchLayout.PREFIX_TREE_BLOCKS)) is None:
+            return BatchLayout.PREFIX_TREE_BLOCKS
+        say(f"{type(inner).__name__}: block-sparse attention disabled ({objection})")
+    if (objection := probe.objection(BatchLayout.PREFIX_TREE)) is None:
+        return BatchLayout.PREFIX_TREE
+    say(f"{type(inner).__name__}: prefix sharing disabled ({objection}); using padded batches")
+    return BatchLayout.PADDED
 
 
 class _Probe:
@@ -87,45 +88,45 @@ class _Probe:
 
     Args:
         model: a causal language model, wrapped or not.
-        longest: tokens of the longest row to come.
-        dtype: what the model computes in.
+        longest: tokens of the longest row.
+        dtype: the type that the model computes in.
     """
 
     def __init__(self, model: Any, longest: int, dtype: torch.dtype) -> None:
         self.model = model
         vocabulary = causal_lm(model).get_input_embeddings().weight.shape[0]
         self.short, self.long = _probe_rows(vocabulary, min(longest, 48)), _long_rows(vocabulary, longest)
-        self.expected = _probed(model, self.short, Packing.PADDED)
-        alone = [_probed(model, [row], Packing.PADDED)[0] for row in self.short]
+        self.expected = _probed(model, self.short, BatchLayout.PADDED)
+        alone = [_probed(model, [row], BatchLayout.PADDED)[0] for row in self.short]
         noise = _distance(nn.utils.rnn.pad_sequence(alone, batch_first=True), self.expected)
         eps = torch.finfo(dtype).eps
         self.tolerance = max(4 * noise, eps / 4, LEAST_TOLERANCE)
-        """In bfloat16 the batch that a row is in moves its log-probabilities already."""
+        """In bfloat16 a row's log-probabilities already depend on the batch that it is in."""
         self.head_tolerance = max(self.tolerance, 2 * eps)
-        """A model rounds its logits to what it computes in, TRL's head does not."""
+        """A model rounds its logits to its own type, TRL's head does not."""
 
     def head_differs(self) -> bool:
-        """Whether TRL's fused head, which knows the usual caps and scales, does not give the model's own logits."""
-        own = _probed(self.model, self.short, Packing.PADDED, is_own=True)
+        """Whether TRL's fused head, which knows the usual caps and scales, differs from the model's own logits."""
+        own = _probed(self.model, self.short, BatchLayout.PADDED, use_model_logits=True)
         differs = not _distance(self.expected, own) < self.head_tolerance
         if differs:
             self.expected = own
         return differs
 
-    def objection(self, packing: Packing) -> str | None:
-        """Why the model does not take the packing; any error of the packing's way is a reason."""
-        first = _probed(self.model, self.long[:1], Packing.PADDED)
+    def objection(self, batch_layout: BatchLayout) -> str | None:
+        """Why the model does not support the layout, or None; an error is a reason."""
+        first = _probed(self.model, self.long[:1], BatchLayout.PADDED)
         try:
-            got = [_probed(self.model, rows, packing) for rows in (self.short, self.long)]
-            _differentiate(self.model, self.short, packing)
-        except torch.OutOfMemoryError:
-            raise
+            got = [_probed(self.model, rows, batch_layout) for rows in (self.short, self.long)]
+            _differentiate(self.model, self.short, batch_layout)
         except ERRORS as error:
+            if is_out_of_memory(error):
+                raise
             return _told(error)
         for packed, padded in zip(got, (self.expected, first), strict=True):
             difference = _distance(packed[: len(padded)], padded)
             if not difference < self.tolerance:
-                return f"its log-probabilities differ by {difference:.1g} of their size"
+                return f"log-probs differ by {difference:.1%}"
         return None
 
 
@@ -134,12 +135,12 @@ def _told(error: Exception) -> str:
 
 
 def _distance(values: Tensor, expected: Tensor) -> float:
-    """Root mean square of the difference, as a share of the expected values'."""
+    """Root mean square of the difference, relative to the expected values'."""
     return float((values - expected).norm() / expected.norm())
 
 
 def _probe_rows(vocabulary: int, longest: int) -> list[Encoded]:
-    """Rows with shared beginnings, one inside another, and a stranger."""
+    """Rows with shared prefixes, one inside another, and one that shares nothing."""
     length = max(longest, 8)
     text, other = torch.randint(0, vocabulary, (2, length), generator=torch.Generator().manual_seed(0)).tolist()
     prompt, branch = length // 4, length // 2
@@ -152,7 +153,7 @@ def _probe_rows(vocabulary: int, longest: int) -> list[Encoded]:
 
 
 def _long_rows(vocabulary: int, longest: int) -> list[Encoded]:
-    """The longest row to come, scored at its end, and one that leaves it there: windows hide nothing before."""
+    """The longest row, scored at its end, and one that branches off there: windows hide nothing earlier."""
     length = max(longest, 8)
     text = torch.randint(0, vocabulary, (length,), generator=torch.Generator().manual_seed(1)).tolist()
     prompt = max(1, length - 32)
@@ -160,22 +161,25 @@ def _long_rows(vocabulary: int, longest: int) -> list[Encoded]:
 
 
 @torch.no_grad()
-def _probed(model: Any, rows: Sequence[Encoded], packing: Packing, *, is_own: bool = False) -> Tensor:
-    """Log-probabilities of the rows' tokens in a packing, if `is_own` from the logits that the model itself gives."""
-    layout = lay_out(rows, packing).to(next(model.parameters()).device)
-    with evaluating(model), contextlib.nullcontext() if is_own else fused_head(model), computing(model, packing):
-        logps: Tensor = score_layout(model, layout, is_own=is_own).log_probs
+def _probed(
+    model: Any, rows: Sequence[Encoded], batch_layout: BatchLayout, *, use_model_logits: bool = False
+) -> Tensor:
+    """Log-probabilities of the rows' tokens in a layout, (rows, tokens)."""
+    batch = make_batch(rows, batch_layout).to(device_of(model))
+    head = contextlib.nullcontext() if use_model_logits else fused_head(model)
+    with eval_mode(model), head, engine_layers(model, batch_layout):
+        logps: Tensor = score_batch(model, batch, use_model_logits=use_model_logits).log_probs
     return logps
 
 
-def _differentiate(model: Any, rows: Sequence[Encoded], packing: Packing) -> None:
-    """A backward pass down to the embedded tokens; no weight's gradient is touched."""
-    layout = lay_out(rows, packing).to(next(model.parameters()).device)
+def _differentiate(model: Any, rows: Sequence[Encoded], batch_layout: BatchLayout) -> None:
+    """Run a backward pass down to the embeddings, leaving every weight's gradient alone."""
+    batch = make_batch(rows, batch_layout).to(device_of(model))
     embedded: list[Tensor] = []
     embeddings = causal_lm(model).get_input_embeddings()
     handle = embeddings.register_forward_hook(lambda _, __, output: embedded.append(output.requires_grad_()))
     try:
-        with torch.enable_grad(), evaluating(model), fused_head(model), computing(model, packing):
-            torch.autograd.grad(score_layout(model, layout).log_probs.sum(), embedded[0])
+        with torch.enable_grad(), eval_mode(model), fused_head(model), engine_layers(model, batch_layout):
+            torch.autograd.grad(score_batch(model, batch).log_probs.sum(), embedded[0])
     finally:
         handle.remove()

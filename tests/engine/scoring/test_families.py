@@ -2,8 +2,8 @@
 
 import pytest
 
-from alignlab.engine.scoring.forward import Packing
-from alignlab.engine.scoring.probe import packing_of
+from alignlab.engine.scoring.forward import BatchLayout
+from alignlab.engine.scoring.probe import detect_batch_layout
 from alignlab.engine.scoring.rows import fit
 from alignlab.models.scratch import word_tokenizer
 from support.against_trl import FAMILIES, assert_alike, model_of, table_of, trained
@@ -15,7 +15,7 @@ def test_every_family_trains_as_trl_does(family, tmp_path):
     table = table_of(ranked_pairs())
     ours = trained("alignlab", model_of(family), table, tmp_path / "a")
     assert_alike(ours, trained("trl", model_of(family), table, tmp_path / "t"))
-    assert packing_of(model_of(family), longest=21) is Packing.TREES
+    assert detect_batch_layout(model_of(family), longest=21) is BatchLayout.PREFIX_TREE
     assert len(ours.gradients[0]) > 10
 
 
@@ -43,7 +43,7 @@ def test_cut_rows_train_as_trl_cuts_them(tmp_path):
 
 def test_a_padded_model_trains_as_trl_does(tmp_path, monkeypatch):
     """The way of models that take no forest."""
-    monkeypatch.setattr("alignlab.training.preference.packing_of", lambda *_, **__: Packing.PADDED)
+    monkeypatch.setattr("alignlab.training.preference.detect_batch_layout", lambda *_, **__: BatchLayout.PADDED)
     table = table_of(ranked_pairs())
     ours = trained("alignlab", model_of("llama"), table, tmp_path / "a")
     assert_alike(ours, trained("trl", model_of("llama"), table, tmp_path / "t"))

@@ -9,10 +9,10 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from transformers.integrations import flex_attention as their_flex
 
 from alignlab.engine.scoring import probe
-from alignlab.engine.scoring.attention import FOREST, Forest, block_mask
-from alignlab.engine.scoring.forward import Packing, computing, fused_head, lay_out, score_layout
-from alignlab.engine.scoring.layout import forest_layout, padded_layout
-from alignlab.engine.scoring.probe import packing_of
+from alignlab.engine.scoring.attention import PREFIX_TREE_ATTENTION, TreeMasks, block_mask
+from alignlab.engine.scoring.forward import BatchLayout, engine_layers, fused_head, make_batch, score_batch
+from alignlab.engine.scoring.layout import padded_batch, prefix_tree_batch
+from alignlab.engine.scoring.probe import detect_batch_layout
 from alignlab.models.prompts import Encoded
 from support.against_trl import SHAPE, VOCABULARY, model_of
 from support.pairs_of_tokens import DATA, ranked_pairs
@@ -23,8 +23,8 @@ def rows_of(pairs):
 
 
 def logps_of(model, layout, packing):
-    with fused_head(model), computing(model, packing), torch.no_grad():
-        return score_layout(model, layout).log_probs.sum(1)
+    with fused_head(model), engine_layers(model, packing), torch.no_grad():
+        return score_batch(model, layout).log_probs.sum(1)
 
 
 @pytest.fixture
@@ -33,34 +33,34 @@ def rows():
 
 
 @pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("mask_price", [0.0, 0.01, 10.0])
-def test_however_much_is_shared_the_rows_have_their_log_probabilities(data, mask_price):
+@pytest.mark.parametrize("mask_cost", [0.0, 0.01, 10.0])
+def test_however_much_is_shared_the_rows_have_their_log_probabilities(data, mask_cost):
     model, rows = model_of("llama"), rows_of(DATA[data]())
-    packed = logps_of(model, forest_layout(rows, mask_price=mask_price), Packing.TREES)
-    torch.testing.assert_close(packed, logps_of(model, padded_layout(rows), Packing.PADDED), rtol=1e-5, atol=1e-5)
+    packed = logps_of(model, prefix_tree_batch(rows, mask_cost=mask_cost), BatchLayout.PREFIX_TREE)
+    torch.testing.assert_close(packed, logps_of(model, padded_batch(rows), BatchLayout.PADDED), rtol=1e-5, atol=1e-5)
 
 
 def test_a_forest_is_a_fraction_of_the_padded_batch(rows):
-    assert forest_layout(rows).num_slots < padded_layout(rows).num_slots / 3
+    assert prefix_tree_batch(rows).num_positions < padded_batch(rows).num_positions / 3
 
 
 def test_another_mask_is_seen(rows):
     """The control: rows that see a token more, or one less, have other log-probabilities."""
     model = model_of("llama")
-    layout = forest_layout(rows, mask_price=0)
-    right = logps_of(model, layout, Packing.TREES)
-    assert any(not read.is_causal for read in layout.reads)
+    layout = prefix_tree_batch(rows, mask_cost=0)
+    right = logps_of(model, layout, BatchLayout.PREFIX_TREE)
+    assert any(not call.is_causal for call in layout.calls)
     for shift in (-1, 1):
-        reads = tuple(dataclasses.replace(read, starts_B=read.starts_B + shift) for read in layout.reads)
-        wrong = logps_of(model, dataclasses.replace(layout, reads=reads), Packing.TREES)
+        calls = tuple(dataclasses.replace(call, query_start_B=call.query_start_B + shift) for call in layout.calls)
+        wrong = logps_of(model, dataclasses.replace(layout, calls=calls), BatchLayout.PREFIX_TREE)
         assert (wrong - right).abs().max() > 1e-2
 
 
 def test_a_model_is_itself_again(rows):
     model = model_of("llama")
     before = model(torch.tensor([[3, 4, 5]])).logits
-    with computing(model, Packing.TREES):
-        assert model.config._attn_implementation == FOREST
+    with engine_layers(model, BatchLayout.PREFIX_TREE):
+        assert model.config._attn_implementation == PREFIX_TREE_ATTENTION
         with pytest.raises(NotImplementedError):  # a model that attends over forests takes nothing else
             model(torch.tensor([[3, 4, 5]]))
     assert model.config._attn_implementation == "sdpa"
@@ -80,42 +80,40 @@ def gpt_oss():
     return transformers.GptOssForCausalLM(config).eval()
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"), [(mamba, "log-probabilities differ"), (gpt_oss, "only plain attention over a forest")]
-)
+@pytest.mark.parametrize(("make", "reason"), [(mamba, "log-probs differ"), (gpt_oss, "cannot share prefixes")])
 def test_a_model_that_takes_no_forest_is_padded_and_that_is_said(make, reason, capsys, rows):
     torch.manual_seed(0)
     model = make()
-    packing = packing_of(model, longest=21)
-    assert packing is Packing.PADDED
+    packing = detect_batch_layout(model, longest=21)
+    assert packing is BatchLayout.PADDED
     assert reason in capsys.readouterr().out
-    logps_of(model, lay_out(rows, packing), packing)
+    logps_of(model, make_batch(rows, packing), packing)
 
 
 def test_what_holds_for_short_rows_is_tried_again_for_long_ones(monkeypatch):
     """A model whose window nobody tells the attention: it shows only in rows that are longer."""
     model = model_of("mistral", sliding_window=30)
-    assert packing_of(model, longest=200) is Packing.TREES  # control: it is told
-    forgotten = Forest.window
-    monkeypatch.setattr(Forest, "window", lambda self, asked: forgotten(self, None))
+    assert detect_batch_layout(model, longest=200) is BatchLayout.PREFIX_TREE  # control: it is told
+    forgotten = TreeMasks.window
+    monkeypatch.setattr(TreeMasks, "window", lambda self, asked: forgotten(self, None))
     model = model_of("mistral", sliding_window=30)
-    assert packing_of(model, longest=60) is Packing.PADDED
-    assert packing_of(model, longest=25) is Packing.TREES
-    assert packing_of(model, longest=60) is Packing.PADDED
+    assert detect_batch_layout(model, longest=60) is BatchLayout.PADDED
+    assert detect_batch_layout(model, longest=25) is BatchLayout.PREFIX_TREE
+    assert detect_batch_layout(model, longest=60) is BatchLayout.PADDED
 
 
 @pytest.mark.parametrize(
     ("found", "asked", "tried"),
-    [(Packing.TREES, (20, 20, 30, 20, 25), [20, 30]), (Packing.PADDED, (20, 30, 20, 10, 15), [20, 10])],
+    [(BatchLayout.PREFIX_TREE, (20, 20, 30, 20, 25), [20, 30]), (BatchLayout.PADDED, (20, 30, 20, 10, 15), [20, 10])],
 )
 def test_no_length_is_tried_twice_nor_one_below_what_held_or_above_what_failed(found, asked, tried, monkeypatch):
     lengths = []
     monkeypatch.setattr(probe, "_first_that_works", lambda model, *given: lengths.append(given) or found)
     model = model_of("llama")
     for longest in asked:
-        assert packing_of(model, longest=longest) is found
+        assert detect_batch_layout(model, longest=longest) is found
     assert lengths == [(length, False) for length in tried]
-    packing_of(model, longest=15, autocast=True)  # another precision is another way to compute
+    detect_batch_layout(model, longest=15, autocast=True)  # another precision is another way to compute
     assert lengths[len(tried) :] == [(15, True)]
 
 
@@ -133,21 +131,21 @@ def test_logits_of_a_model_that_changes_them_are_its_own(capsys, rows):
     model = Capped(transformers.LlamaConfig(**SHAPE)).eval()
     plain = transformers.LlamaForCausalLM(model.config).eval()
     plain.load_state_dict(model.state_dict())
-    packing = packing_of(model, longest=21)
-    assert packing is Packing.TREES
-    assert "its own are taken" in capsys.readouterr().out
+    packing = detect_batch_layout(model, longest=21)
+    assert packing is BatchLayout.PREFIX_TREE
+    assert "using the model's own" in capsys.readouterr().out
     row = rows[0]
     text = torch.tensor([row.prompt_ids + row.response_ids])
     logps = model(text).logits[0, :-1].log_softmax(-1).gather(1, text[0, 1:, None])[:, 0]
     expected = logps[len(row.prompt_ids) - 1 :].sum()
-    assert logps_of(model, lay_out(rows, packing), packing)[0].item() == pytest.approx(expected.item(), rel=1e-5)
-    without = logps_of(plain, lay_out(rows, packing), packing)[0].item()  # control: the cap matters
+    assert logps_of(model, make_batch(rows, packing), packing)[0].item() == pytest.approx(expected.item(), rel=1e-5)
+    without = logps_of(plain, make_batch(rows, packing), packing)[0].item()  # control: the cap matters
     assert without != pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_no_gradient_is_left_by_the_trial():
     model = model_of("llama").requires_grad_(True)
-    packing_of(model, longest=20)
+    detect_batch_layout(model, longest=20)
     assert all(weights.grad is None for weights in model.parameters())
     assert not model.training
 
@@ -164,9 +162,9 @@ def long_rows():
 
 @pytest.mark.parametrize("window", [None, 33])
 def test_the_block_mask_is_the_dense_mask(window):
-    layout = forest_layout(long_rows(), in_blocks=True)
-    ends_L, positions_L = layout.ends_RL[0], layout.positions_RL[0]
-    mask, length = block_mask(ends_L, positions_L, window), len(ends_L)
+    layout = prefix_tree_batch(long_rows(), block_sparse=True)
+    subtree_end_L, position_ids_L = layout.subtree_end_RL[0], layout.position_ids_RL[0]
+    mask, length = block_mask(subtree_end_L, position_ids_L, window), len(subtree_end_L)
     expected = create_block_mask(mask.mask_mod, None, None, length, length, device="cpu")
     assert (mask.to_dense() >= expected.to_dense()).all()  # no block is left out
     if window is None:
@@ -175,8 +173,8 @@ def test_the_block_mask_is_the_dense_mask(window):
         assert 0.3 < mask.sparsity() / 100 < 0.9
         assert int(mask.full_kv_num_blocks.sum()) > 0
     slots = torch.arange(length)
-    dense = (slots[None] <= slots[:, None]) & (slots[:, None] < ends_L[None])
-    dense &= positions_L[:, None] - positions_L[None] < (window or length)
+    dense = (slots[None] <= slots[:, None]) & (slots[:, None] < subtree_end_L[None])
+    dense &= position_ids_L[:, None] - position_ids_L[None] < (window or length)
     query, key, value = torch.randn(3, 1, 2, length, 16, generator=torch.Generator().manual_seed(0)).unbind(0)
     flex = flex_attention(query, key, value, block_mask=mask)
     plain = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=dense)
@@ -192,7 +190,7 @@ def test_a_forest_in_blocks_has_the_padded_log_probabilities(family, monkeypatch
 
     monkeypatch.setattr(their_flex, "compile_friendly_flex_attention", uncompiled)
     model, rows = model_of(family, max_position_embeddings=512), long_rows()
-    layout = lay_out(rows, Packing.BLOCKS)
-    assert layout.num_slots % 128 == 0
-    packed = logps_of(model, layout, Packing.BLOCKS)
-    torch.testing.assert_close(packed, logps_of(model, padded_layout(rows), Packing.PADDED), rtol=1e-5, atol=1e-4)
+    layout = make_batch(rows, BatchLayout.PREFIX_TREE_BLOCKS)
+    assert layout.num_positions % 128 == 0
+    packed = logps_of(model, layout, BatchLayout.PREFIX_TREE_BLOCKS)
+    torch.testing.assert_close(packed, logps_of(model, padded_batch(rows), BatchLayout.PADDED), rtol=1e-5, atol=1e-4)

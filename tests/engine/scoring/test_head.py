@@ -4,8 +4,8 @@ import pytest
 import torch
 from trl.trainer import utils as trl_utils
 
-from alignlab.engine.scoring import head
-from alignlab.engine.scoring.head import FrozenHead, frozen_head
+from alignlab.engine.scoring import cpu
+from alignlab.engine.scoring.cpu import FrozenHead, frozen_head
 
 N, H, V = 23, 16, 301
 
@@ -26,7 +26,7 @@ def plain(hidden, weight, bias, targets):
 @pytest.mark.parametrize("chunk", [1, V * 4, 1 << 21])
 @pytest.mark.parametrize("fully", [False, True])
 def test_values_and_gradients_are_the_plain_ones(parts, with_bias, chunk, fully, monkeypatch):
-    monkeypatch.setattr(head, "CHUNK", chunk)
+    monkeypatch.setattr(cpu, "CHUNK", chunk)
     hidden, weight, bias, targets, slopes = parts
     bias = bias if with_bias else None
     exact = hidden.double().requires_grad_()
@@ -72,7 +72,7 @@ def test_it_serves_plain_frozen_heads_and_trls_serves_the_rest(
 ):
     hidden, weight, _, targets, _ = parts
     asked = []
-    monkeypatch.setattr(head._Head, "usual", type("Usual", (), {"apply": lambda *given: asked.append(given)}))
+    monkeypatch.setattr(cpu._Head, "usual", type("Usual", (), {"apply": lambda *given: asked.append(given)}))
     with frozen_head():
         apply = trl_utils._ChunkedLogProbFunction.apply
         apply(hidden, weight.requires_grad_(trained), None, targets, 1.0, 512, softcap, scale, fields)
@@ -87,7 +87,7 @@ def test_the_log_is_told_what_trls_head_tells(parts, with_bias):
     targets[::2] = likeliest[::2]
     fields = ("log_probs", "entropy", "mean_logits", "is_top1")
     rest = (hidden, weight, bias, targets, 1.0, 128, None, 1.0, fields)
-    expected, got = head._Head.usual.apply(*rest), head._Head.apply(*rest)
+    expected, got = cpu._Head.usual.apply(*rest), cpu._Head.apply(*rest)
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     assert 0 < int(got[-1].sum()) < N

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from alignlab.engine.scoring.layout import BLOCK_SLOTS, MASK_PRICE, forest_layout, padded_layout, rounded_up
+from alignlab.engine.scoring.layout import BLOCK_SIZE, MASK_COST, padded_batch, prefix_tree_batch, rounded_up
 from alignlab.models.prompts import Encoded
 
 
@@ -23,7 +23,7 @@ def random_rows(seed, *, num=14, vocabulary=3):
 def ends_mask(layout):
     """Which flat slot sees which, as the ends say, for one packed row."""
     slots = torch.arange(layout.ids_RL.shape[1])
-    return (slots[None] <= slots[:, None]) & (slots[:, None] < layout.ends_RL[0][None])
+    return (slots[None] <= slots[:, None]) & (slots[:, None] < layout.subtree_end_RL[0][None])
 
 
 def seen_by_ends(layout, slot):
@@ -33,35 +33,35 @@ def seen_by_ends(layout, slot):
 
 def seen_by_reads(layout, slot):
     """The same by the one read that answers for the slot."""
-    place = int(layout.places_L[slot])
-    for read in layout.reads:
-        if place < read.asking_BQ.numel():
-            row, query = divmod(place, read.asking_BQ.shape[1])
-            assert read.asking_BQ[row, query] == slot
-            seen = read.seen_BK[row][read.seen(None)[row, 0, query]].tolist()
-            return seen if not read.is_causal else read.seen_BK[row, : query + 1].tolist()
-        place -= read.asking_BQ.numel()
+    place = int(layout.output_idx_L[slot])
+    for call in layout.calls:
+        if place < call.query_idx_BQ.numel():
+            row, query = divmod(place, call.query_idx_BQ.shape[1])
+            assert call.query_idx_BQ[row, query] == slot
+            seen = call.key_idx_BK[row][call.visible(None)[row, 0, query]].tolist()
+            return seen if not call.is_causal else call.key_idx_BK[row, : query + 1].tolist()
+        place -= call.query_idx_BQ.numel()
     raise AssertionError("no read answers")
 
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(
     ("shared", "seen_by"),
-    [({"mask_price": price}, seen_by_reads) for price in (0.0, 0.01, 1.0)] + [({"in_blocks": True}, seen_by_ends)],
+    [({"mask_cost": price}, seen_by_reads) for price in (0.0, 0.01, 1.0)] + [({"block_sparse": True}, seen_by_ends)],
 )
 def test_every_scored_token_sees_exactly_its_own_prefix(seed, shared, seen_by):
     rows = random_rows(seed)
-    layout = forest_layout(rows, **shared)
+    layout = prefix_tree_batch(rows, **shared)
     for number, row in enumerate(rows):
         tokens = row.prompt_ids + row.response_ids
-        for place in range(layout.entries_BT.shape[1]):
-            entry = int(layout.entries_BT[number, place])
+        for place in range(layout.scored_idx_BT.shape[1]):
+            entry = int(layout.scored_idx_BT[number, place])
             scored = len(row.prompt_ids) - 1 <= place < len(tokens) - 1
             assert scored == (entry < len(layout.sources_N))
             if scored:
                 assert layout.targets_N[entry] == tokens[place + 1]
                 seen = seen_by(layout, int(layout.sources_N[entry]))
-                assert layout.positions_RL[0, seen].tolist() == list(range(place + 1))
+                assert layout.position_ids_RL[0, seen].tolist() == list(range(place + 1))
                 assert layout.ids_RL[0, seen].tolist() == tokens[: place + 1]
 
 
@@ -70,10 +70,10 @@ def test_free_masks_share_every_prefix(seed):
     rows = random_rows(seed)
     texts = [tuple(row.prompt_ids + row.response_ids) for row in rows]
     prefixes = {text[:end] for text in texts for end in range(1, len(text) + 1)}
-    layout = forest_layout(rows, mask_price=0)
-    assert layout.num_distinct == layout.num_slots == len(prefixes)
-    assert layout.num_real == sum(map(len, texts))
-    assert padded_layout(rows).num_distinct == layout.num_real
+    layout = prefix_tree_batch(rows, mask_cost=0)
+    assert layout.num_distinct == layout.num_positions == len(prefixes)
+    assert layout.num_tokens == sum(map(len, texts))
+    assert padded_batch(rows).num_distinct == layout.num_tokens
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -81,7 +81,7 @@ def test_each_distinct_scored_token_is_projected_once(seed):
     rows = random_rows(seed)
     texts = [(tuple(row.prompt_ids + row.response_ids), len(row.prompt_ids)) for row in rows]
     scored = {text[:end] for text, start in texts for end in range(start + 1, len(text) + 1)}
-    layout = forest_layout(rows, mask_price=0)
+    layout = prefix_tree_batch(rows, mask_cost=0)
     assert len(layout.sources_N) == len(layout.targets_N) == len(scored)
 
 
@@ -96,68 +96,68 @@ def test_all_pairs_of_a_set_cost_its_rows():
     six = ranked_set()
     pairs = [(left, right) for place, left in enumerate(six) for right in six[place + 1 :]]
     thirty = [left for left, _ in pairs] + [right for _, right in pairs]
-    pairs_layout, set_layout = forest_layout(thirty), forest_layout(six)
-    for name in ("num_slots", "num_distinct"):
+    pairs_layout, set_layout = prefix_tree_batch(thirty), prefix_tree_batch(six)
+    for name in ("num_positions", "num_distinct"):
         assert getattr(pairs_layout, name) == getattr(set_layout, name)
     assert len(pairs_layout.sources_N) == len(set_layout.sources_N)
-    assert sum(read.asking_BQ.numel() for read in pairs_layout.reads) == sum(
-        read.asking_BQ.numel() for read in set_layout.reads
+    assert sum(call.query_idx_BQ.numel() for call in pairs_layout.calls) == sum(
+        call.query_idx_BQ.numel() for call in set_layout.calls
     )
-    assert pairs_layout.num_real == 5 * set_layout.num_real
+    assert pairs_layout.num_tokens == 5 * set_layout.num_tokens
 
 
 def test_dear_masks_share_identical_rows_only():
     row = Encoded([1, 2], [3, 4, 5, 6])
     other = Encoded([1, 2], [7, 8, 9, 6])
-    layout = forest_layout([row, other, row, other], mask_price=10.0)
+    layout = prefix_tree_batch([row, other, row, other], mask_cost=10.0)
     assert layout.num_distinct == 12
-    assert layout.entries_BT[0].equal(layout.entries_BT[2])
-    assert forest_layout([row, other], mask_price=0).num_distinct == 10
+    assert layout.scored_idx_BT[0].equal(layout.scored_idx_BT[2])
+    assert prefix_tree_batch([row, other], mask_cost=0).num_distinct == 10
 
 
 def test_a_short_beginning_of_long_rows_is_not_worth_a_mask():
     long = [Encoded([7] * 5, [number] * 400) for number in (1, 2)]
-    assert forest_layout(long).num_distinct == 810
-    assert forest_layout([Encoded([7] * 300, [number] * 100) for number in (1, 2)]).num_distinct == 500
-    assert 5 < MASK_PRICE * (400 * 405 - 405**2 / 2) < 300  # the sum behind both
+    assert prefix_tree_batch(long).num_distinct == 810
+    assert prefix_tree_batch([Encoded([7] * 300, [number] * 100) for number in (1, 2)]).num_distinct == 500
+    assert 5 < MASK_COST * (400 * 405 - 405**2 / 2) < 300  # the sum behind both
 
 
 def test_order_of_rows_is_kept():
     rows = random_rows(3)
-    layout, backwards = forest_layout(rows), forest_layout(rows[::-1])
+    layout, backwards = prefix_tree_batch(rows), prefix_tree_batch(rows[::-1])
     for number in range(len(rows)):
-        left, right = layout.entries_BT[number], backwards.entries_BT[len(rows) - 1 - number]
+        left, right = layout.scored_idx_BT[number], backwards.scored_idx_BT[len(rows) - 1 - number]
         targets = [lay.targets_N[row[row < len(lay.targets_N)]] for lay, row in ((layout, left), (backwards, right))]
         assert targets[0].equal(targets[1])
 
 
 def test_rows_of_like_size_are_read_together():
-    alike = forest_layout([Encoded([number], [number] * 20) for number in range(9)])
-    assert [tuple(read.asking_BQ.shape) for read in alike.reads] == [(9, 21)]
-    apart = forest_layout([Encoded([1], [1] * 300), Encoded([2], [2] * 20), Encoded([3], [3] * 20)])
-    assert sorted(tuple(read.asking_BQ.shape) for read in apart.reads) == [(1, 301), (2, 21)]
+    alike = prefix_tree_batch([Encoded([number], [number] * 20) for number in range(9)])
+    assert [tuple(call.query_idx_BQ.shape) for call in alike.calls] == [(9, 21)]
+    apart = prefix_tree_batch([Encoded([1], [1] * 300), Encoded([2], [2] * 20), Encoded([3], [3] * 20)])
+    assert sorted(tuple(call.query_idx_BQ.shape) for call in apart.calls) == [(1, 301), (2, 21)]
 
 
 def test_an_empty_slot_sees_itself_alone():
-    layout = padded_layout([Encoded([1], [2, 3, 4]), Encoded([1], [2])])
-    assert layout.ends_RL.tolist() == [[4, 4, 4, 4], [2, 2, 3, 4]]
-    assert layout.real_mask().tolist() == [[True] * 4, [True, True, False, False]]
+    layout = padded_batch([Encoded([1], [2, 3, 4]), Encoded([1], [2])])
+    assert layout.subtree_end_RL.tolist() == [[4, 4, 4, 4], [2, 2, 3, 4]]
+    assert layout.attention_mask().tolist() == [[True] * 4, [True, True, False, False]]
 
 
 def test_blocks_come_in_few_lengths():
     lengths = {rounded_up(size) for size in range(1, 8193)}
     assert len(lengths) == 7 + 8 * 3
-    sizes = range(BLOCK_SLOTS + 1, 8193)
-    assert all(size <= rounded_up(size) <= max(size + BLOCK_SLOTS, size * 9 / 8) for size in sizes)
-    assert rounded_up(1) == 2 * BLOCK_SLOTS  # a single block would be compiled apart
-    assert all(length % BLOCK_SLOTS == 0 for length in lengths)
+    sizes = range(BLOCK_SIZE + 1, 8193)
+    assert all(size <= rounded_up(size) <= max(size + BLOCK_SIZE, size * 9 / 8) for size in sizes)
+    assert rounded_up(1) == 2 * BLOCK_SIZE  # a single block would be compiled apart
+    assert all(length % BLOCK_SIZE == 0 for length in lengths)
 
 
 def test_a_layout_moves_with_everything_in_it():
-    layout = forest_layout(random_rows(1), mask_price=0)
+    layout = prefix_tree_batch(random_rows(1), mask_cost=0)
     moved = layout.to("meta")
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
-    tensors += [value for read in moved.reads for value in vars(read).values() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 7 + 3 * len(layout.reads)
+    tensors += [value for call in moved.calls for value in vars(call).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 7 + 3 * len(layout.calls)
     assert all(tensor.is_meta for tensor in tensors)
     assert moved.num_distinct == layout.num_distinct

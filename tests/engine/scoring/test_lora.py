@@ -8,8 +8,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from alignlab.engine.scoring import lora
-from alignlab.engine.scoring.lora import SummedLinear, summed_adapters
+from alignlab.engine.scoring import cpu
+from alignlab.engine.scoring.cpu import SummedLinear, summed_adapters
 
 TOKENS, INPUTS, OUTPUTS, RANK = 40, 16, 24, 8
 
@@ -172,8 +172,8 @@ def test_the_choice_is_the_one_with_fewer_multiplications(rank, with_gradient, m
         return counter.get_total_flops()
 
     apart = multiplications()
-    pays = lora._pays(1000, 256, 256, rank, with_gradient)
-    monkeypatch.setattr(lora, "_pays", lambda *_: True)
+    pays = cpu._pays(1000, 256, 256, rank, with_gradient)
+    monkeypatch.setattr(cpu, "_pays", lambda *_: True)
     with summed_adapters(model):
         summed = multiplications()
     assert summed != apart

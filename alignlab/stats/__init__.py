@@ -1,0 +1,30 @@
+"""Every mean, share, difference and interval of alignlab. Imports no other part of it, and no torch.
+
+Values of one group (samples of one prompt) are alike, so every interval knows its groups and none is given below two.
+"""
+
+from alignlab.stats.differences import Difference, holm, paired_difference
+from alignlab.stats.groups import bootstrap_weights, percentile_bounds
+from alignlab.stats.interval import Bounds, Interval
+from alignlab.stats.judge_errors import JudgeErrors, corrected_shares
+from alignlab.stats.means import clustered_slope, mean_interval, perplexity, token_loss
+from alignlab.stats.shares import groups_needed, pooled_share, share_interval
+
+__all__ = [
+    "Bounds",
+    "Difference",
+    "Interval",
+    "JudgeErrors",
+    "bootstrap_weights",
+    "clustered_slope",
+    "corrected_shares",
+    "groups_needed",
+    "holm",
+    "mean_interval",
+    "paired_difference",
+    "percentile_bounds",
+    "perplexity",
+    "pooled_share",
+    "share_interval",
+    "token_loss",
+]
