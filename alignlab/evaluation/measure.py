@@ -228,7 +228,7 @@ def _sampled_metrics(
     columns = scores | ({} if distance is None else {"kl": distance.kl.double().numpy()})
     _write_records(run.path, requests, groups, texts, columns)
     outcome.artifacts |= {"generations": GENERATIONS, "scores": SCORES}
-    for name, values in (columns | {"well_formed": formed}).items():
+    for name, values in columns.items():
         outcome.metrics[name] = mean_interval(values, groups).as_record()
     outcome.metrics["well_formed"] = share_interval(formed, groups).as_record()
     if distance is None:
