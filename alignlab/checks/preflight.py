@@ -1,7 +1,6 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
 import importlib.util
-import json
 import os
 import sys
 from itertools import islice
@@ -36,6 +35,7 @@ from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError, require, require_key, require_one_of
 from alignlab.models.paths import check_folder
+from alignlab.models.saved_adapter import adapter_settings, checked_adapter
 from alignlab.runs.folder import finished_result
 
 NUM_ROWS_LOOKED_AT = 500
@@ -96,6 +96,8 @@ def check(config: RunConfig) -> None:
         check_folder("model.path", str(config.model.path), "config.json")
         if config.model.adapter:
             check_folder("model.adapter", config.model.adapter, "adapter_config.json")
+            if Path(config.model.adapter).is_dir():
+                adapter_settings("model.adapter", Path(config.model.adapter))
         if config.model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
             raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
     if config.model.kind == "tiny" and not isinstance(config.dataset, ToyConfig) and not _in_toy_words(config):
@@ -115,14 +117,12 @@ def check(config: RunConfig) -> None:
         _check_trained_weight(config, objectives)
     adapter = getattr(config.algorithm, "adapter", None)
     if adapter:
-        check_folder("algorithm.adapter", adapter, "adapter_config.json")
+        _check_adapter(config, adapter)
     if isinstance(config.algorithm, AuditConfig) and adapter and not objectives.weights[objectives.trained]:
         raise ConfigError(
             f"w={config.w}: the weight of {objectives.trained} must be > 0 with algorithm.adapter: "
             "MODPO's loss divides by it"
         )
-    if isinstance(config.algorithm, MergeConfig):
-        _check_mergeable(Path(str(adapter)))
     if config.algorithm.name in REQUEST_JOBS and isinstance(config.generator, ServerGeneratorConfig) and adapter:
         _check_served_adapter(config.generator, adapter)
     if isinstance(config.algorithm, CourseCorrectionConfig):
@@ -170,8 +170,6 @@ def _check_course_correction(algorithm: CourseCorrectionConfig) -> None:
 
 
 def _check_synthesis(algorithm: SynthesisConfig) -> None:
-    if algorithm.adapter:
-        check_folder("algorithm.adapter", algorithm.adapter, "adapter_config.json")
     if algorithm.control is not None and not Path(algorithm.control).is_file():
         raise ConfigError(f"algorithm.control={algorithm.control}: no such file")
     for path in algorithm.held_out:
@@ -202,19 +200,12 @@ def _check_data(config: RunConfig, objectives: Objectives) -> None:
         check_source(config.dataset, max_length=text_limit(config), trained=objectives.trained if by_pairs else None)
 
 
-def _check_mergeable(adapter: Path) -> None:
-    """Only what adds to weights can become part of them."""
-    file = adapter / "adapter_config.json"
-    if not file.is_file():  # on the hub
-        return
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file}: not JSON: {error}") from None
-    kind = found.get("peft_type")
-    require(kind == "LORA", "algorithm.adapter", adapter, f"is of PEFT's kind {kind}; only LORA is merged here")
-    if found.get("alora_invocation_tokens"):
-        raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
+def _check_adapter(config: RunConfig, adapter: str) -> None:
+    """The adapter that an algorithm is given; of one on the hub nothing is known yet."""
+    check_folder("algorithm.adapter", adapter, "adapter_config.json")
+    if Path(adapter).is_dir():
+        template, merges = config.model.prompt_template, isinstance(config.algorithm, MergeConfig)
+        checked_adapter("algorithm.adapter", Path(adapter), template=template, may_classify=merges)
 
 
 def _check_trained_weight(config: RunConfig, objectives: Objectives) -> None:

@@ -182,6 +182,10 @@ def _drop_idle_keys(fields: dict[str, Any], algorithm: RewardModelConfig) -> Non
         del fields["peft"]
 
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "alignlab.json")
+"""What an adapter consists of."""
+
+
 def input_fingerprints(config: RunConfig) -> dict[str, str]:
     """Hashes of the files that the config names by path: data and adapters by content, models by size and date."""
     named: dict[str, tuple[str | None, bool]] = {
@@ -202,7 +206,14 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
         is_adapter = bool(path) and (Path(str(path)) / "adapter_config.json").exists()
         named[f"algorithm.rewards.{name}.path"] = (path, is_adapter)
     found = {key: (Path(path), content) for key, (path, content) in named.items() if path and Path(path).exists()}
-    return {key: fingerprint(path, content=content) for key, (path, content) in found.items()}
+    return {key: _fingerprint_of(key, path, content=content) for key, (path, content) in found.items()}
+
+
+def _fingerprint_of(key: str, path: Path, *, content: bool) -> str:
+    """Of an adapter's folder only the adapter's own files are read: anything may lie beside them, or instead."""
+    if not key.endswith(".adapter") or not path.is_dir():
+        return fingerprint(path, content=content)
+    return "".join(fingerprint(path / name) for name in ADAPTER_FILES if (path / name).is_file())
 
 
 def _shares(config: RunConfig) -> list[str]:

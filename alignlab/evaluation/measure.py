@@ -22,7 +22,7 @@ from alignlab.engine.scoring.rows import fit
 from alignlab.front.exact import exact_point
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
-from alignlab.models.adapters import adapted
+from alignlab.models.adapters import with_adapter
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.reference import ranked_rows
@@ -205,7 +205,7 @@ def sample(
     if adapter is None:
         rows = sampled(base.model)
         return rows, Divergence(torch.zeros(len(rows)), torch.zeros(len(rows)))
-    with adapted(base.model, adapter) as model:
+    with with_adapter(base.model, adapter) as model:
         rows = sampled(model)
         if config.generator.temperature != 1 or config.generator.top_p != 1:
             say("no KL and no distance to the optimum: generator.temperature and top_p must be 1 to sample the policy")

@@ -14,7 +14,6 @@ from alignlab.data.records import RankedRow, pairs_by
 from alignlab.data.sources import select_split
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import encode_pairs, encode_what_fits
-from alignlab.errors import ConfigError
 from alignlab.evaluation.audit import (
     OwnGaps,
     Scored,
@@ -29,9 +28,8 @@ from alignlab.evaluation.audit import (
 )
 from alignlab.io.atomic import write_jsonl
 from alignlab.jobs.preference import data_inputs
-from alignlab.models.adapters import local_adapter
+from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base, position_limit
-from alignlab.models.cards import read_card
 from alignlab.prerequisites.reference import data_report, ranked_rows, reference
 from alignlab.prerequisites.reward_report import normalised
 from alignlab.prerequisites.rewards import reward
@@ -132,15 +130,8 @@ def _policy(config: RunConfig, base: Base, cache: ScoreCache) -> ImplicitReward 
     assert isinstance(algorithm, AuditConfig)
     if algorithm.adapter is None:
         return None
-    folder = local_adapter(algorithm.adapter)
-    card = read_card(folder)
-    if card is not None and card.base != base.id:
-        raise ConfigError(f"algorithm.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")
-    if card is not None and card.prompt_template != config.model.prompt_template:
-        raise ConfigError(
-            f"algorithm.adapter={folder}: was trained with model.prompt_template={card.prompt_template!r}, "
-            f"this run has {config.model.prompt_template!r}"
-        )
+    template = config.model.prompt_template
+    folder = adapter_for("algorithm.adapter", algorithm.adapter, base_id=base.id, template=template).folder
     batch_size = config.trainer.per_device_eval_batch_size
     return ImplicitReward(base, folder, beta=algorithm.beta, cache=cache, batch_size=batch_size, name="policy")
 

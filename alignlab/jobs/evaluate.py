@@ -7,7 +7,7 @@ from alignlab.config.schema import EvaluateConfig, RunConfig
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.evaluation.measure import measure
 from alignlab.evaluation.scored import score_samples
-from alignlab.models.cards import read_card
+from alignlab.models.adapters import adapter_for
 from alignlab.prerequisites.reference import data_report, reference
 from alignlab.runs.folder import Outcome, RunFolder
 
@@ -20,8 +20,11 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
         if algorithm.adapter or algorithm.rewards:  # the base model alone is not measured on preferences
             outcome.extra |= data_report(config)
         base = reference(config)
-    adapter = Path(algorithm.adapter) if algorithm.adapter else None
-    card = read_card(adapter) if adapter else None
+    adapter = card = None
+    if algorithm.adapter:
+        template = config.model.prompt_template
+        found = adapter_for("algorithm.adapter", algorithm.adapter, base_id=base.id, template=template)
+        adapter, card = found.folder, found.policy_card
     objectives = objectives_of(config)
     if card is not None and set(card.weights) == set(objectives.weights):
         objectives = Objectives(card.objective, card.weights)

@@ -11,7 +11,7 @@ from alignlab.engine.scoring.rows import fit
 from alignlab.errors import ConfigError
 from alignlab.jobs.preference import data_inputs
 from alignlab.jobs.recipe import tracker_settings
-from alignlab.models.adapters import lora_config, take_off
+from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.reference import data_report, ranked_rows, reference
@@ -49,8 +49,8 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
             peft=lora_config(config.peft),
             callbacks=[tracker],
         )
-    trained.save_pretrained(str(run.path / "adapter"))
-    take_off(trained)
+    save_adapter(trained, run.path / "adapter")
+    detach_adapter(trained)
     outcome.artifacts["adapter"] = "adapter"
     with run.stage("held-out responses"):
         held_out = ranked_rows(config, base, "test") if config.dataset.split is not None else []

@@ -10,7 +10,7 @@ from typing import Any
 from alignlab.config.schema import GeneratorConfig, RunConfig, ServerGeneratorConfig
 from alignlab.engine.sampling.base import OnDone, PrefixRequest
 from alignlab.engine.sampling.generate import generate
-from alignlab.models.adapters import adapted, adapter_id
+from alignlab.models.adapters import adapter_for, adapter_id, with_adapter
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.reference import prompt_encoder, reference
 
@@ -75,6 +75,9 @@ def policy_under_test(config: RunConfig, adapter: str | None) -> Iterator[Policy
     if adapter is None:
         yield Policy(base.model, base.encoder, base.scorer, base.revision, context)
         return
-    identity = f"{base.scorer}+{adapter_id(Path(adapter))}"
-    with adapted(base.model, Path(adapter)) as model:
-        yield Policy(model, base.encoder, identity, base.revision, context, has_adapter=True)
+    template = config.model.prompt_template
+    found = adapter_for("algorithm.adapter", adapter, base_id=base.id, template=template)
+    with with_adapter(base.model, found.folder) as model:
+        yield Policy(
+            model, base.encoder, f"{base.scorer}+{found.id}", base.revision, context, has_adapter=True
+        )

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alignlab.checks.rewards import checked_card
 from alignlab.config.identity import reward_of, run_folder
 from alignlab.config.schema import (
     AuditConfig,
@@ -25,6 +24,7 @@ from alignlab.config.schema import (
 )
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
+from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base
 from alignlab.rewards.base import Reward
 from alignlab.rewards.beaver import beaver_id, beaver_source, load_beaver
@@ -93,16 +93,15 @@ def reward_adapter(config: RunConfig, objective: str, base: Base) -> tuple[Path,
         assert isinstance(config.algorithm, PreferenceConfig | AuditConfig)
         beta = settings.beta or config.algorithm.beta
         return _made(config, objective, "implicit", beta) / "adapter", beta
-    folder = Path(settings.adapter)
-    card = checked_card(key, folder, beta=settings.beta, template=config.model.prompt_template)
-    if card is None:
-        assert settings.beta is not None
-        return folder, settings.beta
-    if card.base != base.id:
-        raise ConfigError(f"{key}.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")
-    if card.max_length not in (None, config.trainer.max_length):
-        say(f"{key}: was trained on {card.max_length} tokens at most, now reads {config.trainer.max_length}")
-    return folder, card.beta
+    template = config.model.prompt_template
+    found = adapter_for(
+        f"{key}.adapter", settings.adapter, base_id=base.id, template=template, beta=settings.beta, needs_beta=True
+    )
+    card, limit = found.policy_card, config.trainer.max_length
+    if card is not None and card.max_length not in (None, limit):
+        say(f"{key}: was trained on {card.max_length} tokens at most, now reads {limit}")
+    assert found.beta is not None, "needs_beta"
+    return found.folder, found.beta
 
 
 def _made(config: RunConfig, objective: str, kind: str, beta: float) -> Path:

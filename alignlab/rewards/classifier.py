@@ -16,7 +16,7 @@ from alignlab.config.identity import fingerprint
 from alignlab.config.schema import ClassifierConfig
 from alignlab.errors import ConfigError
 from alignlab.models.base import Base
-from alignlab.models.cards import ClassifierCard, read_classifier_card
+from alignlab.models.cards import ClassifierCard, check_recorded_files, read_classifier_card
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, absent_token, in_batches
 
@@ -72,6 +72,8 @@ def classifier_source(key: str, config: ClassifierConfig, path: str, base: Base)
     """
     folder = Path(path)
     card = read_classifier_card(folder) if folder.is_dir() else None
+    if card is not None:
+        check_recorded_files(f"{key}.path={path}", folder, card)
     if card is not None and config.template not in (None, card.template):
         raise ConfigError(f"{key}.template={config.template!r}: the classifier was trained with {card.template!r}")
     onto: tuple[str | None, str | None] = (None, None)

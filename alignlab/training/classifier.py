@@ -17,6 +17,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from alignlab.config.schema import HardwareConfig, TrainerConfig
 from alignlab.data.records import Pair
 from alignlab.io.atomic import new_folder
+from alignlab.models.adapters import sort_adapter_config
 from alignlab.rewards.classifier import new_classifier
 from alignlab.rewards.reading import TextReader
 from alignlab.rewards.scorer import absent_token
@@ -116,6 +117,8 @@ def train_classifier(
     model.config.get_text_config().pad_token_id = separate
     with new_folder(folder) as target:
         engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target))
+        if peft is not None:
+            sort_adapter_config(target)
         AutoTokenizer.from_pretrained(path, revision=revision).save_pretrained(str(target))
 
 

@@ -23,7 +23,7 @@ from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.engine.scoring.forward import LOGGED_FIELDS, engine_layers, fused_head, score_batch
 from alignlab.engine.scoring.probe import detect_batch_layout
-from alignlab.models.adapters import lora_config, take_off
+from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
 from alignlab.models.base import Base
 from alignlab.training.collate import REFERENCES, TILTS, StepCollator
 from alignlab.training.loop import OrderOfEpoch, WholeBatches, run_trainer, training_arguments
@@ -220,7 +220,7 @@ def train_preference(
     adapter = folder / "adapter"
     weights = trained_weights(engine.model) if engine.is_fsdp_enabled else None
     if engine.accelerator.is_main_process:
-        engine.model.save_pretrained(str(adapter), state_dict=weights)
+        save_adapter(engine.model, adapter, state_dict=weights)
     engine.accelerator.wait_for_everyone()
-    take_off(engine.accelerator.unwrap_model(engine.model))
+    detach_adapter(engine.accelerator.unwrap_model(engine.model))
     return adapter
