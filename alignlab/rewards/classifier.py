@@ -72,8 +72,6 @@ def classifier_source(key: str, config: ClassifierConfig, path: str, base: Base)
     """
     folder = Path(path)
     card = read_classifier_card(folder) if folder.is_dir() else None
-    if card is not None:
-        check_recorded_files(f"{key}.path={path}", folder, card)
     if card is not None and config.template not in (None, card.template):
         raise ConfigError(f"{key}.template={config.template!r}: the classifier was trained with {card.template!r}")
     onto: tuple[str | None, str | None] = (None, None)
@@ -85,6 +83,8 @@ def classifier_source(key: str, config: ClassifierConfig, path: str, base: Base)
             weights += f"+{identity}"
     else:
         weights = _commit(path, config.revision)
+    if card is not None:
+        check_recorded_files(f"{key}.path={path}", folder, card)
     reads = card or config
     return ClassifierSource(
         path,

@@ -228,6 +228,8 @@ def test_an_adapter_on_another_model_is_refused(base, trained, tmp_path):
     assert found.id == reward(base, trained[0], tmp_path).id, "it names what it was trained on, and that is there"
     moved = tmp_path / "moved"
     shutil.copytree(trained[0], moved)
+    card = json.loads((moved / "alignlab.json").read_text())
+    (moved / "alignlab.json").write_text(json.dumps(card | {"files": {}}))
     named = json.loads((moved / "adapter_config.json").read_text())
     (moved / "adapter_config.json").write_text(json.dumps(named | {"base_model_name_or_path": "/gone"}))
     with pytest.raises(ConfigError, match="was trained on /gone, which is not there"):
