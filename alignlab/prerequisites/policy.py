@@ -78,6 +78,4 @@ def policy_under_test(config: RunConfig, adapter: str | None) -> Iterator[Policy
     template = config.model.prompt_template
     found = adapter_for("algorithm.adapter", adapter, base_id=base.id, template=template)
     with with_adapter(base.model, found.folder) as model:
-        yield Policy(
-            model, base.encoder, f"{base.scorer}+{found.id}", base.revision, context, has_adapter=True
-        )
+        yield Policy(model, base.encoder, f"{base.scorer}+{found.id}", base.revision, context, has_adapter=True)
