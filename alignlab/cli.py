@@ -23,7 +23,6 @@ from alignlab.errors import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
     ConfigError,
     JobFailed,
     OnlyPlanned,
@@ -82,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.first))
     code = _hydra([*given, *checked.added])
-    stopped = code in (EXIT_INTERRUPTED, EXIT_TERMINATED)
+    stopped = code > 128  # by a signal
     return _after_sweep(checked.jobs, code) if checked.is_sweep and not stopped else code
 
 
@@ -150,7 +149,7 @@ def _hydra(argv: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED if end.code else 0
     except KeyboardInterrupt as stopped:
-        return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
+        return 128 + stopped.number if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
     return 0
 
 

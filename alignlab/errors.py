@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import signal
 from collections.abc import Iterable
 
 from hydra.errors import CompactHydraException
@@ -12,7 +13,7 @@ MOST_CHOICES = 20
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
+"""Ctrl-C; another signal n that ends a job gives 128 + n."""
 
 
 class ConfigError(CompactHydraException):  # type: ignore[misc]  # hydra's exceptions are untyped
@@ -31,7 +32,11 @@ class OnlyPlanned(CompactHydraException):  # type: ignore[misc]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a job as Ctrl-C does: recorded and resumable."""
+    """A signal that ends a job as Ctrl-C does: recorded and resumable; the exit code is 128 + its number."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
 
 
 _SECRET = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|Bearer)[-_ ][\w-]{16,}|\bAIza[\w-]{30,}")

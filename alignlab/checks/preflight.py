@@ -145,6 +145,8 @@ def _check_shareable(config: RunConfig) -> None:
     tokens = config.trainer.max_tokens_per_forward
     rule = "must be null with hardware.fsdp=true, whose processes take equally many forwards"
     require(tokens is None, "trainer.max_tokens_per_forward", tokens, rule)
+    sets = config.trainer.sets_per_step
+    require(sets is None, "trainer.sets_per_step", sets, rule)
     quantization = getattr(config.model, "quantization", None)
     rule = "must be null with hardware.fsdp=true: 4-bit weights are not shared out"
     require(quantization is None, "model.quantization", quantization, rule)

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from filelock import FileLock, Timeout
 from alignlab import __version__
 from alignlab.config.identity import objectives_of
 from alignlab.config.schema import RunConfig
-from alignlab.errors import ConfigError, JobFailed, OnlyPlanned, Terminated
+from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
 from alignlab.io.atomic import write_json
 from alignlab.runs.progress import say
+from alignlab.runs.signals import catching_signals
 
 MADE_BY_A_RUN = (
     "result.json",
@@ -158,7 +158,7 @@ def recording(folder: Path, config: RunConfig) -> Iterator["tuple[RunFolder, Out
             _remove(folder / name)
     write_json(folder / "config.json", asdict(config))
     run, outcome = RunFolder(folder, config), Outcome()
-    with _job_log(folder / "job.log"), _term_as_interrupt():
+    with _job_log(folder / "job.log"), catching_signals():
         try:
             yield run, outcome
             _check_finite(outcome.metrics)
@@ -217,24 +217,6 @@ def _job_log(path: Path) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(before)
         handler.close()
-
-
-@contextmanager
-def _term_as_interrupt() -> Iterator[None]:
-    """A cluster's SIGTERM ends a job as Ctrl-C does: recorded and resumable."""
-
-    def stop(*_: object) -> None:
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread: a launcher's worker handles its own signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _version(name: str) -> str | None:

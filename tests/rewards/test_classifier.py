@@ -39,6 +39,7 @@ RECIPE = TrainerConfig(
     weight_decay=0.0,
     max_grad_norm=1.0,
     max_tokens_per_forward=None,
+    sets_per_step=None,
     gradient_checkpointing=False,
     save_steps=2,
     logging_steps=1,

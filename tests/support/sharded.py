@@ -33,6 +33,7 @@ RECIPE = TrainerConfig(
     per_device_train_batch_size=2,
     gradient_accumulation_steps=5,
     max_tokens_per_forward=None,
+    sets_per_step=None,
     per_device_eval_batch_size=8,
     max_length=64,
     lr_scheduler_type="linear",

@@ -37,6 +37,8 @@ class TrainerConfig:
     per_device_train_batch_size: int = MISSING
     gradient_accumulation_steps: int = MISSING
     max_tokens_per_forward: int | None = MISSING
+    sets_per_step: int | None = MISSING
+    """Ranked sets of an optimizer step, however many pairs they make; None for a batch of pairs."""
     per_device_eval_batch_size: int = MISSING
     max_length: int = MISSING
     lr_scheduler_type: str = MISSING
@@ -61,6 +63,8 @@ class TrainerConfig:
             require(getattr(self, name) > 0, f"trainer.{name}", getattr(self, name), "must be > 0")
         tokens = self.max_tokens_per_forward
         require(tokens is None or tokens > 0, "trainer.max_tokens_per_forward", tokens, "must be > 0, or null")
+        sets = self.sets_per_step
+        require(sets is None or sets > 0, "trainer.sets_per_step", sets, "must be > 0, or null")
         require(self.max_steps == -1 or self.max_steps > 0, "trainer.max_steps", self.max_steps, "must be > 0, or -1")
         require(self.max_length > 1, "trainer.max_length", self.max_length, "must be > 1 token")
         require(0 <= self.warmup_ratio < 1, "trainer.warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
