@@ -54,9 +54,7 @@ def run_trainer(
     fault = divergence() if divergence is not None else _loss_divergence(engine)
     if fault is not None:
         if engine.accelerator.is_main_process:
-            shutil.rmtree(
-                checkpoints, ignore_errors=True
-            )  # the same command would take the last one for a trained model
+            shutil.rmtree(checkpoints, ignore_errors=True)  # else the last one would be taken for the result
         raise ArithmeticError(f"training diverged: {fault}; lower trainer.learning_rate={engine.args.learning_rate:g}")
 
 

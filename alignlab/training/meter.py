@@ -48,8 +48,8 @@ class Meter:
         self.loss = loss
         self.num_tokens = 0
         self.windows: list[tuple[float, float, float]] = []
-        """Of every log line, means over its pairs: the loss, the untrained policy's loss on the same pairs, and the
-        log-probability a token of the likelier response."""
+        """Of every log line, means over its pairs: the loss, the untrained policy's loss on the same pairs, and how
+        much the likelier response's log-probability a token rose with training, nats."""
         self._new_tokens = 0
         self._sums: dict[str, Tensor] = {}
 
@@ -76,7 +76,7 @@ class Meter:
         self._add("pairs", [torch.ones_like(chosen_P), *values, chosen_P - rejected_P, chosen_P > rejected_P])
         self._new_tokens += num_tokens
         untrained = pairs.untrained() if tilts is None else pairs.untrained().tilted(*tilts)
-        self._add("window", [losses_P, self.loss.per_pair(untrained), pairs.likelier_P])
+        self._add("window", [losses_P, self.loss.per_pair(untrained), pairs.likelier_P - pairs.untrained().likelier_P])
         if tilts is not None:
             margins_P = self.loss.temperature * pairs.tilted(*tilts).differences_P
             self._add("tilted", [margins_P, margins_P > 0])
@@ -106,8 +106,8 @@ class Meter:
         self.num_tokens += int(sums["read"][0])
         pairs, *totals = sums["pairs"]
         metrics = {name: total / pairs for name, total in zip(PAIR_METRICS, totals, strict=True)}
-        loss, untrained, likelier = (total / pairs for total in sums["window"])
-        self.windows.append((loss, untrained, likelier))
+        loss, untrained, rise = (total / pairs for total in sums["window"])
+        self.windows.append((loss, untrained, rise))
         if "tilted" in sums:
             values = (*(total / pairs for total in sums["tilted"]), untrained)
             metrics |= dict(zip(TILTED_METRICS, values, strict=True))

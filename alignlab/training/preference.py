@@ -171,10 +171,10 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         late = self.meter.windows[len(self.meter.windows) // 2 :]
         if not late:
             return None
-        loss, untrained, likelier = (sum(column) / len(late) for column in zip(*late, strict=True))
+        loss, untrained, rise = (sum(column) / len(late) for column in zip(*late, strict=True))
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        if likelier < -math.log(vocabulary):
-            return f"the likelier response of a pair has {likelier:.3g} nats a token, less than one drawn at random"
+        if rise < -math.log(vocabulary):
+            return f"even the likelier response of a pair lost {-rise:.3g} nats a token"
         return diverged(loss, untrained)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:

@@ -18,7 +18,7 @@ from alignlab.runs.tracking import Tracker
 from alignlab.training.callbacks import StopOnNonFinite
 from alignlab.training.checkpoints import MANIFEST, CheckpointManifest, last_whole_checkpoint
 from alignlab.training.losses import PreferenceLoss
-from alignlab.training.preference import train_preference
+from alignlab.training.preference import PreferenceTrainer, train_preference
 from support.commands import alignlab, logged, losses, means, result, run_folder
 
 STEP = "alignlab.training.callbacks:ProgressCallback.on_step_end"
@@ -206,6 +206,29 @@ def test_without_the_guard_it_would_train_on(base, encoded_rows, tmp_path, monke
     """Control: transformers saves weights that are no numbers, and says nothing."""
     for name in ("on_pre_optimizer_step", "on_log"):
         monkeypatch.setattr(StopOnNonFinite, name, lambda *_, **__: None)
+    monkeypatch.setattr(PreferenceTrainer, "divergence", lambda _: None)
     weights = _train(base, encoded_rows, tmp_path / "poisoned", poison=float("nan"))
     assert any(value.isnan().any() for value in weights.values())
     assert not any(value.isnan().any() for value in _train(base, encoded_rows, tmp_path / "good", poison=-2.0).values())
+
+
+def test_rows_with_a_loss_that_is_not_finite_are_named(base, encoded_rows, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"step 1: .* not finite; rows: \d, \d$"):
+        _train(base, encoded_rows, tmp_path, poison=float("nan"))
+
+
+@pytest.mark.parametrize("name", ["checkpoint-abc", "checkpoint-60.bak", "checkpoint-", "checkpoint-99"])
+def test_odd_folders_are_passed_by(tmp_path, name):
+    """A user's copy, or what something else left; the last is a file."""
+    whole = _checkpoint(tmp_path, 10)
+    odd = tmp_path / name
+    odd.write_text("") if name.endswith("99") else odd.mkdir()
+    assert last_whole_checkpoint(tmp_path) == str(whole)
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", "{}", '"text"', "7", '{"trainer_state.json": null}'])
+def test_an_odd_manifest_is_damage(tmp_path, manifest, capsys):
+    older, newest = _checkpoint(tmp_path, 8), _checkpoint(tmp_path, 10)
+    (newest / MANIFEST).write_text(manifest)
+    assert last_whole_checkpoint(tmp_path) == str(older)
+    assert "checkpoint-10" in capsys.readouterr().out
