@@ -41,7 +41,8 @@ def front_table(collection: Collection, exact: ExactCurve | None = None) -> "Tab
     axes = collection.axes
     known = [name for name in KNOWN_METRICS if any(name in point.metrics for point in collection.points)]
     labels = _run_labels(collection)
-    caption = f"mean ± half of the 95 % interval; higher is better: {', '.join(axes)}; KL in nats"
+    caption = f"mean ± half of the 95 % interval; higher is better: {', '.join(axes)}"
+    caption += "; KL in nats" if "kl" in known else ""
     table = Table(caption=caption + ("; in brackets: the exact front" if exact is not None else ""))
     for title in (*labels, "w"):
         table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True)
