@@ -63,9 +63,9 @@ def measure(
                 )
                 outcome.metrics |= _preference_metrics(config, policy, _ranked_by_rewards(config, base, cache, rows))
     golds = [objective.gold for objective in config.dataset.objectives.values()]
-    outcome.axes = [f"{name}_accuracy" for name in config.dataset.objectives]
+    outcome.axes = {name: f"{name}_accuracy" for name in config.dataset.objectives}
     if all(golds):
-        outcome.axes = [str(gold) for gold in golds]
+        outcome.axes = {name: str(gold) for name, gold in zip(config.dataset.objectives, golds, strict=True)}
         _sampled_metrics(config, run, outcome, base=base, adapter=adapter, beta=beta, objectives=objectives)
 
 

@@ -59,7 +59,7 @@ def score_samples(
     _add_columns(run.path / SCORES, said, columns)
     outcome.artifacts["scores"] = SCORES
     if set(rewards) == set(config.dataset.objectives):
-        outcome.axes = list(columns)
+        outcome.axes = {name: f"{name}_reward" for name in config.dataset.objectives}
 
 
 def held_out_prompts(rows: Sequence[RankedRow], most: int) -> dict[str, Prompt]:

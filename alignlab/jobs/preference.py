@@ -151,7 +151,7 @@ def card(config: RunConfig, base: Base, objectives: Objectives, *, data: str) ->
 def finish(outcome: Outcome, cache: ScoreCache, algorithm: PreferenceConfig) -> None:
     """Says how much of the scoring was done before."""
     outcome.extra["cache"] = {name: asdict(count) for name, count in cache.counts.items()}
-    outcome.extra["variant"] = f"beta={algorithm.beta:g}"
+    outcome.extra |= {"beta": algorithm.beta, "loss_type": algorithm.loss_type}
     counts = [f"{name} {count.computed} computed, {count.reused} reused" for name, count in cache.counts.items()]
     if counts:
         say(f"log-probabilities: {'; '.join(counts)}")

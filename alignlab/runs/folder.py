@@ -62,8 +62,8 @@ class Outcome:
     artifacts: dict[str, str] = field(default_factory=dict)
     """Name -> path relative to the run folder."""
     inputs: dict[str, Any] = field(default_factory=dict)
-    axes: list[str] = field(default_factory=list)
-    """The metric of each objective, in the order of its weights."""
+    axes: dict[str, str] = field(default_factory=dict)
+    """Objective -> the metric that says how good the policy is at it."""
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -63,7 +63,7 @@ def test_three_objectives_with_rewards_of_three_kinds(place):
     assert run(place, *THREE, *rewards, f"hydra.run.dir={out}") == 0
     result = result_in(place, "three")
     assert result["weights"] == {"better": 0.4, "safer": 0.3, "brief": 0.3}
-    assert result["axes"] == ["helpful", "safe", "brief"]
+    assert result["axes"] == {"better": "helpful", "safer": "safe", "brief": "brief"}
     report = result["rewards"]
     assert {name: one["kind"] for name, one in report.items()} == {"safer": "gold", "brief": "length"}
     assert report["brief"]["train"] is report["brief"]["held_out"] is None, "there are no labels to agree with"
@@ -142,7 +142,7 @@ def test_an_evaluation_scores_what_the_policy_says(place):
     assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
     assert [row["safer_reward"] for row in scores] == [row["safe"] for row in scores]
     assert result["metrics"]["safer_reward"] == result["metrics"]["safe"]
-    assert result["axes"] == ["better_reward", "safer_reward"]
+    assert result["axes"] == {"better": "better_reward", "safer": "safer_reward"}
 
 
 def test_a_policy_on_real_data_is_sampled_and_scored(place):
@@ -170,7 +170,7 @@ def test_a_policy_on_real_data_is_sampled_and_scored(place):
         assert len(said) == len(scores) == 6
         assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
         assert result["metrics"]["better_reward"]["n"] == 6
-        assert result["axes"] == ["better_reward", "safer_reward"]
+        assert result["axes"] == {"better": "better_reward", "safer": "safer_reward"}
         assert result["rewards"]["safer"]["train"]["agreement"]["mean"] == 0.5, "both responses are of four words"
     assert (place / "on_file1" / "scores.jsonl").read_bytes() == (place / "on_file-1" / "scores.jsonl").read_bytes()
 
