@@ -34,6 +34,8 @@ class FrontPoint:
     loss_type: str = ""
     recipe: Mapping[str, object] | None = None
     """Settings of the training that make another series, such as its number of steps."""
+    unproven: tuple[str, ...] = ()
+    """Objectives whose reward was not shown to agree with its own labels."""
     variant: str = ""
     """What of beta, loss and recipe differs between the collected runs, e.g. 'beta=0.5'; names this run's series."""
     inputs: Mapping[str, str] | None = None
@@ -82,6 +84,11 @@ class Collection:
     def axes(self) -> tuple[str, ...]:
         """The axes that all points share; empty without points."""
         return self.points[0].axes if self.points else ()
+
+    @property
+    def unproven(self) -> list[str]:
+        """Objectives whose reward some run's own labels do not bear out."""
+        return list(dict.fromkeys(name for point in self.points for name in point.unproven))
 
 
 def find_runs(root: Path) -> list[Path]:
@@ -162,6 +169,7 @@ def _point(folder: Path, record: Mapping[str, object]) -> FrontPoint | FailedRun
         beta=None if beta is None else _number("beta", beta),
         loss_type=str(record.get("loss_type") or ""),
         recipe=_mapping(record, "recipe"),
+        unproven=_unproven(_mapping(record, "rewards")),
         inputs={name: str(value) for name, value in inputs.items()},
     )
 
@@ -204,6 +212,16 @@ def _weights(weights: Mapping[str, object], axes: Mapping[str, str]) -> dict[str
     if weights and set(weights) != set(axes):
         raise ValueError(f"axes of {', '.join(axes)}: must be of the weighted objectives, {', '.join(weights)}")
     return {name: _number(f"weights.{name}", weights[name]) for name in axes} if weights else {}
+
+
+def _unproven(rewards: Mapping[str, object]) -> tuple[str, ...]:
+    """Objectives whose reward's sign the run's held-out pairs (else its training pairs) did not show."""
+    found = []
+    for name, report in rewards.items():
+        parts = [report.get(part) for part in ("held_out", "train")] if isinstance(report, dict) else []
+        known = next((part for part in parts if isinstance(part, dict)), {})
+        found += [name] if known.get("sign") == "not shown" else []
+    return tuple(found)
 
 
 def _in_one_order(points: Sequence[FrontPoint]) -> list[FrontPoint]:

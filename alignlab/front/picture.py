@@ -312,6 +312,9 @@ def _caption(series: Mapping[str, list[PlotPoint]], shown: str, axes: Sequence[s
     if any(interval.low is not None for setting in settings for interval in setting.metrics.values()):
         over = {"over seeds" if len(setting.runs) > 1 else "of each run's evaluation" for setting in settings}
         parts.append("bars: 95 % intervals " + " or ".join(sorted(over)))
+    unproven = dict.fromkeys(name for setting in settings for run in setting.runs for name in run.unproven)
+    if unproven:
+        parts.append(f"reward not shown to agree with its labels: {', '.join(unproven)}")
     if any(setting.at_chance(axes) for setting in settings):
         parts.append("pale: an accuracy that is not told from chance (.5)")
     return _plain(";  ".join(parts))

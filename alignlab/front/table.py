@@ -80,6 +80,8 @@ def _caption(collection: Collection, known: Sequence[str], exact: ExactCurve | N
     parts = [f"mean ± half of the 95 % interval, or its ends; higher is better: {', '.join(collection.axes)}"]
     parts += ["KL in nats"] if "kl" in known else []
     parts += ["in brackets: the exact front"] if exact is not None else []
+    if collection.unproven:
+        parts.append(f"reward not shown to agree with its labels: {', '.join(collection.unproven)}")
     if any(setting.at_chance(collection.axes) for setting in settings):
         parts.append(f"{CHANCE_MARK.strip()}: not told from chance, which is the reference's own accuracy")
     return "; ".join(parts)

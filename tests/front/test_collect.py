@@ -209,3 +209,17 @@ def test_find_runs_finds_each_result_below_the_root_in_order(tmp_path):
     assert find_runs(tmp_path / "runs") == sorted(folders)
     with pytest.raises(ValueError, match="folder"):
         find_runs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("rewards", "unproven"),
+    [
+        ({"safer": {"train": {"sign": "right"}, "held_out": {"sign": "not shown"}}}, ("safer",)),
+        ({"safer": {"train": {"sign": "not shown"}, "held_out": None}}, ("safer",)),
+        ({"safer": {"train": {"sign": "not shown"}, "held_out": {"sign": "right"}}}, ()),
+        ({"brief": {"train": None, "held_out": None}}, ()),
+    ],
+)
+def test_rewards_that_are_not_shown_to_be_right_are_kept_in_mind(tmp_path, rewards, unproven):
+    (point,) = collect([write_run(tmp_path / "a", rewards=rewards)]).points
+    assert point.unproven == unproven

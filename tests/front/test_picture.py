@@ -264,3 +264,10 @@ def test_nothing_is_said_of_chance_where_no_point_is_at_it():
     assert "pale" not in figure.legends[0].get_title().get_text()
     assert "chance" not in str([text.get_text() for text in front_figure(SWEEP).axes[0].texts])
     assert front_subject(AXES) == "what safety costs in helpfulness"
+
+
+def test_a_reward_that_is_not_shown_to_be_right_is_named_under_the_picture():
+    doubted = [replace(point, unproven=("safer",)) for point in SWEEP]
+    caption = front_figure(doubted).legends[0].get_title().get_text()
+    assert "reward not shown to agree with its labels: safer" in caption
+    assert "not shown" not in front_figure(SWEEP).legends[0].get_title().get_text()

@@ -186,3 +186,11 @@ def test_differences_are_said_to_be_told_apart_or_not():
     assert "+0.30 ±0.10 (p 0.002)" in text
     assert "+0.01 ±0.10 (not told apart)" in text
     assert differences_table({**summary, "series": {"modpo": {"neighbours": None}}}) is None
+
+
+def test_a_reward_that_is_not_shown_to_be_right_is_named():
+    doubted = replace(a_point(Path("a")), unproven=("safer",))
+    assert "reward not shown to agree with its labels: safer" in " ".join(
+        rendered(front_table(Collection((doubted,)))).split()
+    )
+    assert "not shown" not in rendered(front_table(Collection((a_point(Path("a")),))))
