@@ -11,7 +11,7 @@ import numpy as np
 from alignlab.front.annotate import Annotation, annotate
 from alignlab.front.collect import FrontPoint
 from alignlab.front.metrics import ExactCurve
-from alignlab.front.series import CHANCE, PlotPoint, are_accuracies, points_by_series, varying_weight
+from alignlab.front.series import ACCURACY, CHANCE, PlotPoint, are_accuracies, points_by_series, varying_weight
 from alignlab.io.atomic import replacing
 from alignlab.stats import Interval
 from alignlab.stats.groups import Floats
@@ -316,8 +316,9 @@ def _caption(series: Mapping[str, list[PlotPoint]], shown: str, axes: Sequence[s
     if unproven:
         parts.append(f"reward not shown to agree with its labels: {', '.join(unproven)}")
     if any(setting.at_chance(axes) for setting in settings):
-        parts.append("pale: an accuracy that is not told from chance (.5)")
-    return _plain(";  ".join(parts))
+        parts.append("hollow: an accuracy that is not told from chance (.5)")
+    lines = [part + ("\n" if index % 2 else ";  ") for index, part in enumerate(parts[:-1])] + parts[-1:]
+    return _plain("".join(lines))
 
 
 def front_subject(axes: Sequence[str]) -> str:
@@ -338,7 +339,8 @@ def _finish(figure: "Figure", title: str, handles: "list[Line2D]", caption: str)
 
 def _axis_label(axis: str, measures: Mapping[str, str]) -> str:
     ending = next((text for end, text in ENDINGS.items() if axis.endswith(end)), "mean reward")
-    return _plain(f"{axis}: {measures.get(axis) or MEASURES.get(axis, ending)} (higher is better)")
+    better = "" if axis.endswith(ACCURACY) else " (higher is better)"
+    return _plain(f"{axis}: {measures.get(axis) or MEASURES.get(axis, ending)}{better}")
 
 
 def _plain(text: str) -> str:

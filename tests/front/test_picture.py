@@ -254,14 +254,14 @@ def test_preference_accuracies_are_named_and_shown_beside_chance():
     pale = [line for line in lines(panel, marker="o") if line.get_markerfacecolor() == "#f4f4f4"]
     assert [list(line.get_xdata()) for line in pale] == [[0.5]]
     caption = figure.legends[0].get_title().get_text()
-    assert "pale: an accuracy that is not told from chance (.5)" in caption
+    assert "hollow: an accuracy that is not told from chance (.5)" in caption
     assert "KL" not in caption
     assert front_subject(("better_accuracy", "safer_accuracy")) == "preference accuracy on held-out pairs"
 
 
 def test_nothing_is_said_of_chance_where_no_point_is_at_it():
     figure = front_figure([accuracies(0.5, 0.6, 0.8)])
-    assert "pale" not in figure.legends[0].get_title().get_text()
+    assert "hollow" not in figure.legends[0].get_title().get_text()
     assert "chance" not in str([text.get_text() for text in front_figure(SWEEP).axes[0].texts])
     assert front_subject(AXES) == "what safety costs in helpfulness"
 
