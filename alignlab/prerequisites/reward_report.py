@@ -102,7 +102,7 @@ def normalised(
     base: Base,
     ranked: Sequence[RankedRow],
 ) -> dict[str, Reward]:
-    """Rewards as z-scores where asked for, by known statistics or the training rows'; the folder gets them."""
+    """Rewards on one scale where asked for, by known statistics or the training rows'; the folder gets them."""
     wanted = [name for name in rewards if reward_of(config, name).normalise]
     if not wanted:
         return rewards

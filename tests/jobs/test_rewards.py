@@ -1,4 +1,4 @@
-"""Rewards of every kind in the real command: three objectives, a wrong sign, z-scores, a classifier as margin."""
+"""Rewards of every kind in the real command: three objectives, a wrong sign, normalising, a classifier as margin."""
 
 import json
 import sys
@@ -112,23 +112,29 @@ def test_the_same_reward_negated_is_not_refused(place, programs):
     assert right["spread"] == pytest.approx(wrong["spread"])
 
 
-def test_z_scores_are_taken_by_the_training_rows_and_taken_over(place):
+def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_later(place):
     out = place / "z"
     z = ["algorithm.rewards.safer.kind=gold", "algorithm.rewards.safer.normalise=true"]
     assert run(place, *z, f"hydra.run.dir={out}") == 0
     statistics = json.loads((out / "rewards.json").read_text())["safer"]
     rows = [row for file in place.glob("cache/toy/pairs-*.jsonl") for row in lines_of(file)]
     texts = {(row["prompt"], row[f"response_{number}"]) for row in rows for number in (0, 1)}
-    scores = [toy.safe(*pair) for pair in texts if toy.split_of(pair[0]) == "train"]
+    by_prompt = {prompt: [] for prompt, _ in texts if toy.split_of(prompt) == "train"}
+    for prompt, text in texts:
+        if prompt in by_prompt:
+            by_prompt[prompt].append(toy.safe(prompt, text))
+    scores = [score for held in by_prompt.values() for score in held]
     assert statistics["n"] == len(scores)
     assert statistics["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
-    assert statistics["std"] == pytest.approx(np.std(scores, ddof=1), abs=1e-5)
+    within = sum(len(held) * np.var(held) for held in by_prompt.values()) / (len(scores) - len(by_prompt))
+    assert statistics["difference_std"] == pytest.approx(np.sqrt(2 * within), abs=1e-5)
+    assert statistics["difference_std"] < np.sqrt(2) * np.std(scores), "prompts' own levels cancel in a pair"
     evaluated = ["algorithm=evaluate", f"algorithm.adapter={out}/adapter", f"hydra.run.dir={place}/z_evaluated"]
     changed = {"safer": statistics | {"mean": statistics["mean"] + 1}}
     (out / "rewards.json").write_text(json.dumps(changed))
     assert run(place, *evaluated, *z) == 0
     found = result_in(place, "z_evaluated")["metrics"]
-    expected = (found["safe"]["mean"] - changed["safer"]["mean"]) / statistics["std"]
+    expected = (found["safe"]["mean"] - changed["safer"]["mean"]) / statistics["difference_std"]
     assert found["safer_reward"]["mean"] == pytest.approx(expected, abs=1e-5), "the run's own, not computed anew"
 
 
