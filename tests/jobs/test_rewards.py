@@ -128,7 +128,6 @@ def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_lat
     assert statistics["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
     within = sum(len(held) * np.var(held) for held in by_prompt.values()) / (len(scores) - len(by_prompt))
     assert statistics["difference_std"] == pytest.approx(np.sqrt(2 * within), abs=1e-5)
-    assert statistics["difference_std"] < np.sqrt(2) * np.std(scores), "prompts' own levels cancel in a pair"
     evaluated = ["algorithm=evaluate", f"algorithm.adapter={out}/adapter", f"hydra.run.dir={place}/z_evaluated"]
     changed = {"safer": statistics | {"mean": statistics["mean"] + 1}}
     (out / "rewards.json").write_text(json.dumps(changed))
