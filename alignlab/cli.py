@@ -15,8 +15,16 @@ from omegaconf import DictConfig
 from alignlab import __version__
 from alignlab.config.effects import without_effect
 from alignlab.config.hydra.compose import composing, is_sweep, read_command, register, run_config
+from alignlab.config.hydra.endpoints import check_endpoints
 from alignlab.config.hydra.messages import explain
-from alignlab.config.hydra.overrides import admit_new_keys, one_run, parse_flags, quote_paths
+from alignlab.config.hydra.overrides import (
+    admit_new_keys,
+    check_arguments,
+    flags_last,
+    one_run,
+    parse_flags,
+    quote_paths,
+)
 from alignlab.config.roots import config_root
 from alignlab.config.schema import RunConfig
 from alignlab.errors import (
@@ -61,11 +69,13 @@ def run_job(composed: DictConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 a job failed, 2 bad input, 130 or 143 stopped."""
-    given = quote_paths(admit_new_keys(sys.argv[1:] if argv is None else argv))
+    given = list(sys.argv[1:] if argv is None else argv)
     if "--version" in given:
         print(f"alignlab {__version__}")
         return 0
     try:
+        check_arguments(given)
+        given = quote_paths(admit_new_keys(flags_last(given)))
         flags = parse_flags(given)
         if flags.hydra_help or flags.shell_completion or flags.info:
             return _hydra(given)
@@ -117,9 +127,10 @@ def _check(flags: Namespace) -> _Checked:
         try:
             command = read_command(name, flags.overrides, multirun=flags.multirun)
             is_sweep = command.batch is not None
-            jobs = []
+            jobs, confirmed = [], set()
             for job in command.jobs():
                 config = run_config(job)
+                confirmed |= {*check_endpoints(config, flags.overrides)}
                 folder = Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir if is_sweep else Path(job.hydra.run.dir)
                 check(config)
                 check_place(folder)
@@ -129,6 +140,8 @@ def _check(flags: Namespace) -> _Checked:
                 jobs.append((config, folder))
         except Exception as error:
             raise explain(error, name, flags.overrides) from None
+    for line in sorted(confirmed):
+        print(line, file=sys.stderr)
     for line in without_effect([config for config, _ in jobs], flags.overrides, is_sweep=is_sweep):
         print(f"warning: {line}", file=sys.stderr)
     first = command.batch[0] if command.batch else command.overrides
