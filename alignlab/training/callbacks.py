@@ -125,6 +125,6 @@ def diverged(loss: float, untrained: float) -> str | None:
     Training only ever lowers a loss; one that ends far above the untrained model's has lost what the model knew. The
     bound leaves room for a few unlucky rows.
     """
-    if loss <= 2 * untrained + 1:
+    if loss <= 3 * untrained + 1.5:
         return None
     return f"the loss ended at {loss:.3g}, where the untrained model has {untrained:.3g}"

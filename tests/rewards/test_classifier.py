@@ -183,7 +183,7 @@ def test_without_the_checkpoint_it_would_not_be(base, pairs, trained, tmp_path):
         train(base, pairs, tmp_path, stop_at=3)
     for state in tmp_path.glob("checkpoints/*/optimizer.pt"):
         state.unlink()
-    for seal in tmp_path.glob("checkpoints/*/sealed.json"):
+    for seal in tmp_path.glob("checkpoints/*/manifest.json"):
         sealed = json.loads(seal.read_text())
         sealed.pop("optimizer.pt")
         seal.write_text(json.dumps(sealed))

@@ -41,6 +41,10 @@ class LimitedFileSource(FileConfigSource):  # type: ignore[misc]  # hydra's plug
             raise ConfigError(_not_yaml(file, error)) from None
 
 
+LimitedFileSource.__name__ = FileConfigSource.__name__
+"""Hydra knows a source by this name when a worker registers its own again, and would refuse another."""
+
+
 def is_installed(source: str) -> bool:
     """Whether a configuration's source is alignlab's own or an installed package, which may hold anything."""
     if not source.startswith("file://"):
