@@ -26,9 +26,9 @@ BREAKS = (
     # (where, which call of it in this process, signal, exit code)
     (STEP, 10, "SIGKILL", -9),  # the reference model is being trained
     ("alignlab.engine.sampling.sample:decode", 1, "SIGKILL", -9),  # pairs are being sampled
-    (STEP, 3, "SIGINT", 130),  # the reward model is being trained, one step past a checkpoint
-    (STEP, 3 + 6 - 2 + 2, "SIGTERM", 143),  # 4 steps to the reward model's end, then the run's own, 1 past a checkpoint
-    (STEP, 2, "SIGKILL", -9),  # the run again, 4 steps in
+    (STEP, 3, "SIGINT", 130),  # the reward model is being trained; its third step is saved
+    (STEP, 3 + 3, "SIGTERM", 143),  # 3 steps to the reward model's end, then 3 of the run's own, the last one saved
+    (STEP, 2, "SIGKILL", -9),  # the run again, one step past a checkpoint
     ("alignlab.evaluation.measure:sample_responses", 1, "SIGKILL", -9),  # the policy is being measured
     ("alignlab.evaluation.measure:write_jsonl", 2, "SIGKILL", -9),  # what it said is being written
 )
