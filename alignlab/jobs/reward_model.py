@@ -43,7 +43,7 @@ def _train_classifier(config: RunConfig, algorithm: RewardModelConfig, run: RunF
         base = reference(config)
         ranked = ranked_rows(config, base, config.dataset.split)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, ranked)}
-    tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision)
+    tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision, trust_remote_code=False)
     template, limit = config.model.prompt_template, config.trainer.max_length
     reader = TextReader(tokenizer, template=template, eos=True, max_length=limit)
     read = read_pairs(pairs_by(ranked, objective), reader)

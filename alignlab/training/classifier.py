@@ -98,7 +98,7 @@ def train_classifier(
         peft: a LoRA adapter to train beside the head; None trains all weights.
         callbacks: told about logs and steps.
     """
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     separate = tokenizer.pad_token_id if tokenizer.pad_token_id != tokenizer.eos_token_id else None
     model = new_classifier(path, revision=revision, dtype=getattr(torch, dtype), seed=seed)
     turn_off_dropout(model)
@@ -126,7 +126,7 @@ def train_classifier(
         engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target))
         if peft is not None:
             sort_adapter_config(target)
-        AutoTokenizer.from_pretrained(path, revision=revision).save_pretrained(str(target))
+        AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False).save_pretrained(str(target))
 
 
 def lora_with_head(lora: LoraConfig) -> LoraConfig:
