@@ -16,15 +16,22 @@ from omegaconf import DictConfig
 from alignlab import __version__
 from alignlab.config.effects import without_effect
 from alignlab.config.hydra.compose import composing, is_sweep, read_command, register, run_config
+from alignlab.config.hydra.endpoints import check_endpoints
 from alignlab.config.hydra.messages import explain
-from alignlab.config.hydra.overrides import admit_new_keys, one_run, parse_flags, quote_paths
+from alignlab.config.hydra.overrides import (
+    admit_new_keys,
+    check_arguments,
+    flags_last,
+    one_run,
+    parse_flags,
+    quote_paths,
+)
 from alignlab.config.plan import Plan, plan_of
 from alignlab.config.roots import config_root
 from alignlab.errors import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
     ConfigError,
     JobFailed,
     OnlyPlanned,
@@ -63,11 +70,13 @@ def run_job(composed: DictConfig) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 a job failed, 2 bad input, 130 or 143 stopped."""
-    given = quote_paths(admit_new_keys(sys.argv[1:] if argv is None else argv))
+    given = list(sys.argv[1:] if argv is None else argv)
     if "--version" in given:
         print(f"alignlab {__version__}")
         return 0
     try:
+        check_arguments(given)
+        given = quote_paths(admit_new_keys(flags_last(given)))
         flags = parse_flags(given)
         if flags.hydra_help or flags.shell_completion or flags.info:
             return _hydra(given)
@@ -83,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.first))
     code = _hydra([*given, *checked.added])
-    stopped = code in (EXIT_INTERRUPTED, EXIT_TERMINATED)
+    stopped = code > 128  # by a signal
     return _after_sweep(checked.jobs, code) if checked.is_sweep and not stopped else code
 
 
@@ -119,9 +128,10 @@ def _check(flags: Namespace) -> _Checked:
         try:
             command = read_command(name, flags.overrides, multirun=flags.multirun)
             is_sweep = command.batch is not None
-            configs, jobs = [], []
+            configs, jobs, confirmed = [], [], set()
             for job in command.jobs():
                 config = run_config(job)
+                confirmed |= {*check_endpoints(config, flags.overrides)}
                 plan = plan_of(config)
                 folder = Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir if is_sweep else Path(job.hydra.run.dir)
                 check(plan)
@@ -133,6 +143,8 @@ def _check(flags: Namespace) -> _Checked:
                 jobs.append((plan, folder))
         except Exception as error:
             raise explain(error, name, flags.overrides) from None
+    for line in sorted(confirmed):
+        print(line, file=sys.stderr)
     for line in without_effect(configs, flags.overrides, is_sweep=is_sweep):
         print(f"warning: {line}", file=sys.stderr)
     first = command.batch[0] if command.batch else command.overrides
@@ -153,7 +165,7 @@ def _hydra(argv: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED if end.code else 0
     except KeyboardInterrupt as stopped:
-        return EXIT_TERMINATED if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
+        return 128 + stopped.number if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
     return 0
 
 

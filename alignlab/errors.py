@@ -3,23 +3,30 @@
 import difflib
 import os
 import re
-from collections.abc import Iterable
+import signal
+import unicodedata
+from collections.abc import Iterable, Iterator
 
 from hydra.errors import CompactHydraException
 
 MOST_CHOICES = 20
 """Longer lists of names are shown in part."""
+MOST_LINES = 5
+"""Of one error."""
+LONGEST_LINE = 800
+LONGEST_NAME = 100
+"""Of what becomes part of a folder's name; file systems end at 255 bytes."""
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
+"""Ctrl-C; another signal n that ends a job gives 128 + n."""
 
 
 class ConfigError(CompactHydraException):  # type: ignore[misc]  # hydra's exceptions are untyped
-    """Bad input: `key=value: what must hold`. Hydra prints it alone. A key typed by mistake is masked."""
+    """Bad input: `key=value: what must hold`. Hydra prints it alone; safe to print whatever the value was."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(masked(text))
+        super().__init__("\n".join(_cut(line) for line in printable(masked(text)).splitlines()[:MOST_LINES]))
 
 
 class JobFailed(CompactHydraException):  # type: ignore[misc]
@@ -31,15 +38,62 @@ class OnlyPlanned(CompactHydraException):  # type: ignore[misc]
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a job as Ctrl-C does: recorded and resumable."""
+    """A signal that ends a job as Ctrl-C does: recorded and resumable; the exit code is 128 + its number."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
 
 
-_SECRET = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|Bearer)[-_ ][\w-]{16,}|\bAIza[\w-]{30,}")
+_KEY_FORMS = re.compile(
+    r"\b(?:sk|pk|rk|gsk|xai|hf|nvapi|Bearer)[-_ ][\w-]{16,}"
+    r"|\bAIza[\w-]{30,}"  # Google
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"  # AWS
+    r"|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
+    r"|\bxox[abeoprs]-[\w-]{10,}"  # Slack
+    r"|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"  # JSON web tokens
+    r"|(?<!snapshots/)(?<!revision=)\b[0-9a-f]{40}\b"  # wandb; a commit has this form too
+    r"|(?<=://)[^/\s@]+:[^/\s@]+(?=@)"  # user and password of an address
+)
+_NAMES_A_SECRET = re.compile(r"(?i:KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)")
+_IS_A_SECRET = re.compile(r"(?![/.~])\S{16,}")
+"""Shorter values of such variables are settings, and a path is where a key lies."""
 
 
 def masked(text: str) -> str:
-    """The text without what looks like a key to some service."""
-    return _SECRET.sub("***", text)
+    """The text without what looks like a key to some service, or is one in the environment."""
+    for secret in _secrets():
+        text = text.replace(secret, "***")
+    return _KEY_FORMS.sub("***", text)
+
+
+def holds_key(text: str) -> bool:
+    """Whether a text holds what looks like a key to some service, or is one in the environment."""
+    return masked(text) != text
+
+
+def _secrets() -> Iterator[str]:
+    """Values of the environment's variables that are named as keys are."""
+    for name, value in os.environ.items():
+        if _NAMES_A_SECRET.fullmatch(name.rpartition("_")[2]) and _IS_A_SECRET.fullmatch(value.strip()):
+            yield value.strip()
+
+
+def printable(text: str) -> str:
+    """The text with control and direction characters escaped, line ends apart: a terminal obeys them."""
+    return "".join(char if char == "\n" or _is_harmless(char) else repr(char)[1:-1] for char in text)
+
+
+def _is_harmless(char: str) -> bool:
+    return (char.isascii() and char.isprintable()) or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _cut(line: str) -> str:
+    """A line without its middle where it is longer than a screen or two: the key is in front, the rule at the end."""
+    if len(line) <= LONGEST_LINE:
+        return line
+    shown = LONGEST_LINE // 2
+    return f"{line[:shown]}[... {len(line) - 2 * shown} characters ...]{line[-shown:]}"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -69,6 +123,7 @@ def require_name(key: str, value: str) -> None:
     """A name becomes a folder's name."""
     good = bool(re.fullmatch(r"\w[\w.+-]*", value))
     require(good, key, value, "must be letters, digits, '_', '.', '+' or '-', because it names a folder")
+    require(len(value) <= LONGEST_NAME, key, value, f"must be at most {LONGEST_NAME} characters, as it names a folder")
 
 
 def require_key(section: str, variable: str | None) -> str | None:

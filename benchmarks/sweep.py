@@ -188,7 +188,7 @@ def recording(records: list[dict[str, Any]]) -> Iterator[None]:
 
     train = trainer.run_trainer
 
-    def run_trainer(engine: Any, checkpoints: Path) -> None:
+    def run_trainer(engine: Any, checkpoints: Path, **watch: Any) -> None:
         taken: list[tuple[list[int], list[int], list[int]]] = []
         records.append({"pairs": taken, "losses": losses_of(engine)})
         collate = engine.data_collator
@@ -199,7 +199,7 @@ def recording(records: list[dict[str, Any]]) -> Iterator[None]:
 
         engine.data_collator = collated
         engine.add_callback(Start())
-        train(engine, checkpoints)
+        train(engine, checkpoints, **watch)
 
     trainer.run_trainer = run_trainer
     try:

@@ -5,7 +5,9 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from alignlab.cli import main
 
@@ -36,7 +38,9 @@ def elsewhere(tmp_path, monkeypatch):
         (tmp_path / folder / file).write_text('{"peft_type": "LORA"}')
     (tmp_path / "SYNTHESIS").mkdir()
     (tmp_path / "SYNTHESIS" / "ranked.jsonl").write_text(json.dumps(RANKED) + "\n")
-    (tmp_path / "ADAPTER" / "adapter_model.safetensors").touch()
+    one = {"weight": np.zeros(1, dtype=np.float32)}
+    save_file(one, tmp_path / "ADAPTER" / "adapter_model.safetensors")
+    save_file(one, tmp_path / "my-model" / "model.safetensors")
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("alignlab.checks.preflight._GPU_NODES", ("*",))  # as on a machine with a GPU

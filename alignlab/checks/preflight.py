@@ -1,7 +1,6 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError, require, require_key, require_one_of
 from alignlab.models.paths import check_folder
+from alignlab.models.saved_adapter import adapter_settings, checked_adapter
 from alignlab.runs.result import require_finished
 
 NUM_ROWS_LOOKED_AT = 500
@@ -108,6 +108,8 @@ def _check_model(plan: Plan[Any]) -> None:
             check_folder("model.path", str(path), "config.json")
             if adapter:
                 check_folder("model.adapter", adapter, "adapter_config.json")
+                if Path(adapter).is_dir():
+                    adapter_settings("model.adapter", Path(adapter))
             if quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
                 raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
         case FromScratchConfig(kind="tiny") if plan.rows.toy is None and not _in_toy_words(plan.rows):
@@ -120,6 +122,8 @@ def _check_shareable(recipe: TrainingRecipe) -> None:
     tokens = recipe.trainer.max_tokens_per_forward
     rule = "must be null with hardware.fsdp=true, whose processes take equally many forwards"
     require(tokens is None, "trainer.max_tokens_per_forward", tokens, rule)
+    sets = recipe.trainer.sets_per_step
+    require(sets is None, "trainer.sets_per_step", sets, rule)
     quantization = value_at(recipe.model, "quantization")
     rule = "must be null with hardware.fsdp=true: 4-bit weights are not shared out"
     require(quantization is None, "model.quantization", quantization, rule)
@@ -145,14 +149,14 @@ def _check_course_correction(algorithm: CourseCorrectionConfig, plan: Plan[Any])
     for name, path in (("control", algorithm.control), ("labels", algorithm.labels)):
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"algorithm.{name}={path}: no such file")
-    _check_adapter(algorithm.adapter)
+    _check_adapter(algorithm.adapter, plan)
     for folder in algorithm.compare:
         if not (Path(folder) / "corr.json").is_file():
             raise ConfigError(f"algorithm.compare={folder}: holds no corr.json of a finished run")
 
 
 def _check_synthesis(algorithm: SynthesisConfig, plan: Plan[Any]) -> None:
-    _check_adapter(algorithm.adapter)
+    _check_adapter(algorithm.adapter, plan)
     if algorithm.control is not None and not Path(algorithm.control).is_file():
         raise ConfigError(f"algorithm.control={algorithm.control}: no such file")
     for path in algorithm.held_out:
@@ -162,11 +166,11 @@ def _check_synthesis(algorithm: SynthesisConfig, plan: Plan[Any]) -> None:
 
 
 def _check_evaluate(algorithm: EvaluateConfig, plan: Plan[Any]) -> None:
-    _check_adapter(algorithm.adapter)
+    _check_adapter(algorithm.adapter, plan)
 
 
 def _check_audit(algorithm: AuditConfig, plan: Plan[Any]) -> None:
-    _check_adapter(algorithm.adapter)
+    _check_adapter(algorithm.adapter, plan)
     if algorithm.adapter and not plan.objectives.trained_weight:
         raise ConfigError(
             f"w={plan.objectives.plain}: the weight of {plan.objectives.trained} must be > 0 with algorithm.adapter: "
@@ -180,9 +184,14 @@ def _check_front(algorithm: FrontConfig, plan: Plan[Any]) -> None:
             raise ConfigError(f"algorithm.runs={folder}: no such folder")
 
 
-def _check_adapter(adapter: str | None) -> None:
-    if adapter:
-        check_folder("algorithm.adapter", adapter, "adapter_config.json")
+def _check_adapter(adapter: str | None, plan: Plan[Any], *, may_classify: bool = False) -> None:
+    """The adapter that an algorithm is given; of one on the hub nothing is known yet."""
+    if not adapter:
+        return
+    check_folder("algorithm.adapter", adapter, "adapter_config.json")
+    if Path(adapter).is_dir():
+        template = plan.model.settings.prompt_template
+        checked_adapter("algorithm.adapter", Path(adapter), template=template, may_classify=may_classify)
 
 
 def _in_toy_words(source: RowSource) -> bool:
@@ -210,20 +219,7 @@ def _check_data(plan: Plan[Any]) -> None:
 
 
 def _check_merge(algorithm: MergeConfig, plan: Plan[Any]) -> None:
-    """Only what adds to weights can become part of them."""
-    _check_adapter(algorithm.adapter)
-    adapter = Path(str(algorithm.adapter))
-    file = adapter / "adapter_config.json"
-    if not file.is_file():  # on the hub
-        return
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{file}: not JSON: {error}") from None
-    kind = found.get("peft_type")
-    require(kind == "LORA", "algorithm.adapter", adapter, f"is of PEFT's kind {kind}; only LORA is merged here")
-    if found.get("alora_invocation_tokens"):
-        raise ConfigError(f"algorithm.adapter={adapter}: works from its invocation tokens on, which no weight can hold")
+    _check_adapter(algorithm.adapter, plan, may_classify=True)
 
 
 def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:

@@ -17,8 +17,9 @@ from alignlab.config.schema import (
 )
 from alignlab.config.uses import value_at
 from alignlab.errors import ConfigError, nearest, require_key, require_one_of
-from alignlab.models.cards import AdapterCard, read_card, read_classifier_card
+from alignlab.models.cards import read_classifier_card
 from alignlab.models.paths import check_folder
+from alignlab.models.saved_adapter import adapter_settings, checked_adapter
 
 BEAVER_ARCHITECTURES = ("LlamaModelForScore", "LlamaForScore")
 SCORE_TYPES = ("reward", "cost")
@@ -46,45 +47,11 @@ def check_rewards(plan: Plan[Any]) -> None:
             )
 
 
-def checked_card(key: str, folder: Path, *, beta: float | None, template: str | None) -> AdapterCard | None:
-    """The card of an implicit reward's adapter; None for one made elsewhere, whose beta must then be given.
-
-    Args:
-        key: what the reward's settings stand under.
-        folder: the adapter's.
-        beta: the beta that the config gives, if it does.
-        template: the prompt template of the run.
-
-    Raises:
-        ConfigError: if the adapter was trained at another beta or with another template, or says of neither and no beta
-            is given.
-    """
-    card = read_card(folder)
-    if card is None:
-        if beta is None:
-            raise ConfigError(f"{key}.beta=null: {folder} says nothing of the beta that it was trained with; give it")
-        return None
-    if beta is not None and beta != card.beta:
-        raise ConfigError(f"{key}.beta={beta:g}: the adapter was trained with beta={card.beta:g}")
-    if card.prompt_template != template:
-        raise ConfigError(
-            f"{key}.adapter={folder}: was trained with model.prompt_template={card.prompt_template!r}, "
-            f"this run has {template!r}"
-        )
-    return card
-
-
 def _check_implicit(source: RewardSource, settings: ImplicitConfig) -> None:
-    key = source.key
     if settings.adapter is None:
         return _check_named(source)
-    check_folder(f"{key}.adapter", settings.adapter, "adapter_config.json")
-    folder = Path(settings.adapter)
-    if not folder.is_dir():
-        raise ConfigError(f"{key}.adapter={folder}: must be a folder on this machine")
-    if _json(folder / "adapter_config.json").get("task_type") == "SEQ_CLS":
-        raise ConfigError(f"{key}.adapter={folder}: is a classifier's; give {key}.kind=classifier and {key}.path")
-    checked_card(key, folder, beta=settings.beta, template=source.prompt_template)
+    key, template = f"{source.key}.adapter", source.prompt_template
+    checked_adapter(key, Path(settings.adapter), template=template, beta=settings.beta, needs_beta=True)
     return None
 
 
@@ -107,6 +74,7 @@ def _check_classifier(source: RewardSource, settings: ClassifierConfig) -> None:
     if not (folder / "adapter_config.json").is_file():
         check_folder(f"{key}.path", settings.path, "config.json")
         return _check_model_config(f"{key}.path={folder}", _json(folder / "config.json"))
+    adapter_settings(f"{key}.path", folder)
     card = read_classifier_card(folder)
     if card is not None and settings.template is not None and settings.template != card.template:
         raise ConfigError(f"{key}.template={settings.template!r}: the classifier was trained with {card.template!r}")
@@ -117,8 +85,6 @@ def _check_model_config(what: str, found: dict[str, Any]) -> None:
     """What a whole model's config.json says; nothing is known of one on the hub."""
     if not found:
         return
-    if found.get("auto_map"):
-        raise ConfigError(f"{what}: needs code of its own, which is not run (no trust_remote_code)")
     if found.get("score_type") is not None:
         raise ConfigError(f"{what}: is a beaver model; give kind=beaver")
     if not any("SequenceClassification" in name for name in found.get("architectures") or ()):

@@ -10,6 +10,9 @@ from alignlab.config.objectives import reward_of, rewarded
 from alignlab.config.schema import RunConfig
 from alignlab.config.uses import value_at, why_unused
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "alignlab.json")
+"""What an adapter consists of."""
+
 
 def input_fingerprints(config: RunConfig) -> dict[str, str]:
     """Key -> hash of what it names, for the keys that the run reads and whose file is there.
@@ -18,7 +21,7 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
     """
     used = ((key, path, by_content) for key, path, by_content in _named(config) if why_unused(config, key) is None)
     found = {key: (Path(path), by_content) for key, path, by_content in used if path and Path(path).exists()}
-    return {key: fingerprint(path, by_content=by_content) for key, (path, by_content) in found.items()}
+    return {key: _of(key, path, by_content=by_content) for key, (path, by_content) in found.items()}
 
 
 def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
@@ -37,6 +40,13 @@ def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
         yield f"algorithm.rewards.{name}.adapter", value_at(reward, "adapter"), True
         path = value_at(reward, "path")
         yield f"algorithm.rewards.{name}.path", path, bool(path) and (Path(path) / "adapter_config.json").exists()
+
+
+def _of(key: str, path: Path, *, by_content: bool) -> str:
+    """Of an adapter's folder only the adapter's own files are read: anything may lie beside them, or instead."""
+    if not key.endswith(".adapter") or not path.is_dir():
+        return fingerprint(path, by_content=by_content)
+    return "".join(fingerprint(path / name) for name in ADAPTER_FILES if (path / name).is_file())
 
 
 def _data_path(config: RunConfig) -> str | None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+ROOTS = ("conf", "sweeps", "launchers")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 

@@ -43,6 +43,8 @@ def token_budget(model: Any, *, backward: bool = False, logits_copies: int = 0) 
     """
     inner = causal_lm(model)
     config, width = inner.config.get_text_config(), _element_bytes(inner)
+    if getattr(config, "hidden_size", None) is None:  # a model of one's own whose config names no shape
+        return MAX_TOKENS
     hidden = config.hidden_size
     inside = getattr(config, "intermediate_size", None) or 4 * hidden
     layer = (10 * hidden + 4 * inside) * width
@@ -63,6 +65,8 @@ def sequence_budget(model: Any, *, tokens: int) -> int:
     """
     inner = causal_lm(model)
     config = inner.config.get_text_config()
+    if getattr(config, "hidden_size", None) is None:
+        return MAX_TOKENS
     heads = getattr(config, "num_attention_heads", None) or 1
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     key_value_heads = getattr(config, "num_key_value_heads", None) or heads

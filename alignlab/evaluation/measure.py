@@ -24,7 +24,7 @@ from alignlab.engine.scoring.rows import fit
 from alignlab.front.exact import exact_point
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
-from alignlab.models.adapters import adapted
+from alignlab.models.adapters import with_adapter
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.toy_pairs import reference_samples
@@ -262,7 +262,7 @@ def sample(
     if policy.adapter is None:
         rows = sampled(base.model)
         return rows, Divergence(torch.zeros(len(rows)), torch.zeros(len(rows)))
-    with adapted(base.model, policy.adapter) as model:
+    with with_adapter(base.model, policy.adapter) as model:
         rows = sampled(model)
         if generator.temperature != 1 or generator.top_p != 1:
             say("no KL and no distance to the optimum: generator.temperature and top_p must be 1 to sample the policy")

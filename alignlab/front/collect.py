@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alignlab.stats import Interval
@@ -26,10 +26,18 @@ class FrontPoint:
     axes: tuple[str, ...]
     """The metric of each objective; higher is better."""
     metrics: Mapping[str, Interval]
+    objectives: tuple[str, ...] = ()
+    """Of the axes, in their order."""
     model: str = ""
     dataset: str = ""
+    beta: float | None = None
+    loss_type: str = ""
+    recipe: Mapping[str, object] | None = None
+    """Settings of the training that make another series, such as its number of steps."""
+    unproven: tuple[str, ...] = ()
+    """Objectives whose reward was not shown to agree with its own labels."""
     variant: str = ""
-    """What else tells this run's series from others of its algorithm, e.g. 'beta=0.5'; may be absent from a result."""
+    """What of beta, loss and recipe differs between the collected runs, e.g. 'beta=0.5'; names this run's series."""
     inputs: Mapping[str, str] | None = None
 
     @property
@@ -77,6 +85,11 @@ class Collection:
         """The axes that all points share; empty without points."""
         return self.points[0].axes if self.points else ()
 
+    @property
+    def unproven(self) -> list[str]:
+        """Objectives whose reward some run's own labels do not bear out."""
+        return list(dict.fromkeys(name for point in self.points for name in point.unproven))
+
 
 def find_runs(root: Path) -> list[Path]:
     """The folders at or below `root` that hold a result.json, sorted.
@@ -98,9 +111,11 @@ def collect(folders: Iterable[Path], *, compared_inputs: Sequence[str] = COMPARE
 
     Raises:
         ValueError: if two runs differ in model, dataset, axes or a compared input, or if two runs with weights
-            are the same algorithm, variant, weights and seed; names both folders. Failed runs are not compared.
+            are the same algorithm, beta, loss, recipe, weights and seed; names both folders. Failed runs are not
+            compared.
     """
-    points, failures, others = [], [], []
+    points: list[FrontPoint] = []
+    failures, others = [], []
     for folder in dict.fromkeys(Path(folder) for folder in folders):
         match _read(folder):
             case FrontPoint() as point:
@@ -109,6 +124,7 @@ def collect(folders: Iterable[Path], *, compared_inputs: Sequence[str] = COMPARE
                 failures.append(failure)
             case None:
                 others.append(folder)
+    points = _with_variants(_in_one_order(points))
     points.sort(key=_order)
     _refuse_mixtures(points, compared_inputs)
     _refuse_repeats(points)
@@ -136,19 +152,24 @@ def _point(folder: Path, record: Mapping[str, object]) -> FrontPoint | FailedRun
     if not record.get("axes"):
         return None
     metrics = {name: _interval(name, value) for name, value in _mapping(record, "metrics").items()}
-    weights = {name: _number(f"weights.{name}", value) for name, value in _mapping(record, "weights").items()}
-    seed, inputs = record.get("seed"), _mapping(record, "inputs")
+    axes = _axes(record["axes"], metrics)
+    weights = _weights(_mapping(record, "weights"), axes)
+    seed, inputs, beta = record.get("seed"), _mapping(record, "inputs"), record.get("beta")
     return FrontPoint(
         folder=folder,
         algorithm=str(record.get("algorithm", "")),
         w=_w(record.get("w")),
         weights=weights,
         seed=seed if isinstance(seed, int) else None,
-        axes=_axes(record["axes"], weights, metrics),
+        axes=tuple(axes.values()),
         metrics=metrics,
+        objectives=tuple(axes),
         model=str(record.get("model") or ""),
         dataset=str(record.get("dataset") or ""),
-        variant="" if record.get("beta") is None else f"beta={record['beta']:g}",
+        beta=None if beta is None else _number("beta", beta),
+        loss_type=str(record.get("loss_type") or ""),
+        recipe=_mapping(record, "recipe"),
+        unproven=_unproven(_mapping(record, "rewards")),
         inputs={name: str(value) for name, value in inputs.items()},
     )
 
@@ -170,21 +191,68 @@ def _failure(folder: Path, record: Mapping[str, object], error: str) -> FailedRu
     )
 
 
-def _axes(axes: object, weights: Mapping[str, float], metrics: Mapping[str, Interval]) -> tuple[str, ...]:
-    """The axes' names, after it was checked that each has a weight and a known mean."""
+def _axes(axes: object, metrics: Mapping[str, Interval]) -> dict[str, str]:
+    """Objective to metric, after it was checked that each metric has a known mean."""
     if isinstance(axes, list):
-        raise ValueError("axes: were written by an earlier version as a list; run it again with force=true")
+        raise ValueError(
+            "axes is a list, as earlier versions wrote it, without objectives; run it again with force=true"
+        )
     if not isinstance(axes, dict) or not all(isinstance(axis, str) for axis in axes.values()):
         raise ValueError(f"axes={axes!r:.80}: must map each objective to a metric")
-    if weights and set(weights) != set(axes):
-        raise ValueError(f"axes={axes}: must be one metric an objective, the objectives are {', '.join(weights)}")
-    axes = [str(axes[name]) for name in weights or axes]
-    for axis in axes:
+    for axis in axes.values():
         if axis not in metrics:
             raise ValueError(f"metrics.{axis}: must be there, as it is an axis")
         if metrics[axis].mean is None:
-            raise ValueError(f"metrics.{axis}: its mean is unknown, so the run has no place on the front")
-    return tuple(axes)
+            raise ValueError(f"metrics.{axis}: its mean is unknown, so the run has no position on the front")
+    return axes
+
+
+def _weights(weights: Mapping[str, object], axes: Mapping[str, str]) -> dict[str, float]:
+    """Objective to weight in the order of the axes; empty where there are none."""
+    if weights and set(weights) != set(axes):
+        raise ValueError(f"axes of {', '.join(axes)}: must be of the weighted objectives, {', '.join(weights)}")
+    return {name: _number(f"weights.{name}", weights[name]) for name in axes} if weights else {}
+
+
+def _unproven(rewards: Mapping[str, object]) -> tuple[str, ...]:
+    """Objectives whose reward's sign the run's held-out pairs (else its training pairs) did not show."""
+    found = []
+    for name, report in rewards.items():
+        parts = [report.get(part) for part in ("held_out", "train")] if isinstance(report, dict) else []
+        known = next((part for part in parts if isinstance(part, dict)), {})
+        found += [name] if known.get("sign") == "not shown" else []
+    return tuple(found)
+
+
+def _in_one_order(points: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """The points with their objectives in the order of the first one; what each is of does not depend on an order."""
+    found = []
+    for point in points:
+        order = points[0].objectives
+        if point.objectives != order and set(point.objectives) == set(order):
+            axis_of = dict(zip(point.objectives, point.axes, strict=True))
+            weights = {name: point.weights[name] for name in order} if point.weights else {}
+            point = replace(point, objectives=order, axes=tuple(axis_of[name] for name in order), weights=weights)
+        found.append(point)
+    return found
+
+
+def _with_variants(points: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """Name in each point what of beta, loss and recipe is not the same in all of them; no line joins two of these."""
+    settings = [_settings(point) for point in points]
+    names = list(dict.fromkeys(name for held in settings for name in held))
+    told = [name for name in names if len({held[name] for held in settings if name in held}) > 1]
+    return [
+        replace(point, variant=", ".join(f"{name}={held[name]}" for name in told if name in held))
+        for point, held in zip(points, settings, strict=True)
+    ]
+
+
+def _settings(point: FrontPoint) -> dict[str, str]:
+    """Everything but the weights and the seed that makes a series, as text; what is unknown is left out."""
+    beta = {} if point.beta is None else {"beta": f"{point.beta:g}"}
+    loss = {"loss": point.loss_type} if point.loss_type else {}
+    return {**beta, **loss, **{name: _one_line(str(value), 30) for name, value in (point.recipe or {}).items()}}
 
 
 def _interval(name: str, record: object) -> Interval:
@@ -245,7 +313,9 @@ def _compared(point: FrontPoint, name: str) -> str:
     group, _, key = name.partition(".")
     if group == "inputs":
         return (point.inputs or {}).get(key, "")
-    return "/".join(point.axes) if group == "axes" else str(getattr(point, name))
+    if group == "axes":
+        return "/".join("=".join(pair) for pair in zip(point.objectives, point.axes, strict=True))
+    return str(getattr(point, name))
 
 
 def _refuse_repeats(points: Sequence[FrontPoint]) -> None:
@@ -256,6 +326,6 @@ def _refuse_repeats(points: Sequence[FrontPoint]) -> None:
         if key in seen:
             raise ValueError(
                 f"{point.series} w={point.w} seed={point.seed} is there twice, so something else differs: "
-                f"{seen[key]} and {point.folder}; name the runs of one setting, or give each a variant"
+                f"{seen[key]} and {point.folder}; name the runs of one setting in algorithm.runs"
             )
         seen[key] = point.folder

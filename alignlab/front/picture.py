@@ -1,20 +1,20 @@
-"""The front as a picture: objective against objective, and what each point costs in KL from the reference."""
+"""The front as a picture: objective against objective, and KL of each point from the reference."""
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from alignlab.front.annotate import Label, place_labels
+from alignlab.front.annotate import Annotation, annotate
 from alignlab.front.collect import FrontPoint
-from alignlab.front.metrics import ExactCurve, Floats
-from alignlab.front.table import short_weights, varying_weight
+from alignlab.front.metrics import ExactCurve
+from alignlab.front.series import ACCURACY, CHANCE, PlotPoint, are_accuracies, points_by_series, varying_weight
 from alignlab.io.atomic import replacing
-from alignlab.stats import Interval, mean_interval
+from alignlab.stats import Interval
+from alignlab.stats.groups import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,16 +33,6 @@ MEASURES = dict.fromkeys(("helpful", "safe", "brief"), "mean gold reward")
 ENDINGS = {"_accuracy": "share of pairs ranked right", "_margin": "mean reward margin"}
 EXACT_LABEL = "exact front (hollow: same w)"
 KL_LABEL = r"KL($\pi\,\Vert\,\pi_{\mathrm{ref}}$) in nats (0 is the reference)"
-
-
-@dataclass(frozen=True)
-class Spot:
-    """What is drawn at one place: a run, or the mean over the seeds of one setting."""
-
-    label: str
-    weights: tuple[float, ...]
-    metrics: Mapping[str, Interval]
-    runs: tuple[FrontPoint, ...]
 
 
 def draw_front(
@@ -97,7 +87,9 @@ def front_figure(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     axes = _checked_axes(points, exact, reference)
-    series = _spots_by_series(points)
+    if reference is None and are_accuracies(axes):
+        reference = [CHANCE] * len(axes)  # its reward for every response is 0, so every pair is a tie
+    series = points_by_series(points)
     styles = _styles(points)
     pairs = list(itertools.combinations(range(len(axes)), 2))
     weighed = _against_weights(points, series, axes)
@@ -110,22 +102,22 @@ def front_figure(
         labels += _draw_pair(panel, (i, j), axes, series, styles, exact=exact, reference=reference)
         panel.set(xlabel=names[axes[i]], ylabel=names[axes[j]])
     objectives = next((list(point.weights) for point in points if point.weights), list(axes))
-    for panel, (place, metric) in zip(panels[len(pairs) :], weighed, strict=True):
-        _draw_against_weight(panel, place, metric, series, styles, exact=exact)
-        panel.set(xlabel=f"w: weight of '{_plain(objectives[place])}'", ylabel=names[metric])
+    for panel, (index, metric) in zip(panels[len(pairs) :], weighed, strict=True):
+        _draw_against_weight(panel, index, metric, series, styles, exact=exact)
+        panel.set(xlabel=f"w: weight of '{_plain(objectives[index])}'", ylabel=names[metric])
     shown = objectives[varying_weight(points)]
-    _finish(figure, title, _legend_handles(series, styles, exact), _caption(series, shown))
-    place_labels(figure, labels)
+    _finish(figure, title, _legend_handles(series, styles, exact), _caption(series, shown, axes))
+    annotate(figure, labels)
     return figure
 
 
 def _against_weights(
-    points: Sequence[FrontPoint], series: Mapping[str, list[Spot]], axes: tuple[str, ...]
+    points: Sequence[FrontPoint], series: Mapping[str, list[PlotPoint]], axes: tuple[str, ...]
 ) -> list[tuple[int, str]]:
-    """What is drawn against which weight, by its place: KL where there are two objectives, else each one's own mean."""
+    """What is drawn against which weight, by its index: KL where there are two objectives, else each one's own mean."""
     if len(axes) > 2:
         return list(enumerate(axes)) if any(point.weights for point in points) else []
-    has_kl = any("kl" in spot.metrics for spots in series.values() for spot in spots)
+    has_kl = any("kl" in setting.metrics for settings in series.values() for setting in settings)
     return [(varying_weight(points), "kl")] if has_kl else []
 
 
@@ -142,33 +134,6 @@ def _checked_axes(
     if reference is not None and len(reference) != len(axes):
         raise ValueError(f"reference={tuple(reference)}: must hold one value for each of {axes}")
     return axes
-
-
-def _spots_by_series(points: Sequence[FrontPoint]) -> dict[str, list[Spot]]:
-    """The points with the seeds of one setting put together, by series, in the order given."""
-    settings: dict[str, dict[object, list[FrontPoint]]] = {}
-    for point in points:
-        key = tuple(point.weights.items()) or point.folder  # without weights nothing says that two runs are one setting
-        settings.setdefault(point.series, {}).setdefault(key, []).append(point)
-    return {name: [_spot(runs) for runs in groups.values()] for name, groups in settings.items()}
-
-
-def _spot(runs: Sequence[FrontPoint]) -> Spot:
-    first = runs[0]
-    names = [name for name in first.metrics if all(name in run.metrics for run in runs)]
-    return Spot(
-        label=short_weights(first) if first.weights else "",
-        weights=tuple(first.weights.values()),
-        metrics={name: _over_seeds([run.metrics[name] for run in runs]) for name in names},
-        runs=tuple(runs),
-    )
-
-
-def _over_seeds(metrics: Sequence[Interval]) -> Interval:
-    if len(metrics) == 1:
-        return metrics[0]
-    found = mean_interval(metric.mean for metric in metrics)
-    return found if found.n > 2 else Interval(found.mean, None, None, found.n, found.missing)
 
 
 def _styles(points: Sequence[FrontPoint]) -> dict[str, tuple[str, str]]:
@@ -206,49 +171,53 @@ def _draw_pair(
     panel: "Axes",
     pair: tuple[int, int],
     axes: tuple[str, ...],
-    series: Mapping[str, list[Spot]],
+    series: Mapping[str, list[PlotPoint]],
     styles: Mapping[str, tuple[str, str]],
     *,
     exact: ExactCurve | None,
     reference: Sequence[float] | None,
-) -> list[Label]:
+) -> list[Annotation]:
     """Draw one objective against another; returns the labels to place."""
     i, j = pair
     labels = []
+    if are_accuracies(axes):
+        panel.axvline(CHANCE, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
+        panel.axhline(CHANCE, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
     if exact is not None:
-        weights = [spot.weights for spots in series.values() for spot in spots]
+        weights = [setting.weights for settings in series.values() for setting in settings]
         _draw_exact(panel, exact, exact.means_KM[:, i], exact.means_KM[:, j], weights, joined=len(axes) == 2)
     if reference is not None:
         panel.plot(reference[i], reference[j], "*", color=REFERENCE, markersize=12, zorder=4)
-        labels.append(Label(panel, "reference", reference[i], reference[j], REFERENCE))
-    for name, spots in series.items():
+        name = "reference (chance)" if are_accuracies(axes) else "reference"
+        labels.append(Annotation(panel, name, reference[i], reference[j], REFERENCE))
+    for name, settings in series.items():
         color, _ = styles[name]
-        places = [(spot.metrics[axes[i]], spot.metrics[axes[j]]) for spot in spots]
-        _draw_series(panel, places, spots, styles[name], (axes[i], axes[j]), joined=len(axes) == 2)
-        for spot, (x, y) in zip(spots, places, strict=True):
-            if spot.label and x.mean is not None and y.mean is not None:
-                labels.append(Label(panel, spot.label, x.mean, y.mean, color))
+        positions = [(setting.metrics[axes[i]], setting.metrics[axes[j]]) for setting in settings]
+        _draw_series(panel, positions, settings, styles[name], (axes[i], axes[j]), joined=len(axes) == 2)
+        for setting, (x, y) in zip(settings, positions, strict=True):
+            if setting.label and x.mean is not None and y.mean is not None:
+                labels.append(Annotation(panel, setting.label, x.mean, y.mean, color))
     return labels
 
 
 def _draw_against_weight(
     panel: "Axes",
-    place: int,
+    index: int,
     metric: str,
-    series: Mapping[str, list[Spot]],
+    series: Mapping[str, list[PlotPoint]],
     styles: Mapping[str, tuple[str, str]],
     *,
     exact: ExactCurve | None,
 ) -> None:
-    """Draw a metric of each point against the weight of one objective, by its place among them."""
+    """Draw a metric of each point against the weight of one objective, by its index."""
     if exact is not None:
-        weights = [spot.weights for spots in series.values() for spot in spots]
+        weights = [setting.weights for settings in series.values() for setting in settings]
         y_K = exact.kl_K if metric == "kl" else exact.means_KM[:, exact.axes.index(metric)]
-        _draw_exact(panel, exact, exact.weights_KM[:, place], y_K, weights, joined=len(exact.axes) == 2)
-    for name, spots in series.items():
-        known = [spot for spot in spots if spot.weights and metric in spot.metrics]
-        places = [(Interval(spot.weights[place], None, None, 1), spot.metrics[metric]) for spot in known]
-        _draw_series(panel, places, known, styles[name], (place, metric), joined=len(spots[0].weights) <= 2)
+        _draw_exact(panel, exact, exact.weights_KM[:, index], y_K, weights, joined=len(exact.axes) == 2)
+    for name, settings in series.items():
+        known = [setting for setting in settings if setting.weights and metric in setting.metrics]
+        positions = [(Interval(setting.weights[index], None, None, 1), setting.metrics[metric]) for setting in known]
+        _draw_series(panel, positions, known, styles[name], (index, metric), joined=len(settings[0].weights) <= 2)
     if metric == "kl":
         panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if panel.dataLim.ymin < 0 else 0.0)
 
@@ -265,8 +234,8 @@ def _draw_exact(
 
 def _draw_series(
     panel: "Axes",
-    places: Sequence[tuple[Interval, Interval]],
-    spots: Sequence[Spot],
+    positions: Sequence[tuple[Interval, Interval]],
+    settings: Sequence[PlotPoint],
     style: tuple[str, str],
     names: tuple[str | int, str],
     *,
@@ -274,21 +243,28 @@ def _draw_series(
 ) -> None:
     """Marks, bars, seeds and joining line of one series; `names` are the metrics on x (a number: a weight) and y."""
     color, marker = style
-    xs = [math.nan if x.mean is None else x.mean for x, _ in places]
-    ys = [math.nan if y.mean is None else y.mean for _, y in places]
-    weighted = [(spot.weights, x, y) for spot, x, y in zip(spots, xs, ys, strict=True) if spot.weights]
+    xs = [math.nan if x.mean is None else x.mean for x, _ in positions]
+    ys = [math.nan if y.mean is None else y.mean for _, y in positions]
+    weighted = [(setting.weights, x, y) for setting, x, y in zip(settings, xs, ys, strict=True) if setting.weights]
     if joined and len(weighted) > 1:
         _, line_x, line_y = zip(*sorted(weighted), strict=True)
         panel.plot(line_x, line_y, "-", color=color, linewidth=1.3, alpha=0.75, zorder=3.5)
-    for x, y in places:
+    for x, y in positions:
         if y.low is not None and y.high is not None and x.mean is not None:
             panel.plot([x.mean] * 2, [y.low, y.high], "-", color=color, linewidth=1.1, alpha=0.6, zorder=4)
         if x.low is not None and x.high is not None and y.mean is not None:
             panel.plot([x.low, x.high], [y.mean] * 2, "-", color=color, linewidth=1.1, alpha=0.6, zorder=4)
-    seeds = [run for spot in spots if len(spot.runs) > 1 for run in spot.runs]
+    seeds = [run for setting in settings if len(setting.runs) > 1 for run in setting.runs]
     seeds_x, seeds_y = ([_value(run, name) for run in seeds] for name in names)
     panel.plot(seeds_x, seeds_y, marker, **_seed_style(color), zorder=3.8)
-    panel.plot(xs, ys, marker, color=color, markersize=6.5, markeredgecolor="white", markeredgewidth=0.7, zorder=5)
+    metrics = [name for name in names if isinstance(name, str)]
+    pale = [bool(setting.at_chance(metrics)) for setting in settings]
+    look: dict[str, Any] = {"color": color, "markersize": 6.5, "zorder": 5}
+    solid_y = [math.nan if faint else y for faint, y in zip(pale, ys, strict=True)]
+    panel.plot(xs, solid_y, marker, markeredgecolor="white", markeredgewidth=0.7, **look)
+    if any(pale):
+        pale_x, pale_y = ([value for faint, value in zip(pale, held, strict=True) if faint] for held in (xs, ys))
+        panel.plot(pale_x, pale_y, marker, markerfacecolor="#f4f4f4", markeredgewidth=1.2, **look)
 
 
 def _value(run: FrontPoint, name: str | int) -> float:
@@ -308,16 +284,16 @@ def _seed_style(color: str) -> dict[str, Any]:
 
 
 def _legend_handles(
-    series: Mapping[str, list[Spot]], styles: Mapping[str, tuple[str, str]], exact: ExactCurve | None
+    series: Mapping[str, list[PlotPoint]], styles: Mapping[str, tuple[str, str]], exact: ExactCurve | None
 ) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
     handles = []
-    for name, spots in series.items():
+    for name, settings in series.items():
         color, marker = styles[name]
-        line: Literal["-", ""] = "-" if len(spots) > 1 and len(spots[0].weights) <= 2 else ""
+        line: Literal["-", ""] = "-" if len(settings) > 1 and len(settings[0].weights) <= 2 else ""
         handles.append(Line2D([], [], color=color, marker=marker, linestyle=line, markersize=6.5, label=_plain(name)))
-    if any(len(spot.runs) > 1 for spots in series.values() for spot in spots):
+    if any(len(setting.runs) > 1 for settings in series.values() for setting in settings):
         handles.append(Line2D([], [], marker="o", linestyle="", **_seed_style(FAINT), label="one seed"))
     if exact is not None:
         line = "-" if len(exact.axes) == 2 else ""
@@ -326,17 +302,30 @@ def _legend_handles(
     return handles
 
 
-def _caption(series: Mapping[str, list[Spot]], shown: str) -> str:
-    spots = [spot for group in series.values() for spot in group]
+def _caption(series: Mapping[str, list[PlotPoint]], shown: str, axes: Sequence[str]) -> str:
+    settings = [setting for group in series.values() for setting in group]
     parts = []
-    labels = [spot.label for spot in spots if spot.label]
+    labels = [setting.label for setting in settings if setting.label]
     if labels:
         several = any(" " in label for label in labels)
         parts.append("numbers: the weights, in hundredths" if several else f"numbers: w, the weight of '{shown}'")
-    if any(interval.low is not None for spot in spots for interval in spot.metrics.values()):
-        over = {"over seeds" if len(spot.runs) > 1 else "of each run's evaluation" for spot in spots}
+    if any(interval.low is not None for setting in settings for interval in setting.metrics.values()):
+        over = {"over seeds" if len(setting.runs) > 1 else "of each run's evaluation" for setting in settings}
         parts.append("bars: 95 % intervals " + " or ".join(sorted(over)))
-    return _plain(";  ".join(parts))
+    unproven = dict.fromkeys(name for setting in settings for run in setting.runs for name in run.unproven)
+    if unproven:
+        parts.append(f"reward not shown to agree with its labels: {', '.join(unproven)}")
+    if any(setting.at_chance(axes) for setting in settings):
+        parts.append("hollow: an accuracy that is not told from chance (.5)")
+    lines = [part + ("\n" if index % 2 else ";  ") for index, part in enumerate(parts[:-1])] + parts[-1:]
+    return _plain("".join(lines))
+
+
+def front_subject(axes: Sequence[str]) -> str:
+    """What a picture of these axes shows; accuracies say how a policy ranks texts of others, not what it writes."""
+    if are_accuracies(axes):
+        return "preference accuracy on held-out pairs"
+    return "what safety costs in helpfulness" if len(axes) == 2 else f"the balance of {', '.join(axes)}"
 
 
 def _finish(figure: "Figure", title: str, handles: "list[Line2D]", caption: str) -> None:
@@ -350,7 +339,8 @@ def _finish(figure: "Figure", title: str, handles: "list[Line2D]", caption: str)
 
 def _axis_label(axis: str, measures: Mapping[str, str]) -> str:
     ending = next((text for end, text in ENDINGS.items() if axis.endswith(end)), "mean reward")
-    return _plain(f"{axis}: {measures.get(axis) or MEASURES.get(axis, ending)} (higher is better)")
+    better = "" if axis.endswith(ACCURACY) else " (higher is better)"
+    return _plain(f"{axis}: {measures.get(axis) or MEASURES.get(axis, ending)}{better}")
 
 
 def _plain(text: str) -> str:

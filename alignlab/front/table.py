@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve
+from alignlab.front.series import PlotPoint, is_at_chance, points_by_series, w_text, weight_label
 from alignlab.io.atomic import replacing
 from alignlab.stats import Interval
 
@@ -25,8 +26,10 @@ TITLES = {
     "well_formed": "well-\nformed",
 }
 RUN_COLUMNS = ("folder", "status", "error", "algorithm", "variant", "model", "dataset", "w", "seed")
-METRIC_COLUMNS = ("mean", "low", "high", "n", "missing")
+METRIC_COLUMNS = ("mean", "low", "high", "n", "groups", "missing")
 UNKNOWN = "-"
+CHANCE_MARK = " ~.5"
+"""After an accuracy whose interval holds one half."""
 
 
 def front_table(collection: Collection, exact: ExactCurve | None = None) -> "Table":
@@ -41,8 +44,8 @@ def front_table(collection: Collection, exact: ExactCurve | None = None) -> "Tab
     axes = collection.axes
     known = [name for name in KNOWN_METRICS if any(name in point.metrics for point in collection.points)]
     labels = _run_labels(collection)
-    caption = f"mean ± half of the 95 % interval; higher is better: {', '.join(axes)}; KL in nats"
-    table = Table(caption=caption + ("; in brackets: the exact front" if exact is not None else ""))
+    pooled = pooled_settings(collection)
+    table = Table(caption=_caption(collection, known, exact))
     for title in (*labels, "w"):
         table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True)
     for name in (*axes, *known):
@@ -50,13 +53,69 @@ def front_table(collection: Collection, exact: ExactCurve | None = None) -> "Tab
     table.add_column("status")
     for point in collection.points:
         cells = [labels[title](point) for title in labels] + [weight_label(point)]
-        cells += [_cell(point.metrics.get(name)) + _exact_cell(exact, point, name) for name in (*axes, *known)]
+        cells += [_cell(point.metrics.get(name), name) + _exact_cell(exact, point, name) for name in (*axes, *known)]
         table.add_row(*(Text(cell) for cell in (*cells, "done")))
+    for setting in pooled:
+        point = setting.runs[0]
+        of_setting = {"run": point.series, "seed": "all"}
+        cells = [*(of_setting[title] for title in labels), weight_label(point)]
+        cells += [_cell(setting.metrics.get(name), name) for name in (*axes, *known)]
+        table.add_row(*(Text(cell, style="bold") for cell in (*cells, f"mean of {len(setting.runs)} seeds")))
     for run in collection.failures:  # Text, because an error may hold what rich would take for markup
         of_run = {"run": run.algorithm or run.folder.name, "seed": _seed(run.seed)}
-        cells = [*(of_run[title] for title in labels), _w_text(run.w), *[UNKNOWN] * (len(axes) + len(known))]
+        cells = [*(of_run[title] for title in labels), w_text(run.w), *[UNKNOWN] * (len(axes) + len(known))]
         table.add_row(*(Text(cell) for cell in cells), Text(f"{run.status}: {run.error}", style="red"))
     return table
+
+
+def pooled_settings(collection: Collection) -> list[PlotPoint]:
+    """The settings that several seeds ran, as means over these."""
+    settings = [setting for held in points_by_series(collection.points).values() for setting in held]
+    return [setting for setting in settings if len(setting.runs) > 1]
+
+
+def _caption(collection: Collection, known: Sequence[str], exact: ExactCurve | None) -> str:
+    """What the cells hold; nothing of what the table does not show."""
+    settings = [setting for held in points_by_series(collection.points).values() for setting in held]
+    parts = [f"mean ± half of the 95 % interval, or its ends; higher is better: {', '.join(collection.axes)}"]
+    parts += ["KL in nats"] if "kl" in known else []
+    parts += ["in brackets: the exact front"] if exact is not None else []
+    if collection.unproven:
+        parts.append(f"reward not shown to agree with its labels: {', '.join(collection.unproven)}")
+    if any(setting.at_chance(collection.axes) for setting in settings):
+        parts.append(f"{CHANCE_MARK.strip()}: not told from chance, which is the reference's own accuracy")
+    return "; ".join(parts)
+
+
+def differences_table(summary: Mapping[str, Any]) -> "Table | None":
+    """Differences between neighbouring w, paired by prompt; None where no series has them.
+
+    Args:
+        summary: front.json.
+    """
+    from rich.table import Table
+
+    axes = list(summary["axes"].values())
+    rows = [(name, row) for name, one in summary.get("series", {}).items() for row in one["neighbours"] or ()]
+    if not rows:
+        return None
+    several = len(summary["series"]) > 1
+    table = Table(caption="differences between neighbouring w on the same prompts; p-values by Holm over w")
+    for title in (*(["run"] if several else []), "w", *axes):
+        table.add_column(title, justify="left" if title == "run" else "right")
+    for name, row in rows:
+        cells = [_difference_cell(row["differences"][axis]) for axis in axes]
+        table.add_row(*([name] if several else []), f"{row['from']} to {row['to']}", *cells)
+    return table
+
+
+def _difference_cell(record: Mapping[str, Any]) -> str:
+    difference = Interval.from_record(record)
+    half, p = difference.half_width, record["p_holm"]
+    if difference.mean is None or half is None or p is None:
+        return UNKNOWN
+    told = ("p < .001" if p < 0.001 else f"p {p:.2g}") if record["told_apart"] else "not told apart"
+    return f"{difference.mean:+.2f} ±{half:.2f} ({told})"
 
 
 def _run_labels(collection: Collection) -> dict[str, Callable[[FrontPoint], str]]:
@@ -69,36 +128,15 @@ def _run_labels(collection: Collection) -> dict[str, Callable[[FrontPoint], str]
     return labels
 
 
-def weight_label(point: FrontPoint) -> str:
-    """The first weight where it says the other (two that sum to 1), else all; a dash for a policy without weights."""
-    return _w_text(point.first_weight if _says_all(point) else tuple(point.weights.values()))
-
-
-def short_weights(point: FrontPoint) -> str:
-    """The same for a picture: several weights in hundredths, `80 10 10`."""
-    if _says_all(point):
-        return _w_text(point.first_weight)
-    return " ".join(f"{100 * weight:.3g}" for weight in point.weights.values())
-
-
-def _says_all(point: FrontPoint) -> bool:
-    return len(point.weights) <= 2 and (len(point.weights) < 2 or abs(sum(point.weights.values()) - 1) < 1e-6)
-
-
-def varying_weight(points: Sequence[FrontPoint]) -> int:
-    """The place of the first objective whose weight is not the same in all points, which `w` moves; 0 if none is."""
-    columns = zip(*(tuple(point.weights.values()) for point in points if point.weights), strict=True)
-    return next((place for place, column in enumerate(columns) if len(set(column)) > 1), 0)
-
-
 def write_csv(collection: Collection, path: Path) -> Path:
     """Write one row a run, atomically; returns the path.
 
     Columns, in this order: `folder` (relative to the CSV), `status`, `error`, `algorithm`, `variant`, `model`,
     `dataset`, `w` (a list as JSON), `seed`; `weight_<objective>` in the order of the axes; then for every metric (the
     axes first, then kl, attained_share, kl_to_optimum, well_formed, then the rest by name) `_mean`, `_low`, `_high`
-    (95 %), `_n` and `_missing` (values that could not be known). What is not known is an empty cell, never 0; a failed
-    run has no metrics. Numbers are written in full. Text that a spreadsheet would take for a formula gets a leading '.
+    (95 %), `_n`, `_groups` (prompts) and `_missing` (values that could not be known). What is not known is an empty
+    cell, never 0; a failed run has no metrics. Numbers are written in full. Text that a spreadsheet would take for a
+    formula gets a leading '.
     """
     objectives = list(dict.fromkeys(name for point in collection.points for name in point.weights))
     metrics = _metric_names(collection)
@@ -156,21 +194,21 @@ def _w_json(w: float | tuple[float, ...] | None) -> float | str | None:
     return json.dumps(w) if isinstance(w, tuple) else w
 
 
-def _w_text(w: float | tuple[float, ...] | None) -> str:
-    if w is None:
-        return UNKNOWN
-    return ", ".join(f"{part:g}" for part in w) if isinstance(w, tuple) else f"{w:g}"
-
-
 def _seed(seed: int | None) -> str:
     return UNKNOWN if seed is None else str(seed)
 
 
-def _cell(metric: Interval | None) -> str:
+def _cell(metric: Interval | None, name: str) -> str:
     if metric is None or metric.mean is None:
         return UNKNOWN
     half = metric.half_width
-    return f"{metric.mean:.3g} ± ?" if half is None else f"{metric.mean:.2f} ±{half:.2f}"
+    mark = CHANCE_MARK if is_at_chance(name, metric) else ""
+    if half is None or metric.bounds is None:
+        return f"{metric.mean:.3g} ± ?"
+    low, high = metric.bounds
+    if abs((low + high) / 2 - metric.mean) > 0.1 * half:  # a share near 0 or 1
+        return f"{metric.mean:.2f} [{low:.2f}, {high:.2f}]{mark}"
+    return f"{metric.mean:.2f} ±{half:.2f}{mark}"
 
 
 def _exact_cell(exact: ExactCurve | None, point: FrontPoint, name: str) -> str:

@@ -1,9 +1,12 @@
-"""Where a server is, and how patiently it is treated."""
+"""Where a server is, and the limits under which it is asked."""
 
 from dataclasses import dataclass
-from typing import Any
+from urllib.parse import urlsplit
 
 from alignlab.errors import require_key
+
+MOST_BYTES = 4 * 2**20
+"""Longest answer that is read, in bytes after decompression."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,14 @@ class Endpoint:
     workers: int
     """Most calls in flight."""
     timeout_s: float
-    """Longest wall-clock time of one try, in seconds."""
+    """Time of a call's first try, in seconds; later ones get longer where the server is seen to need it."""
     deadline_s: float
     """Longest time from a call's first try to its answer, in seconds, waits included."""
     backoff_s: float
     """Wait before the second try, in seconds; doubles with each further one."""
+    url_key: str = "base_url"
+    """The key in the section that holds the address."""
+    most_bytes: int = MOST_BYTES
 
     def key(self) -> str | None:
         """The key itself.
@@ -32,9 +38,14 @@ class Endpoint:
         """
         return require_key(self.section, self.api_key_env)
 
+    def url(self, path: str) -> str:
+        """The address of a path below the endpoint."""
+        return f"{self.base_url.rstrip('/')}/{path}" if path else self.base_url
 
-def one_call_a_connection() -> Any:
-    """Limits for an HTTP client: what a server sends beyond its answer is never read as the next call's answer."""
-    import httpx2
-
-    return httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+    @property
+    def shown(self) -> str:
+        """`section.key=scheme://host:port`, for messages: what else an address holds belongs in no log."""
+        parts = urlsplit(self.base_url)
+        port = f":{parts.port}" if parts.port else ""
+        host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+        return f"{self.section}.{self.url_key}={parts.scheme}://{host}{port}"

@@ -27,10 +27,9 @@ from alignlab.evaluation.audit import (
     suspects,
 )
 from alignlab.io.atomic import write_jsonl
-from alignlab.models.adapters import local_adapter
+from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base, position_limit
 from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.policy import checked_adapter
 from alignlab.prerequisites.reward_report import RewardContext, normalised
 from alignlab.prerequisites.rewards import RewardParts, reward
 from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, ranked_rows, training_rows
@@ -58,8 +57,8 @@ def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
         rewards = normalised(context, outcome, {}, rewards, trained_on)
         policy = None
         if algorithm.adapter is not None:
-            folder = local_adapter(algorithm.adapter)
-            checked_adapter("algorithm.adapter", folder, base, plan.model.settings.prompt_template)
+            template = plan.model.settings.prompt_template
+            folder = adapter_for("algorithm.adapter", algorithm.adapter, base_id=base.id, template=template).folder
             policy = ImplicitReward(
                 base, folder, beta=algorithm.beta, cache=cache, batch_size=batch_size, name="policy"
             )

@@ -8,9 +8,10 @@ from alignlab.config.schema import EvaluateConfig
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.evaluation.measure import Policy, Sampling, measure
 from alignlab.evaluation.scored import score_samples
+from alignlab.models.adapters import adapter_for
+from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard
 from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.policy import checked_adapter
 from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards
 from alignlab.prerequisites.rewards import RewardParts
 from alignlab.prerequisites.rows import data_report, held_out_rows, training_rows
@@ -21,12 +22,11 @@ from alignlab.runs.result import Outcome
 def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     """Measure the reference, or an adapter on it at the weights and beta that its card says."""
     algorithm, trainer, cache = plan.algorithm, plan.recipe.trainer, ScoreCache(plan.cache / "scores")
-    adapter = Path(algorithm.adapter) if algorithm.adapter else None
-    reads_rows = adapter is not None or bool(plan.rewards)
+    reads_rows = algorithm.adapter is not None or bool(plan.rewards)
     with run.stage("prerequisites"):
         outcome.extra |= data_report(plan.rows) if reads_rows else {}
         base = reference(plan.model)
-        card = checked_adapter("algorithm.adapter", adapter, base, plan.model.settings.prompt_template)
+        adapter, card = _adapter(algorithm, base, plan.model.settings.prompt_template)
         ranked = training_rows(plan.rows, base) if reads_rows else []
         held_out = held_out_rows(plan.rows, base) if reads_rows else []
         context = RewardContext(
@@ -45,6 +45,16 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     if rewards:
         rows = held_out or ranked
         score_samples(policy, run, outcome, rewards, rows=rows, most_prompts=algorithm.prompts, sampling=sampling)
+
+
+def _adapter(
+    algorithm: EvaluateConfig, base: Base, prompt_template: str | None
+) -> tuple[Path | None, AdapterCard | None]:
+    """Folder and card of the adapter that is evaluated, checked against the base model."""
+    if algorithm.adapter is None:
+        return None, None
+    found = adapter_for("algorithm.adapter", algorithm.adapter, base_id=base.id, template=prompt_template)
+    return found.folder, found.policy_card
 
 
 def _of_card(card: AdapterCard | None, own: Objectives) -> Objectives:

@@ -1,7 +1,7 @@
 """Collects runs into front.csv, front.png and a table; after a sweep, and on its own."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,9 @@ from alignlab.config.weights import SUM_TOLERANCE
 from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect, find_runs
 from alignlab.front.metrics import ExactCurve, exact_curve
-from alignlab.front.picture import draw_front
-from alignlab.front.summary import front_summary
-from alignlab.front.table import front_table, write_csv
-from alignlab.io.atomic import write_json
+from alignlab.front.report import write_front
 from alignlab.runs.folder import RunFolder
-from alignlab.runs.progress import console, quiet_libraries, say
+from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import Outcome
 
 CURVE_POINTS = 41
@@ -75,54 +72,23 @@ def present(model: ModelSource, rows: RowSource, folders: Sequence[Path], target
             exact, at_reference = exact_front(model, rows, collection.points)
     except ValueError as error:
         say(f"no exact front: {error}")
-    console.print(front_table(collection, exact))
-    write_csv(collection, target / "front.csv")
-    artifacts = {"csv": "front.csv"}
-    if collection.points:
-        summary = front_summary(collection.points, exact=exact, reference=at_reference)
-        write_json(target / "front.json", summary)
-        artifacts["summary"] = "front.json"
-        _say_directions(summary)
-    say(f"table:   {target / 'front.csv'}")
-    if collection.points and len(collection.axes) > 1:
-        draw_front(
-            collection.points,
-            path=target / "front.png",
-            exact=exact,
-            reference=at_reference,
-            title=f"{rows.settings.name}: {_subject(collection.axes)} ({model.settings.name})",
-        )
-        artifacts["picture"] = "front.png"
-        say(f"picture: {target / 'front.png'}")
-    return artifacts
-
-
-def _subject(axes: Sequence[str]) -> str:
-    return "what safety costs in helpfulness" if len(axes) == 2 else f"the balance of {', '.join(axes)}"
-
-
-def _say_directions(summary: Mapping[str, Any]) -> None:
-    """For more than two objectives, where no line shows it: whether each mean follows its weight."""
-    followed = summary.get("follows_weight", {})
-    if len(followed) > 2:
-        parts = [f"{found['axis']} {found['rho']:.2f}" for found in followed.values() if found["rho"] is not None]
-        say(f"rank correlation of each mean with its own weight: {', '.join(parts) or 'unknown'}")
+    names = {"dataset": rows.settings.name, "model": model.settings.name}
+    return write_front(collection, target, exact=exact, reference=at_reference, **names)
 
 
 def exact_front(
     model: ModelSource, rows: RowSource, points: Sequence[FrontPoint]
 ) -> tuple[ExactCurve | None, tuple[float, ...] | None]:
     """The toy's exact front and the reference's own rewards; (None, None) where they cannot be known."""
-    betas = {point.variant for point in points}
+    betas = {point.beta for point in points if point.beta is not None}
     golds = [str(objective.gold) for objective in rows.settings.objectives.values()]
-    if rows.toy is None or len(betas) != 1 or list(points[0].axes) != golds:
+    if rows.toy is None or len(betas) > 1 or list(points[0].axes) != golds:
         return None, None
     from alignlab.data.worlds import toy
     from alignlab.prerequisites.models import reference
     from alignlab.prerequisites.toy_pairs import reference_samples
 
-    (variant,) = betas
-    beta = float(str(variant).partition("=")[2] or rows.settings.beta)
+    beta = next(iter(betas), rows.settings.beta)
     rewards_PSM = reference_samples(rows.toy, reference(model), toy.prompts("test"), cache=rows.cache)
     at_reference = tuple(rewards_PSM.mean(axis=(0, 1)).tolist())
     trained = {tuple(point.weights.values()) for point in points if point.weights}

@@ -1,19 +1,16 @@
 """Adds a LoRA adapter into its base model and writes an ordinary model folder."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from alignlab.config.plan import Plan
 from alignlab.config.schema import MergeConfig
-from alignlab.errors import ConfigError
 from alignlab.io.atomic import new_folder, write_json
-from alignlab.models.adapted import adapter_settings
-from alignlab.models.adapters import adapter_id, local_adapter
+from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base
-from alignlab.models.cards import CARD, ClassifierCard, read_card, read_classifier_card
+from alignlab.models.cards import CARD, ClassifierCard, save_card
 from alignlab.models.merge import MergeReport, merge_adapter
 from alignlab.prerequisites.models import forget_models, reference
 from alignlab.rewards.classifier import new_classifier
@@ -25,44 +22,31 @@ from alignlab.runs.result import Outcome
 def run(plan: Plan[MergeConfig], run: RunFolder, outcome: Outcome) -> None:
     """Merge, cast, save with the tokenizer; `model=hf model.path=RUN/model` then loads it as any other model."""
     algorithm = plan.algorithm
-    adapter = local_adapter(str(algorithm.adapter))
     with run.stage("prerequisites"):
         base = reference(plan.model)
-    classifier = _checked_card(adapter, base)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, "adapter": adapter_id(adapter)}
+    template = plan.model.settings.prompt_template
+    adapter = adapter_for(
+        "algorithm.adapter", str(algorithm.adapter), base_id=base.id, template=template, may_classify=True
+    )
+    classifier = adapter.card if isinstance(adapter.card, ClassifierCard) else None
+    outcome.inputs |= {"model": base.id, "revision": base.revision, "adapter": adapter.id}
     dtype = getattr(torch, algorithm.dtype) if algorithm.dtype else base.model.dtype
     forget_models()  # the merge uses the resident model up
     with run.stage("merging"):
-        model = _classifier(base) if _is_classifier(adapter) else base.model
-        merged, report = merge_adapter(model, adapter, dtype=dtype)
+        model = _classifier(base) if adapter.classifies else base.model
+        merged, report = merge_adapter(model, adapter.folder, dtype=dtype)
     name = str(dtype).removeprefix("torch.")
     with run.stage("saving"), new_folder(run.path / "model") as folder:
         merged.save_pretrained(folder)
         base.tokenizer.save_pretrained(folder)
-        template = plan.model.settings.prompt_template
         made_of = {"base": base.id, "adapter": outcome.inputs["adapter"], "dtype": name, "prompt_template": template}
-        write_json(folder / CARD, asdict(classifier) if classifier else {"merged": made_of})
+        if classifier is None:
+            write_json(folder / CARD, {"merged": made_of})
+        else:
+            save_card(folder, classifier)
     outcome.artifacts["model"] = "model"
     outcome.extra["cast"] = _cast_record(report, name)
     _say_loss(report, name)
-
-
-def _checked_card(adapter: Path, base: Base) -> ClassifierCard | None:
-    """The card of a classifier's adapter, with which the merged one is read too; None of any other adapter.
-
-    Raises:
-        ConfigError: if the adapter says that it was trained on another model; names both.
-    """
-    classifies = _is_classifier(adapter)
-    card = read_classifier_card(adapter) if classifies else read_card(adapter)
-    if card is not None and card.base != base.id:
-        key = f"algorithm.adapter={adapter}"
-        raise ConfigError(f"{key}: was trained on another base model ({card.base}, not {base.id})")
-    return card if isinstance(card, ClassifierCard) else None
-
-
-def _is_classifier(adapter: Path) -> bool:
-    return bool(adapter_settings(adapter).get("task_type") == "SEQ_CLS")
 
 
 def _classifier(base: Base) -> Any:

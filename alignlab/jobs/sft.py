@@ -10,7 +10,7 @@ from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import fit
 from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import Policy
-from alignlab.models.adapters import lora_config, take_off
+from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
@@ -49,8 +49,8 @@ def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
             callbacks=[tracker],
         )
     adapter = run.path / "adapter"
-    trained.save_pretrained(str(adapter))
-    take_off(trained)
+    save_adapter(trained, adapter)
+    detach_adapter(trained)
     outcome.artifacts["adapter"] = adapter.name
     with run.stage("held-out responses"):
         policy = Policy(base, adapter, 1.0, plan.objectives, cache, trainer.per_device_eval_batch_size)

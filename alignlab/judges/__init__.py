@@ -6,8 +6,9 @@ from alignlab.config.schema import JudgeConfig, LocalJudgeConfig, OpenAIJudgeCon
 from alignlab.judges.base import UNSCORED, Judge, JudgeItem, JudgeReport, OnVerdict, Verdict
 from alignlab.judges.openai import OpenAIJudge
 from alignlab.judges.rules import RulesJudge
+from alignlab.judges.scores import judge_scores
 
-__all__ = ["UNSCORED", "Judge", "JudgeItem", "JudgeReport", "OnVerdict", "Verdict", "load_judge"]
+__all__ = ["UNSCORED", "Judge", "JudgeItem", "JudgeReport", "OnVerdict", "Verdict", "judge_scores", "load_judge"]
 
 
 def load_judge(config: JudgeConfig, *, cache: Path | None, folder: Path | None = None, device: str = "cpu") -> Judge:

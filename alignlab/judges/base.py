@@ -115,8 +115,11 @@ class JudgeReport:
     def record(self) -> dict[str, Any]:
         """For result.json."""
         counts = {name: getattr(self, name) for name in ("items", "texts", "wordless", "asked", "reused")}
+        failed = [f"{item.name} {item.wording}".strip() for item in self.known if item.got is not item.wanted]
+        controls = {"right": len(self.known) - len(failed), "total": len(self.known), "failed": failed}
         known = [vars(result) for result in self.known]
-        return {**counts, "unscored": dict(sorted(self.unscored.items())), "known_cases": known, **self.usage}
+        unscored = dict(sorted(self.unscored.items()))
+        return {**counts, "unscored": unscored, "controls": controls, "known_cases": known, **self.usage}
 
 
 OnVerdict = Callable[[Verdict], None]

@@ -5,7 +5,7 @@ from typing import Any
 
 from alignlab.config.schema import OpenAIJudgeConfig
 from alignlab.errors import ConfigError
-from alignlab.io.openai_client import Call, Reply
+from alignlab.io.client import Call, Reply
 from alignlab.judges.memo import Memo
 
 CHARACTERS_PER_TOKEN = 4

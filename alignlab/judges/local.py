@@ -104,7 +104,7 @@ def _load(config: LocalJudgeConfig, device: str) -> Base:
         attn_implementation="sdpa",
     )
     try:
-        return load_base(model, folder=None, device=device)
+        return load_base(model, folder=None, device=device, key="judge.path")
     except ValueError as error:
         raise ConfigError(
             f"judge.path={config.path}: {str(error).splitlines()[0].replace('model.', 'judge.')}"

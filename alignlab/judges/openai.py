@@ -7,9 +7,10 @@ from typing import Any
 
 from alignlab.config.schema import OpenAIJudgeConfig
 from alignlab.errors import ConfigError
+from alignlab.io.client import Call, Reply
 from alignlab.io.endpoint import Endpoint
 from alignlab.io.hashes import text_id
-from alignlab.io.openai_client import Call, OpenAIServer, Reply
+from alignlab.io.openai_protocol import openai_server
 from alignlab.judges.asking import Ask, AskingJudge, OnAnswer
 from alignlab.judges.base import ID_DIGITS, Answer, JudgeReport
 from alignlab.judges.budget import Budget, tokens_of
@@ -54,7 +55,7 @@ class OpenAIJudge(AskingJudge):
             deadline_s=config.deadline_s,
             backoff_s=config.backoff_s,
         )
-        self._server = OpenAIServer(
+        self._server = openai_server(
             self._endpoint, check=wrong_shape, keep_unanswered=config.on_no_answer == "unscored"
         )
         self._dialects = DIALECTS if config.structured else DIALECTS[2:]

@@ -14,6 +14,7 @@ from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import ModelConfig, PretrainedConfig
 from alignlab.errors import ConfigError
 from alignlab.models.adapters import adapter_id, local_adapter
+from alignlab.models.loading import load_weights
 from alignlab.models.merge import merge_adapter
 from alignlab.models.prompts import PromptEncoder
 
@@ -49,7 +50,9 @@ class Base:
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
 
-def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast: bool = False) -> Base:
+def load_base(
+    config: ModelConfig, *, folder: Path | None, device: str, autocast: bool = False, key: str = "model.path"
+) -> Base:
     """The base model in evaluation mode, without gradients.
 
     Args:
@@ -57,6 +60,7 @@ def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast
         folder: where a from-scratch reference lies; None for a pretrained model.
         device: cpu or cuda.
         autocast: compute in bfloat16, whatever the weights' type.
+        key: what the model stands under, for errors.
     """
     encoder = load_encoder(config, folder=folder)
     path, revision = _place(config, folder)
@@ -67,7 +71,7 @@ def load_base(config: ModelConfig, *, folder: Path | None, device: str, autocast
             options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
     else:
         dtype, options = torch.float32, {"attn_implementation": "sdpa"}
-    model = AutoModelForCausalLM.from_pretrained(path, revision=revision, dtype=dtype, **options)
+    model = load_weights(key, AutoModelForCausalLM.from_pretrained, path, revision=revision, dtype=dtype, **options)
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
         adapter = local_adapter(config.adapter)
@@ -89,7 +93,7 @@ def load_encoder(config: ModelConfig, *, folder: Path | None) -> PromptEncoder:
         folder: where a from-scratch reference lies; None for a pretrained model.
     """
     path, revision = _place(config, folder)
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return PromptEncoder(tokenizer, config.prompt_template)

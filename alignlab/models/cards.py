@@ -1,12 +1,13 @@
 """The metadata that travels with an adapter or a classifier. Imports no torch, so that a check can read it."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
+from alignlab.io.hashes import file_hash
 
 CARD = "alignlab.json"
 
@@ -26,6 +27,8 @@ class AdapterCard:
     """Longest prompt plus response that it was trained on, tokens."""
     data: str = ""
     """Hash of the rows and labels that it was trained on."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file beside the card, as it was saved."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,50 @@ class ClassifierCard:
     max_length: int
     dataset: str
     data: str
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file beside the card, as it was saved."""
 
 
 Card = TypeVar("Card", AdapterCard, ClassifierCard)
 
 
 def save_card(folder: Path, card: AdapterCard | ClassifierCard) -> None:
-    """Writes the card beside the weights."""
-    write_json(folder / CARD, asdict(card))
+    """Write the card beside the files of an adapter or a model, with their hashes."""
+    write_json(folder / CARD, asdict(replace(card, files=file_hashes(folder))))
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in a folder, by its path there; the card itself and hidden files apart."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CARD)
+    shown = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: file_hash(path) for name, path in shown.items() if not name.startswith(".") and name != "README.md"}
+
+
+def check_recorded_files(what: str, folder: Path, card: AdapterCard | ClassifierCard) -> None:
+    """Refuse a folder whose files are not those that its card recorded; a card without hashes passes.
+
+    Args:
+        what: `KEY=FOLDER`, which the error begins with.
+        folder: the card's.
+        card: says what the files were when they were saved.
+
+    Raises:
+        ConfigError: naming the file that is gone or changed.
+    """
+    fault = changed_file(folder, card.files)
+    if fault is not None:
+        raise ConfigError(f"{what}: {fault}; train it again (force=true), or restore the file")
+
+
+def changed_file(folder: Path, files: dict[str, str]) -> str | None:
+    """The first file that is gone or not the one recorded, in words; None where all are as recorded."""
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is gone"
+        if file_hash(path) != digest:
+            return f"{name} was changed or damaged since it was saved"
+    return None
 
 
 def read_card(folder: Path) -> AdapterCard | None:

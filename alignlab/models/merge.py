@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from alignlab.errors import ConfigError
-from alignlab.models.adapted import load_adapter
+from alignlab.models.with_adapter import load_adapter
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,20 @@
 from pathlib import Path
 
 from alignlab.errors import ConfigError
+from alignlab.models.checkpoint import check_model_folder
 
+MODEL = "config.json"
 ADAPTER = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def check_folder(key: str, path: str, needed: str) -> None:
-    """Refuses a local folder that is missing or lacks the file; a hub id `owner/name` passes.
+    """Refuse a local folder that is missing, lacks the file or holds no whole model; a hub id `owner/name` passes.
+
+    Args:
+        key: what the folder stands under.
+        path: a folder, or a hub id.
+        needed: the file that it must hold, MODEL or ADAPTER.
 
     Raises:
         ConfigError: naming key, path and what is missing.
@@ -20,6 +27,8 @@ def check_folder(key: str, path: str, needed: str) -> None:
             raise ConfigError(f"{key}={path}: the folder holds no {needed}")
         if needed == ADAPTER and not any((folder / name).is_file() for name in ADAPTER_WEIGHTS):
             raise ConfigError(f"{key}={path}: the folder holds no {ADAPTER_WEIGHTS[0]}")
+        if needed == MODEL:
+            check_model_folder(key, folder)
     elif path.startswith((".", "/", "~")) or path.count("/") != 1 or Path(path).parent.is_dir():
         hint = "write $HOME for ~" if path.startswith("~") else "a hub id reads owner/name"
         raise ConfigError(f"{key}={path}: no such folder ({hint})")

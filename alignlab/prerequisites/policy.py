@@ -11,10 +11,7 @@ from alignlab.config.plan import ModelSource
 from alignlab.config.schema import GeneratorConfig, ServerGeneratorConfig
 from alignlab.engine.sampling.base import OnDone, PrefixRequest
 from alignlab.engine.sampling.generate import generate
-from alignlab.errors import ConfigError
-from alignlab.models.adapters import adapted, adapter_id
-from alignlab.models.base import Base
-from alignlab.models.cards import AdapterCard, read_card
+from alignlab.models.adapters import adapter_for, adapter_id, with_adapter
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.models import prompt_encoder, reference
 
@@ -62,29 +59,6 @@ class Policy:
         generate(self.model, requests, config=settings, seed=seed, encoder=self.encoder, on_done=on_done, label=label)
 
 
-def checked_adapter(key: str, adapter: Path | None, base: Base, prompt_template: str | None) -> AdapterCard | None:
-    """The card of an adapter that fits the base model; None where there is no adapter, or it was made elsewhere.
-
-    Args:
-        key: the configuration key that names it.
-        adapter: its folder.
-        base: the model that it is put on.
-        prompt_template: this run's.
-
-    Raises:
-        ConfigError: if it was trained on another base model or with another prompt template.
-    """
-    card = None if adapter is None else read_card(adapter)
-    if card is None:
-        return None
-    if card.base != base.id:
-        raise ConfigError(f"{key}={adapter}: was trained on another base model ({card.base}, not {base.id})")
-    if card.prompt_template != prompt_template:
-        what = f"was trained with model.prompt_template={card.prompt_template!r}"
-        raise ConfigError(f"{key}={adapter}: {what}, this run has {prompt_template!r}")
-    return card
-
-
 @contextmanager
 def policy_under_test(source: ModelSource, adapter: str | None, generator: GeneratorConfig) -> Iterator[Policy]:
     """The reference, with an adapter if one is named; or the model that a server holds, by its name there.
@@ -110,7 +84,7 @@ def policy_under_test(source: ModelSource, adapter: str | None, generator: Gener
     if adapter is None:
         yield Policy(base.model, base.encoder, base.scorer, base.revision, context)
         return
-    checked_adapter("algorithm.adapter", Path(adapter), base, source.settings.prompt_template)
-    identity = f"{base.scorer}+{adapter_id(Path(adapter))}"
-    with adapted(base.model, Path(adapter)) as model:
-        yield Policy(model, base.encoder, identity, base.revision, context, has_adapter=True)
+    template = source.settings.prompt_template
+    found = adapter_for("algorithm.adapter", adapter, base_id=base.id, template=template)
+    with with_adapter(base.model, found.folder) as model:
+        yield Policy(model, base.encoder, f"{base.scorer}+{found.id}", base.revision, context, has_adapter=True)

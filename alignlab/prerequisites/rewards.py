@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alignlab.checks.rewards import checked_card
 from alignlab.config.plan import MakeRun, RewardSource
 from alignlab.config.schema import (
     BeaverConfig,
@@ -20,6 +19,7 @@ from alignlab.config.schema import (
 )
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
+from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base
 from alignlab.rewards.base import Reward
 from alignlab.rewards.beaver import beaver_id, beaver_source, load_beaver
@@ -62,15 +62,19 @@ def reward_adapter(source: RewardSource, settings: ImplicitConfig, parts: Reward
     """
     if settings.adapter is None:
         return _made(source, parts) / "adapter", source.beta
-    key, folder, base = source.key, Path(settings.adapter), parts.base
-    card = checked_card(key, folder, beta=settings.beta, template=source.prompt_template)
-    if card is None:
-        return folder, source.beta
-    if card.base != base.id:
-        raise ConfigError(f"{key}.adapter={folder}: was trained on another base model ({card.base}, not {base.id})")
-    if card.max_length not in (None, source.max_length):
-        say(f"{key}: was trained on {card.max_length} tokens at most, now reads {source.max_length}")
-    return folder, card.beta
+    found = adapter_for(
+        f"{source.key}.adapter",
+        settings.adapter,
+        base_id=parts.base.id,
+        template=source.prompt_template,
+        beta=settings.beta,
+        needs_beta=True,
+    )
+    card = found.policy_card
+    if card is not None and card.max_length not in (None, source.max_length):
+        say(f"{source.key}: was trained on {card.max_length} tokens at most, now reads {source.max_length}")
+    assert found.beta is not None, "needs_beta"
+    return found.folder, found.beta
 
 
 def implicit_adapter(source: RewardSource, parts: RewardParts) -> tuple[Path, float]:

@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import BeaverConfig
 from alignlab.errors import ConfigError
+from alignlab.models.loading import load_weights
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, in_batches
 
@@ -101,18 +102,18 @@ def load_beaver(
     Raises:
         ConfigError: if the checkpoint lacks weights.
     """
-    tokenizer = AutoTokenizer.from_pretrained(source.path, revision=source.revision)
+    tokenizer = AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
     reader = TextReader(tokenizer, template=config.template, eos=config.eos, max_length=config.max_length)
-    model, report = LlamaModel.from_pretrained(
+    model = load_weights(
+        "reward.path",
+        LlamaModel.from_pretrained,
         source.path,
         config=LlamaConfig.from_dict(source.settings),
         revision=source.revision,
         dtype=getattr(torch, config.dtype),
         use_safetensors=True,
-        output_loading_info=True,
+        read_apart=("score_head.", "normalizer."),
     )
-    if report["missing_keys"]:
-        raise ConfigError(f"reward.path={source.path}: the checkpoint lacks {min(report['missing_keys'])}")
     model = model.to(device).eval()
     head = score_head(source, device=device)
 

@@ -10,13 +10,14 @@ import torch
 from peft import PeftModel
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import ClassifierConfig
 from alignlab.errors import ConfigError
 from alignlab.models.base import Base
-from alignlab.models.cards import ClassifierCard, read_classifier_card
+from alignlab.models.cards import ClassifierCard, check_recorded_files, read_classifier_card
+from alignlab.models.loading import load_weights
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, absent_token, in_batches
 
@@ -83,6 +84,8 @@ def classifier_source(key: str, config: ClassifierConfig, path: str, base: Base)
             weights += f"+{identity}"
     else:
         weights = _commit(path, config.revision)
+    if card is not None:
+        check_recorded_files(f"{key}.path={path}", folder, card)
     reads = card or config
     return ClassifierSource(
         path,
@@ -105,7 +108,7 @@ def load_classifier(source: ClassifierSource, *, device: str, batch_size: int, l
     """
     own = source.base is None or (Path(source.path) / "tokenizer_config.json").is_file()
     where, revision = (source.path, source.revision) if own else (str(source.base), source.base_revision)
-    tokenizer = AutoTokenizer.from_pretrained(where, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
     reader = TextReader(tokenizer, template=source.template, eos=source.eos, max_length=source.max_length)
     dtype = getattr(torch, source.dtype)
     if source.base is None:
@@ -152,8 +155,9 @@ def new_classifier(path: str, *, revision: str | None, dtype: torch.dtype, seed:
     """A causal model's weights under a new score head; the head is random by the seed, and in float32."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path, revision=revision, num_labels=1, dtype=dtype, **options
+        load = AutoModelForSequenceClassification.from_pretrained
+        model = load_weights(
+            "model.path", load, path, new_heads=HEADS, revision=revision, num_labels=1, dtype=dtype, **options
         )
     head_in_float32(model)
     return model
@@ -168,14 +172,11 @@ def head_in_float32(model: Any) -> None:
 
 
 def _whole(path: str, revision: str | None, dtype: torch.dtype) -> Any:
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        path, revision=revision, dtype=dtype, output_loading_info=True
-    )
-    if model.config.num_labels != 1:
-        raise ConfigError(f"reward.path={path}: has {model.config.num_labels} labels, a reward needs one")
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ConfigError(f"reward.path={path}: the checkpoint lacks {missing[0]} ({len(missing)} missing in all)")
+    load = AutoModelForSequenceClassification.from_pretrained
+    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    if config.num_labels != 1:
+        raise ConfigError(f"reward.path={path}: has {config.num_labels} labels, a reward needs one")
+    model = load_weights("reward.path", load, path, revision=revision, dtype=dtype)
     head_in_float32(model)
     return model
 
@@ -207,6 +208,7 @@ def _base_of(key: str, folder: Path, card: ClassifierCard | None, base: Base) ->
 
 def _commit(path: str, revision: str | None) -> str:
     """The commit of a hub model."""
-    from transformers import AutoConfig
-
-    return str(getattr(AutoConfig.from_pretrained(path, revision=revision), "_commit_hash", None) or path)
+    return str(
+        getattr(AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False), "_commit_hash", None)
+        or path
+    )

@@ -8,7 +8,7 @@ from torch import Tensor
 from alignlab.data.records import Prompt
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.logps import response_logps
-from alignlab.models.adapters import adapted, adapter_id, local_adapter
+from alignlab.models.adapters import adapter_id, local_adapter, with_adapter
 from alignlab.models.base import Base
 from alignlab.models.prompts import Encoded
 from alignlab.rewards.base import Reward
@@ -52,7 +52,7 @@ class ImplicitReward(Reward):
         """The base model is the run's own; the adapter leaves it after each call."""
 
     def _compute(self, rows: list[Encoded]) -> Tensor:
-        with adapted(self.base.model, self.adapter) as model:
+        with with_adapter(self.base.model, self.adapter) as model:
             return response_logps(
                 model,
                 rows,

@@ -4,7 +4,6 @@ import importlib.metadata
 import logging
 import math
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,11 @@ from filelock import FileLock, Timeout
 from alignlab import __version__
 from alignlab.config.plan import MakeRun, Plan
 from alignlab.config.uses import EVERY_RUN_WRITES
-from alignlab.errors import ConfigError, JobFailed, OnlyPlanned, Terminated
+from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
 from alignlab.io.atomic import write_json
 from alignlab.runs.progress import say
 from alignlab.runs.result import Metrics, Outcome, RunResult, write_result
+from alignlab.runs.signals import catching_signals
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 
@@ -116,7 +116,7 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
     write_json(folder / "config.json", plan.record)
     run = RunFolder(folder, plan, make_run)
     outcome = Outcome(objectives=plan.objectives if uses.trains or uses.weighs else None)
-    with _job_log(folder / "job.log"), _term_as_interrupt():
+    with _job_log(folder / "job.log"), catching_signals():
         try:
             yield run, outcome
             _check_finite(outcome.metrics)
@@ -175,24 +175,6 @@ def _job_log(path: Path) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(before)
         handler.close()
-
-
-@contextmanager
-def _term_as_interrupt() -> Iterator[None]:
-    """A cluster's SIGTERM ends a job as Ctrl-C does: recorded and resumable."""
-
-    def stop(*_: object) -> None:
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread: a launcher's worker handles its own signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _version(name: str) -> str | None:

@@ -123,7 +123,9 @@ def _harmful_set(
 
 
 def _safe(request: HarmRequest, encoder: PromptEncoder, recipe: Recipe) -> Draft:
-    if recipe.safe == "data":
+    # The toy's refusals are its data: what its small policy writes on after one phrase is the same for every request,
+    # and learning that by heart leaves its other refusals broken.
+    if recipe.safe == "data" or (recipe.is_toy and recipe.safe == "refusal"):
         assert request.safe_response is not None
         return Draft(request, HARMFUL, 0, SAFE, request.safe_response.strip())
     if recipe.safe == "policy":

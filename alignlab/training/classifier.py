@@ -8,28 +8,35 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, TrainerCallback
 from trl import RewardConfig as TrlRewardConfig
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
-from trl.trainer.utils import disable_dropout_in_model
 
 from alignlab.config.schema import HardwareConfig, TrainerConfig
 from alignlab.data.records import Pair
 from alignlab.io.atomic import new_folder
+from alignlab.models.adapters import sort_adapter_config
 from alignlab.rewards.classifier import new_classifier
 from alignlab.rewards.reading import TextReader
 from alignlab.rewards.scorer import absent_token
-from alignlab.training.loop import WholeBatches, run_trainer, training_arguments
+from alignlab.training.loop import run_trainer, training_arguments, turn_off_dropout
+from alignlab.training.sampler import GroupedBatchSampler, SetEpoch
 
 
 class ClassifierTrainer(RewardTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's RewardTrainer, with batches that do not depend on how many processes share them."""
 
-    def _get_train_sampler(self, *_: Any) -> Any:
-        arguments = self.args
-        batch = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-        return WholeBatches(range(len(self.train_dataset)), batch_size=batch, seed=arguments.data_seed)
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches in a random order of each epoch's own, the last step filled up from its beginning."""
+        arguments, rows = self.args, self.train_dataset
+        parts = arguments.gradient_accumulation_steps * arguments.world_size
+        batch = arguments.train_batch_size * parts
+        batches = GroupedBatchSampler(range(len(rows)), batch_size=batch, seed=arguments.data_seed, parts=parts)
+        self.add_callback(SetEpoch(batches))
+        loader: DataLoader[Any] = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
+        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No model card: the run folder's result.json says what was trained."""
@@ -91,13 +98,14 @@ def train_classifier(
         peft: a LoRA adapter to train beside the head; None trains all weights.
         callbacks: told about logs and steps.
     """
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     separate = tokenizer.pad_token_id if tokenizer.pad_token_id != tokenizer.eos_token_id else None
     model = new_classifier(path, revision=revision, dtype=getattr(torch, dtype), seed=seed)
-    disable_dropout_in_model(model)  # the model's own; what peft.dropout asks of the adapter stays
+    turn_off_dropout(model)
     arguments = TrlRewardConfig(
         output_dir=str(checkpoints),
         **training_arguments(trainer, hardware, seed=seed),
+        logging_first_step=True,  # what the untrained model loses, to tell divergence by
         max_length=None,
         disable_dropout=False,
     )
@@ -116,7 +124,9 @@ def train_classifier(
     model.config.get_text_config().pad_token_id = separate
     with new_folder(folder) as target:
         engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target))
-        AutoTokenizer.from_pretrained(path, revision=revision).save_pretrained(str(target))
+        if peft is not None:
+            sort_adapter_config(target)
+        AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False).save_pretrained(str(target))
 
 
 def lora_with_head(lora: LoraConfig) -> LoraConfig:

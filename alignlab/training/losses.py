@@ -154,6 +154,12 @@ class PairLogps:
         chosen_P, rejected_P = self.log_ratios
         return chosen_P / self.chosen_lengths_P.clamp(min=1) - rejected_P / self.rejected_lengths_P.clamp(min=1)
 
+    @property
+    def likelier_P(self) -> Tensor:
+        """The policy's log-probability a token, of the response that it finds likelier."""
+        chosen_P = self.policy_chosen_P / self.chosen_lengths_P.clamp(min=1)
+        return torch.maximum(chosen_P, self.policy_rejected_P / self.rejected_lengths_P.clamp(min=1))
+
     def tilted(self, chosen_tilt_P: Tensor, rejected_tilt_P: Tensor) -> "PairLogps":
         """The same pairs against a tilted reference; tilts are `reward_tilt`'s, each (P,)."""
         chosen_P, rejected_P = self.ref_chosen_P + chosen_tilt_P, self.ref_rejected_P + rejected_tilt_P

@@ -47,12 +47,20 @@ class Meter:
     def __init__(self, loss: PreferenceLoss) -> None:
         self.loss = loss
         self.num_tokens = 0
+        self.windows: list[tuple[float, float, float]] = []
+        """Of every log line, means over its pairs: the loss, the untrained policy's loss on the same pairs, and how
+        much the likelier response's log-probability a token rose with training, nats."""
         self._new_tokens = 0
         self._sums: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def add(
-        self, outputs: TokenOutputs, pairs: PairLogps, tilts: tuple[Tensor, Tensor] | None, num_tokens: int
+        self,
+        outputs: TokenOutputs,
+        pairs: PairLogps,
+        tilts: tuple[Tensor, Tensor] | None,
+        losses_P: Tensor,
+        num_tokens: int,
     ) -> None:
         """Add a forward.
 
@@ -60,21 +68,20 @@ class Meter:
             outputs: per-token values (B, T); entropy, logits and accuracy only where they were computed.
             pairs: log-probabilities against the untilted reference.
             tilts: nats that are added to the references of chosen and rejected responses, each (P,).
+            losses_P: the pairs' losses, without the chosen responses' own.
             num_tokens: tokens of prompts and responses.
         """
         chosen_P, rejected_P = (self.loss.beta * ratio for ratio in pairs.log_ratios)
         values = (pairs.policy_chosen_P, pairs.policy_rejected_P, chosen_P, rejected_P)
         self._add("pairs", [torch.ones_like(chosen_P), *values, chosen_P - rejected_P, chosen_P > rejected_P])
         self._new_tokens += num_tokens
+        untrained = pairs.untrained() if tilts is None else pairs.untrained().tilted(*tilts)
+        self._add("window", [losses_P, self.loss.per_pair(untrained), pairs.likelier_P - pairs.untrained().likelier_P])
         if tilts is not None:
-            self._add("tilted", self._tilted(pairs, *tilts))
+            margins_P = self.loss.temperature * pairs.tilted(*tilts).differences_P
+            self._add("tilted", [margins_P, margins_P > 0])
         if outputs.entropy is not None:
             self._add_tokens(outputs, pairs)
-
-    def _tilted(self, pairs: PairLogps, chosen_tilt_P: Tensor, rejected_tilt_P: Tensor) -> list[Tensor]:
-        margins_P = self.loss.temperature * pairs.tilted(chosen_tilt_P, rejected_tilt_P).differences_P
-        untrained_P = self.loss.per_pair(pairs.untrained().tilted(chosen_tilt_P, rejected_tilt_P))
-        return [margins_P, margins_P > 0, untrained_P]
 
     def _add_tokens(self, outputs: TokenOutputs, pairs: PairLogps) -> None:
         assert outputs.entropy is not None
@@ -99,8 +106,11 @@ class Meter:
         self.num_tokens += int(sums["read"][0])
         pairs, *totals = sums["pairs"]
         metrics = {name: total / pairs for name, total in zip(PAIR_METRICS, totals, strict=True)}
+        loss, untrained, rise = (total / pairs for total in sums["window"])
+        self.windows.append((loss, untrained, rise))
         if "tilted" in sums:
-            metrics |= {name: total / pairs for name, total in zip(TILTED_METRICS, sums["tilted"], strict=True)}
+            values = (*(total / pairs for total in sums["tilted"]), untrained)
+            metrics |= dict(zip(TILTED_METRICS, values, strict=True))
         if "tokens" in sums:
             chosen, rejected, entropy, logits_chosen, logits_rejected, top = sums["tokens"]
             metrics |= {

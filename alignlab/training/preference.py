@@ -6,6 +6,7 @@ over the forwards, so that a step is the mean over exactly its pairs.
 """
 
 import contextlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,23 @@ import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.engine.scoring.forward import LOGGED_FIELDS, engine_layers, fused_head, score_batch
 from alignlab.engine.scoring.probe import detect_batch_layout
-from alignlab.models.adapters import lora_config, take_off
+from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
 from alignlab.models.base import Base
+from alignlab.runs.progress import say
+from alignlab.training.callbacks import diverged
 from alignlab.training.collate import REFERENCES, TILTS, StepCollator
-from alignlab.training.loop import OrderOfEpoch, WholeBatches, run_trainer, training_arguments
+from alignlab.training.loop import run_trainer, training_arguments, turn_off_dropout
 from alignlab.training.losses import PairLogps, PreferenceLoss, chosen_nll
 from alignlab.training.meter import Meter
+from alignlab.training.sampler import GroupedBatchSampler, SetEpoch
 from alignlab.training.sharding import WholeCheckpoints, trained_weights
 
 
@@ -47,6 +51,8 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         lora: the adapter that is trained; None trains what requires a gradient.
         pairs_per_forward: pairs of one forward at most; None for no limit.
         tokens_per_forward: positions of one forward at most, in place of the number of pairs; None for no limit.
+        sets_per_step: ranked sets of an optimizer step, over all processes, however many pairs they have; None for a
+            batch of pairs.
         autocast: compute in bfloat16 as the reference pass does, where args.bf16 does not.
         callbacks: told about logs and steps.
     """
@@ -61,21 +67,21 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         lora: LoraConfig | None = None,
         pairs_per_forward: int | None = None,
         tokens_per_forward: int | None = None,
+        sets_per_step: int | None = None,
         autocast: bool = False,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self.loss, self.autocast = loss, autocast
+        self.loss, self.autocast, self.sets_per_step = loss, autocast, sets_per_step
         self.packing = detect_batch_layout(model, longest=_longest(rows), autocast=autocast or args.bf16)
         self.meter = Meter(loss)
         self.step_losses: list[tuple[list[str], Tensor]] = []
         """Ids and losses of the pairs of each forward of the step at hand."""
         collator = StepCollator(self.packing, pairs_per_forward, tokens_per_forward, in_step=bool(args.fsdp))
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
+        turn_off_dropout(model)
         set_seed(args.seed)
         policy = model if lora is None else _with_new_adapter(model, lora, args)
         args.remove_unused_columns = False
+        args.accelerator_config.even_batches = False  # every step is whole already
         if "id" not in rows.column_names:
             rows = rows.add_column("id", [str(number) for number in range(len(rows))])
         super().__init__(model=policy, args=args, train_dataset=rows, data_collator=collator, callbacks=list(callbacks))
@@ -83,20 +89,29 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches of whole ranked sets, in an order of each epoch's own; in the rows' order if args ask for that."""
         arguments, rows = self.args, self.train_dataset
-        order: Any = SequentialSampler(rows)
+        batches: Any = BatchSampler(SequentialSampler(rows), arguments.train_batch_size, drop_last=False)
         if arguments.train_sampling_strategy != "sequential":
-            sets = rows["set"] if "set" in rows.column_names else range(len(rows))
-            batch = arguments.train_batch_size * arguments.world_size
-            order = WholeBatches(sets, batch_size=batch, seed=arguments.data_seed)
-            self.add_callback(OrderOfEpoch(order))
+            batches = self._batches()
+            self.add_callback(SetEpoch(batches))
         loader: DataLoader[Any] = DataLoader(
-            rows,
-            batch_size=arguments.train_batch_size,
-            sampler=order,
-            collate_fn=self.data_collator,
-            pin_memory=arguments.dataloader_pin_memory,
+            rows, batch_sampler=batches, collate_fn=self.data_collator, pin_memory=arguments.dataloader_pin_memory
         )
         return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+
+    def _batches(self) -> GroupedBatchSampler:
+        """The batches of every epoch; says how many ranked sets a step has where there are any."""
+        rows, processes = self.train_dataset, self.args.world_size
+        batches = GroupedBatchSampler(
+            rows["set"] if "set" in rows.column_names else range(len(rows)),
+            batch_size=self.args.train_batch_size * processes,
+            seed=self.args.data_seed,
+            sets_per_step=self.sets_per_step,
+            parts=processes,
+        )
+        if len(batches.members) < len(rows) and self.is_world_process_zero():
+            pairs = len(rows) / len(batches.members)
+            say(f"{batches.sets_in_a_step():.1f} ranked sets an optimizer step, {pairs:.1f} pairs a set")
+        return batches
 
     def train(self, *given: Any, **named: Any) -> Any:
         """Train with the engine's attention and LoRA layers."""
@@ -107,12 +122,20 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         """One batch's gradient and loss, forward by forward; processes exchange gradients after the last."""
         total = torch.zeros((), device=self.accelerator.device)
         self.step_losses = []
-        forwards = inputs["forwards"]
+        forwards = self._weighted(inputs["forwards"])
         for number, forward in enumerate(forwards, start=1):
             is_last = number == len(forwards)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
                 total += super().training_step(model, forward, num_items_in_batch)
         return total
+
+    def _weighted(self, forwards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The forwards, weighed so that every pair counts alike: with whole sets processes differ in their pairs."""
+        if self.sets_per_step is None or self.args.world_size == 1:
+            return forwards
+        own = torch.tensor(float(sum(len(forward["ids"]) for forward in forwards)), device=self.accelerator.device)
+        mean = self.accelerator.reduce(own.clone(), "mean")
+        return [{**forward, "weight": forward["weight"] * own / mean} for forward in forwards]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -125,8 +148,8 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
             outputs = score_batch(model, inputs["layout"].to(device))
         pairs = _pair_logps(outputs.log_probs, inputs)
         tilts = (inputs[TILTS[0]], inputs[TILTS[1]]) if TILTS[0] in inputs else None
-        self.meter.add(outputs, pairs, tilts, inputs["num_tokens"])
         losses_P = self.loss.per_pair(pairs if tilts is None else pairs.tilted(*tilts))
+        self.meter.add(outputs, pairs, tilts, losses_P, inputs["num_tokens"])
         if self.loss.sft_weight:
             chosen_PT = outputs.log_probs.chunk(2)[0]
             losses_P = losses_P + self.loss.sft_weight * chosen_nll(
@@ -142,6 +165,17 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the meter's figures to a log line."""
         super().log(logs | self.meter.read(self.accelerator), start_time)
+
+    def divergence(self) -> str | None:
+        """What is wrong with the policy at the end, or None: looks at the log lines of the last half."""
+        late = self.meter.windows[len(self.meter.windows) // 2 :]
+        if not late:
+            return None
+        loss, untrained, rise = (sum(column) / len(late) for column in zip(*late, strict=True))
+        vocabulary = self.model.get_input_embeddings().weight.shape[0]
+        if rise < -math.log(vocabulary):
+            return f"even the likelier response of a pair lost {-rise:.3g} nats a token"
+        return diverged(loss, untrained)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: transformers' estimate knows no shared prefixes."""
@@ -212,15 +246,16 @@ def train_preference(
         lora=lora_config(peft),
         pairs_per_forward=trainer.per_device_train_batch_size,
         tokens_per_forward=trainer.max_tokens_per_forward,
+        sets_per_step=trainer.sets_per_step,
         autocast=hardware.bf16 and hardware.fsdp,
         callbacks=callbacks,
     )
     assert engine.is_fsdp_enabled or not hardware.fsdp, "accelerate shares nothing out where it sees no GPU"
-    run_trainer(engine, checkpoints)
+    run_trainer(engine, checkpoints, losses=engine, divergence=engine.divergence)
     adapter = folder / "adapter"
     weights = trained_weights(engine.model) if engine.is_fsdp_enabled else None
     if engine.accelerator.is_main_process:
-        engine.model.save_pretrained(str(adapter), state_dict=weights)
+        save_adapter(engine.model, adapter, state_dict=weights)
     engine.accelerator.wait_for_everyone()
-    take_off(engine.accelerator.unwrap_model(engine.model))
+    detach_adapter(engine.accelerator.unwrap_model(engine.model))
     return adapter

@@ -27,13 +27,13 @@ def train_sft(
     adam_beta2: float = 0.999,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Any:
-    """Trains on the responses' tokens (the prompts' carry no loss) and returns the trained model.
+    """Train on the responses' tokens (the prompts' carry no loss) and return the trained model.
 
     Args:
         model: a causal language model; all of it is trained when `peft` is None.
         tokenizer: its tokenizer.
         rows: prompts and responses as tokens.
-        trainer: the recipe.
+        trainer: the optimiser's settings.
         hardware: device and number of processes.
         seed: of adapter initialisation and row order.
         checkpoints: folder of the checkpoints; the newest is resumed.
@@ -44,6 +44,7 @@ def train_sft(
     arguments = SFTConfig(
         output_dir=str(checkpoints),
         **training_arguments(trainer, hardware, seed=seed),
+        logging_first_step=True,  # what the untrained model loses, to tell divergence by
         max_length=None,
         completion_only_loss=True,
         adam_beta2=adam_beta2,

@@ -1,13 +1,16 @@
 """What is wrong with a reward is said before a model is loaded: name, key, rule, exit code 2, nothing half-written."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from alignlab.checks.rewards import checked_card
 from alignlab.cli import main
 from alignlab.errors import ConfigError
 from alignlab.models.cards import AdapterCard, ClassifierCard, read_card, read_classifier_card, save_card
+from alignlab.models.saved_adapter import checked_adapter
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 SAFER = "algorithm.rewards.safer"
@@ -29,8 +32,8 @@ def here(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         for file, value in files.items():
             (tmp_path / name / f"{file}.json").write_text(json.dumps(value))
-        if "adapter_config" in files:
-            (tmp_path / name / "adapter_model.safetensors").touch()
+        weights = "adapter_model" if "adapter_config" in files else "model"
+        save_file({"weights": np.zeros(2, "float32")}, tmp_path / name / f"{weights}.safetensors")
         return tmp_path / name
 
     lora = {"peft_type": "LORA", "task_type": "CAUSAL_LM"}
@@ -61,7 +64,7 @@ REFUSED = {
     "adapter=../classifier beta=1": "is a classifier's; give algorithm.rewards.safer.kind=classifier",
     "kind=classifier path=../causal": "is no sequence classifier (architectures=['LlamaForCausalLM'])",
     "kind=classifier path=../two": "has 2 labels, a reward needs a classifier with one",
-    "kind=classifier path=../code": "needs code of its own, which is not run",
+    "kind=classifier path=../code": "needs code of its own (auto_map), which is never run",
     "kind=classifier path=../beaver": "is a beaver model; give kind=beaver",
     "kind=classifier path=../nope": "safer.path=../nope: no such folder",
     "kind=classifier path=../classifier template='{raw_prompt}!'": "template='{raw_prompt}!': the classifier was",
@@ -140,13 +143,13 @@ def test_a_card_comes_back_as_it_was_saved(tmp_path):
     ):
         folder = tmp_path / str(number)
         save_card(folder, saved)
-        assert read(folder) == saved
+        assert replace(read(folder), files={}) == saved
     with pytest.raises(ConfigError, match="not a classifier's card"):
         read_classifier_card(tmp_path / "0")
     assert read_card(tmp_path / "none") is None
 
 
-def test_a_card_from_before_there_was_a_limit_is_read(tmp_path):
-    save_card(tmp_path, card())
-    found = checked_card("key", tmp_path, beta=None, template=TEMPLATE)
-    assert (found.beta, found.max_length) == (0.1, None)
+def test_a_card_from_before_there_was_a_limit_is_read(here):
+    assert checked_adapter("key", here.parent / "good", template=TEMPLATE).card.max_length is None
+    found = checked_adapter("key", here.parent / "foreign", template=TEMPLATE, beta=3.0)
+    assert (found.card, found.beta) == (None, 3.0)

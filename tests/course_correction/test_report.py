@@ -11,7 +11,7 @@ from alignlab.course_correction.results import read_curve
 from alignlab.io.atomic import write_json, write_jsonl
 
 KS = (2, 4)
-MEASURED = Measurement("tiny", None, "made-up", "strict", "continue", KS, "rules", 2, 0.8, 0.7, 0)
+MEASURED = Measurement("tiny", None, "made-up", "strict", "continue", KS, "rules", 2, 0.8, 0.7)
 COUNTS = {
     "prefixes": 7,
     "requests": 4,
@@ -75,7 +75,7 @@ def test_a_judge_that_fails_a_control_item_marks_every_corr(folder, tmp_path, ca
     page = (folder / "index.html").read_text()
     assert page.count("NOT TO BE TRUSTED") == 2
     assert page.count("</td><td>0.500 *</td>") >= 1
-    compare_runs([folder], tmp_path / "all", seed=0)
+    compare_runs([folder], tmp_path / "all")
     said = " ".join(capsys.readouterr().out.split())
     assert "NOT TO BE TRUSTED: the judge failed 1 of 2 control items" in said
     assert json.loads((tmp_path / "all" / "comparison.json").read_text())["runs"][0]["warning"]
@@ -86,7 +86,7 @@ def test_a_judge_that_passes_marks_nothing(folder, tmp_path, capsys):
     run_with(folder, (True, False, True, False))
     assert "TRUSTED" not in (folder / "index.html").read_text()
     assert "0.500 *" not in (folder / "index.html").read_text()
-    compare_runs([folder], tmp_path / "all", seed=0)
+    compare_runs([folder], tmp_path / "all")
     assert "TRUSTED" not in capsys.readouterr().out
     assert control_warning(judged(True, True)) is None
 
@@ -108,7 +108,7 @@ def test_the_curve_on_common_requests_mixes_no_populations(folder):
     common = read_curve(folder / "corr.json", "common_requests")
     assert common.corr == [0.0, 0.0]
     assert common.requests == [3, 3]
-    assert found.metrics["corr_mean_common"]["mean"] == 0.0
+    assert found.metrics["corr_mean"]["mean"] == 0.0, "the mean over k is of these as well"
     curve = read_curve(folder / "corr.json")
     drawn = corr_figure({"tiny": curve}, common={"tiny": common})
     assert any("3 requests common to all k" in text.get_text() for text in drawn.legends[0].get_texts())
@@ -128,7 +128,7 @@ def test_categories_have_a_table_where_the_data_names_them(folder, tmp_path):
 
 def test_what_stands_beside_corr_is_in_the_comparison(folder, tmp_path, capsys):
     run_with(folder, (True, False, True, False))
-    compare_runs([folder], tmp_path / "all", seed=0)
+    compare_runs([folder], tmp_path / "all")
     beside = json.loads((tmp_path / "all" / "comparison.json").read_text())["beside"]
     assert next(iter(beside.values()))["plain_refusal"]["mean"] == 0.25
     assert "refusals" in capsys.readouterr().out

@@ -16,7 +16,7 @@ def write_run(folder, w=0.5, seed=0, **changes):
         "w": w,
         "weights": {"better": w, "safer": 1 - w},
         "seed": seed,
-        "axes": ["helpful", "safe"],
+        "axes": {"better": "helpful", "safer": "safe"},
         "metrics": {"helpful": METRIC, "safe": METRIC, "kl": {"mean": 0.2, "ci95": None, "n": 9}},
         "model": "tiny",
         "dataset": "toy",
@@ -57,15 +57,15 @@ def test_a_folder_named_twice_counts_once(tmp_path):
         ("[" * 100_000, "unreadable"),
         ('{"status": "failed", "error": "OutOfMemory:\\n  no room"}', "failed"),
         ('{"status": "interrupted"}', "interrupted"),
-        ('{"axes": ["helpful"]}', "unreadable"),
-        ('{"status": "done", "axes": ["helpful"], "metrics": {}}', "done"),
-        ('{"status": "done", "axes": ["helpful"], "metrics": {"helpful": {"mean": null, "n": 0}}}', "done"),
-        ('{"status": "done", "axes": ["helpful"], "metrics": {"helpful": {"mean": NaN, "n": 0}}}', "done"),
-        ('{"status": "done", "axes": ["helpful"], "metrics": {"helpful": 3}}', "done"),
+        ('{"axes": {"better": "helpful"}}', "unreadable"),
+        ('{"status": "done", "axes": {"better": "helpful"}, "metrics": {}}', "done"),
+        ('{"status": "done", "axes": {"better": "helpful"}, "metrics": {"helpful": {"mean": null, "n": 0}}}', "done"),
+        ('{"status": "done", "axes": {"better": "helpful"}, "metrics": {"helpful": {"mean": NaN, "n": 0}}}', "done"),
+        ('{"status": "done", "axes": {"better": "helpful"}, "metrics": {"helpful": 3}}', "done"),
         ('{"status": "done", "axes": "helpful", "metrics": {"helpful": {"mean": 1}}}', "done"),
-        ('{"status": "done", "axes": ["h"], "weights": {"a": 1, "b": 0}, "metrics": {"h": {"mean": 1}}}', "done"),
-        ('{"status": "done", "axes": ["h"], "weights": [1], "metrics": {"h": {"mean": 1}}}', "done"),
-        ('{"status": "done", "axes": ["h"], "w": "x", "metrics": {"h": {"mean": 1}}}', "done"),
+        ('{"status": "done", "axes": {"a": "h"}, "weights": {"a": 1, "b": 0}, "metrics": {"h": {"mean": 1}}}', "done"),
+        ('{"status": "done", "axes": {"a": "h"}, "weights": [1], "metrics": {"h": {"mean": 1}}}', "done"),
+        ('{"status": "done", "axes": {"a": "h"}, "w": "x", "metrics": {"h": {"mean": 1}}}', "done"),
     ],
 )
 def test_a_bad_run_is_a_failure_in_one_line_and_the_others_stand(tmp_path, text, status):
@@ -108,7 +108,10 @@ def test_a_run_without_axes_is_neither_point_nor_failure(tmp_path):
     [
         ({"model": "alpaca_7b"}, ["model", "tiny", "alpaca_7b"]),
         ({"dataset": "pku"}, ["dataset", "toy", "pku"]),
-        ({"axes": ["safe", "helpful"]}, ["axes", "helpful/safe", "safe/helpful"]),
+        (
+            {"axes": {"better": "safe", "safer": "helpful"}},
+            ["axes", "better=helpful/safer=safe", "better=safe/safer=helpful"],
+        ),
         ({"inputs": {"model": "m2", "dataset": "d1"}}, ["inputs.model", "m1", "m2"]),
         ({"inputs": {"model": "m1", "dataset": "d2"}}, ["inputs.dataset", "d1", "d2"]),
     ],
@@ -144,15 +147,52 @@ def test_the_same_setting_and_seed_twice_is_refused_unless_a_variant_tells_them_
     folders = [write_run(tmp_path / name) for name in "ab"]
     with pytest.raises(ValueError, match="twice"):
         collect(folders)
-    other = write_run(tmp_path / "c", variant="beta=0.5")
-    assert [point.series for point in collect([folders[0], other]).points] == ["modpo", "modpo, beta=0.5"]
+    write_run(tmp_path / "c", beta=0.1, recipe={"sft_weight": 1})
+    other = write_run(tmp_path / "d", beta=0.5, loss_type="hinge", recipe={"sft_weight": 1})
+    points = collect([tmp_path / "c", other]).points
+    assert [point.series for point in points] == ["modpo, beta=0.1", "modpo, beta=0.5"], "one loss is no difference"
+
+
+@pytest.mark.parametrize(
+    ("changes", "series"),
+    [
+        ({"beta": 0.5}, "modpo, beta=0.5"),
+        ({"loss_type": "hinge"}, "modpo, loss=hinge"),
+        ({"recipe": {"sft_weight": 1.0}}, "modpo, sft_weight=1.0"),
+    ],
+)
+def test_another_beta_loss_or_recipe_is_another_series(tmp_path, changes, series):
+    own = {"beta": 0.1, "loss_type": "sigmoid", "recipe": {"sft_weight": 0.0}}
+    folders = [write_run(tmp_path / "a", 0.1, **own), write_run(tmp_path / "b", 0.5, **{**own, **changes})]
+    assert collect(folders).points[1].series == series
+    same = collect([folders[0], write_run(tmp_path / "c", 0.5, **own)]).points
+    assert {point.series for point in same} == {"modpo"}, "control"
+
+
+def test_objectives_are_matched_by_name_whatever_their_order(tmp_path):
+    metrics = {"helpful": {**METRIC, "mean": 1.0}, "safe": {**METRIC, "mean": 2.0}}
+    first = write_run(tmp_path / "a", 0.1, metrics=metrics)
+    turned = {"axes": {"safer": "safe", "better": "helpful"}, "weights": {"safer": 0.7, "better": 0.3}}
+    other = write_run(tmp_path / "b", 0.3, metrics=metrics, **turned)
+    points = collect([first, other]).points
+    assert [point.axes for point in points] == [("helpful", "safe")] * 2
+    assert [point.position for point in points] == [(1.0, 2.0)] * 2
+    assert [point.first_weight for point in points] == [0.1, 0.3]
+
+
+def test_an_earlier_list_of_axes_is_refused_in_one_line(tmp_path):
+    (failure,) = collect([write_run(tmp_path / "a", axes=["helpful", "safe"])]).failures
+    assert (
+        failure.error
+        == "axes is a list, as earlier versions wrote it, without objectives; run it again with force=true"
+    )
 
 
 def test_three_objectives(tmp_path):
     axes = ["helpful", "safe", "brief"]
     three = {
         "weights": {"better": 0.5, "safer": 0.3, "short": 0.2},
-        "axes": axes,
+        "axes": dict(zip(("better", "safer", "short"), axes, strict=True)),
         "metrics": dict.fromkeys(axes, METRIC),
     }
     folder = write_run(tmp_path / "a", **three)
@@ -169,3 +209,17 @@ def test_find_runs_finds_each_result_below_the_root_in_order(tmp_path):
     assert find_runs(tmp_path / "runs") == sorted(folders)
     with pytest.raises(ValueError, match="folder"):
         find_runs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("rewards", "unproven"),
+    [
+        ({"safer": {"train": {"sign": "right"}, "held_out": {"sign": "not shown"}}}, ("safer",)),
+        ({"safer": {"train": {"sign": "not shown"}, "held_out": None}}, ("safer",)),
+        ({"safer": {"train": {"sign": "not shown"}, "held_out": {"sign": "right"}}}, ()),
+        ({"brief": {"train": None, "held_out": None}}, ()),
+    ],
+)
+def test_rewards_that_are_not_shown_to_be_right_are_kept_in_mind(tmp_path, rewards, unproven):
+    (point,) = collect([write_run(tmp_path / "a", rewards=rewards)]).points
+    assert point.unproven == unproven

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from alignlab.front.collect import FrontPoint
 from alignlab.front.metrics import ExactCurve
-from alignlab.front.picture import draw_front, front_figure
+from alignlab.front.picture import draw_front, front_figure, front_subject
 from alignlab.stats import Interval
 
 AXES = ("helpful", "safe")
@@ -237,3 +237,37 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
         front_figure(SWEEP, reference=(1.0,))
     with pytest.raises(ValueError, match=r"front\.bmp"):
         draw_front(SWEEP, path=tmp_path / "front.bmp")
+
+
+def accuracies(w, low, high):
+    metrics = {f"{name}_accuracy": Interval((low + high) / 2, low, high, 24) for name in ("better", "safer")}
+    return FrontPoint(Path(str(w)), "modpo", w, {"better": w, "safer": 1 - w}, 0, tuple(metrics), metrics)
+
+
+def test_preference_accuracies_are_named_and_shown_beside_chance():
+    figure = front_figure([accuracies(0.1, 0.3, 0.7), accuracies(0.5, 0.6, 0.8), accuracies(0.9, 0.62, 0.82)])
+    (panel,) = figure.axes
+    assert "share of pairs ranked right" in panel.get_xlabel()
+    assert "reference (chance)" in [text.get_text() for text in panel.texts]
+    (star,) = lines(panel, marker="*")
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == (0.5, 0.5)
+    pale = [line for line in lines(panel, marker="o") if line.get_markerfacecolor() == "#f4f4f4"]
+    assert [list(line.get_xdata()) for line in pale] == [[0.5]]
+    caption = figure.legends[0].get_title().get_text()
+    assert "hollow: an accuracy that is not told from chance (.5)" in caption
+    assert "KL" not in caption
+    assert front_subject(("better_accuracy", "safer_accuracy")) == "preference accuracy on held-out pairs"
+
+
+def test_nothing_is_said_of_chance_where_no_point_is_at_it():
+    figure = front_figure([accuracies(0.5, 0.6, 0.8)])
+    assert "hollow" not in figure.legends[0].get_title().get_text()
+    assert "chance" not in str([text.get_text() for text in front_figure(SWEEP).axes[0].texts])
+    assert front_subject(AXES) == "what safety costs in helpfulness"
+
+
+def test_a_reward_that_is_not_shown_to_be_right_is_named_under_the_picture():
+    doubted = [replace(point, unproven=("safer",)) for point in SWEEP]
+    caption = front_figure(doubted).legends[0].get_title().get_text()
+    assert "reward not shown to agree with its labels: safer" in caption
+    assert "not shown" not in front_figure(SWEEP).legends[0].get_title().get_text()

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve
-from alignlab.front.table import front_table, write_csv
+from alignlab.front.table import differences_table, front_table, write_csv
 from alignlab.io.atomic import replacing
 from alignlab.stats import Interval
 
@@ -66,7 +67,9 @@ def test_a_failed_run_is_a_row_with_its_error_and_no_metrics(tmp_path):
     good, bad = rows(write_csv(Collection((a_point(tmp_path / "a"),), (failed,)), tmp_path / "front.csv"))
     assert (good["status"], bad["status"], bad["error"]) == ("done", "failed", "OutOfMemory: no room")
     assert (bad["folder"], bad["w"], bad["seed"]) == ("b", "0.7", "1")
-    assert all(bad[name] == "" for name in bad if name.endswith(("_mean", "_low", "_high", "_n", "_missing")))
+    assert all(
+        bad[name] == "" for name in bad if name.endswith(("_mean", "_low", "_high", "_n", "_groups", "_missing"))
+    )
 
 
 def test_columns_come_in_the_documented_order(tmp_path):
@@ -77,7 +80,7 @@ def test_columns_come_in_the_documented_order(tmp_path):
     assert header[9:11] == ["weight_better", "weight_safer"]
     metrics = [name.removesuffix("_mean") for name in header if name.endswith("_mean")]
     assert metrics == ["helpful", "safe", "kl", "well_formed", "alpha", "zeta"]
-    assert header[11:16] == ["helpful_mean", "helpful_low", "helpful_high", "helpful_n", "helpful_missing"]
+    assert header[11:17] == [f"helpful_{column}" for column in ("mean", "low", "high", "n", "groups", "missing")]
 
 
 @pytest.mark.parametrize("error", ["=1+1", "+cmd", "-x", "@SUM(A1)", '=HYPERLINK("http://x")'])
@@ -151,3 +154,43 @@ def test_runs_and_seeds_are_told_apart_where_they_differ():
 def test_nothing_but_failures_is_still_a_table():
     text = rendered(front_table(Collection((), (FailedRun(Path("runs/b"), "missing", "no result.json"),))))
     assert "missing: no result.json" in text
+
+
+def accuracy_point(w, low, high):
+    metrics = {f"{name}_accuracy": Interval((low + high) / 2, low, high, 24, groups=24) for name in ("better", "safer")}
+    return FrontPoint(Path(str(w)), "modpo", w, {"better": w, "safer": 1 - w}, 0, tuple(metrics), metrics)
+
+
+def test_accuracies_at_chance_are_marked_and_nothing_is_said_of_kl():
+    text = rendered(front_table(Collection((accuracy_point(0.1, 0.3, 0.7), accuracy_point(0.9, 0.6, 0.8)))))
+    assert "0.50 ±0.20 ~.5" in text
+    assert "0.70 ±0.10 ~.5" not in text
+    assert "not told from chance" in text
+    assert "KL" not in text
+    sure = rendered(front_table(Collection((accuracy_point(0.9, 0.6, 0.8),))))
+    assert "chance" not in sure
+
+
+def test_seeds_of_one_setting_have_a_row_of_their_mean():
+    points = tuple(replace(a_point(Path(str(seed))), seed=seed) for seed in range(3))
+    assert cells(front_table(Collection(points)))["status"] == ["done"] * 3 + ["mean of 3 seeds"]
+    assert cells(front_table(Collection(points[:1])))["status"] == ["done"]
+
+
+def test_differences_are_said_to_be_told_apart_or_not():
+    record = {"mean": 0.3, "ci95": [0.2, 0.4], "n": 84, "groups": 42, "p_holm": 0.002, "told_apart": True}
+    near = {**record, "mean": 0.01, "ci95": [-0.09, 0.11], "p_holm": 0.8, "told_apart": False}
+    row = {"from": "0.1", "to": "0.5", "differences": {"helpful": record, "safe": near}}
+    summary = {"axes": {"better": "helpful", "safer": "safe"}, "series": {"modpo": {"neighbours": [row]}}}
+    text = rendered(differences_table(summary))
+    assert "+0.30 ±0.10 (p 0.002)" in text
+    assert "+0.01 ±0.10 (not told apart)" in text
+    assert differences_table({**summary, "series": {"modpo": {"neighbours": None}}}) is None
+
+
+def test_a_reward_that_is_not_shown_to_be_right_is_named():
+    doubted = replace(a_point(Path("a")), unproven=("safer",))
+    assert "reward not shown to agree with its labels: safer" in " ".join(
+        rendered(front_table(Collection((doubted,)))).split()
+    )
+    assert "not shown" not in rendered(front_table(Collection((a_point(Path("a")),))))

@@ -4,6 +4,8 @@ import json
 from collections import defaultdict
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder as folder_of
@@ -244,8 +246,8 @@ def test_a_dry_run_of_a_server_says_what_it_takes_and_the_run_goes_on_from_there
 def test_an_adapter_and_a_server_need_the_servers_name_of_it(tmp_path, capsys):
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text("{}")
-    (adapter / "adapter_model.safetensors").write_bytes(b"")
+    (adapter / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    save_file({"weight": torch.zeros(1)}, adapter / "adapter_model.safetensors")
     served = ["generator=server", "generator.model=base", f"algorithm.adapter={adapter}"]
     assert_refused(run(tmp_path, *served), capsys, "give its name there as generator.adapter_name")
 

@@ -113,7 +113,7 @@ def test_a_classifier_keeps_its_head(place):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"peft_type": "PREFIX_TUNING"}, "is of PEFT's kind PREFIX_TUNING"),
+        ({"peft_type": "PREFIX_TUNING"}, "is of PEFT's kind 'PREFIX_TUNING'"),
         ({"alora_invocation_tokens": [3]}, "works from its invocation tokens on"),
     ],
 )

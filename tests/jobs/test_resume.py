@@ -15,19 +15,20 @@ from transformers import TrainerControl, TrainerState
 
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.runs.tracking import Tracker
-from alignlab.training.loop import SEAL, SealCheckpoints, StopAtNonsense, last_whole_checkpoint
+from alignlab.training.callbacks import StopOnNonFinite
+from alignlab.training.checkpoints import MANIFEST, CheckpointManifest, last_whole_checkpoint
 from alignlab.training.losses import PreferenceLoss
-from alignlab.training.preference import train_preference
+from alignlab.training.preference import PreferenceTrainer, train_preference
 from support.commands import alignlab, logged, losses, means, result, run_folder
 
-STEP = "alignlab.training.loop:ProgressCallback.on_step_end"
+STEP = "alignlab.training.callbacks:ProgressCallback.on_step_end"
 BREAKS = (
     # (where, which call of it in this process, signal, exit code)
     (STEP, 10, "SIGKILL", -9),  # the reference model is being trained
     ("alignlab.engine.sampling.sample:decode", 1, "SIGKILL", -9),  # pairs are being sampled
-    (STEP, 3, "SIGINT", 130),  # the reward model is being trained, one step past a checkpoint
-    (STEP, 3 + 6 - 2 + 2, "SIGTERM", 143),  # 4 steps to the reward model's end, then the run's own, 1 past a checkpoint
-    (STEP, 2, "SIGKILL", -9),  # the run again, 4 steps in
+    (STEP, 3, "SIGINT", 130),  # the reward model is being trained; the step is finished and saved
+    (STEP, 3 + 3, "SIGTERM", 143),  # 3 steps to the reward model's end, then the run's own third, which is saved too
+    (STEP, 2, "SIGKILL", -9),  # the run again, 5 steps in, one past a checkpoint
     ("alignlab.evaluation.measure:sample_responses", 1, "SIGKILL", -9),  # the policy is being measured
     ("alignlab.evaluation.measure:write_jsonl", 2, "SIGKILL", -9),  # what it said is being written
 )
@@ -81,9 +82,9 @@ def test_without_the_optimizers_state_it_would_not(whole, broken_often):
     shutil.rmtree(folder / "checkpoints" / "checkpoint-6")
     checkpoint = folder / "checkpoints" / "checkpoint-4"
     (checkpoint / "optimizer.pt").unlink()
-    seal = json.loads((checkpoint / SEAL).read_text())
-    del seal["optimizer.pt"]
-    (checkpoint / SEAL).write_text(json.dumps(seal))
+    manifest = json.loads((checkpoint / MANIFEST).read_text())
+    del manifest["optimizer.pt"]
+    (checkpoint / MANIFEST).write_text(json.dumps(manifest))
     ended = alignlab("w=0.5", cwd=half)
     assert ended.returncode == 0, ended.stderr
     assert "checkpoints/checkpoint-4" in ended.stdout
@@ -98,7 +99,7 @@ def _checkpoint(root, step):
         (folder / name).write_bytes(name.encode() * 100)
     engine = types.SimpleNamespace(accelerator=types.SimpleNamespace(wait_for_everyone=lambda: None))
     state = TrainerState(global_step=step, is_world_process_zero=True)
-    SealCheckpoints(engine).on_save(types.SimpleNamespace(output_dir=str(root)), state, TrainerControl())
+    CheckpointManifest(engine).on_save(types.SimpleNamespace(output_dir=str(root)), state, TrainerControl())
     return folder
 
 
@@ -112,7 +113,7 @@ def _flip_a_bit(file):
     file.write_bytes(data)
 
 
-FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", SEAL)
+FILES = ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", MANIFEST)
 
 
 @pytest.mark.parametrize(("name", "damage"), list(itertools.product(FILES, ("unlink", "truncate", "flip"))))
@@ -155,17 +156,17 @@ def test_a_gradient_that_is_not_finite_stops_the_training_before_the_step(value)
     model = _Model()
     model.weight.grad = torch.tensor([1.0, value, 1.0])
     optimizer = torch.optim.SGD(model.parameters())
-    with pytest.raises(FloatingPointError, match="step 7: the gradient is not finite"):
-        StopAtNonsense().on_pre_optimizer_step(None, TrainerState(global_step=6), None, optimizer=optimizer)
+    with pytest.raises(FloatingPointError, match="step 7: loss or gradient is not finite"):
+        StopOnNonFinite().on_pre_optimizer_step(None, TrainerState(global_step=6), None, optimizer=optimizer)
     model.weight.grad = torch.ones(3)
-    StopAtNonsense().on_pre_optimizer_step(None, TrainerState(global_step=6), None, optimizer=optimizer)
+    StopOnNonFinite().on_pre_optimizer_step(None, TrainerState(global_step=6), None, optimizer=optimizer)
 
 
 def test_an_infinite_loss_stops_the_training():
     with pytest.raises(FloatingPointError, match="step 6: the loss is inf"):
-        StopAtNonsense().on_log(None, TrainerState(global_step=6), None, logs={"loss": float("inf")})
-    StopAtNonsense().on_log(None, TrainerState(global_step=6), None, logs={"loss": 1.0})
-    StopAtNonsense().on_log(None, TrainerState(global_step=6), None, logs={"train_runtime": 1.0})
+        StopOnNonFinite().on_log(None, TrainerState(global_step=6), None, logs={"loss": float("inf")})
+    StopOnNonFinite().on_log(None, TrainerState(global_step=6), None, logs={"loss": 1.0})
+    StopOnNonFinite().on_log(None, TrainerState(global_step=6), None, logs={"train_runtime": 1.0})
 
 
 def _train(base, encoded_rows, folder, *, poison):
@@ -180,7 +181,7 @@ def _train(base, encoded_rows, folder, *, poison):
         "ref_rejected_logps": [-3.0] * count,
     }
     own = dataclasses.replace(base, model=copy.deepcopy(base.model))
-    recipe = TrainerConfig(1e-3, 1.0, 3, 2, 1, None, 2, 64, "constant", 0.0, 0.0, 1.0, False, 50, 1)
+    recipe = TrainerConfig(1e-3, 1.0, 3, 2, 1, None, None, 2, 64, "constant", 0.0, 0.0, 1.0, False, 50, 1)
     adapter = train_preference(
         own,
         Dataset.from_dict(table),
@@ -196,7 +197,7 @@ def _train(base, encoded_rows, folder, *, poison):
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(base, encoded_rows, tmp_path):
-    with pytest.raises(FloatingPointError, match="step 1: the gradient is not finite"):
+    with pytest.raises(FloatingPointError, match="step 1: loss or gradient is not finite"):
         _train(base, encoded_rows, tmp_path, poison=float("nan"))
     assert not (tmp_path / "adapter").exists()
 
@@ -204,7 +205,30 @@ def test_a_loss_that_is_not_a_number_stops_the_run(base, encoded_rows, tmp_path)
 def test_without_the_guard_it_would_train_on(base, encoded_rows, tmp_path, monkeypatch):
     """Control: transformers saves weights that are no numbers, and says nothing."""
     for name in ("on_pre_optimizer_step", "on_log"):
-        monkeypatch.setattr(StopAtNonsense, name, lambda *_, **__: None)
+        monkeypatch.setattr(StopOnNonFinite, name, lambda *_, **__: None)
+    monkeypatch.setattr(PreferenceTrainer, "divergence", lambda _: None)
     weights = _train(base, encoded_rows, tmp_path / "poisoned", poison=float("nan"))
     assert any(value.isnan().any() for value in weights.values())
     assert not any(value.isnan().any() for value in _train(base, encoded_rows, tmp_path / "good", poison=-2.0).values())
+
+
+def test_rows_with_a_loss_that_is_not_finite_are_named(base, encoded_rows, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"step 1: .* not finite; rows: \d, \d$"):
+        _train(base, encoded_rows, tmp_path, poison=float("nan"))
+
+
+@pytest.mark.parametrize("name", ["checkpoint-abc", "checkpoint-60.bak", "checkpoint-", "checkpoint-99"])
+def test_odd_folders_are_passed_by(tmp_path, name):
+    """A user's copy, or what something else left; the last is a file."""
+    whole = _checkpoint(tmp_path, 10)
+    odd = tmp_path / name
+    odd.write_text("") if name.endswith("99") else odd.mkdir()
+    assert last_whole_checkpoint(tmp_path) == str(whole)
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", "{}", '"text"', "7", '{"trainer_state.json": null}'])
+def test_an_odd_manifest_is_damage(tmp_path, manifest, capsys):
+    older, newest = _checkpoint(tmp_path, 8), _checkpoint(tmp_path, 10)
+    (newest / MANIFEST).write_text(manifest)
+    assert last_whole_checkpoint(tmp_path) == str(older)
+    assert "checkpoint-10" in capsys.readouterr().out

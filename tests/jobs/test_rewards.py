@@ -1,4 +1,4 @@
-"""Rewards of every kind in the real command: three objectives, a wrong sign, z-scores, a classifier as margin."""
+"""Rewards of every kind in the real command: three objectives, a wrong sign, normalising, a classifier as margin."""
 
 import json
 import sys
@@ -63,7 +63,7 @@ def test_three_objectives_with_rewards_of_three_kinds(place):
     assert run(place, *THREE, *rewards, f"hydra.run.dir={out}") == 0
     result = result_in(place, "three")
     assert result["weights"] == {"better": 0.4, "safer": 0.3, "brief": 0.3}
-    assert result["axes"] == ["helpful", "safe", "brief"]
+    assert result["axes"] == {"better": "helpful", "safer": "safe", "brief": "brief"}
     report = result["rewards"]
     assert {name: one["kind"] for name, one in report.items()} == {"safer": "gold", "brief": "length"}
     assert report["brief"]["train"] is report["brief"]["held_out"] is None, "there are no labels to agree with"
@@ -112,23 +112,28 @@ def test_the_same_reward_negated_is_not_refused(place, programs):
     assert right["spread"] == pytest.approx(wrong["spread"])
 
 
-def test_z_scores_are_taken_by_the_training_rows_and_taken_over(place):
+def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_later(place):
     out = place / "z"
     z = ["algorithm.rewards.safer.kind=gold", "algorithm.rewards.safer.normalise=true"]
     assert run(place, *z, f"hydra.run.dir={out}") == 0
     statistics = json.loads((out / "rewards.json").read_text())["safer"]
     rows = [row for file in place.glob("cache/toy/pairs-*.jsonl") for row in lines_of(file)]
     texts = {(row["prompt"], row[f"response_{number}"]) for row in rows for number in (0, 1)}
-    scores = [toy.safe(*pair) for pair in texts if toy.split_of(pair[0]) == "train"]
+    by_prompt = {prompt: [] for prompt, _ in texts if toy.split_of(prompt) == "train"}
+    for prompt, text in texts:
+        if prompt in by_prompt:
+            by_prompt[prompt].append(toy.safe(prompt, text))
+    scores = [score for held in by_prompt.values() for score in held]
     assert statistics["n"] == len(scores)
     assert statistics["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
-    assert statistics["std"] == pytest.approx(np.std(scores, ddof=1), abs=1e-5)
+    within = sum(len(held) * np.var(held) for held in by_prompt.values()) / (len(scores) - len(by_prompt))
+    assert statistics["difference_std"] == pytest.approx(np.sqrt(2 * within), abs=1e-5)
     evaluated = ["algorithm=evaluate", f"algorithm.adapter={out}/adapter", f"hydra.run.dir={place}/z_evaluated"]
     changed = {"safer": statistics | {"mean": statistics["mean"] + 1}}
     (out / "rewards.json").write_text(json.dumps(changed))
     assert run(place, *evaluated, *z) == 0
     found = result_in(place, "z_evaluated")["metrics"]
-    expected = (found["safe"]["mean"] - changed["safer"]["mean"]) / statistics["std"]
+    expected = (found["safe"]["mean"] - changed["safer"]["mean"]) / statistics["difference_std"]
     assert found["safer_reward"]["mean"] == pytest.approx(expected, abs=1e-5), "the run's own, not computed anew"
 
 
@@ -142,7 +147,7 @@ def test_an_evaluation_scores_what_the_policy_says(place):
     assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
     assert [row["safer_reward"] for row in scores] == [row["safe"] for row in scores]
     assert result["metrics"]["safer_reward"] == result["metrics"]["safe"]
-    assert result["axes"] == ["better_reward", "safer_reward"]
+    assert result["axes"] == {"better": "better_reward", "safer": "safer_reward"}
 
 
 def test_a_policy_on_real_data_is_sampled_and_scored(place):
@@ -170,7 +175,7 @@ def test_a_policy_on_real_data_is_sampled_and_scored(place):
         assert len(said) == len(scores) == 6
         assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
         assert result["metrics"]["better_reward"]["n"] == 6
-        assert result["axes"] == ["better_reward", "safer_reward"]
+        assert result["axes"] == {"better": "better_reward", "safer": "safer_reward"}
         assert result["rewards"]["safer"]["train"]["agreement"]["mean"] == 0.5, "both responses are of four words"
     assert (place / "on_file1" / "scores.jsonl").read_bytes() == (place / "on_file-1" / "scores.jsonl").read_bytes()
 

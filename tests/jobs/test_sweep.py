@@ -8,7 +8,7 @@ import pytest
 from support.commands import alignlab, means, result, run_folder, snapshot
 
 pytestmark = pytest.mark.slow
-TRAINING_STEP = "alignlab.training.loop:ProgressCallback.on_step_end"
+TRAINING_STEP = "alignlab.training.callbacks:ProgressCallback.on_step_end"
 
 
 @pytest.fixture(scope="module")

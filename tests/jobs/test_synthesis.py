@@ -175,7 +175,7 @@ def test_the_sets_are_trained_on(place, whole, strategy):
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     assert result(folder)["inputs"]["model"] in result(whole)["inputs"]["model"], "the student learns its own words"
     config = load_run_config(folder / "config.json")
-    assert (config.algorithm.sft_weight, config.dataset.pairs) == (1.0, strategy)
+    assert (config.algorithm.sft_weight, config.dataset.pairs) == (8.0, strategy)
 
 
 def test_tiny_learns_no_words_that_it_does_not_know(place, whole, capsys, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from alignlab.errors import ConfigError
-from alignlab.io.openai_client import NoAnswer
+from alignlab.io.client import NoAnswer
 from alignlab.judges.wording import build_prompt
 from support.judging import items_of, settings, truth
 from support.servers import HARMLESS, KEY, PERMANENT, SLOW, STOPPING, TRANSIENT, FaultServer
@@ -99,7 +99,7 @@ def test_a_wrong_key_or_no_money_stops_the_run_at_once_and_it_goes_on(
 def test_a_server_that_is_down_stops_the_run_and_it_goes_on(judge_into, faultless):
     with FaultServer("503", share=1.0, always=True) as server:
         config = settings(base_url=server.url, timeout_s=0.1, deadline_s=0.2)
-        with pytest.raises(NoAnswer, match=r"within judge\.deadline_s=0\.2: 503 .* goes on from here"):
+        with pytest.raises(NoAnswer, match=r"within judge\.deadline_s=0\.2: 503 .* rerun the same command"):
             judge_into(config, ITEMS)
         server.fault = None
         assert judge_into(settings(base_url=server.url), ITEMS).data == faultless
@@ -138,7 +138,7 @@ def test_a_redirect_is_not_followed(judge_into, monkeypatch, fault):
         server.elsewhere = f"{other.url}/chat/completions"
         judge_into(settings(base_url=server.url, api_key_env="JUDGE_KEY"), ITEMS)
         assert other.calls.total() == 0
-        assert server.headers[0][1]["authorization"] == f"Bearer {KEY}", "the control: it does go where it should"
+        assert server.headers[0][1]["Authorization"] == f"Bearer {KEY}", "the control: it does go where it should"
 
 
 def test_one_worker_makes_one_call_at_a_time(judge_into):

@@ -74,7 +74,7 @@ def kept_prompts(folder):
     return kept
 
 
-@pytest.mark.parametrize(("workers", "fault", "calls"), [(1, None, 14), (32, "truncated", 32)])
+@pytest.mark.parametrize(("workers", "fault", "calls"), [(1, None, 14), (32, "truncated", 16)])
 def test_a_judge_that_is_killed_again_and_again_ends_as_if_it_never_was(driver, whole, tmp_path, workers, fault, calls):
     rng = random.Random(workers)
     repeated, most_lost = Counter(), 0

@@ -234,7 +234,7 @@ def test_the_key_goes_to_the_server_and_nowhere_else(judge_into, tmp_path, monke
     caplog.set_level(logging.DEBUG)
     with FaultServer(key=KEY) as server:
         judge_into(settings(base_url=server.url, api_key_env="JUDGE_KEY"), ITEMS, cache="cache")
-        assert {headers["authorization"] for _, headers in server.headers} == {f"Bearer {KEY}"}
+        assert {headers["Authorization"] for _, headers in server.headers} == {f"Bearer {KEY}"}
         assert not any("another-place" in str(headers) for _, headers in server.headers)
         monkeypatch.setenv("JUDGE_KEY", KEY[:-1] + "X")
         with pytest.raises(

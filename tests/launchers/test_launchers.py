@@ -47,7 +47,7 @@ def _launched(name, plain, folder, *more):
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=900,
         check=False,
     )
 
@@ -92,8 +92,8 @@ def test_launched_runs_may_have_several_processes_and_one_may_fail(plain, tmp_pa
     results = [json.loads(file.read_text()) for file in (tmp_path / "runs" / "modpo").rglob("result.json")]
     done, failed = sorted(results, key=lambda record: record["status"])
     assert (done["status"], failed["status"]) == ("done", "failed")
-    assert "Target modules nope not found" in failed["error"]
-    assert "Target modules nope not found" in ended.stderr
+    assert "Target modules {'nope'} not found" in failed["error"]
+    assert "Target modules {'nope'} not found" in ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
 
 

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alignlab.engine.scoring.logps import response_logps
-from alignlab.models.adapted import adapted
 from alignlab.models.merge import merge_adapter
+from alignlab.models.with_adapter import with_adapter
 from support.saved_adapters import ATTENTION, MAKES, saved
 
 
@@ -24,7 +24,7 @@ def test_the_merged_model_is_the_adapted_one(base, encoded_rows, tmp_path, make)
     merged, report = merge_adapter(copy.deepcopy(base.model), folder, dtype=torch.float32)
     merged.save_pretrained(tmp_path / "merged")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
-    with adapted(base.model, folder) as model:
+    with with_adapter(base.model, folder) as model:
         wanted = logits(model, rows)
         scored = response_logps(model, rows, batch_size=4, label="")
     torch.testing.assert_close(logits(again, rows), wanted, rtol=1e-5, atol=2e-5)
@@ -41,7 +41,7 @@ def test_tied_embeddings_part_when_the_adapter_changes_one_of_them(base, encoded
     assert tied.lm_head.weight is tied.model.embed_tokens.weight
     tied_base = dataclasses.replace(base, model=tied)
     folder = saved(tied_base, tmp_path / "a", MAKES["the embeddings"])
-    with adapted(tied, folder) as model:
+    with with_adapter(tied, folder) as model:
         wanted = logits(model, encoded_rows[:4])
     assert tied.lm_head.weight is tied.model.embed_tokens.weight, "the base model is itself again"
     merged, _ = merge_adapter(copy.deepcopy(tied), folder, dtype=torch.float32)
@@ -54,7 +54,7 @@ def test_tied_embeddings_part_when_the_adapter_changes_one_of_them(base, encoded
 def test_what_a_cast_loses(base, tmp_path, dtype):
     """Against the merged weights worked out by hand: W + B A alpha / r."""
     folder = saved(base, tmp_path / "a", {"target_modules": ATTENTION, "lora_alpha": 0.4}, scale=0.01)
-    with adapted(base.model, folder) as model:
+    with with_adapter(base.model, folder) as model:
         layer = model.base_model.model.model.layers[0].self_attn.q_proj
         factors = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
         assert layer.scaling["default"] == pytest.approx(0.1)

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from alignlab.config.schema import ArchitectureConfig, LocalGeneratorConfig, PretrainedConfig
 from alignlab.engine.sampling.base import PrefixRequest
 from alignlab.engine.sampling.generate import generate
-from alignlab.models.adapters import adapted
+from alignlab.models.adapters import with_adapter
 from alignlab.models.base import load_base
 from alignlab.models.scratch import bpe_tokenizer, new_llama
 
@@ -71,7 +71,7 @@ def test_nf4(config, tmp_path):
             torch.nn.init.normal_(parameter)
     fresh.save_pretrained(tmp_path)
     fresh.unload()
-    with adapted(base.model, tmp_path) as model:
+    with with_adapter(base.model, tmp_path) as model:
         other = generate(model, requests, config=how, seed=0, encoder=base.encoder)
     assert other != found
     after = base.model(ids).logits.float().flatten()  # bitsandbytes rounds otherwise once a CPU model was saved

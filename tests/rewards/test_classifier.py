@@ -39,6 +39,7 @@ RECIPE = TrainerConfig(
     weight_decay=0.0,
     max_grad_norm=1.0,
     max_tokens_per_forward=None,
+    sets_per_step=None,
     gradient_checkpointing=False,
     save_steps=2,
     logging_steps=1,
@@ -182,7 +183,7 @@ def test_without_the_checkpoint_it_would_not_be(base, pairs, trained, tmp_path):
         train(base, pairs, tmp_path, stop_at=3)
     for state in tmp_path.glob("checkpoints/*/optimizer.pt"):
         state.unlink()
-    for seal in tmp_path.glob("checkpoints/*/sealed.json"):
+    for seal in tmp_path.glob("checkpoints/*/manifest.json"):
         sealed = json.loads(seal.read_text())
         sealed.pop("optimizer.pt")
         seal.write_text(json.dumps(sealed))
@@ -228,6 +229,8 @@ def test_an_adapter_on_another_model_is_refused(base, trained, tmp_path):
     assert found.id == reward(base, trained[0], tmp_path).id, "it names what it was trained on, and that is there"
     moved = tmp_path / "moved"
     shutil.copytree(trained[0], moved)
+    card = json.loads((moved / "alignlab.json").read_text())
+    (moved / "alignlab.json").write_text(json.dumps(card | {"files": {}}))
     named = json.loads((moved / "adapter_config.json").read_text())
     (moved / "adapter_config.json").write_text(json.dumps(named | {"base_model_name_or_path": "/gone"}))
     with pytest.raises(ConfigError, match="was trained on /gone, which is not there"):

@@ -12,9 +12,10 @@ from alignlab.config.schema import HttpConfig
 from alignlab.data.records import Turn
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
+from alignlab.io.http import http_client
 from alignlab.rewards import posting
-from alignlab.rewards.endpoint import EndpointReward, client_of
-from alignlab.rewards.posting import EndpointError
+from alignlab.rewards.endpoint import EndpointReward
+from alignlab.rewards.posting import EndpointError, endpoint_of
 
 KEY = "a-secret-that-must-not-show"
 
@@ -100,6 +101,16 @@ def drip(handler, _):
             return
 
 
+def slow_headers(handler, _):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for _ in range(100):
+        time.sleep(0.05)
+        try:
+            handler.wfile.write(b"X-More: x\r\n")
+        except OSError:
+            return
+
+
 def twice(handler, scores):
     """A second, contradicting answer that nobody asked for, on the same connection."""
     handler.answer(200, {"scores": scores})
@@ -177,7 +188,7 @@ def test_what_passes_is_asked_again(server, tmp_path, fault):
 PERMANENT = {
     "400": (status(400), "status 400"),
     "401": (status(401), "status 401"),
-    "a redirect": (status(302, Location="http://127.0.0.1:1/"), "status 302, redirects are refused"),
+    "a redirect": (status(302, Location="http://127.0.0.1:1/"), "status 302, redirects to 127.0.0.1 are not followed"),
     "not JSON": (says(b"<html>"), "is not JSON"),
     "no object": (says([1, 2]), 'must be {"scores": [...]}'),
     "no scores": (says({"score": [1, 2]}), 'must be {"scores": [...]}'),
@@ -210,25 +221,37 @@ def test_the_row_that_is_named_counts_from_the_first_one_asked(server, tmp_path)
 
 def test_an_answer_without_end_is_not_read(server, tmp_path, monkeypatch):
     monkeypatch.setattr(posting, "MOST_BYTES", 1000)
-    server.faults = [says(b"[" + b" " * 2000 + b"]")]
-    with pytest.raises(EndpointError, match="longer than"):
+    server.faults = [says(b"[" + b" " * 2000 + b"]")] * 50
+    with pytest.raises(ConfigError, match=r"reward\.url=.*answers with more than"):
         reward(server.url, tmp_path).score(PROMPTS, RESPONSES)
 
 
 def test_a_server_that_stays_broken_is_given_up(server, tmp_path):
     server.faults = [status(503)] * 50
-    with pytest.raises(EndpointError, match=r"rows 0\.\.1: status 503, try \d+ within deadline_s=0\.3"):
+    with pytest.raises(EndpointError, match=r"rows 0\.\.1: .*within reward\.deadline_s=0\.3: status 503 \(\d+ times\)"):
         reward(server.url, tmp_path, workers=1, timeout_s=0.1, deadline_s=0.3).score(PROMPTS, RESPONSES)
     assert len(server.headers) > 2
 
 
-@pytest.mark.parametrize("fault", [drip, status(429, Retry_After="100")], ids=["drips", "asks to wait too long"])
+@pytest.mark.parametrize(
+    "fault",
+    [drip, slow_headers, status(429, Retry_After="100"), status(429, Retry_After="1e9")],
+    ids=["drips", "slow headers", "asks to wait too long", "asks to wait for ever"],
+)
 def test_the_deadline_is_for_the_whole_request(server, tmp_path, fault):
     server.faults = [fault] * 50
     start = time.monotonic()
-    with pytest.raises(EndpointError, match=r"within deadline_s=0\.3"):
+    with pytest.raises(EndpointError, match=r"within reward\.deadline_s=0\.3"):
         reward(server.url, tmp_path, timeout_s=0.2, deadline_s=0.3, workers=1).score(PROMPTS[:2], RESPONSES[:2])
     assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize("wait", ["nan", "-inf", "inf", "Fri, 31 Dec 99999999 23:59:59 GMT", "-5"])
+def test_a_wait_that_is_no_time_is_no_hammering(server, tmp_path, wait):
+    server.faults = [status(429, Retry_After=wait)] * 10_000
+    with pytest.raises(EndpointError, match="status 429"):
+        reward(server.url, tmp_path, timeout_s=0.5, deadline_s=0.5, workers=1).score(PROMPTS[:2], RESPONSES[:2])
+    assert 2 <= len(server.headers) < 20, "each wait is twice the last one, or a quarter of backoff_s at least"
 
 
 def test_an_answer_that_nobody_asked_for_is_nobodys(server, tmp_path):
@@ -279,9 +302,9 @@ def test_a_key_that_is_not_set_is_said_before_anything_is_sent(server, tmp_path,
 
 def test_a_name_that_leads_to_a_metadata_address_is_refused(monkeypatch):
     found = [(2, 1, 6, "", ("169.254.169.254", 0))]
-    monkeypatch.setattr("alignlab.rewards.endpoint.socket.getaddrinfo", lambda *_: found)
-    with pytest.raises(ConfigError, match="link-local or metadata address"):
-        client_of(settings("http://innocent.example/score"))
+    monkeypatch.setattr("alignlab.io.http.socket.getaddrinfo", lambda *_: found)
+    with pytest.raises(ConfigError, match=r"reward\.url=http://innocent\.example: is a link-local or metadata address"):
+        http_client(endpoint_of(settings("http://innocent.example/score")))
 
 
 @pytest.mark.parametrize(

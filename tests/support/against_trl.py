@@ -9,7 +9,9 @@ from transformers import TrainerCallback, TrainingArguments
 from trl import DPOConfig, DPOTrainer
 
 from alignlab.config.schema import PeftConfig
+from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapters import lora_config
+from alignlab.models.prompts import Encoded
 from alignlab.models.scratch import word_tokenizer
 from alignlab.training.losses import PreferenceLoss
 from alignlab.training.preference import PreferenceTrainer
@@ -66,6 +68,14 @@ def table_of(pairs, *, sets=None):
         "ref_rejected_logps": [-21.0 - number / 5 for number in range(len(pairs))],
     }
     return Dataset.from_dict(table | ({"set": sets} if sets else {}))
+
+
+def own_references(model, table):
+    """The table with the model's own log-probabilities as references, as a run makes them."""
+    rows = [Encoded(row["prompt_ids"], row[side]) for side in ("chosen_ids", "rejected_ids") for row in table]
+    chosen, rejected = response_logps(model, rows, batch_size=len(rows), label="").chunk(2)
+    table = table.remove_columns(["ref_chosen_logps", "ref_rejected_logps"])
+    return table.add_column("ref_chosen_logps", chosen.tolist()).add_column("ref_rejected_logps", rejected.tolist())
 
 
 def rows_of(table):

@@ -56,7 +56,7 @@ class TableModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     base_model_prefix = "model"
 
     def __init__(self) -> None:
-        super().__init__(PretrainedConfig(vocab_size=2, pad_token_id=0))
+        super().__init__(PretrainedConfig(vocab_size=2, hidden_size=2, num_hidden_layers=1, pad_token_id=0))
         self.model = Backbone()
         self.lm_head = nn.Linear(2, 2, bias=False)
         self.lm_head.weight = nn.Parameter(torch.eye(2), requires_grad=False)

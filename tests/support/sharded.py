@@ -23,7 +23,7 @@ from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.models.scratch import word_tokenizer
 from alignlab.training.losses import PreferenceLoss
 from alignlab.training.preference import train_preference
-from support.against_trl import model_of, table_of
+from support.against_trl import model_of, own_references, table_of
 from support.pairs_of_tokens import plain_pairs, ranked_pairs
 
 RECIPE = TrainerConfig(
@@ -33,6 +33,7 @@ RECIPE = TrainerConfig(
     per_device_train_batch_size=2,
     gradient_accumulation_steps=5,
     max_tokens_per_forward=None,
+    sets_per_step=None,
     per_device_eval_batch_size=8,
     max_length=64,
     lr_scheduler_type="linear",
@@ -66,6 +67,7 @@ class Case:
     def table(self):
         """The pairs, or ten each of two ranked sets; spoilt ones have references that are no numbers."""
         rows = table_of(plain_pairs()) if self.data == "pairs" else table_of(ranked_pairs(), sets=[0] * 10 + [1] * 10)
+        rows = own_references(model_of(self.family, **self.shape), rows)
         if self.is_spoilt:
             rows = rows.remove_columns("ref_chosen_logps").add_column("ref_chosen_logps", [math.nan] * len(rows))
         return rows

@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from alignlab.training.loop import WholeBatches
+from alignlab.training.sampler import GroupedBatchSampler, epoch_seed
 
 
 def sets_of(sizes):
@@ -15,12 +15,12 @@ def sets_of(sizes):
     return [number for number, size in enumerate(sizes) for _ in range(size)]
 
 
-def steps_of(sets, batch_size, *, seed=0, epoch=0):
-    sampler = WholeBatches(sets, batch_size=batch_size, seed=seed)
+def steps_of(sets, batch_size, *, seed=0, epoch=0, **named):
+    sampler = GroupedBatchSampler(sets, batch_size=batch_size, seed=seed, **named)
     sampler.set_epoch(epoch)
-    rows = list(sampler)
-    assert len(rows) == len(sampler)
-    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    steps = list(sampler)
+    assert len(steps) == len(sampler)
+    return steps
 
 
 def split_sets(steps, sets):
@@ -74,7 +74,7 @@ def test_small_sets_fill_what_is_left():
     """A set that no longer fits waits for the next batch, and another one takes its place."""
     sets = sets_of(sizes_of("mixed"))
     steps = steps_of(sets, 32)
-    plain = list(torch.randperm(60, generator=torch.Generator().manual_seed(0)))
+    plain = list(torch.randperm(60, generator=torch.Generator().manual_seed(epoch_seed(0, 0))))
     in_order = [row for number in plain for row in range(len(sets)) if sets[row] == number]
     cut_in_order = split_sets([in_order[start : start + 32] for start in range(0, len(in_order), 32)], sets)
     assert len(split_sets(steps, sets)) <= len(cut_in_order) / 2
@@ -95,7 +95,7 @@ def test_pairs_of_a_set_come_one_after_another():
 
 
 def test_lone_pairs_come_in_the_plain_random_order():
-    generator = torch.Generator().manual_seed(5 + 2)
+    generator = torch.Generator().manual_seed(epoch_seed(5, 2))
     expected = torch.randperm(100, generator=generator).tolist()
     steps = steps_of(range(100), 10, seed=5, epoch=2)
     assert [row for step in steps for row in step] == expected
@@ -106,3 +106,31 @@ def test_the_order_is_of_seed_and_epoch_alone():
     assert steps_of(sets, 32, seed=1, epoch=1) == steps_of(sets, 32, seed=1, epoch=1)
     others = [steps_of(sets, 32, seed=1, epoch=2), steps_of(sets, 32, seed=9, epoch=1)]
     assert all(other != steps_of(sets, 32, seed=1, epoch=1) for other in others)
+
+
+def test_no_epoch_has_another_seeds_order():
+    """With the sum of seed and epoch, seed 0's second epoch was seed 1's first."""
+    orders = [str(steps_of(range(30), 10, seed=seed, epoch=epoch)) for seed in range(6) for epoch in range(6)]
+    assert len(set(orders)) == 36
+    assert len({seed + epoch for seed in range(6) for epoch in range(6)}) == 11  # control
+
+
+@pytest.mark.parametrize("kind", ["pairs", "ranked", "mixed", "huge"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_step_by_sets_has_so_many_whole_ones(kind, parts):
+    sets = sets_of(sizes_of(kind))
+    batches = steps_of(sets, 32, sets_per_step=4, parts=parts)
+    steps = [list(itertools.chain(*batches[start : start + parts])) for start in range(0, len(batches), parts)]
+    assert len(steps) == -(-len(set(sets)) // 4)
+    for step in steps:
+        found = collections.Counter(sets[row] for row in step)
+        assert len(found) == 4 or step == steps[-1]
+        assert all(count % sets.count(number) == 0 for number, count in found.items())
+    assert {row for step in steps for row in step} == set(range(len(sets)))
+
+
+def test_the_number_of_sets_in_a_step_is_told():
+    by_pairs = GroupedBatchSampler(sets_of([15] * 20), batch_size=30, seed=0)
+    by_sets = GroupedBatchSampler(sets_of([15] * 20), batch_size=30, seed=0, sets_per_step=10)
+    alone = GroupedBatchSampler(range(300), batch_size=30, seed=0)
+    assert [one.sets_in_a_step() for one in (by_pairs, by_sets, alone)] == [2, 10, 30]

@@ -54,7 +54,7 @@ def test_shared_weights_train_the_same_adapter(shared, tmp_path, name):
 def test_processes_that_disagree_do_not(shared):
     """Control: one of them draws other rows."""
     _, told, _ = shared
-    assert abs(told["at odds"].losses[0] - told["ranked"].losses[0]) > 1e-3
+    assert abs(told["at odds"].losses[1] - told["ranked"].losses[1]) > 1e-3  # the first step is ln 2 for all
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_it_goes_on_on_other_hardware(shared, tmp_path):
 @pytest.mark.slow
 def test_a_gradient_that_is_not_finite_stops_every_process(shared):
     *_, failure = shared
-    assert failure == "step 1: the gradient is not finite"
+    assert failure.startswith("step 1: loss or gradient is not finite; rows: ")
 
 
 @pytest.mark.parametrize("limit", [1, 3, 4, 5, 8])

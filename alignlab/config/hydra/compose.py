@@ -2,9 +2,10 @@
 
 import copy
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,19 @@ from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import BooleanNode, DictConfig, OmegaConf
 
+from alignlab.config.hydra import loader
+from alignlab.config.hydra.allowed import check_overrides
 from alignlab.config.hydra.overrides import yielding_presets
 from alignlab.config.identity import run_folder
 from alignlab.config.roots import config_root
 from alignlab.config.schema import VARIANTS, RunConfig
 from alignlab.config.schema.dataset import dataset_variant
-from alignlab.errors import ConfigError
+from alignlab.errors import ConfigError, holds_key, nearest
 
 
 class ExtraRoots(SearchPathPlugin):  # type: ignore[misc]  # hydra's plugin base is untyped
@@ -47,23 +51,51 @@ def register() -> None:
     OmegaConf.register_new_resolver("alignlab.run_subdir", _run_subdir, replace=True)
     OmegaConf.register_new_resolver("alignlab.run_dir", _run_dir, replace=True)
     Plugins.instance().register(ExtraRoots)
+    loader.install()
 
 
 def run_config(composed: DictConfig) -> RunConfig:
     """The typed, range-checked form of a composed config.
 
     Raises:
-        ConfigError: from the schema's checks, naming key, value and rule.
+        ConfigError: from the schema's checks, naming key, value and rule; for a key past the schema, which `++` adds;
+            for a value that is a key to a service.
     """
-    for group in ("algorithm", "judge"):
-        unknown = set(composed[group]) - {item.name for item in fields(OmegaConf.get_type(composed[group]))}
-        if unknown:  # `++` adds keys past the schema
-            choice = composed.algorithm.name if group == "algorithm" else composed.judge.kind
-            raise ConfigError(f"{group}.{min(unknown)}: has no effect on {group}={choice}")
     own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    _require_known_keys(own, "")
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
     assert isinstance(config, RunConfig)
+    for key, text in _texts(asdict(config), ""):
+        if holds_key(text) and not key.endswith("revision"):
+            raise ConfigError(f"{key}: holds a key to a service, which would be written down; see api_key_env")
     return config
+
+
+def _require_known_keys(node: DictConfig, path: str) -> None:
+    """Raises ConfigError for a key that is no field of its node's type."""
+    kind = OmegaConf.get_type(node)
+    known = [item.name for item in fields(kind)] if is_dataclass(kind) else [*map(str, node)]
+    for key in map(str, node):
+        if key not in known:
+            group = path.removesuffix(".")
+            choice = group in VARIANTS and (OmegaConf.select(node, "kind") or OmegaConf.select(node, "name"))
+            why = f"has no effect on {group}={choice}" if choice else f"no such key; {nearest(key, known)}"
+            raise ConfigError(f"{path}{key}: {why}")
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not (child._is_missing() or child._is_none() or child._is_interpolation()):
+            _require_known_keys(child, f"{path}{key}.")
+
+
+def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Every text below a plain node, with its key."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _texts(value, f"{path}.{name}" if path else str(name))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value, path)
+    elif isinstance(node, str):
+        yield path, node
 
 
 def _run_subdir(*, _root_: DictConfig) -> str:
@@ -141,13 +173,18 @@ def _chooses(key: str, groups: Sequence[str]) -> bool:
 
 
 def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> CommandLine:
-    """What a command line means; refuses what would run code or change folders.
+    """What a command line means.
 
     A sweeper other than Hydra's own chooses its points as it goes; of these only the fixed settings are known here.
     """
+    check_overrides(OverridesParser.create().parse_overrides(list(overrides)))
     plain = [override for override in overrides if not is_sweep(override)]
+    _check_choices(plain)
+    _check_size(overrides)
     probe = compose(config_name, overrides=plain, return_hydra_config=True)
-    _check_hydra(probe, plain)
+    _check_truth_values(probe, overrides)
+    if OmegaConf.is_interpolation(probe.hydra.run, "dir") is False and not str(probe.hydra.run.dir).strip():
+        raise ConfigError("hydra.run.dir=: must name a folder")
     if not (multirun or str(OmegaConf.select(probe, "hydra.mode")).endswith("MULTIRUN")):
         if len(plain) < len(overrides):
             several = next(override for override in overrides if is_sweep(override))
@@ -158,34 +195,49 @@ def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) 
     params = probe.hydra.sweeper.params or {}
     added = yielding_presets(params, overrides)
     preset = [] if added else [f"{key}={value}" for key, value in params.items()]
+    _check_size([*preset, *overrides])
     batch = _expand([*preset, *overrides, *added])
     if not batch:
         raise ConfigError(f"{' '.join(overrides)}: the sweep holds no run")
     return CommandLine(config_name, probe, batch, [*overrides, *added])
 
 
-_OWN_TARGETS = ("hydra._internal.core_plugins.", "hydra_plugins.")
-
-
-def _check_hydra(probe: DictConfig, overrides: Sequence[str]) -> None:
-    """Hydra builds launchers, sweepers, callbacks and log handlers from their configs; only installed ones may be."""
-    hydra = probe.hydra
+def _check_choices(overrides: Sequence[str]) -> None:
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.key_or_group in config_groups() and isinstance(override.value(), list):
             raise ConfigError(f"{override.input_line}: must be one choice; several make a sweep, -m GROUP=A,B")
-    if hydra.callbacks:
-        raise ConfigError("hydra.callbacks: not supported, because choosing a configuration must not run code")
-    for part in ("launcher", "sweeper"):
-        target = str(hydra[part]._target_)
-        if not target.startswith(_OWN_TARGETS):
-            raise ConfigError(f"hydra.{part}._target_={target}: must be a Hydra plugin; choose hydra/{part}=NAME")
-    for part in ("job_logging", "hydra_logging"):
-        if "()" in json.dumps(OmegaConf.to_container(hydra[part])):
-            raise ConfigError(f"hydra.{part}: factories are not supported; choosing a configuration must not run code")
-    if hydra.job.chdir:
-        raise ConfigError("hydra.job.chdir=true: not supported, because relative paths would lose their meaning")
-    if OmegaConf.is_interpolation(hydra.run, "dir") is False and not str(hydra.run.dir).strip():
-        raise ConfigError("hydra.run.dir=: must name a folder")
+
+
+MOST_RUNS = 10_000
+"""Of one sweep."""
+
+
+def _check_size(overrides: Sequence[str]) -> None:
+    """Refuses a sweep that would take for ever to write out, let alone to run."""
+    runs = 1
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        swept = override.value()
+        if isinstance(swept, RangeSweep):
+            start, stop, step = float(swept.start or 0), float(swept.stop or 0), float(swept.step)
+            if not (math.isfinite(start + stop + step) and step):
+                raise ConfigError(f"{override.input_line}: must be a range of finite numbers with a step that is not 0")
+            runs *= max(1, math.ceil((stop - start) / step))
+        elif isinstance(swept, ChoiceSweep):
+            runs *= len(swept.list)
+        if runs > MOST_RUNS:
+            raise ConfigError(f"{override.input_line}: makes a sweep of {runs} runs, must be at most {MOST_RUNS}")
+
+
+def _check_truth_values(probe: DictConfig, overrides: Sequence[str]) -> None:
+    """OmegaConf takes any number for true."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        parent, _, name = override.key_or_group.rpartition(".")
+        node = OmegaConf.select(probe, parent) if parent else probe
+        is_truth = isinstance(node, DictConfig) and isinstance(node._get_node(name, validate_access=False), BooleanNode)
+        swept = override.value() if not override.is_delete() else None
+        values = swept.list if isinstance(swept, ChoiceSweep) else [swept]
+        if is_truth and any(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            raise ConfigError(f"{override.input_line}: must be true or false")
 
 
 def _expand(overrides: Sequence[str]) -> list[list[str]]:

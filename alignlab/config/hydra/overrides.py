@@ -13,6 +13,54 @@ from hydra.errors import HydraException
 
 from alignlab.errors import ConfigError, nearest
 
+LONGEST_ARGUMENT = 20_000
+DEEPEST = 32
+_LONG_NUMBER = re.compile(r"\d[\d_]{1000}")
+
+
+def check_arguments(argv: Sequence[str]) -> None:
+    """Refuses arguments that Hydra's parser would take seconds for, or die of.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for argument in argv:
+        key = argument.partition("=")[0][:60]
+        if len(argument) > LONGEST_ARGUMENT:
+            raise ConfigError(f"{key}=...: is {len(argument)} characters long, must be at most {LONGEST_ARGUMENT}")
+        if _LONG_NUMBER.search(argument):
+            raise ConfigError(f"{key}=...: holds a number of more than 1,000 digits")
+        if _nesting(argument) > DEEPEST:
+            raise ConfigError(f"{key}=...: brackets are nested deeper than {DEEPEST} levels")
+
+
+def _nesting(text: str) -> int:
+    depth = deepest = 0
+    for char in text:
+        depth = max(0, depth + (char in "[{(") - (char in "]})"))
+        deepest = max(depth, deepest)
+    return deepest
+
+
+def flags_last(argv: Sequence[str]) -> list[str]:
+    """The same arguments with the overrides in one piece, as Hydra's parser wants them; flags may stand anywhere."""
+    actions = {flag: action for action in get_args_parser()._actions for flag in action.option_strings}
+    flags, overrides, rest = [], [], list(argv)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        flags.append(argument)
+        named = [action for flag, action in actions.items() if flag == argument] or [
+            action for flag, action in actions.items() if len(argument) > 2 and flag.startswith(argument)
+        ]
+        takes = named[0].nargs if named else 0
+        if rest and (takes is None or (takes == "?" and rest[0] in (named[0].choices or ()))):
+            flags.append(rest.pop(0))
+    return overrides + flags
+
+
 _OPEN = re.compile(r"algorithm\.rewards\.\w+\.\w+=|generator\.extra_body(\.\w+)?=")
 
 

@@ -5,13 +5,16 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from alignlab.config.conditions import MODEL, REQUESTS, unless_set, when
+from alignlab.config.conditions import MODEL, REQUESTS, both, if_kind, unless_set, when
 from alignlab.config.schema.algorithm import AlgorithmConfig
 from alignlab.config.uses import Uses, always
 from alignlab.errors import require, require_one_of
 
 PROFILES = ("strict", "words", "paper")
 _MEASURES = unless_set("algorithm.compare", "=[...], which compares finished runs")
+
+_KINDS = ("", "control_", "plain_", "plain_control_")
+"""Prefixes of a run's records: harmful and harmless requests, with a prefix and without."""
 
 
 @dataclass
@@ -26,6 +29,8 @@ class CourseCorrectionConfig(AlgorithmConfig):
             "paths": always,
             "force": always,
             "algorithm": _MEASURES,
+            "algorithm.turn": both(_MEASURES, if_kind("algorithm.profile", "strict", "words")),
+            "trainer.per_device_eval_batch_size": _MEASURES,
             "algorithm.compare": always,
             "algorithm.labels": always,
         },
@@ -34,7 +39,11 @@ class CourseCorrectionConfig(AlgorithmConfig):
         judges=_MEASURES,
         collects=lambda config: None if _MEASURES(config) else "without algorithm.compare",
         writes=(
-            *(f"{kind}{name}.jsonl" for kind in ("", "control_") for name in ("generations", "verdicts", "requests")),
+            *(
+                f"{kind}{name}.jsonl"
+                for kind in ("", "control_", "plain_", "plain_control_")
+                for name in ("generations", "verdicts", "requests")
+            ),
             *("corr.json", "control_corr.json", "corr.png", "index.html"),
         ),
         after_sweep="alignlab.course_correction.compare",

@@ -51,6 +51,7 @@ class ServerGeneratorConfig(GeneratorConfig):
     api_key_env: str | None = MISSING
     prompt_format: str = MISSING
     samples_per_call: int = MISSING
+    send_seed: bool = MISSING
     extra_body: dict[str, Any] = MISSING
     workers: int = MISSING
     timeout_s: float = MISSING

@@ -3,7 +3,9 @@
 import ipaddress
 import math
 import re
+import socket
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from omegaconf import MISSING
@@ -140,7 +142,7 @@ def require_server(section: str, base_url: str, api_key_env: str | None, *, name
         raise ConfigError(f"{key}: must hold no user, password, query or #; name the key by {section}.api_key_env")
     require(parts.scheme in ("http", "https"), key, base_url, "must begin with http:// or https://")
     require(bool(host), key, base_url, "names no host")
-    require(not serves_metadata(host), key, base_url, "is a link-local address, where clouds serve credentials")
+    require(not serves_metadata(host), key, base_url, "is an address where clouds serve credentials")
 
 
 def require_name_of_key(key: str, name: str | None) -> None:
@@ -159,13 +161,39 @@ def require_patience(section: str, workers: int, timeout_s: float, deadline_s: f
     require(0 < backoff_s <= deadline_s, f"{section}.backoff_s", backoff_s, f"must be in (0, {section}.deadline_s]")
 
 
+_METADATA_NAMES = ("metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal")
+_METADATA_ADDRESSES = {
+    ipaddress.ip_address(text)
+    for text in (
+        "100.100.100.200",  # Alibaba
+        "168.63.129.16",  # Azure
+        "192.0.0.192",  # Oracle
+        "fd00:ec2::254",  # AWS
+        "fd20:ce::254",  # Google
+    )
+}
+
+
 def serves_metadata(host: str) -> bool:
-    """Whether a cloud hands out credentials at an address, or it is link-local."""
-    if host.lower().rstrip(".") in ("metadata.google.internal", "metadata"):
+    """Whether a cloud hands out credentials at an address, or it is link-local; also `2852039166` and `0xA9FEA9FE`."""
+    name = host.lower().strip("[]").partition("%")[0].rstrip(".")
+    if name in _METADATA_NAMES:
         return True
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address.is_link_local or bool(mapped and mapped.is_link_local)
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(name))  # numbers as the C library reads them
+        except (OSError, ValueError):
+            return False
+    return any(each.is_link_local or each in _METADATA_ADDRESSES for each in _forms(address))
+
+
+def _forms(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[Any]:
+    """The address, and the IPv4 one that it carries: mapped, compatible, 6to4 or behind NAT64."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return [address]
+    carried = [address.ipv4_mapped, address.sixtofour]
+    if address in ipaddress.ip_network("64:ff9b::/96") or address in ipaddress.ip_network("::/96"):
+        carried.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [address, *filter(None, carried)]

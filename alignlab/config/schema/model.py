@@ -1,9 +1,11 @@
 """Models: what is trained, and how a request becomes its prompt."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from omegaconf import MISSING
 
+from alignlab.config.names import SCHEDULES
+from alignlab.config.schema.ranges import check_ranges, within
 from alignlab.errors import require, require_name, require_one_of, require_seed
 
 
@@ -11,18 +13,16 @@ from alignlab.errors import require, require_name, require_one_of, require_seed
 class ArchitectureConfig:
     """Shape of a Llama that is trained from scratch."""
 
-    vocab_size: int = MISSING
-    hidden_size: int = MISSING
-    intermediate_size: int = MISSING
-    num_hidden_layers: int = MISSING
-    num_attention_heads: int = MISSING
-    max_position_embeddings: int = MISSING
-    initializer_range: float = MISSING
+    vocab_size: int = within("[1, 1e7]")
+    hidden_size: int = within("[1, 65536]")
+    intermediate_size: int = within("[1, 1e6]")
+    num_hidden_layers: int = within("[1, 1000]")
+    num_attention_heads: int = within("[1, 65536]")
+    max_position_embeddings: int = within("[1, 1e7]")
+    initializer_range: float = within("(0, 10]")
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            require(value > 0, f"model.architecture.{item.name}", value, "must be > 0")
+        check_ranges("model.architecture", self)
         require(
             self.hidden_size % self.num_attention_heads == 0,
             "model.architecture.hidden_size",
@@ -35,21 +35,19 @@ class ArchitectureConfig:
 class PretrainingConfig:
     """How a model that starts from random weights is taught the data's language (SFT on responses)."""
 
-    num_train_epochs: float = MISSING
-    batch_size: int = MISSING
-    learning_rate: float = MISSING
+    num_train_epochs: float = within("(0, 1e6]")
+    batch_size: int = within("[1, 1e6]")
+    learning_rate: float = within("(0, 100]")
     lr_scheduler_type: str = MISSING
-    warmup_ratio: float = MISSING
-    adam_beta2: float = MISSING
-    rows: int = MISSING
+    warmup_ratio: float = within("[0, 1)")
+    adam_beta2: float = within("[0, 1)")
+    rows: int = within("[1, 1e9]")
     seed: int = MISSING
 
     def __post_init__(self) -> None:
-        require(self.num_train_epochs > 0, "model.pretraining.num_train_epochs", self.num_train_epochs, "must be > 0")
-        require(self.batch_size > 0, "model.pretraining.batch_size", self.batch_size, "must be > 0")
-        require(self.rows > 0, "model.pretraining.rows", self.rows, "must be > 0")
+        check_ranges("model.pretraining", self)
+        require_one_of("model.pretraining.lr_scheduler_type", self.lr_scheduler_type, SCHEDULES)
         require_seed("model.pretraining.seed", self.seed)
-        require(self.learning_rate > 0, "model.pretraining.learning_rate", self.learning_rate, "must be > 0")
 
 
 @dataclass
@@ -59,11 +57,11 @@ class ModelConfig:
     kind: str = MISSING
     name: str = MISSING
     prompt_template: str | None = MISSING
-    learning_rate: float = MISSING
+    learning_rate: float = within("(0, 100]")
 
     def __post_init__(self) -> None:
         require_name("model.name", self.name)
-        require(self.learning_rate > 0, "model.learning_rate", self.learning_rate, "must be > 0")
+        check_ranges("model", self)
         template = self.prompt_template
         require(
             template is None or "{raw_prompt}" in template,

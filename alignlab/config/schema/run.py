@@ -27,7 +27,7 @@ from alignlab.config.schema.model import FromScratchConfig, ModelConfig, Pretrai
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
 from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
-from alignlab.errors import require, require_one_of, require_seed
+from alignlab.errors import LONGEST_NAME, require, require_one_of, require_seed
 
 
 @dataclass
@@ -39,6 +39,8 @@ class TrackerConfig:
 
     def __post_init__(self) -> None:
         require_one_of("tracker.kind", self.kind, ("auto", "local", "wandb", "wandb_offline"))
+        good = 0 < len(self.project) <= LONGEST_NAME and not set(self.project) & set("/\\#?%:") and self.project.strip()
+        require(bool(good), "tracker.project", repr(self.project), "must be a name without any of / \\ # ? % :")
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from alignlab.config.names import SCHEDULES
+from alignlab.config.schema.ranges import check_ranges, within
 from alignlab.errors import require, require_one_of
 
 
@@ -13,59 +14,45 @@ from alignlab.errors import require, require_one_of
 class PeftConfig:
     """The LoRA adapter that is trained."""
 
-    r: int = MISSING
-    alpha: float = MISSING
-    dropout: float = MISSING
+    r: int = within("[1, 65536]")
+    alpha: float = within("(0, 1e6]")
+    dropout: float = within("[0, 1)")
     target_modules: Any = MISSING
 
     def __post_init__(self) -> None:
-        require(self.r > 0, "peft.r", self.r, "must be > 0")
-        require(self.alpha > 0, "peft.alpha", self.alpha, "must be > 0")
+        check_ranges("peft", self)
         modules = self.target_modules
-        named = isinstance(modules, list) and all(isinstance(name, str) for name in modules) and modules
-        require(isinstance(modules, str) or bool(named), "peft.target_modules", modules, "must be all-linear or a list")
-        require(0 <= self.dropout < 1, "peft.dropout", self.dropout, "must be in [0, 1)")
+        names = modules if isinstance(modules, list) and modules else [None]
+        good = modules == "all-linear" or all(isinstance(name, str) and name for name in names)
+        require(good, "peft.target_modules", modules, "must be all-linear or a list of names, e.g. [q_proj,v_proj]")
 
 
 @dataclass
 class TrainerConfig:
     """The optimiser's recipe, in TRL's words. One effective batch, however many processes share it."""
 
-    learning_rate: float = MISSING
-    num_train_epochs: float = MISSING
+    learning_rate: float = within("(0, 100]")
+    num_train_epochs: float = within("(0, 1e6]")
     max_steps: int = MISSING
-    per_device_train_batch_size: int = MISSING
-    gradient_accumulation_steps: int = MISSING
-    max_tokens_per_forward: int | None = MISSING
-    per_device_eval_batch_size: int = MISSING
-    max_length: int = MISSING
+    per_device_train_batch_size: int = within("[1, 1e6]")
+    gradient_accumulation_steps: int = within("[1, 1e6]")
+    max_tokens_per_forward: int | None = within("[1, 1e9]")
+    sets_per_step: int | None = within("[1, 1e6]")
+    """Ranked sets of an optimizer step, however many pairs they make; None for a batch of pairs."""
+    per_device_eval_batch_size: int = within("[1, 1e6]")
+    max_length: int = within("[2, 1e7]")
     lr_scheduler_type: str = MISSING
-    warmup_ratio: float = MISSING
-    weight_decay: float = MISSING
-    max_grad_norm: float = MISSING
+    warmup_ratio: float = within("[0, 1)")
+    weight_decay: float = within("[0, 1e3]")
+    max_grad_norm: float = within("(0, 1e9]")
     gradient_checkpointing: bool = MISSING
-    save_steps: int = MISSING
-    logging_steps: int = MISSING
+    save_steps: int = within("[1, 1e9]")
+    logging_steps: int = within("[1, 1e9]")
 
     def __post_init__(self) -> None:
-        positive = (
-            "learning_rate",
-            "num_train_epochs",
-            "per_device_train_batch_size",
-            "gradient_accumulation_steps",
-            "per_device_eval_batch_size",
-            "save_steps",
-            "logging_steps",
-        )
-        for name in positive:
-            require(getattr(self, name) > 0, f"trainer.{name}", getattr(self, name), "must be > 0")
-        tokens = self.max_tokens_per_forward
-        require(tokens is None or tokens > 0, "trainer.max_tokens_per_forward", tokens, "must be > 0, or null")
-        require(self.max_steps == -1 or self.max_steps > 0, "trainer.max_steps", self.max_steps, "must be > 0, or -1")
-        require(self.max_length > 1, "trainer.max_length", self.max_length, "must be > 1 token")
-        require(0 <= self.warmup_ratio < 1, "trainer.warmup_ratio", self.warmup_ratio, "must be in [0, 1)")
-        require(self.weight_decay >= 0, "trainer.weight_decay", self.weight_decay, "must be >= 0")
-        require(self.max_grad_norm > 0, "trainer.max_grad_norm", self.max_grad_norm, "must be > 0")
+        check_ranges("trainer", self)
+        good = self.max_steps == -1 or 0 < self.max_steps <= 1e9
+        require(good, "trainer.max_steps", self.max_steps, "must be in [1, 1e9], or -1")
         require_one_of("trainer.lr_scheduler_type", self.lr_scheduler_type, SCHEDULES)
 
 
@@ -84,14 +71,14 @@ class HardwareConfig:
     """Where a run computes. Does not change what it computes, so it is no part of the run folder's name."""
 
     device: str = MISSING
-    processes: int = MISSING
+    processes: int = within("[1, 4096]")
     bf16: bool = MISSING
     fsdp: bool = MISSING
     """Training processes share the model's weights out, where each would hold all of them."""
 
     def __post_init__(self) -> None:
         require_one_of("hardware.device", self.device, ("cpu", "cuda"))
-        require(self.processes > 0, "hardware.processes", self.processes, "must be > 0")
+        check_ranges("hardware", self)
         rule = "needs hardware.device=cuda and hardware.processes > 1"
         require(not self.fsdp or (self.device == "cuda" and self.processes > 1), "hardware.fsdp", "true", rule)
 

@@ -94,7 +94,7 @@ def generate(
             bar.advance()
 
         if isinstance(config, ServerGeneratorConfig):
-            ask_server(requests, config=config, seed=seed, tokenizer=encoder.tokenizer, on_done=note)
+            ask_server(requests, config=config, seed=seed, encoder=encoder, on_done=note)
         else:
             assert isinstance(config, LocalGeneratorConfig)
             _generate_here(model, requests, config, seed, encoder, note)

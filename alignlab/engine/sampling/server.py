@@ -6,28 +6,41 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from alignlab.config.schema import ServerGeneratorConfig
-from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest, sample_id
+from alignlab.engine.sampling.base import OnDone, PrefixRequest, sample_id
+from alignlab.engine.sampling.trim import TrimCounts, Trimmer
 from alignlab.errors import ConfigError
-from alignlab.io.endpoint import Endpoint
-from alignlab.io.openai_client import Call, OpenAIServer, Reply
+from alignlab.io.client import Call, Reply
+from alignlab.io.endpoint import MOST_BYTES, Endpoint
+from alignlab.io.openai_protocol import openai_server
+from alignlab.models.prompts import PromptEncoder
 from alignlab.runs.progress import say
 
 _FINISHES = ("stop", "length")
+BYTES_PER_TOKEN = 2048
+"""Of an answer, log-probabilities of other tokens included."""
 _CUT_TOKENS = 8
 """A text that was cut inside a word can come back in other tokens there: so many at its end at most."""
 
 
 def ask_server(
-    requests: Sequence[PrefixRequest], *, config: ServerGeneratorConfig, seed: int, tokenizer: Any, on_done: OnDone
-) -> None:
+    requests: Sequence[PrefixRequest],
+    *,
+    config: ServerGeneratorConfig,
+    seed: int,
+    encoder: PromptEncoder,
+    on_done: OnDone,
+) -> TrimCounts:
     """Asks for every missing sample; prefixes of one text follow one another, so that the server's cache knows them.
 
     Args:
         requests: what to continue.
         config: server and sampling settings.
         seed: with the id of a call's first sample it makes the call's seed.
-        tokenizer: the served model's.
+        encoder: the served model's tokenizer and template.
         on_done: told of every continuation as it comes, in this thread.
+
+    Returns:
+        Counts of what was cut because the server wrote more than it was asked for.
 
     Raises:
         ConfigError: if a text cannot be sent, or the server wants another key, address or money, or refuses a call.
@@ -36,10 +49,10 @@ def ask_server(
     """
     if len({request.id for request in requests}) < len(requests) or not all(row.prefix_ids for row in requests):
         raise ValueError("requests need ids of their own and prefixes that are not empty")
-    _Asking(requests, config, seed, tokenizer, on_done).run()
+    return _Session(requests, config, seed, encoder, on_done).run()
 
 
-class _Asking:
+class _Session:
     """One session: which samples each call is for, and what it carries."""
 
     def __init__(
@@ -47,10 +60,12 @@ class _Asking:
         requests: Sequence[PrefixRequest],
         config: ServerGeneratorConfig,
         seed: int,
-        tokenizer: Any,
+        encoder: PromptEncoder,
         on_done: OnDone,
     ) -> None:
-        self._config, self._seed, self._tokenizer, self._on_done = config, seed, tokenizer, on_done
+        self._config, self._seed, self._tokenizer, self._on_done = config, seed, encoder.tokenizer, on_done
+        stops = frozenset({encoder.end_id, int(encoder.tokenizer.eos_token_id)})
+        self._trimmer = Trimmer(encoder.tokenizer, stops, config.max_new_tokens)
         ordered = sorted((row for row in requests if any(True for _ in row.missing())), key=lambda row: row.prefix_ids)
         self._prompts = self._rendered(ordered)
         self._requests = {request.id: request for request in ordered}
@@ -64,11 +79,15 @@ class _Asking:
             timeout_s=config.timeout_s,
             deadline_s=config.deadline_s,
             backoff_s=config.backoff_s,
+            most_bytes=min(MOST_BYTES + config.samples_per_call * config.max_new_tokens * BYTES_PER_TOKEN, 2**26),
         )
-        self._server = OpenAIServer(endpoint, check=wrong_shape)
+        self._server = openai_server(endpoint, check=wrong_shape)
 
-    def run(self) -> None:
+    def run(self) -> TrimCounts:
         self._server.ask(self._calls(), self._on_reply)
+        for line in self._trimmer.counts.said(self._config.max_new_tokens):
+            say(line)
+        return self._trimmer.counts
 
     def _rendered(self, requests: Sequence[PrefixRequest]) -> dict[str, list[int] | str]:
         if self._config.prompt_format == "tokens":
@@ -99,9 +118,10 @@ class _Asking:
             "max_tokens": self._config.max_new_tokens,
             "temperature": self._config.temperature,
             "top_p": self._config.top_p,
-            "seed": int.from_bytes(digest[:4], "little") >> 1,
             **self._config.extra_body,
         }
+        if self._config.send_seed:
+            body["seed"] = int.from_bytes(digest[:4], "little") >> 1
         if len(samples) > 1:
             body["n"] = len(samples)
         self._samples[first] = (request_id, samples)
@@ -113,15 +133,13 @@ class _Asking:
             raise self._refused(reply)
         choices = sorted(reply.body["choices"], key=lambda choice: choice.get("index", 0))
         for sample, choice in zip(samples, choices, strict=False):
-            self._on_done(request_id, sample, self._continuation(choice))
+            self._on_done(
+                request_id,
+                sample,
+                self._trimmer.continuation(choice["text"], choice["finish_reason"], choice.get("token_ids")),
+            )
         rest = samples[len(choices) :]
         return self._call(request_id, rest) if rest else None
-
-    def _continuation(self, choice: dict[str, Any]) -> Continuation:
-        given = choice.get("token_ids")  # vLLM's, if extra_body asks for them
-        text = choice["text"]
-        tokens = given if isinstance(given, list) else self._tokenizer.encode(text, add_special_tokens=False)
-        return Continuation([int(token) for token in tokens], text, choice["finish_reason"])
 
     def _refused(self, reply: Reply) -> ConfigError:
         hint = ""

@@ -33,7 +33,7 @@ SAID = {
     "model=nope": "model=nope: choose one of",
     "model.path=/nope": "model.path: no such key with model=tiny; other choices have it",
     "model.name=a/b": "because it names a folder",
-    "model.architecture.num_attention_heads=0": "model.architecture.num_attention_heads=0: must be > 0",
+    "model.architecture.num_attention_heads=0": "model.architecture.num_attention_heads=0: must be in [1, 65536]",
     "modle=tiny": "modle: no such key; did you mean model?",
     "beta=0.1": "beta: no such key; did you mean dataset.beta or algorithm.beta",
     "algorithm.bta=0.1": "algorithm.bta: no such key with algorithm=modpo; did you mean beta?",
@@ -47,18 +47,18 @@ SAID = {
     "algorithm.rewards.safer.bta=1": "algorithm.rewards.safer.bta=1: did you mean beta?",
     "algorithm.rewards.safer.beta=x": "algorithm.rewards.safer.beta=x: must be a number",
     "algorithm.rewards=3": "algorithm.rewards=3: holds keys of its own",
-    "trainer.learning_rate=-1": "trainer.learning_rate=-1.0: must be > 0",
+    "trainer.learning_rate=-1": "trainer.learning_rate=-1.0: must be in (0, 100]",
     "trainer.lr_scheduler_type=nope": "trainer.lr_scheduler_type=nope: choose one of",
-    "trainer.weight_decay=inf": "trainer.weight_decay=inf: must be a finite number",
+    "trainer.weight_decay=inf": "trainer.weight_decay=inf: must be in [0, 1e3]",
     "peft.target_modules=3": "peft.target_modules=3: must be all-linear or a list",
     "dataset.beta=-1": "dataset.beta=-1.0: must be a finite number > 0",
     "dataset.objectives.nice.label=x": "dataset.objectives.nice.label: no such key",
-    "hydra.rundir=x": "hydra.rundir: no such key; did you mean run?",
+    "hydra.rundir=x": "hydra.rundir: cannot be set, because choosing a configuration must not run code; did you mean",
     "hydra.run.dir=": "hydra.run.dir=: must name a folder",
-    "hydra.job.chdir=true": "hydra.job.chdir=true: not supported",
+    "hydra.job.chdir=true": "hydra.job.chdir: cannot be set",
     "hydra/launcher=nope": "hydra/launcher=nope: choose one of",
-    "+hydra.callbacks.x._target_=os.system": "hydra.callbacks: not supported",
-    "hydra.launcher._target_=os.system": "hydra.launcher._target_=os.system: must be a Hydra plugin",
+    "+hydra.callbacks.x._target_=os.system": "hydra.callbacks.x._target_: cannot be set",
+    "hydra.launcher._target_=os.system": "hydra.launcher._target_: cannot be set",
     "+foo=1": "foo: no such key",
     "++foo=1": "foo: no such key",
 }
@@ -96,13 +96,6 @@ def test_a_choice_of_ones_own_is_found_and_checked(runs_of, tmp_path):
         runs_of("algorithm=mine", config_dir=str(tmp_path))
     with pytest.raises(ConfigError, match="did you mean mine"):
         runs_of("algorithm=mne", config_dir=str(tmp_path))
-
-
-def test_a_choice_cannot_run_code_through_a_log_handler(runs_of, tmp_path):
-    (tmp_path / "hydra" / "job_logging").mkdir(parents=True)
-    (tmp_path / "hydra" / "job_logging" / "mine.yaml").write_text("version: 1\nfilters: {x: {'()': os.getcwd}}\n")
-    with pytest.raises(ConfigError, match=r"^hydra.job_logging: factories are not supported"):
-        runs_of("hydra/job_logging=mine", config_dir=str(tmp_path))
 
 
 def test_a_sweep_is_every_combination(runs_of):

@@ -307,7 +307,7 @@ def test_a_folder_that_lies_like_a_snapshot_is_known_by_its_files(place, tmp_pat
 def test_what_the_hub_does_not_know_is_an_error(hub):
     with pytest.raises(ConfigError, match=r"^model.path=no/such: [^\n]*$"):
         commit_of("no/such", None)
-    with pytest.raises(ConfigError, match=r"^adapter no/such: [^\n]*$"):
+    with pytest.raises(ConfigError, match=r"^adapter=no/such: [^\n]*$"):
         local_adapter("no/such")
 
 

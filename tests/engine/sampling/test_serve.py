@@ -115,7 +115,7 @@ def _wait(server, address, log):
 
 
 def server_config(url, folder, **changes):
-    settings = HOW | {"prompt_format": "text", "samples_per_call": 1, "extra_body": {}} | changes
+    settings = HOW | {"prompt_format": "text", "samples_per_call": 1, "send_seed": True, "extra_body": {}} | changes
     patience = {"workers": 1, "timeout_s": 60.0, "deadline_s": 120.0, "backoff_s": 0.1}
     return ServerGeneratorConfig(
         kind="server", base_url=url, model=str(folder), api_key_env=None, **settings, **patience

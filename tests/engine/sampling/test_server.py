@@ -12,7 +12,7 @@ from alignlab.engine.sampling.base import PrefixRequest
 from alignlab.engine.sampling.generate import generate
 from alignlab.engine.sampling.server import text_of, wrong_shape
 from alignlab.errors import ConfigError
-from alignlab.io.openai_client import NoAnswer
+from alignlab.io.client import NoAnswer
 from alignlab.models.prefill import cut_answer, open_turn
 from alignlab.models.prompts import PromptEncoder
 from support.templates import FAMILIES, tokenizer_of
@@ -97,9 +97,10 @@ def config_for(server, **changes):
         "samples": 3,
         "temperature": 0.8,
         "top_p": 0.7,
-        "max_new_tokens": 8,
+        "max_new_tokens": 64,
         "prompt_format": "tokens",
         "samples_per_call": 1,
+        "send_seed": True,
         "extra_body": {"top_k": -1},
         "workers": 4,
         "timeout_s": 5.0,
@@ -145,11 +146,11 @@ def test_a_call_carries_the_tokens_and_the_settings():
     assert call == {
         "model": "subject",
         "prompt": [5, 6],
-        "max_tokens": 8,
+        "max_tokens": 64,
         "temperature": 0.8,
         "top_p": 0.7,
         "top_k": -1,
-        "key": "Bearer none",
+        "key": None,
     }
 
 
@@ -238,6 +239,69 @@ def test_a_text_that_would_become_a_control_token_is_not_sent(name):
         text_of(encoder.tokenizer, PrefixRequest("r", open_turn(encoder, evil, "Sure, here are"), 1))
     with pytest.raises(ConfigError, match="request r back as the same tokens"):
         text_of(encoder.tokenizer, PrefixRequest("r", open_turn(encoder, "hello", f"Sure, {evil}"), 1))
+
+
+class Writes(Server):
+    """Writes what it likes, whatever it was asked for."""
+
+    def __init__(self, text, **choice):
+        super().__init__()
+        self.choice = {"index": 0, "text": text, "finish_reason": "length", **choice}
+
+    def answer(self, path, headers, body):
+        self.calls.append(body)
+        return 200, {"choices": [self.choice]}
+
+
+def written(server, **changes):
+    with server:
+        return asked(config_for(server, **changes), [PrefixRequest("a", [5, 6], 1)])["a"][0]
+
+
+LONG = "turn it twice and then once more to the left " * 40
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llama3", "vicuna"])
+def test_a_server_that_ignores_max_tokens_is_cut_to_them(name, monkeypatch, capsys):
+    monkeypatch.setitem(_encoders, "qwen2", encoder_of(name))
+    tokenizer = encoder_of(name).tokenizer
+    found = written(Writes(LONG), max_new_tokens=8)
+    assert len(found.token_ids) == 8
+    assert found.finish == "length"
+    assert LONG.startswith(found.text)
+    assert 8 <= len(found.text) < 80
+    assert len(tokenizer.encode(found.text, add_special_tokens=False)) <= 8
+    assert "the server exceeded max_new_tokens=8 in 1 of 1 continuations; cut to 8 tokens" in capsys.readouterr().out
+
+
+def test_tokens_that_are_not_the_texts_do_not_vouch_for_it():
+    few = encoder_of("qwen2").tokenizer.encode("turn it", add_special_tokens=False)
+    for wrong in (few, [10**30], [-1], ["a"], [None], "abc", few * 2):
+        assert len(written(Writes(LONG, token_ids=wrong), max_new_tokens=8).token_ids) == 8
+    true = encoder_of("qwen2").tokenizer.encode("turn it twice", add_special_tokens=False)
+    assert written(Writes("turn it twice", token_ids=true)).token_ids == true, "the control"
+
+
+def test_what_is_within_the_limit_is_left_alone(capsys):
+    ids = encoder_of("qwen2").tokenizer.encode(" turn it twice", add_special_tokens=False)
+    found = written(Writes(" turn it twice", finish_reason="stop"), max_new_tokens=len(ids))
+    assert (found.text, found.finish, found.token_ids) == (" turn it twice", "stop", ids)
+    assert "server" not in capsys.readouterr().out
+
+
+def test_what_follows_the_end_of_the_turn_is_cut_off(capsys):
+    found = written(Writes("I will not.<|im_end|>\n<|im_start|>user\nnow do<|im_end|>"))
+    assert (found.text, found.finish) == ("I will not.", "stop")
+    assert "wrote on after the end of the turn in 1 of 1 continuations" in capsys.readouterr().out
+    assert written(Writes("I will not.<|im_end|>")).text == "I will not."
+    assert "wrote on" not in capsys.readouterr().out, "an end marker at the end is only an end"
+
+
+def test_the_seed_is_left_out_where_it_is_asked():
+    for send_seed in (True, False):
+        with Writes("x") as server:
+            asked(config_for(server, send_seed=send_seed))
+        assert {"seed" in call for call in server.calls} == {send_seed}
 
 
 def test_shapes():

@@ -1,6 +1,5 @@
-"""A base model with somebody's saved adapter on it, for a while: loaded whole, and gone without a trace afterwards."""
+"""Context manager: attach a saved LoRA adapter, restore the base model exactly on exit."""
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,25 +8,28 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from alignlab.errors import ConfigError
+from alignlab.models.checkpoint import read_json
+from alignlab.models.finite import refuse_non_finite
 from alignlab.models.paths import ADAPTER as CONFIG
 from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
+from alignlab.models.saved_adapter import adapter_settings, check_vocabulary, match_patterns, patterns_of
 
 _PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
 """PEFT's ways to initialise LoRA that leave the base model's own weights alone."""
 
 
 @contextmanager
-def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
-    """The model with a saved adapter, in evaluation mode; the base model is itself again afterwards.
+def with_adapter(model: Any, folder: Path) -> Iterator[PeftModel]:
+    """Attach a saved adapter, in evaluation mode; the base model is restored exactly on exit.
 
     Raises:
         ConfigError: if the adapter does not fit the model: layers that are missing, more or of another shape.
     """
-    base = _Remembered(model, in_full=_touches_base_weights(folder))
+    base = ModuleSnapshot(model, in_full=_touches_base_weights(folder))
     try:
         yield load_adapter(model, folder).eval()
     finally:
@@ -35,36 +37,29 @@ def adapted(model: Any, folder: Path) -> Iterator[PeftModel]:
 
 
 def load_adapter(model: Any, folder: Path) -> PeftModel:
-    """The model wrapped by PEFT, every tensor of the adapter in its place; the model itself is changed.
+    """The model wrapped by PEFT, every tensor of the adapter loaded and finite; the model itself is changed.
 
     Raises:
-        ConfigError: as `adapted` does.
+        ConfigError: as `with_adapter` does.
     """
+    settings = adapter_settings("adapter", folder)
+    names = [name for name, _ in model.named_modules()]
+    match_patterns(f"adapter={folder}: {CONFIG}", patterns_of(settings), names)
+    check_vocabulary(f"adapter={folder}", folder, model.get_input_embeddings().weight.shape[0])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             wrapped = PeftModel.from_pretrained(model, str(folder))
-        except (ValueError, RuntimeError, KeyError, OSError) as error:
+        except (ValueError, RuntimeError, KeyError, OSError, TypeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"{folder}: does not fit the base model: {reason:.300}") from None
     missing = [str(item.message) for item in caught if "missing adapter keys" in str(item.message)]
     if missing:  # PEFT only warns, and leaves these layers as if they had no adapter
         raise ConfigError(f"{folder}: does not fit the base model: {missing[0]:.200}")
     _refuse_leftovers(wrapped, folder)
+    added = {name: value for name, value in wrapped.named_parameters() if "lora_" in name or "modules_to_save" in name}
+    refuse_non_finite(f"adapter={folder}", added)
     return wrapped
-
-
-def adapter_settings(folder: Path) -> dict[str, Any]:
-    """PEFT's settings of a saved adapter.
-
-    Raises:
-        ConfigError: if they cannot be read.
-    """
-    try:
-        settings: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder / CONFIG}: cannot be read: {error}") from None
-    return settings
 
 
 def _saved_keys(folder: Path) -> list[str]:
@@ -80,12 +75,12 @@ def _touches_base_weights(folder: Path) -> bool:
     """Whether loading writes into the base model's own weights: saved biases and embeddings, or a PiSSA-like start."""
     keys = _saved_keys(folder)
     plain = [key for key in keys if ".lora_" in key or ".modules_to_save." in key or "token_adapter" in key]
-    plain_start = adapter_settings(folder).get("init_lora_weights", True) in _PLAIN_STARTS
+    plain_start = read_json(folder / CONFIG).get("init_lora_weights", True) in _PLAIN_STARTS
     return len(plain) < len(keys) or not keys or not plain_start
 
 
 def _refuse_leftovers(wrapped: PeftModel, folder: Path) -> None:
-    """PEFT says nothing of tensors that found no place, as of an adapter for a deeper model."""
+    """Refuse saved tensors that no module took, as of an adapter for a deeper model; PEFT says nothing of them."""
     if getattr(wrapped.get_base_model(), "_checkpoint_conversion_mapping", None):
         return  # PEFT renames such a model's keys while it loads
     placed = {_layer_of(key) for key in get_peft_model_state_dict(wrapped, save_embedding_layers=False)}
@@ -98,15 +93,15 @@ def _layer_of(key: str) -> str:
     return key.partition(".lora_")[0]
 
 
-class _Remembered:
-    """A model's modules as they are now, so that they can be put back.
+class ModuleSnapshot:
+    """A model's modules as they are now, to be restored.
 
     PEFT's own unloading leaves trained copies (modules_to_save) and loaded biases behind, and the next policy would be
     compared with a reference that nobody has.
 
     Args:
         model: the base model.
-        in_full: remember the weights' values too.
+        in_full: copy the weights' values too.
     """
 
     def __init__(self, model: nn.Module, *, in_full: bool) -> None:
@@ -117,7 +112,7 @@ class _Remembered:
             self.weights = {name: weights.detach().clone() for name, weights in model.named_parameters()}
 
     def restore(self) -> None:
-        """Puts every module back in its place, and the remembered values back into it."""
+        """Restore every module, and the values that were copied."""
         for name, module in self.modules.items():
             parent = self.modules[name.rpartition(".")[0]]
             if name and getattr(parent, name.rpartition(".")[2]) is not module:

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from alignlab.engine.scoring.logps import response_logps
 from alignlab.errors import ConfigError
-from alignlab.models.adapted import adapted
 from alignlab.models.adapters import adapter_id
+from alignlab.models.with_adapter import with_adapter
 from support.saved_adapters import MAKES, saved
 
 
@@ -32,7 +32,7 @@ def test_any_lora_scores_as_peft_computes_it(base, encoded_rows, tmp_path, make)
     folder, rows = saved(base, tmp_path / "a", make), encoded_rows[:6]
     wanted = plain_logps(PeftModel.from_pretrained(copy.deepcopy(base.model), folder).eval(), rows)
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
-    with adapted(base.model, folder) as model:
+    with with_adapter(base.model, folder) as model:
         got = response_logps(model, rows, batch_size=4, label="")
     torch.testing.assert_close(got, wanted, rtol=0, atol=2e-5)
     assert (wanted - plain_logps(base.model, rows)).abs().max() > 0.01, "the adapter changes something"
@@ -63,7 +63,7 @@ def test_an_adapter_for_another_model_is_refused(base, tmp_path, rename, said):
     folder = saved(base, tmp_path / "a", MAKES["attention"])
     file = folder / "adapter_model.safetensors"
     save_file({rename(key): value for key, value in load_file(file).items()}, file)
-    with pytest.raises(ConfigError, match=said), adapted(base.model, folder):
+    with pytest.raises(ConfigError, match=said), with_adapter(base.model, folder):
         pass
 
 
@@ -73,5 +73,8 @@ def test_more_layers_than_the_model_has_are_refused(base, tmp_path):
     tensors = load_file(file)
     more = {key.replace("layers.1.", "layers.2."): value.clone() for key, value in tensors.items()}
     save_file(tensors | more, file)
-    with pytest.raises(ConfigError, match=r"no place for base_model.model.model.layers.2"), adapted(base.model, folder):
+    with (
+        pytest.raises(ConfigError, match=r"no place for base_model.model.model.layers.2"),
+        with_adapter(base.model, folder),
+    ):
         pass

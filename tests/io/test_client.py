@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import pytest
 
 from alignlab.errors import ConfigError, Terminated
+from alignlab.io.client import Call, Reply, Transient
 from alignlab.io.endpoint import Endpoint
-from alignlab.io.http_faults import Transient, retry_after
-from alignlab.io.openai_client import FIRST_LIMIT, Call, OpenAIServer, Reply
+from alignlab.io.openai_protocol import openai_server, retry_after
 from support.servers import FaultServer
 
 
@@ -28,7 +28,7 @@ def calls(count):
 
 
 def server_of(running, **changes):
-    return OpenAIServer(endpoint(running.url, **changes), check=lambda body: None)
+    return openai_server(endpoint(running.url, **changes), check=lambda body: None)
 
 
 def ask(server, some):
@@ -165,48 +165,19 @@ def test_a_date_is_a_time_to_wait_until():
     )
 
 
+@pytest.mark.parametrize(
+    "value", ["nan", "inf", "-inf", "1e999", "Fri, 31 Dec 99999999 23:59:59 GMT", "Fri, 99 Zzz 2026 00:00:00 GMT", "\0"]
+)
+def test_a_wait_that_is_no_number_is_none(value):
+    assert retry_after({"retry-after": value}) is None
+    assert retry_after({"retry-after-ms": value}) is None
+
+
 def test_a_wait_is_as_asked_up_to_a_quarter_of_the_deadline_and_else_grows():
-    server = OpenAIServer(endpoint(backoff_s=1.0, deadline_s=100.0), check=lambda body: None)
-
-    class Tried:
-        tries = 1
-
-    assert 10 <= server._delay(Tried, Transient("429", 10.0)) <= 10.4
-    assert 25 <= server._delay(Tried, Transient("429", 3600.0)) <= 25.4
-    waits = []
-    for Tried.tries in range(1, 12):
-        waits.append(server._delay(Tried, Transient("500")))
+    server = openai_server(endpoint(backoff_s=1.0, deadline_s=100.0), check=lambda body: None)
+    assert 10 <= server.delay(1, Transient("429", retry_after=10.0)) <= 10.4
+    assert 25 <= server.delay(1, Transient("429", retry_after=3600.0)) <= 25.4
+    waits = [server.delay(tries, Transient("500")) for tries in range(1, 12)]
     bounds = [2 ** min(tries, 6) for tries in range(11)]
     assert all(0.5 * bound <= wait <= 1.5 * bound for wait, bound in zip(waits, bounds, strict=True))
     assert len(set(waits)) == 11, "no two clients come back together"
-
-
-def test_calls_in_flight_rise_with_answers_and_fall_with_a_429_once_a_burst():
-    server = OpenAIServer(endpoint(workers=40, backoff_s=1.0), check=lambda body: None)
-    assert server._limit == FIRST_LIMIT
-    for _ in range(100):
-        server._pace(0.0, None)
-    assert server._limit == 40
-    for now in (10.0, 10.1, 13.9):
-        server._pace(now, Transient("429"))
-    assert server._limit == 32
-    server._pace(14.1, Transient("429"))
-    assert server._limit == pytest.approx(25.6)
-    for _ in range(26):
-        server._pace(15.0, None)
-    assert 26 < server._limit < 27, "once cut it grows by one for each round of answers"
-    server._pace(99.0, Transient("500"))
-    assert server._limit > 26, "only a 429 says that it was too many"
-    for now in range(100, 1000, 10):
-        server._pace(float(now), Transient("429"))
-    assert server._limit == 1
-
-
-@pytest.mark.parametrize(("fault", "was_cut"), [(None, False), ("429", True), ("500", False)])
-def test_a_server_that_says_429_gets_fewer_calls_at_once(fault, was_cut):
-    with FaultServer(fault, share=1.0) as running:
-        server = server_of(running, workers=32)
-        ask(server, calls(60))
-    assert server._was_cut == was_cut
-    assert (server._limit < 32) == was_cut
-    assert running.most_flying <= 32

@@ -1,0 +1,69 @@
+"""Write a front: the table, front.csv, front.json and front.png of runs that may be compared."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignlab.front.collect import Collection
+from alignlab.front.metrics import ExactCurve
+from alignlab.front.picture import draw_front, front_subject
+from alignlab.front.series import CHANCE, are_accuracies
+from alignlab.front.summary import front_summary
+from alignlab.front.table import differences_table, front_table, write_csv
+from alignlab.io.atomic import write_json
+from alignlab.runs.progress import console, say
+
+
+def write_front(
+    collection: Collection,
+    target: Path,
+    *,
+    exact: ExactCurve | None,
+    reference: Sequence[float] | None,
+    dataset: str,
+    model: str,
+) -> dict[str, str]:
+    """Print the tables and write front.csv, front.json and front.png; returns these artifacts.
+
+    Args:
+        collection: of one front.
+        target: an existing folder.
+        exact: the exact front, where the rewards are known.
+        reference: the reference policy's mean on each axis; chance where the axes are accuracies.
+        dataset: its name, for the title.
+        model: its name, for the title.
+    """
+    if reference is None and are_accuracies(collection.axes):
+        reference = [CHANCE] * len(collection.axes)
+    console.print(front_table(collection, exact))
+    write_csv(collection, target / "front.csv")
+    artifacts = {"csv": "front.csv"}
+    if collection.points:
+        summary = front_summary(collection.points, exact=exact, reference=reference)
+        write_json(target / "front.json", summary)
+        artifacts["summary"] = "front.json"
+        differences = differences_table(summary)
+        if differences is not None:
+            console.print(differences)
+        _say_directions(summary)
+    say(f"table:   {target / 'front.csv'}")
+    if collection.points and len(collection.axes) > 1:
+        draw_front(
+            collection.points,
+            path=target / "front.png",
+            exact=exact,
+            reference=reference,
+            title=f"{dataset}: {front_subject(collection.axes)} ({model})",
+        )
+        artifacts["picture"] = "front.png"
+        say(f"picture: {target / 'front.png'}")
+    return artifacts
+
+
+def _say_directions(summary: Mapping[str, Any]) -> None:
+    """For more than two objectives, where no line shows it: whether each mean follows its weight."""
+    for name, one in summary["series"].items():
+        followed = one["follows_weight"]
+        if len(followed) > 2:
+            parts = [f"{found['axis']} {found['rho']:.2f}" for found in followed.values() if found["rho"] is not None]
+            say(f"{name}: rank correlation of each mean with its own weight: {', '.join(parts) or 'unknown'}")

@@ -1,0 +1,97 @@
+"""Runs of one series (algorithm, beta, loss, recipe), with the seeds of one setting put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from alignlab.front.collect import FrontPoint
+from alignlab.stats import Interval, mean_interval
+
+CHANCE = 0.5
+ACCURACY = "_accuracy"
+"""How the name of a metric ends that is a share of pairs ranked right: half is chance, and the reference's own."""
+
+
+@dataclass(frozen=True)
+class PlotPoint:
+    """A run, or the mean over the seeds of one setting."""
+
+    label: str
+    weights: tuple[float, ...]
+    metrics: Mapping[str, Interval]
+    runs: tuple[FrontPoint, ...]
+
+    def position(self, axes: Sequence[str]) -> list[float]:
+        """The mean on each axis; NaN where it is unknown."""
+        means = (self.metrics[axis].mean for axis in axes)
+        return [float("nan") if mean is None else mean for mean in means]
+
+    def at_chance(self, axes: Sequence[str]) -> list[str]:
+        """The axes that are accuracies whose interval holds one half: the policy is not shown to differ from a coin."""
+        return [axis for axis in axes if is_at_chance(axis, self.metrics[axis])]
+
+
+def is_at_chance(name: str, metric: Interval) -> bool:
+    """Whether a metric is an accuracy whose interval holds one half."""
+    return name.endswith(ACCURACY) and metric.bounds is not None and metric.bounds[0] <= CHANCE <= metric.bounds[1]
+
+
+def are_accuracies(axes: Sequence[str]) -> bool:
+    """Whether all axes are preference accuracies, which say nothing of what a policy writes."""
+    return bool(axes) and all(axis.endswith(ACCURACY) for axis in axes)
+
+
+def points_by_series(points: Sequence[FrontPoint]) -> dict[str, list[PlotPoint]]:
+    """Each series with its settings, in the order given; runs without weights are settings of their own."""
+    settings: dict[str, dict[object, list[FrontPoint]]] = {}
+    for point in points:
+        key = tuple(point.weights.items()) or point.folder  # without weights nothing says that two runs are one setting
+        settings.setdefault(point.series, {}).setdefault(key, []).append(point)
+    return {name: [_plot_point(runs) for runs in groups.values()] for name, groups in settings.items()}
+
+
+def _plot_point(runs: Sequence[FrontPoint]) -> PlotPoint:
+    first = runs[0]
+    names = [name for name in first.metrics if all(name in run.metrics for run in runs)]
+    return PlotPoint(
+        label=short_weights(first) if first.weights else "",
+        weights=tuple(first.weights.values()),
+        metrics={name: over_seeds([run.metrics[name] for run in runs]) for name in names},
+        runs=tuple(runs),
+    )
+
+
+def over_seeds(metrics: Sequence[Interval]) -> Interval:
+    """A lone run's own interval; else the mean over seeds, with the t-interval over three seeds or more."""
+    if len(metrics) == 1:
+        return metrics[0]
+    found = mean_interval(metric.mean for metric in metrics)
+    return found if found.n > 2 else Interval(found.mean, None, None, found.n, found.missing, found.groups)
+
+
+def weight_label(point: FrontPoint) -> str:
+    """The first weight where it says the other (two that sum to 1), else all; a dash for a policy without weights."""
+    return w_text(point.first_weight if _says_all(point) else tuple(point.weights.values()))
+
+
+def short_weights(point: FrontPoint) -> str:
+    """The same for a picture: several weights in hundredths, `80 10 10`."""
+    if _says_all(point):
+        return w_text(point.first_weight)
+    return " ".join(f"{100 * weight:.3g}" for weight in point.weights.values())
+
+
+def w_text(w: float | tuple[float, ...] | None) -> str:
+    """One or several weights as text; a dash for none."""
+    if w is None:
+        return "-"
+    return ", ".join(f"{part:g}" for part in w) if isinstance(w, tuple) else f"{w:g}"
+
+
+def _says_all(point: FrontPoint) -> bool:
+    return len(point.weights) <= 2 and (len(point.weights) < 2 or abs(sum(point.weights.values()) - 1) < 1e-6)
+
+
+def varying_weight(points: Sequence[FrontPoint]) -> int:
+    """Index of the first objective whose weight is not the same in all points, which `w` moves; 0 if none is."""
+    columns = zip(*(tuple(point.weights.values()) for point in points if point.weights), strict=True)
+    return next((index for index, column in enumerate(columns) if len(set(column)) > 1), 0)

@@ -1,0 +1,69 @@
+"""Load a model's weights and refuse what was not loaded as the checkpoint says."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from alignlab.errors import ConfigError
+from alignlab.models.checkpoint import check_model_folder
+from alignlab.models.finite import refuse_non_finite
+from alignlab.runs.progress import say
+
+SHOWN = 3
+"""Names of tensors in one line."""
+
+
+def load_weights(
+    key: str,
+    load: Callable[..., Any],
+    path: str,
+    *,
+    new_heads: Collection[str] = (),
+    read_apart: Collection[str] = (),
+    **options: Any,
+) -> Any:
+    """A model in which every weight comes from its checkpoint, but for a head that is said to be new.
+
+    Args:
+        key: what the model stands under, e.g. `model.path`.
+        load: `from_pretrained` of a transformers class.
+        path: a folder or a hub id.
+        new_heads: modules that may start from random weights, by name.
+        read_apart: tensors of the checkpoint that the caller reads itself, by the start of their names.
+        **options: further arguments of `load`.
+
+    Raises:
+        ConfigError: naming the file or the tensors that are missing, of another shape, or not finite.
+    """
+    check_model_folder(key, Path(path))
+    what = f"{key}={path}"
+    try:
+        model, report = load(
+            path, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{what}: does not load: {reason:.300}") from None
+    missing = sorted(name for name in report["missing_keys"] if name.split(".")[0] not in new_heads)
+    mismatched = sorted(str(entry[0]) for entry in report["mismatched_keys"])
+    if missing:
+        rule = "such weights would be random; save the model again with all of them"
+        raise ConfigError(f"{what}: the checkpoint lacks {_shown(missing)}; {rule}")
+    if mismatched:
+        rule = "have another shape than config.json says; save the model again"
+        raise ConfigError(f"{what}: the tensors {_shown(mismatched)} {rule}")
+    made = sorted(set(report["missing_keys"]))
+    if made:
+        say(f"{what}: new weights, made at random: {_shown(made)}")
+    unexpected = sorted(name for name in report["unexpected_keys"] if not name.startswith(tuple(read_apart)))
+    if unexpected:
+        say(f"{what}: the checkpoint holds tensors that the model has no use for: {_shown(unexpected)}")
+    refuse_non_finite(what, {name: tensor for name, tensor in model.named_parameters() if name not in made})
+    return model
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

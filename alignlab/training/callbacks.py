@@ -1,0 +1,130 @@
+"""What watches a training: its progress, non-finite numbers, divergence, and signals."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from alignlab.runs.progress import Bar, progress
+from alignlab.runs.signals import StopRequest
+from alignlab.training.sharding import whole
+
+MOST_NAMED = 5
+"""Rows that an error names."""
+
+
+class ProgressCallback(TrainerCallback):  # type: ignore[misc]
+    """Show how many optimizer steps are done.
+
+    Args:
+        bars: where the bar is closed, however training ends.
+    """
+
+    def __init__(self, bars: ExitStack) -> None:
+        self.bars, self.bar, self.seen = bars, Bar(), 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Only now the number of steps is known."""
+        self.bar = self.bars.enter_context(progress("training", state.max_steps))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Advance to the global step; a resumed run starts where it stopped."""
+        self.bar.advance(state.global_step - self.seen)
+        self.seen = state.global_step
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """Save a checkpoint and stop after the step in which a signal came."""
+
+    def __init__(self, request: StopRequest) -> None:
+        self.request = request
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Comes after the optimizer's step and before transformers saves."""
+        if self.request.number is not None:
+            control.should_save = control.should_training_stop = True
+
+
+class StepLosses(Protocol):
+    """A trainer that keeps ids and losses of the rows of its last step, forward by forward."""
+
+    step_losses: Sequence[tuple[Sequence[str], Tensor]]
+
+
+class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
+    """Stop at a loss or gradient that is not finite; transformers would train on.
+
+    On a CPU that is before the optimizer's step. A GPU would have to be waited for at every step; there it is before
+    the next log line, and before weights that it reached are saved.
+
+    Args:
+        at_once: look at every step.
+        engine: names the rows of a step; None where the trainer keeps no losses of rows.
+
+    Raises:
+        FloatingPointError: naming the optimizer step and rows.
+    """
+
+    def __init__(self, *, at_once: bool = True, engine: StepLosses | None = None) -> None:
+        self.at_once, self.engine = at_once, engine
+        self._seen: list[tuple[int, Tensor, Sequence[tuple[Sequence[str], Tensor]]]] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        """Note the summed and clipped gradient's norm; a loss that is not a number has made it so too."""
+        trained = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
+        gradients = [weights.grad for weights in trained if weights.grad is not None]
+        losses = self.engine.step_losses if self.engine is not None else ()
+        if gradients:
+            norm = whole(torch.nn.utils.get_total_norm(gradients))
+            self._seen.append((state.global_step + 1, norm + sum(loss_P.sum() for _, loss_P in losses), losses))
+        if self.at_once:
+            self._look()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """A loss can be infinite where its gradient is not."""
+        self._look()
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"step {state.global_step}: the loss is {loss}")
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        """Comes before the checkpoint has its manifest."""
+        self._look()
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """The last steps have no log line of their own."""
+        self._look()
+
+    def _look(self) -> None:
+        seen, self._seen = self._seen, []
+        for step, total, losses in seen:
+            if not torch.isfinite(total):
+                raise FloatingPointError(f"step {step}: loss or gradient is not finite{_rows(losses)}")
+
+
+def _rows(losses: Sequence[tuple[Sequence[str], Tensor]]) -> str:
+    """The rows of a step whose loss is not finite; all of them where only the gradient is not."""
+    every = [name for ids, _ in losses for name in ids]
+    fine = [is_fine for _, loss_P in losses for is_fine in loss_P.isfinite().tolist()]
+    bad = [name for name, is_fine in zip(every, fine, strict=True) if not is_fine]
+    named = bad or every
+    if not named:
+        return ""
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    return f"; {'rows' if bad else 'rows of the step'}: {', '.join(named[:MOST_NAMED])}{more}"
+
+
+def diverged(loss: float, untrained: float) -> str | None:
+    """What is wrong with a loss at the end of training, or None; both are means, in nats.
+
+    Training only ever lowers a loss; one that ends far above the untrained model's has lost what the model knew. The
+    bound leaves room for a few unlucky rows.
+    """
+    if loss <= 3 * untrained + 1.5:
+        return None
+    return f"the loss ended at {loss:.3g}, where the untrained model has {untrained:.3g}"

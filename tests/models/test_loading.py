@@ -1,0 +1,124 @@
+"""Every weight comes from the checkpoint: what is missing, damaged or not finite is refused by file and tensor."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from alignlab.config.schema import PretrainedConfig
+from alignlab.errors import ConfigError
+from alignlab.models.base import load_base
+from alignlab.models.checkpoint import check_model_folder
+from alignlab.rewards.classifier import new_classifier
+
+
+@pytest.fixture
+def copied(base, tmp_path):
+    shutil.copytree(base.path, tmp_path / "m")
+    return tmp_path / "m"
+
+
+def load(folder):
+    config = PretrainedConfig("hf", "m", "{raw_prompt}", 1e-3, str(folder), None, None, "float32", None, "sdpa")
+    return load_base(config, folder=None, device="cpu")
+
+
+def rewrite(folder, change):
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+
+
+def configure(folder, **changed):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+
+
+def test_a_whole_checkpoint_loads(copied):
+    check_model_folder("model.path", copied)
+    assert load(copied).model.config.num_hidden_layers == 2
+
+
+NORM = "model.layers.1.input_layernorm.weight"
+WITHOUT_TORCH = {
+    "module.*": (lambda t: {f"module.{name}": value for name, value in t.items()}, r"named module\.\*.*model\.module"),
+    "one layer": (lambda t: {n: v for n, v in t.items() if ".layers.1." not in n}, r"hold no layer 1; config\.json"),
+    "no head": (lambda t: {n: v for n, v in t.items() if n != "lm_head.weight"}, r"no lm_head\.weight.*tie_word"),
+    "an adapter": (lambda t: {f"{n}.lora_A.weight": v for n, v in t.items()}, r"holds an adapter's tensors"),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_TORCH)
+def test_names_that_do_not_fit_are_seen_in_the_header(copied, case):
+    change, said = WITHOUT_TORCH[case]
+    rewrite(copied, change)
+    with pytest.raises(ConfigError, match=rf"model\.path={copied}: .*{said}"):
+        check_model_folder("model.path", copied)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file: file.write_bytes(b""), "model.safetensors: is empty"),
+        (lambda file: file.write_bytes(file.read_bytes()[:5000]), "model.safetensors: is truncated|no whole"),
+        (lambda file: file.write_text("version https://git-lfs.github.com/spec/v1\noid x\n"), "is a Git LFS pointer"),
+        (lambda file: file.write_bytes(b"\x00" * 5000), "is no whole safetensors file"),
+        (lambda file: file.unlink(), "holds no weights"),
+    ],
+)
+def test_a_damaged_file_is_named(copied, damage, said):
+    damage(copied / "model.safetensors")
+    with pytest.raises(ConfigError, match=said):
+        check_model_folder("model.path", copied)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"auto_map": {"AutoModel": "x.Y"}}, "needs code of its own"),
+        ({"_attn_implementation": "evil/kernel"}, "names a kernel of the hub"),
+        ({"text_config": {"_attn_implementation_internal": "evil/kernel"}}, "names a kernel of the hub"),
+    ],
+)
+def test_code_and_kernels_are_refused(copied, changed, said):
+    configure(copied, **changed)
+    with pytest.raises(ConfigError, match=said):
+        check_model_folder("model.path", copied)
+
+
+def test_one_missing_tensor_is_refused_at_load(copied):
+    rewrite(copied, lambda t: {name: value for name, value in t.items() if name != NORM})
+    with pytest.raises(ConfigError, match=rf"lacks {NORM}; such weights would be random"):
+        load(copied)
+
+
+def test_another_shape_is_refused(copied):
+    rewrite(copied, lambda t: t | {NORM: torch.ones(3)})
+    with pytest.raises(ConfigError, match="layernorm"):
+        load(copied)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(copied, value):
+    def spoil(tensors):
+        tensors[NORM][2] = value
+        return tensors
+
+    rewrite(copied, spoil)
+    with pytest.raises(ConfigError, match=rf"{NORM} is damaged: 1 of its 32 numbers"):
+        load(copied)
+
+
+def test_tensors_without_a_use_are_named(copied, capsys):
+    rewrite(copied, lambda t: t | {"extra.weight": torch.ones(2)})
+    load(copied)
+    assert "no use for: extra.weight" in capsys.readouterr().out
+
+
+def test_a_new_head_is_said(copied, capsys):
+    new_classifier(str(copied), revision=None, dtype=torch.float32, seed=0)
+    assert "new weights, made at random: score.weight" in capsys.readouterr().out
+    rewrite(copied, lambda t: {name: value for name, value in t.items() if name != NORM})
+    with pytest.raises(ConfigError, match="lacks"):
+        new_classifier(str(copied), revision=None, dtype=torch.float32, seed=0)
