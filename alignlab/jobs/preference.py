@@ -74,17 +74,7 @@ def train_and_measure(
     )
     with run.stage("training"):
         adapter = train_on_processes(plan.recipe, base, table, loss, run.path)
-    card = AdapterCard(
-        objective=objectives.trained,
-        beta=algorithm.beta,
-        base=base.id,
-        prompt_template=plan.model.settings.prompt_template,
-        dataset=plan.rows.settings.name,
-        weights=objectives.weights,
-        max_length=trainer.max_length,
-        data=outcome.inputs["pairs"],
-    )
-    save_card(adapter, card)
+    save_card(adapter, _card(plan, base.id, data=outcome.inputs["pairs"]))
     outcome.artifacts["adapter"] = adapter.name
     policy = Policy(base, adapter, algorithm.beta, objectives, cache, trainer.per_device_eval_batch_size)
     unlabelled = {name: one for name, one in rewards.items() if plan.rows.settings.objectives[name].label is None}
@@ -97,6 +87,20 @@ def train_and_measure(
         sampling=lambda: Sampling(plan.local_generator, plan.seed),
     )
     record_cache(outcome, cache.counts)
+
+
+def _card(plan: Plan[PreferenceConfig], base_id: str, *, data: str) -> AdapterCard:
+    """What travels with the adapter; `data` is the hash of the rows that it was trained on."""
+    return AdapterCard(
+        objective=plan.objectives.trained,
+        beta=plan.algorithm.beta,
+        base=base_id,
+        prompt_template=plan.model.settings.prompt_template,
+        dataset=plan.rows.settings.name,
+        weights=plan.objectives.weights,
+        max_length=plan.recipe.trainer.max_length,
+        data=data,
+    )
 
 
 def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[str, float]:

@@ -6,10 +6,12 @@ import yaml
 from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import identity, run_folder
 from alignlab.config.objectives import objectives_of, reward_of, rewarded
+from alignlab.config.plan import plan_of
 from alignlab.config.roots import config_root
 from alignlab.config.schema import REWARD_KINDS, ClassifierConfig, HttpConfig, ImplicitConfig, LengthConfig
 from alignlab.errors import ConfigError
 from alignlab.runs.folder import recording
+from alignlab.runs.runner import make_run
 
 SAFER = "algorithm.rewards.safer"
 
@@ -101,7 +103,7 @@ def test_a_password_in_an_address_is_never_shown(runs_of):
 
 def test_a_runs_config_comes_back_with_its_rewards(run_of, tmp_path):
     run = run_of("w=0.3", "reward=classifier", f"{SAFER}.kind=http", f"{SAFER}.url=http://host/score")
-    with recording(tmp_path, run):
+    with recording(tmp_path, plan_of(run), make_run):
         pass
     again = load_run_config(tmp_path / "config.json")
     assert again == run

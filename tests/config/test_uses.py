@@ -29,7 +29,7 @@ OTHER = {
     "algorithm.responses": "both",
     "algorithm.pairs": "adjacent",
     "algorithm.cuts": "tokens",
-    "algorithm.safe": "student",
+    "algorithm.safe": "data",
     "algorithm.filter": "requests",
     "algorithm.objective": "safer",
     "algorithm.loss_type": "hinge",
