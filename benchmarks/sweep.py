@@ -250,7 +250,9 @@ def held_out_steps(encoder: Any, config: Any) -> list[Any]:
 
     rows = select_split(read_ranked_rows(config.dataset), config.dataset, "test")
     labelled = pairs_by(rows, objectives_of(config).trained)
-    held_out = encode_pairs(labelled, encoder, max_length=config.trainer.max_length).pairs
+    held_out = encode_pairs(
+        labelled, encoder, max_length=config.trainer.max_length, on_long=config.dataset.on_long
+    ).pairs
     taken = [(pair.chosen.prompt_ids, pair.chosen.response_ids, pair.rejected.response_ids) for pair in held_out]
     return steps_of(taken, encoder, config, config.trainer.per_device_eval_batch_size)
 

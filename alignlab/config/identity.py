@@ -22,6 +22,7 @@ from alignlab.config.schema import (
     RunConfig,
     SftConfig,
 )
+from alignlab.config.schema.dataset import NO_RESPONSES, SPLIT_VERSION
 from alignlab.config.weights import resolve_weights
 from alignlab.errors import ConfigError, nearest
 
@@ -85,6 +86,11 @@ def objectives_of(config: RunConfig) -> Objectives:
     names = list(config.dataset.objectives)
     algorithm = config.algorithm
     labelled = [name for name in names if config.dataset.objectives[name].label is not None]
+    if config.dataset.kind == NO_RESPONSES:
+        rule = (
+            f"holds prompts and no responses, of which algorithm={algorithm.name} needs pairs; choose pairs or scored"
+        )
+        raise ConfigError(f"dataset={config.dataset.name}: {rule}")
     if not labelled:
         raise ConfigError(f"dataset.objectives: none of {', '.join(names)} has a label: there is nothing to train on")
     default = 1 if algorithm.name == "reward_model" and len(labelled) > 1 else 0
@@ -138,6 +144,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     for group, keys in _PLACE_NOT_SUBSTANCE.items():
         for key in keys:
             fields[group].pop(key, None)
+    if config.dataset.kind != "toy":
+        fields["dataset"]["split_version"] = SPLIT_VERSION
     if config.algorithm.name not in REQUEST_JOBS:
         for key in ("requests", "k"):
             fields["dataset"].pop(key, None)

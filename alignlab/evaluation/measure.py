@@ -51,7 +51,7 @@ def measure(
     """Fills in an outcome's metrics, axes and artifacts for one policy: the base model with an adapter, or alone."""
     if adapter is not None:
         with run.stage("held-out preferences"):
-            rows = ranked_rows(config, base, "test") if config.dataset.split is not None else []
+            rows = ranked_rows(config, base, config.dataset.eval_split) if config.dataset.split is not None else []
             if rows:
                 policy = ImplicitReward(
                     base,

@@ -73,7 +73,7 @@ def _sampled(
 ) -> list[Said]:
     """Samples the policy, writes down what it says, and how far it is from the reference."""
     assert isinstance(config.algorithm, EvaluateConfig)
-    rows = ranked_rows(config, base, "test") if config.dataset.split is not None else ranked
+    rows = ranked_rows(config, base, config.dataset.eval_split) if config.dataset.split is not None else ranked
     prompts = held_out_prompts(rows, config.algorithm.prompts)
     places = [(group, number) for group in prompts for number in range(config.generator.samples)]
     requests = [

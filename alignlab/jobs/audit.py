@@ -51,7 +51,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
         base = reference(config)
         rows = ranked_rows(config, base, config.dataset.split)
         rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
-        trained_on = ranked_rows(config, base, "train") if config.dataset.split == "test" else rows
+        trained_on = ranked_rows(config, base, "train") if config.dataset.split == config.dataset.eval_split else rows
         rewards = normalised(config, outcome, run.path, {}, rewards, base, trained_on)
         policy = _policy(config, base, cache)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, rows)}
@@ -86,7 +86,7 @@ class Audit:
         algorithm = self.config.algorithm
         assert isinstance(algorithm, AuditConfig)
         pairs = pairs_by(rows, self.objectives.trained)
-        encoded = encode_pairs(pairs, self.base.encoder, max_length=self._limit)
+        encoded = encode_pairs(pairs, self.base.encoder, max_length=self._limit, on_long=self.config.dataset.on_long)
         texts, batch_size = encoded.responses(), self.config.trainer.per_device_eval_batch_size
         ref = by_pair(reference_logps(self.base, texts, cache=self.cache, batch_size=batch_size))
         margins = {name: by_pair(reward.score_encoded(texts)) for name, reward in self.rewards.items()}
@@ -102,14 +102,21 @@ class Audit:
 
     def held_out(self, rows: Sequence[RankedRow], own: Mapping[str, OwnGaps]) -> dict[str, OwnGaps]:
         """The same on the pairs of held-out prompts, which are among the rows unless these are the training ones."""
-        split = self.config.dataset.split
+        split, held_out = self.config.dataset.split, self.config.dataset.eval_split
         if split == "train":
-            return self.own_gaps(ranked_rows(self.config, self.base, "test"))
-        groups = {row.group for row in (rows if split == "test" else select_split(rows, self.config.dataset, "test"))}
+            return self.own_gaps(ranked_rows(self.config, self.base, held_out))
+        groups = {
+            row.group for row in (rows if split == held_out else select_split(rows, self.config.dataset, held_out))
+        }
         return {name: gaps.of_groups(groups) for name, gaps in own.items()}
 
     def _own_gaps(self, objective: str, rows: Sequence[RankedRow]) -> OwnGaps:
-        encoded = encode_what_fits(pairs_by(rows, objective), self.base.encoder, max_length=self._limit)
+        encoded = encode_what_fits(
+            pairs_by(rows, objective),
+            self.base.encoder,
+            max_length=self._limit,
+            on_long=self.config.dataset.on_long,
+        )
         scores = by_pair(self.rewards[objective].score_encoded(encoded.responses())) if encoded.pairs else None
         gaps = [] if scores is None else gaps_of(scores)
         return OwnGaps([pair.id for pair in encoded.pairs], [pair.group for pair in encoded.pairs], gaps)

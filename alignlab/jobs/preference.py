@@ -43,7 +43,12 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
         ranked = ranked_rows(config, base, config.dataset.split)
         rewards = prepared_rewards(config, outcome, run.path, base=base, ranked=ranked, cache=cache)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(config, ranked)}
-    pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=config.trainer.max_length)
+    pairs = encode_pairs(
+        pairs_by(ranked, objectives.trained),
+        base.encoder,
+        max_length=config.trainer.max_length,
+        on_long=config.dataset.on_long,
+    )
     outcome.extra["rows"] = {
         "train": len(pairs.pairs),
         "unranked": num_unranked(ranked, objectives.trained),
@@ -54,7 +59,7 @@ def train_and_measure(config: RunConfig, run: RunFolder, outcome: Outcome) -> No
     if pairs.merged:
         say(f"{pairs.merged} responses begin inside the prompt's last token; end model.prompt_template at a boundary")
     if pairs.too_long or pairs.cut:
-        say(f"trainer.max_length: {pairs.too_long} pairs left out (prompt too long), {pairs.cut} responses cut")
+        say(f"trainer.max_length: {pairs.too_long} pairs left out as too long, {pairs.cut} responses cut")
     with run.stage("reference and rewards"):
         rows = pairs.responses()
         ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=config.trainer.per_device_eval_batch_size)

@@ -82,7 +82,7 @@ def _train_classifier(config: RunConfig, algorithm: RewardModelConfig, run: RunF
     base.model.to(device)
     outcome.artifacts[REWARD] = REWARD
     with run.stage("held-out preferences"):
-        rows = ranked_rows(config, base, "test") if config.dataset.split is not None else []
+        rows = ranked_rows(config, base, config.dataset.eval_split) if config.dataset.split is not None else []
         outcome.metrics |= _metrics(config, folder, base, rows)
 
 

@@ -1,5 +1,6 @@
 """Supervised fine-tuning on the responses of a preference set."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def run(config: RunConfig, run: RunFolder, outcome: Outcome) -> None:
     detach_adapter(trained)
     outcome.artifacts["adapter"] = "adapter"
     with run.stage("held-out responses"):
-        held_out = ranked_rows(config, base, "test") if config.dataset.split is not None else []
+        held_out = ranked_rows(config, base, config.dataset.eval_split) if config.dataset.split is not None else []
         outcome.metrics |= _metrics(config, base, run.path / "adapter", _Responses(config, base, held_out))
 
 
@@ -72,7 +73,12 @@ class _Responses:
         limit = config.trainer.max_length
         found = [(row, text) for row in rows for text in ranked_responses(row, objective, all_of_them=both)]
         encoded = base.encoder.encode_all([(row.prompt, text) for row, text in found])
-        kept = [(row, text) for (row, _), text in zip(found, encoded, strict=True) if len(text.prompt_ids) < limit]
+        longest = limit if config.dataset.on_long == "drop" else sys.maxsize
+        kept = [
+            (row, text)
+            for (row, _), text in zip(found, encoded, strict=True)
+            if len(text.prompt_ids) < limit and len(text.prompt_ids) + len(text.response_ids) <= longest
+        ]
         self.encoded: list[Encoded] = [fit(text, limit) for _, text in kept]
         self.groups = [row.group for row, _ in kept]
         self.too_long = len(found) - len(kept)

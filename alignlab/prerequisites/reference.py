@@ -13,8 +13,7 @@ from filelock import FileLock
 from alignlab.config.identity import input_fingerprints, text_limit
 from alignlab.config.schema import FromScratchConfig, RunConfig, ToyConfig, TrainerConfig
 from alignlab.data.records import Prompt, RankedRow, prompt_text
-from alignlab.data.report import counts_text
-from alignlab.data.sources import load, read_ranked_rows, select_split
+from alignlab.data.sources import load, read_ranked_rows, select_split, split_notice, split_settings
 from alignlab.data.worlds import toy
 from alignlab.io.atomic import new_folder, write_json
 from alignlab.models.base import Base, load_base, load_encoder
@@ -66,8 +65,9 @@ def data_report(config: RunConfig) -> dict[str, object]:
     if isinstance(config.dataset, ToyConfig):
         return {}
     loaded = load(config.dataset, max_length=text_limit(config))
-    if loaded.report.bad:
-        say(f"{loaded.report.source}: left out {counts_text(loaded.report.bad)}")
+    notice = split_notice(loaded.rows, config.dataset)
+    for line in (*loaded.report.notices(), *([notice] if notice else [])):
+        say(line)
     return {"data": loaded.as_record()}
 
 
@@ -96,8 +96,8 @@ def _data_identity(config: RunConfig) -> list[object]:
     source: object = input_fingerprints(config).get("dataset.path")
     if source is None:
         source = [getattr(dataset, key, None) for key in ("hub", "revision", "subset", "data_dir", "train_split")]
-    options = [getattr(dataset, key, None) for key in ("pairs", "min_score_ratio")]
-    return [source, dataset.kind, options, dataset.test_share, dataset.max_rows, config.trainer.max_length]
+    options = [getattr(dataset, key, None) for key in ("pairs", "min_score_ratio", "ignore")]
+    return [source, dataset.kind, options, split_settings(dataset), dataset.max_rows, config.trainer.max_length]
 
 
 def _train_reference(config: RunConfig, model: FromScratchConfig, folder: Path, made_of: dict[str, object]) -> None:

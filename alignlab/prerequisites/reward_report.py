@@ -64,7 +64,9 @@ def prepared_rewards(
     rewards = {name: reward(config, name, base, cache) for name in rewarded(config)}
     known = {name: one for place in (*also_in, folder) for name, one in read_statistics(place).items()}
     rewards = normalised(config, outcome, folder, known, rewards, base, ranked)
-    held_out = ranked_rows(config, base, "test") if rewards and config.dataset.split is not None else []
+    held_out = (
+        ranked_rows(config, base, config.dataset.eval_split) if rewards and config.dataset.split is not None else []
+    )
     for name, one in rewards.items():
         parts = {"train": ranked, "held_out": held_out}
         found = {part: _agreement(config, one, name, base, rows) for part, rows in parts.items()}
@@ -129,7 +131,12 @@ def _agreement(
     config: RunConfig, one: Reward, objective: str, base: Base, rows: Sequence[RankedRow]
 ) -> Agreement | None:
     """How a reward agrees with its own objective's labels on these rows; None where no labelled pair fits."""
-    fitting = encode_what_fits(pairs_by(rows, objective), base.encoder, max_length=config.trainer.max_length)
+    fitting = encode_what_fits(
+        pairs_by(rows, objective),
+        base.encoder,
+        max_length=config.trainer.max_length,
+        on_long=config.dataset.on_long,
+    )
     return agreement(one, fitting.pairs) if fitting.pairs else None
 
 
