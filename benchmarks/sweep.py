@@ -64,7 +64,7 @@ def main(given: list[str] | None = None) -> None:
 
 def prepare(arguments: argparse.Namespace, place: Path) -> None:
     """The base model, the rows, and a run of the margin's reward_model, which both kinds take."""
-    from alignlab.data.splits import normalised
+    from alignlab.data.texts import normalised
     from alignlab.models.prompts import PromptEncoder
     from alignlab.models.scratch import bpe_tokenizer
 

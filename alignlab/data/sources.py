@@ -249,7 +249,8 @@ def load_prompts(config: DatasetConfig, *, max_length: int | None = None) -> dic
         ConfigError: the first bad rows and their totals, or that the source cannot be read at all.
     """
     if isinstance(config, ToyConfig):
-        return {split: toy.prompts(split)[: config.max_rows] for split in ("train", "test")}
+        toys: dict[str, list[Prompt]] = {"train": [*toy.prompts("train")], "test": [*toy.prompts("test")]}
+        return {split: prompts[: config.max_rows] for split, prompts in toys.items()}
     rows = load(config, max_length=max_length).rows
     found: dict[str, dict[Prompt, None]] = {split: {} for split in SPLITS}
     split_of_row = splitter(rows, config)

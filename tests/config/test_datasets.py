@@ -33,7 +33,7 @@ def test_every_kind_has_a_choice(run_of):
 
 
 def test_prompts_alone_are_refused_where_pairs_are_needed(run_of):
-    with pytest.raises(ConfigError, match=r"^dataset=prompts: holds prompts and no responses, of which algorithm=dpo needs pairs"):
+    with pytest.raises(ConfigError, match=r"^dataset=prompts: holds prompts and no responses, of which algorithm=dpo"):
         run_folder(run_of("dataset=prompts", *ON_FILE))
 
 
