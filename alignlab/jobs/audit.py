@@ -173,7 +173,7 @@ def _report(
     """The margins' spread as a table, and a line for whatever deserves a look. Never a text of the data."""
     counts = scored.counts()
     if counts["too_long"] or counts["cut"]:
-        left_out = f"{counts['too_long']} not scored (prompt too long)"
+        left_out = f"{counts['too_long']} not scored (too long)"
         say(f"{counts['pairs']} pairs: {left_out}, {counts['cut']} with a cut response")
     if own:
         console.print(_spread_table(outcome, objectives, own))
