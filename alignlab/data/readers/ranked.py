@@ -133,6 +133,22 @@ def _correction_starts(row: Row, responses: tuple[str, ...]) -> tuple[int | None
     return tuple(starts)
 
 
+SYNTHESIS_COLUMNS = (
+    "id",
+    "request_id",
+    "rank",
+    "role",
+    "cut_tokens",
+    "at_clause",
+    "tokens",
+    "affirmative_prefix",
+    "correction_phrase",
+    "finish",
+    "seed",
+    "generator",
+    "revision",
+)
+"""What a synthesis writes beside what is read."""
 RANKED = Source(
     columns=lambda config: ("responses",), read=_read, responses=(), one_of=REQUESTS, also=("scores", *PROMPT_COLUMNS)
 )
@@ -144,5 +160,5 @@ C2_SYN = Source(
     read=_synthesised,
     responses=(),
     also=("kind", "correction_start", *PROMPT_COLUMNS),
-    published=("id", "request_id"),
+    published=SYNTHESIS_COLUMNS,
 )
