@@ -64,7 +64,7 @@ def main(given: list[str] | None = None) -> None:
 
 def prepare(arguments: argparse.Namespace, place: Path) -> None:
     """The base model, the rows, and a run of the margin's reward_model, which both kinds take."""
-    from alignlab.data.splits import normalised
+    from alignlab.data.texts import normalised
     from alignlab.models.prompts import PromptEncoder
     from alignlab.models.scratch import bpe_tokenizer
 
@@ -250,7 +250,9 @@ def held_out_steps(encoder: Any, config: Any) -> list[Any]:
 
     rows = select_split(read_ranked_rows(config.dataset), config.dataset, "test")
     labelled = pairs_by(rows, objectives_of(config).trained)
-    held_out = encode_pairs(labelled, encoder, max_length=config.trainer.max_length).pairs
+    held_out = encode_pairs(
+        labelled, encoder, max_length=config.trainer.max_length, on_long=config.dataset.on_long
+    ).pairs
     taken = [(pair.chosen.prompt_ids, pair.chosen.response_ids, pair.rejected.response_ids) for pair in held_out]
     return steps_of(taken, encoder, config, config.trainer.per_device_eval_batch_size)
 

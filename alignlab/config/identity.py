@@ -12,6 +12,7 @@ from alignlab.config.fingerprints import input_fingerprints
 from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
 from alignlab.config.programs import program_version
 from alignlab.config.schema import RewardConfig, RunConfig
+from alignlab.config.schema.dataset import SPLIT_VERSION
 from alignlab.config.uses import NOT_IN_REWARD_ID, is_part_of_result, why_unused
 
 _RESOLVED = ("w", "weights", "reward", "algorithm.rewards", "algorithm.objective", "dataset.use")
@@ -48,6 +49,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     if "algorithm.objective" in values and why_unused(config, "algorithm.objective") is None:
         objectives = objectives_of(config)
         fields["objectives"] = [objectives.trained, list(objectives.weights)]
+    if config.dataset.kind != "toy" and why_unused(config, "dataset.test_share") is None:
+        fields["split_version"] = SPLIT_VERSION
     fields["rewards"] = {name: _identity_of(reward_of(config, name)) for name in rewarded(config)}
     return {**fields, "inputs": input_fingerprints(config), "version": __version__.rsplit(".", 1)[0]}
 

@@ -45,6 +45,9 @@ def objectives_of(config: "RunConfig") -> Objectives:
     """
     objectives, uses = config.dataset.objectives, config.algorithm.uses
     labelled = [name for name, objective in objectives.items() if objective.label is not None]
+    if config.dataset.kind == "prompts":
+        needs = f"holds prompts and no responses, of which algorithm={config.algorithm.name} needs pairs"
+        raise ConfigError(f"dataset={config.dataset.name}: {needs}; choose pairs or scored")
     if not labelled:
         names = ", ".join(objectives)
         raise ConfigError(f"dataset.objectives: none of {names} has a label: there is nothing to train on")

@@ -6,23 +6,32 @@ from dataclasses import replace
 from alignlab.config.schema import DatasetConfig, FileConfig
 from alignlab.data.located import Located
 from alignlab.data.readers import SOURCES
-from alignlab.data.readers.fields import check_responses
+from alignlab.data.readers.fields import check_responses, empty_text
 from alignlab.data.readers.source import Source
 from alignlab.data.records import Prompt, RankedRow, prompt_text, ranked_pairs
 from alignlab.data.report import BadRow, LeftOut, Report
-from alignlab.data.splits import normalised
+from alignlab.data.splits import split_key
+from alignlab.data.texts import is_blank
 from alignlab.errors import ConfigError
 
 CHARACTERS_A_TOKEN = 16
 """No tokenizer makes text of fewer tokens than one in so many characters, blanks aside, or of fewer than one a word;
 what is too long by this is too long for certain, and the rest is counted when it is tokenised."""
 
+MOST_BAD = 10_000
+"""Bad rows after which a source is not read on, where the first of them refuses it."""
+
 Key = tuple[str | None, Prompt, frozenset[str]]
 """Split, prompt and responses: in two splits the prompt is the fault, not the repetition."""
 
 
 def checked_rows(
-    config: DatasetConfig, located: Iterable[Located], report: Report, *, max_length: int | None
+    config: DatasetConfig,
+    located: Iterable[Located],
+    report: Report,
+    *,
+    max_length: int | None,
+    most_bad: int = MOST_BAD,
 ) -> list[RankedRow]:
     """The ranked rows of a source, in its order; what is wrong with the others is in the report.
 
@@ -31,6 +40,7 @@ def checked_rows(
         located: its raw rows.
         report: filled in.
         max_length: tokens of prompt and response together; None checks no length.
+        most_bad: reading ends once more rows are bad, as the source is refused then.
     """
     source = SOURCES[config.kind]
     rows: list[RankedRow] = []
@@ -48,6 +58,9 @@ def checked_rows(
             rows += made
         except BadRow as bad:
             report.add(location, bad)
+            if report.bad.total() > most_bad:
+                report.stopped = True
+                return []
         except LeftOut as left_out:
             report.left_out[left_out.why] += 1
     if source.gather is not None:
@@ -61,8 +74,8 @@ def checked_rows(
 def _check_texts(row: RankedRow, source: Source, max_length: int | None) -> None:
     """Refuses empty texts, equal responses, and a prompt that leaves no room for a response."""
     last = row.prompt if isinstance(row.prompt, str) else row.prompt[-1].content
-    if not last or last.isspace():
-        raise BadRow("empty", source.prompt, "is empty")
+    if is_blank(last):
+        raise BadRow("empty", source.prompt, empty_text(last))
     if source.responses:
         check_responses(row.responses, source.responses)
     if max_length is not None and is_too_long(row.prompt, max_length):
@@ -109,21 +122,16 @@ def _without_overlap(rows: list[RankedRow], report: Report) -> list[RankedRow]:
     if not any(row.split not in (None, "train") for row in rows):
         return rows
     held_out = {split_key(row.prompt): row for row in reversed(rows) if row.split != "train"}
-    validation: dict[str, RankedRow] = {split_key(row.prompt): row for row in rows if row.split == "test"}
+    test: dict[str, RankedRow] = {split_key(row.prompt): row for row in rows if row.split == "test"}
     kept = []
     for row in rows:
-        other = held_out if row.split == "train" else validation if row.split == "validation" else {}
+        other = held_out if row.split == "train" else test if row.split == "dev" else {}
         twin = other.get(split_key(row.prompt))
         if twin is None:
             kept.append(row)
         else:
             report.add(row.location, BadRow("overlap", "prompt", f"is also in {twin.location}, another split"))
     return kept
-
-
-def split_key(prompt: Prompt) -> str:
-    """Equal for prompts that no two splits may share."""
-    return normalised(prompt_text(prompt))
 
 
 def check_objectives(config: DatasetConfig, rows: Sequence[RankedRow], source: str) -> None:

@@ -12,15 +12,21 @@ from typing import Any
 from alignlab.data.report import BadRow
 from alignlab.errors import ConfigError, nearest
 
-SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz")
-"""Ends of the names of data files; messages name the first three."""
+SUFFIXES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz", ".arrow")
+"""Ends of the names of data files; messages name the first three, and .arrow is what save_to_disk writes."""
+MOST_LINE_BYTES = 2**26
+"""A longer line of JSON is no row."""
+_SAVED = "state.json"
+"""Stands beside the .arrow files of a save_to_disk folder and lists them: others are caches."""
 _NO_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
 """What the hub's tools write beside data."""
+ROWS_AT_ONCE = 256
+"""Rows of Parquet that become Python objects together: a small file may hold large rows."""
 _MOST_NAMES = 20
 """Files beside a missing one that an error still lists."""
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "dev"),
     **dict.fromkeys(("test", "eval"), "test"),
 }
 """Names of files and folders that say which split their rows belong to."""
@@ -34,7 +40,7 @@ class DataFile:
     shown: str
     """Its name in messages: its path below the folder that was given."""
     split: str | None = None
-    """train, validation or test where a folder holds files of several; else None."""
+    """train, dev or test where a folder holds files of several; else None."""
 
 
 def data_files(path: str | Path, *, key: str = "dataset.path") -> list[DataFile]:
@@ -59,12 +65,26 @@ def data_files(path: str | Path, *, key: str = "dataset.path") -> list[DataFile]
     if not folder.is_dir():
         raise ConfigError(f"{key}={path}: does not exist; there is no folder {folder} either")
     beside = [file.name for file in folder.iterdir() if _is_data(file)]
+    if any(file.name.startswith(f"{given.name},") for file in folder.iterdir()):
+        raise ConfigError(f"{key}={path}: does not exist; quote a path with a comma: {key}=\"'NAME,WITH,COMMA'\"")
     hint = nearest(given.name, beside) if 0 < len(beside) <= _MOST_NAMES else f"{folder} holds {len(beside)} data files"
     raise ConfigError(f"{key}={path}: does not exist; {hint}")
 
 
 def _is_data(file: Path) -> bool:
-    return file.name.endswith(SUFFIXES) and file.name not in _NO_DATA and not file.name.startswith(".")
+    if not file.name.endswith(SUFFIXES) or file.name in _NO_DATA or file.name.startswith("."):
+        return False
+    saved = file.parent / _SAVED
+    return file.suffix != ".arrow" or not saved.is_file() or file.name in _files_saved(saved)
+
+
+def _files_saved(state: Path) -> frozenset[str]:
+    """The data files of a save_to_disk folder."""
+    try:
+        listed = json.loads(state.read_text(encoding="utf-8")).get("_data_files") or []
+        return frozenset(str(entry["filename"]) for entry in listed)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ConfigError(f"{state}: cannot be read as the list of files that save_to_disk writes") from None
 
 
 def _with_splits(folder: Path, files: Sequence[Path], key: str) -> list[DataFile]:
@@ -94,6 +114,9 @@ def column_names(file: Path, *, looked_at: int = 100) -> list[str]:
     """The columns of a file: from the Parquet schema, or of the first JSON rows that can be read; of none none."""
     if file.suffix == ".parquet":
         return list(_parquet(file).schema_arrow.names)
+    if file.suffix == ".arrow":
+        with _arrow(file) as batches:
+            return list(batches.schema.names)
     names: dict[str, None] = {}
     for number, (_, row) in enumerate(json_lines(file)):
         if number >= looked_at:
@@ -104,10 +127,10 @@ def column_names(file: Path, *, looked_at: int = 100) -> list[str]:
 
 
 def num_rows(file: Path) -> int:
-    """Rows of a file, bad ones too; of a compressed file 0, as counting would cost as much as reading."""
+    """Rows of a file, bad ones too; 0 where counting would cost as much as reading."""
     if file.suffix == ".parquet":
         return int(_parquet(file).metadata.num_rows)
-    if file.suffix == ".gz":
+    if file.suffix in (".gz", ".arrow"):
         return 0
     with file.open("rb") as stream:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: stream.read(1 << 22), b""))
@@ -131,18 +154,19 @@ def located_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[t
     Raises:
         ConfigError: if the file as a whole cannot be read.
     """
-    return parquet_rows(file, columns) if file.suffix == ".parquet" else json_lines(file)
+    if file.suffix in (".parquet", ".arrow"):
+        return arrow_rows(file, columns)
+    return json_lines(file)
 
 
-def parquet_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
-    """Yields (row number from 1, row)."""
+def arrow_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+    """Yields (row number from 1, row) of a Parquet file, or of an Arrow file that save_to_disk wrote."""
     import pyarrow
 
-    table = _parquet(file)
-    wanted = None if columns is None else [name for name in table.schema_arrow.names if name in columns]
     number = 0
-    with _refusing(file, "Parquet", pyarrow.ArrowException, OSError):
-        for batch in table.iter_batches(batch_size=1024, columns=wanted):
+    form = "Parquet" if file.suffix == ".parquet" else "Arrow"
+    with _refusing(file, form, pyarrow.ArrowException, OSError):
+        for batch in _batches(file, columns):
             try:
                 rows = batch.to_pylist()
             except UnicodeDecodeError:  # Arrow does not look at the bytes of its texts before Python does
@@ -150,6 +174,33 @@ def parquet_rows(file: Path, columns: Sequence[str] | None) -> Iterator[tuple[in
             for row in rows:
                 number += 1
                 yield number, row
+
+
+def _batches(file: Path, columns: Sequence[str] | None) -> Iterator[Any]:
+    """Batches of at most ROWS_AT_ONCE rows, of the columns that are named."""
+    if file.suffix == ".parquet":
+        table = _parquet(file)
+        wanted = None if columns is None else [name for name in table.schema_arrow.names if name in columns]
+        yield from table.iter_batches(batch_size=ROWS_AT_ONCE, columns=wanted)
+        return
+    with _arrow(file) as batches:
+        for batch in batches:
+            kept = batch if columns is None else batch.select([n for n in batch.schema.names if n in columns])
+            for start in range(0, kept.num_rows, ROWS_AT_ONCE):
+                yield kept.slice(start, ROWS_AT_ONCE)
+
+
+@contextlib.contextmanager
+def _arrow(file: Path) -> Iterator[Any]:
+    """The record batches of an Arrow stream."""
+    import pyarrow
+
+    with (
+        _refusing(file, "Arrow", pyarrow.ArrowException, OSError),
+        pyarrow.memory_map(str(file)) as mapped,
+        pyarrow.ipc.open_stream(mapped) as batches,
+    ):
+        yield batches
 
 
 def _row_of(batch: Any, index: int) -> dict[str, Any] | BadRow:
@@ -178,12 +229,26 @@ def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     """
     opened = gzip.open if file.suffix == ".gz" else open
     with _refusing(file, "gzip", EOFError, OSError), opened(file, "rb") as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_lines(stream), 1):
             if not line.strip():
+                continue
+            if len(line) > MOST_LINE_BYTES:
+                reason = f"a line of more than {MOST_LINE_BYTES // 2**20} MiB; one object a line is needed (JSON Lines)"
+                yield number, BadRow("not_json", "", reason)
                 continue
             if number == 1 and ".json" in file.suffixes and line.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
                 raise ConfigError(f"{file}: is one JSON array; one object a line is needed (JSON Lines)")
             yield number, _json_row(line, "utf-8-sig" if number == 1 else "utf-8")
+
+
+def _lines(stream: Any) -> Iterator[bytes]:
+    """The lines of a stream, of which too long ones are not kept whole."""
+    while line := stream.readline(MOST_LINE_BYTES + 1):
+        if len(line) > MOST_LINE_BYTES:
+            rest = line
+            while rest and not rest.endswith(b"\n"):
+                rest = stream.readline(2**20)
+        yield line
 
 
 def _json_row(line: bytes, encoding: str) -> dict[str, Any] | BadRow:

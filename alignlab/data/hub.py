@@ -1,15 +1,16 @@
 """Rows of a dataset on the hub. Imports datasets when it is called; never runs a dataset's own code."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
 from alignlab.config.schema import FileConfig
-from alignlab.data.located import Located, check_columns
+from alignlab.data.located import Columns, Located, table_rows
+from alignlab.data.report import Report
 from alignlab.errors import ConfigError
 
 
-def hub_rows(config: FileConfig, needed: Sequence[str], also: Sequence[str]) -> tuple[Iterator[Located], str | None]:
+def hub_rows(config: FileConfig, columns: Columns, report: Report) -> tuple[Iterator[Located], str | None]:
     """The rows of the splits that the config names, and their commit (None where the hub cannot be asked).
 
     Raises:
@@ -23,15 +24,10 @@ def hub_rows(config: FileConfig, needed: Sequence[str], also: Sequence[str]) -> 
     streams = []
     for split, table in tables.items():
         name = f"{config.hub}/{split}" if given else str(config.hub)
-        check_columns(name, table.column_names, needed)
-        wanted = [column for column in table.column_names if column in (*needed, *also)]
-        streams.append(_rows(table.select_columns(wanted), name, split if given else None))
+        columns.check(name, table.column_names, report)
+        wanted = [column for column in table.column_names if column in columns.wanted]
+        streams.append(table_rows(table.select_columns(wanted), name, split if given else None, columns))
     return chain.from_iterable(streams), revision
-
-
-def _rows(table: Any, name: str, split: str | None) -> Iterator[Located]:
-    for number, row in enumerate(table, 1):
-        yield Located(f"{name}:{number}", row, split)
 
 
 def _table(config: FileConfig, split: str, revision: str | None) -> Any:

@@ -83,6 +83,8 @@ class RankedRow:
     correction_starts: tuple[int | None, ...] = ()
     """Characters of each response before its correction, None for one that corrects nothing; empty where the data does
     not say."""
+    categories: tuple[str, ...] = ()
+    """What the data say that the request or a response is about, such as kinds of harm; empty where they do not say."""
 
     @property
     def id(self) -> str:
@@ -92,7 +94,7 @@ class RankedRow:
     @property
     def group(self) -> str:
         """Hash of the prompt: rows and pairs of one prompt share it."""
-        return text_id(*_parts(self.prompt))
+        return group_of(self.prompt)
 
     @property
     def winner(self) -> dict[str, int]:
@@ -176,7 +178,12 @@ class HarmRequest:
     @property
     def group(self) -> str:
         """Hash of the prompt: requests of one prompt share it."""
-        return text_id(*_parts(self.prompt))
+        return group_of(self.prompt)
+
+
+def group_of(prompt: Prompt) -> str:
+    """Hash of a prompt: what is of one prompt shares it."""
+    return text_id(*_parts(prompt))
 
 
 def _parts(prompt: Prompt) -> Iterator[str]:

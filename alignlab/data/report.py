@@ -71,6 +71,11 @@ class Report:
     """What was mended or not known in rows that are used."""
     lines: list[str] = field(default_factory=list)
     """The first bad rows, `file:line field: reason`."""
+    columns_read: dict[str, None] = field(default_factory=dict)
+    columns_unread: dict[str, None] = field(default_factory=dict)
+    """Columns that nothing is taken from, in the files' order; without those that the set is known to have."""
+    stopped: bool = False
+    """Whether reading ended early: so many rows were bad that the source is refused whatever follows."""
 
     def add(self, location: str, bad: BadRow) -> None:
         """Counts a bad row."""
@@ -86,7 +91,16 @@ class Report:
             "bad": dict(self.bad),
             "left_out": dict(self.left_out),
             "notes": dict(self.notes),
+            "unread": list(self.columns_unread),
         }
+
+    def notices(self) -> list[str]:
+        """Lines for the person at the terminal: what was left out, and which columns were not read."""
+        lines = [f"{self.source}: left out {counts_text(self.bad)}"] if +self.bad else []
+        if self.columns_unread:
+            read, unread = ", ".join(self.columns_read), ", ".join(self.columns_unread)
+            lines.append(f"{self.source}: reads {read}; does not read {unread}")
+        return lines
 
     def check(self, *, drop: bool, max_share: float, drop_overlap: bool = True) -> None:
         """Refuses a source with bad rows.
@@ -112,7 +126,8 @@ class Report:
         if total == 1:
             return ConfigError(f"{self.lines[0]} ({rule.replace('them', 'it')})")
         more = [f"... and {total - len(self.lines):,} more"] if total > len(self.lines) else []
-        totals = f"{self.source}: {total:,} of {self.rows:,} rows cannot be used ({counts_text(self.bad)}); {rule}"
+        rows = f"the first {self.rows:,} rows" if self.stopped else f"{self.rows:,} rows"
+        totals = f"{self.source}: {total:,} of {rows} cannot be used ({counts_text(self.bad)}); {rule}"
         return ConfigError("\n".join([*self.lines, *more, totals]))
 
 

@@ -7,20 +7,21 @@ from pathlib import Path
 from alignlab.config.schema import DatasetConfig, FileConfig, ToyConfig
 from alignlab.data.check import check_report
 from alignlab.data.files import DataFile, data_files, num_rows, read_rows
-from alignlab.data.located import Located, file_rows, without_collection
-from alignlab.data.readers.fields import Row, flag_of, text_of
-from alignlab.data.readers.pku import SAFE, TEXTS
+from alignlab.data.located import Columns, Located, file_rows, without_collection
+from alignlab.data.readers.fields import Row, empty_text, flag_of, text_of
+from alignlab.data.readers.pku import CATEGORIES, PUBLISHED, SAFE, TEXTS
+from alignlab.data.readers.prompt_columns import SYSTEM, system_and
+from alignlab.data.readers.source import categories_of
 from alignlab.data.records import HarmRequest
-from alignlab.data.report import BadRow, LeftOut, Report, counts_text
+from alignlab.data.report import BadRow, LeftOut, Report
 from alignlab.data.sources import files_of, reading_key, under_bar
 from alignlab.data.splits import split_of
+from alignlab.data.texts import is_blank
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
 from alignlab.runs.progress import say
 
-CATEGORIES = ("response_0_harm_category", "response_1_harm_category")
-"""Columns of later PKU-SafeRLHF releases: category -> whether the response does this harm."""
 KINDS = ("toy", "c2_eval", "pku_saferlhf")
 """Kinds of datasets that hold such requests."""
 _last: dict[str, tuple[list[HarmRequest], Report]] = {}
@@ -100,8 +101,8 @@ def requests_report(config: DatasetConfig) -> dict[str, object]:
     if isinstance(config, ToyConfig):
         return {}
     _, report = load_requests(config)
-    if report.bad:
-        say(f"{report.source}: left out {counts_text(report.bad)}")
+    for line in report.notices():
+        say(line)
     return {"data": report.as_record()}
 
 
@@ -118,18 +119,19 @@ def check_requests(config: DatasetConfig) -> None:
 
 
 def _read(config: DatasetConfig, made: Path | None) -> tuple[list[HarmRequest], Report]:
-    needed = (*TEXTS, *SAFE)
+    ignored = config.ignore if isinstance(config, FileConfig) else ()
+    columns = Columns((*TEXTS, *SAFE), also=(*SYSTEM, *CATEGORIES), published=PUBLISHED, ignored=ignored)
     files: list[DataFile] = data_files(made) if made is not None else files_of(config)
     located: Iterable[Located]
     if files:
         report = Report(f"dataset.path={made or getattr(config, 'path', None)}")
-        located = under_bar(file_rows(files, needed, CATEGORIES), sum(num_rows(file.path) for file in files))
+        located = under_bar(file_rows(files, columns, report), sum(num_rows(file.path) for file in files))
     else:
         from alignlab.data.hub import hub_rows
 
         assert isinstance(config, FileConfig)
         report = Report(f"dataset.hub={config.hub}")
-        located, _ = hub_rows(config, needed, CATEGORIES)
+        located, _ = hub_rows(config, columns, report)
     requests = list(_requests(located, report))
     report.records = len(requests)
     return requests, report
@@ -161,23 +163,29 @@ def _request(row: Row, location: str) -> HarmRequest:
         raise LeftOut("rows whose responses are both safe")
     harmful = safe.index(False)
     for column, text in zip(TEXTS, texts, strict=True):
-        if not text.strip():
-            raise BadRow("empty", column, "is empty")
+        if is_blank(text):
+            raise BadRow("empty", column, empty_text(text))
     prompt, *responses = texts
     other = responses[1 - harmful] if safe[1 - harmful] else None
-    found = row.get(CATEGORIES[harmful])
-    named = sorted(name for name, is_so in found.items() if is_so is True) if isinstance(found, dict) else ()
-    return HarmRequest(text_id(*texts), prompt, other, responses[harmful], location, tuple(named))
+    request_id = text_id(*texts, *(str(row[name]) for name in SYSTEM if row.get(name)))
+    asked = system_and(row, prompt)
+    return HarmRequest(request_id, asked, other, responses[harmful], location, _categories(row, harmful))
+
+
+def _categories(row: Row, harmful: int) -> tuple[str, ...]:
+    """Of the harmful response; of the request where the data name those alone."""
+    return categories_of(row.get(f"response_{harmful}_harm_category")) or categories_of(row.get("category"))
 
 
 def _selected(requests: Iterable[HarmRequest], config: DatasetConfig) -> list[HarmRequest]:
-    salt = toy.SPLIT_SALT if isinstance(config, ToyConfig) else ""
-    chosen = [
-        request
-        for request in requests
-        if config.split is None or split_of(request.prompt, config.test_share, salt=salt) == config.split
-    ]
+    chosen = [request for request in requests if config.split in (None, _split_of(request, config))]
     return chosen[: config.max_rows]
+
+
+def _split_of(request: HarmRequest, config: DatasetConfig) -> str:
+    if not isinstance(config, FileConfig):
+        return split_of(request.prompt, config.test_share, salt=toy.SPLIT_SALT)
+    return split_of(request.prompt, config.test_share, dev_share=config.dev_share, by=config.split_by)
 
 
 def _drawn(config: ToyConfig, prompts: Iterable[str]) -> list[HarmRequest]:

@@ -1,25 +1,45 @@
 """Reads a preference set into ranked rows, checked; each source is read once a process."""
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from alignlab.config.names import RANKED_FILE
 from alignlab.config.schema import C2SynConfig, DatasetConfig, FileConfig, ToyConfig
-from alignlab.data.check import check_objectives, check_report, checked_rows
+from alignlab.config.schema.dataset import NO_RESPONSES, SPLIT_VERSION, SPLITS
+from alignlab.data.check import MOST_BAD, check_objectives, check_report, checked_rows
 from alignlab.data.files import DataFile, data_files, num_rows, read_rows
-from alignlab.data.located import Located, file_rows, without_collection
+from alignlab.data.located import Columns, Located, file_rows, without_collection
+from alignlab.data.overlap import check_overlap, held_out_prompts
 from alignlab.data.readers import SOURCES
-from alignlab.data.records import RankedRow, ranked_pairs
-from alignlab.data.report import Report
-from alignlab.data.splits import split_of
+from alignlab.data.records import Prompt, RankedRow, ranked_pairs
+from alignlab.data.report import BadRow, Report
+from alignlab.data.splits import FIRST_REQUEST, deciding_text, split_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 
 BAR_FROM_ROWS = 50_000
 """A set of as many rows is checked under a progress bar."""
-_NOT_READING = ("name", "use", "split", "test_share", "max_rows", "beta", "on_bad_row", "max_bad_share", "overlap")
+_NOT_READING = (
+    "name",
+    "use",
+    "split",
+    "eval_split",
+    "test_share",
+    "dev_share",
+    "split_by",
+    "max_rows",
+    "on_long",
+    "beta",
+    "on_bad_row",
+    "max_bad_share",
+    "overlap",
+    "held_out",
+    "near_duplicates",
+)
 """Settings of a dataset that do not change what its rows are."""
 
 
@@ -38,7 +58,7 @@ class Loaded:
 
 
 _last: dict[str, Loaded] = {}
-"""The source that was read last, so that a sweep reads and checks it once."""
+"""The source that was read last, so that a sweep reads and checks it once; also without what is held out elsewhere."""
 
 
 def load(config: DatasetConfig, *, max_length: int | None = None) -> Loaded:
@@ -52,17 +72,54 @@ def load(config: DatasetConfig, *, max_length: int | None = None) -> Loaded:
     if key not in _last:
         _last.clear()
         with without_collection():
-            _last[key] = _read(config, max_length)
-    check_report(config, _last[key].report)
-    check_objectives(config, _last[key].rows, _last[key].report.source)
-    return _last[key]
+            read = _read(config, max_length)
+        if read.report.stopped:
+            check_report(config, read.report)
+        _last[key] = read
+    loaded = _last[key]
+    if config.held_out or config.near_duplicates is not None:
+        key += f" {config.split} {split_settings(config)}"
+        if key not in _last:
+            _last[key] = _without_held_out(loaded, config)
+        loaded = _last[key]
+    check_report(config, loaded.report)
+    check_objectives(config, loaded.rows, loaded.report.source)
+    return loaded
+
+
+def _without_held_out(loaded: Loaded, config: FileConfig) -> Loaded:
+    """The rows without those to train on whose prompt is held out by dataset.held_out or is like one of another split.
+
+    Where dataset.split is null, every row is one to train on.
+    """
+    split_of_row = splitter(loaded.rows, config)
+    trained = [config.split is None or split_of_row(row) == "train" for row in loaded.rows]
+    held_out = list(held_out_prompts(config.held_out))
+    if config.near_duplicates is not None:
+        rest = zip(loaded.rows, trained, strict=True)
+        held_out += [(row.location, row.prompt) for row, is_trained in rest if not is_trained]
+    rows = [row for row, is_trained in zip(loaded.rows, trained, strict=True) if is_trained]
+    twins = check_overlap(
+        [row.prompt for row in rows], [prompt for _, prompt in held_out], near_duplicates=config.near_duplicates
+    )
+    report, left_out = deepcopy(loaded.report), set()
+    for row, twin in zip(rows, twins, strict=True):
+        if twin is not None:
+            report.add(row.location, BadRow("overlap", "prompt", f"is held out: it is that of {held_out[twin][0]}"))
+            left_out.add(id(row))
+    kept = [row for row in loaded.rows if id(row) not in left_out]
+    report.records = len(kept)
+    return Loaded(kept, report, loaded.revision)
 
 
 def reading_key(config: DatasetConfig) -> str:
     """What a source's rows depend on: its settings, and its files by size and time."""
     settings = {name: value for name, value in asdict(config).items() if name not in _NOT_READING}
-    stats = [(str(file.path), file.path.stat().st_size, file.path.stat().st_mtime_ns) for file in files_of(config)]
-    return f"{settings} {stats}"
+    return f"{settings} {_stats(files_of(config))}"
+
+
+def _stats(files: Iterable[DataFile]) -> list[tuple[str, int, int]]:
+    return [(str(file.path), file.path.stat().st_size, file.path.stat().st_mtime_ns) for file in files]
 
 
 def files_of(config: DatasetConfig) -> list[DataFile]:
@@ -94,12 +151,37 @@ def check_source(config: DatasetConfig, *, max_length: int | None = None, traine
     Raises:
         ConfigError: the first bad rows and their totals, or that there is nothing to train on.
     """
-    if isinstance(config, FileConfig) and config.path is not None:
-        rows = load(config, max_length=max_length).rows
-        if config.split is not None and not any(_split_of(row, config) == config.split for row in rows):
-            raise ConfigError(f"dataset.split={config.split}: holds none of {len(rows):,} rows of {config.path}")
-        if trained is not None and not any(next(ranked_pairs(row, trained), None) for row in rows):
-            raise ConfigError(f"dataset.path={config.path}: ranks no two responses by {trained}")
+    if not isinstance(config, FileConfig) or config.path is None:
+        return
+    if config.kind == NO_RESPONSES and trained is not None:
+        raise ConfigError(f"dataset={config.name}: holds prompts and no responses; choose one that ranks responses")
+    rows = load(config, max_length=max_length).rows
+    split_of_row = splitter(rows, config)
+    if config.split is not None and not any(split_of_row(row) == config.split for row in rows):
+        found = f"holds none of {len(rows):,} rows of {config.path}"
+        raise ConfigError(f"dataset.split={config.split}: {found}{_one_request(rows, config)}")
+    if trained is not None and not any(next(ranked_pairs(row, trained), None) for row in rows):
+        raise ConfigError(f"dataset.path={config.path}: ranks no two responses by {trained}")
+
+
+def _one_request(rows: Sequence[RankedRow], config: FileConfig) -> str:
+    """Why a split is empty, where it is because all conversations begin with one request."""
+    if config.split_by != FIRST_REQUEST or len({row.group for row in rows}) < 2:
+        return ""
+    if len({deciding_text(row.prompt, FIRST_REQUEST) for row in rows}) > 1:
+        return ""
+    return "; all begin with one request, which decides the split: dataset.split_by=prompt takes the whole prompt"
+
+
+def split_notice(rows: Sequence[RankedRow], config: DatasetConfig) -> str | None:
+    """That a run on one split has no rows to be measured on, None where it has some."""
+    if not isinstance(config, FileConfig) or config.split is None:
+        return None
+    split_of_row = splitter(rows, config)
+    if any(split_of_row(row) == config.eval_split for row in rows):
+        return None
+    empty = f"dataset={config.name}: the {config.eval_split} split holds none of {len(rows):,} rows"
+    return f"{empty}, so nothing is measured on held-out rows{_one_request(rows, config)}"
 
 
 def read_ranked_rows(
@@ -118,13 +200,63 @@ def select_split(rows: Iterable[RankedRow], config: DatasetConfig, split: str | 
 
     A split is what the row's file says where a folder holds files of several, else a hash of the prompt decides.
     """
-    chosen = [row for row in rows if split is None or _split_of(row, config) == split]
+    known = list(rows)
+    split_of_row = splitter(known, config)
+    chosen = [row for row in known if split is None or split_of_row(row) == split]
     return chosen[: config.max_rows]
 
 
-def _split_of(row: RankedRow, config: DatasetConfig) -> str:
-    salt = toy.SPLIT_SALT if isinstance(config, ToyConfig) else ""
-    return row.split or split_of(row.prompt, config.test_share, salt=salt)
+def splitter(rows: Iterable[RankedRow], config: DatasetConfig) -> Callable[[RankedRow], str]:
+    """The function that says which split a row is of: train, dev or test.
+
+    Where files name a dev split but no test split, dev is what is held out, unless dev is asked for by its name.
+    A dev share is taken from the training rows, of files too where they name none.
+    """
+    if not isinstance(config, FileConfig):
+        return lambda row: row.split or split_of(row.prompt, config.test_share, salt=toy.SPLIT_SALT)
+    given = {row.split for row in rows} - {None}
+    as_test = "dev" in given and "test" not in given and "dev" not in (config.split, config.eval_split)
+
+    def hashed(row: RankedRow) -> str:
+        return split_of(row.prompt, config.test_share, dev_share=config.dev_share, by=config.split_by)
+
+    def split_of_row(row: RankedRow) -> str:
+        if row.split is None:
+            return hashed(row)
+        if row.split == "train" and "dev" not in given and config.dev_share and hashed(row) == "dev":
+            return "dev"
+        return "test" if as_test and row.split == "dev" else row.split
+
+    return split_of_row
+
+
+def split_settings(config: DatasetConfig) -> list[object]:
+    """Everything beside the rows that the training split is a function of, as plain JSON values."""
+    if not isinstance(config, FileConfig):
+        return [config.test_share]
+    held_out = [_stats(data_files(path, key="dataset.held_out")) for path in config.held_out]
+    return [SPLIT_VERSION, config.test_share, config.dev_share, config.split_by, config.near_duplicates, held_out]
+
+
+def load_prompts(config: DatasetConfig, *, max_length: int | None = None) -> dict[str, list[Prompt]]:
+    """Split -> prompts, each once, at most dataset.max_rows a split; of any dataset.
+
+    Args:
+        config: the dataset.
+        max_length: tokens that a prompt must leave room in; None checks no length.
+
+    Raises:
+        ConfigError: the first bad rows and their totals, or that the source cannot be read at all.
+    """
+    if isinstance(config, ToyConfig):
+        toys: dict[str, list[Prompt]] = {"train": [*toy.prompts("train")], "test": [*toy.prompts("test")]}
+        return {split: prompts[: config.max_rows] for split, prompts in toys.items()}
+    rows = load(config, max_length=max_length).rows
+    found: dict[str, dict[Prompt, None]] = {split: {} for split in SPLITS}
+    split_of_row = splitter(rows, config)
+    for row in rows:
+        found[split_of_row(row)][row.prompt] = None
+    return {split: list(prompts)[: config.max_rows] for split, prompts in found.items() if prompts}
 
 
 def _made_rows(config: DatasetConfig, path: Path) -> list[RankedRow]:
@@ -135,30 +267,32 @@ def _made_rows(config: DatasetConfig, path: Path) -> list[RankedRow]:
 
 
 def _read(config: FileConfig, max_length: int | None) -> Loaded:
-    source = SOURCES[config.kind]
-    needed, revision = source.columns(config), None
+    columns, revision = columns_of(config), None
     located: Iterator[Located]
+    total = 0
     if config.path is not None:
         files = files_of(config)
         report = Report(f"dataset.path={config.path}")
-        located = under_bar(file_rows(files, needed, source.also), sum(num_rows(file.path) for file in files))
+        total = sum(num_rows(file.path) for file in files)
+        located = under_bar(file_rows(files, columns, report), total)
     else:
         from alignlab.data.hub import hub_rows
 
         report = Report(f"dataset.hub={config.hub}")
-        located, revision = hub_rows(config, needed, source.also)
-    rows = checked_rows(config, located, report, max_length=max_length)
+        located, revision = hub_rows(config, columns, report)
+    most_bad = max(MOST_BAD, int(config.max_bad_share * total)) if config.on_bad_row == "drop" else MOST_BAD
+    if config.on_bad_row == "drop" and not total:
+        most_bad = sys.maxsize  # how many rows there are is not known
+    rows = checked_rows(config, located, report, max_length=max_length, most_bad=most_bad)
     if not report.rows:
         raise ConfigError(f"{report.source}: holds no rows")
-    return Loaded(_with_test(rows), report, revision)
+    return Loaded(rows, report, revision)
 
 
-def _with_test(rows: list[RankedRow]) -> list[RankedRow]:
-    """The rows, with those of a validation file as the held-out ones where there is no test file."""
-    splits = {row.split for row in rows}
-    if "validation" not in splits or "test" in splits:
-        return rows
-    return [replace(row, split="test") if row.split == "validation" else row for row in rows]
+def columns_of(config: FileConfig) -> Columns:
+    """Which columns of its files a dataset reads."""
+    source = SOURCES[config.kind]
+    return Columns(source.columns(config), source.one_of, source.also, source.published, config.ignore)
 
 
 def under_bar(located: Iterator[Located], total: int) -> Iterator[Located]:

@@ -52,8 +52,10 @@ def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
         rows = training_rows(source, base)
         parts = RewardParts(base, cache, run.make_run)
         rewards = {name: reward(one, parts) for name, one in plan.rewards.items()}
-        trained_on = ranked_rows(source, base, "train") if split == "test" else rows
-        context = RewardContext(plan.rewards, parts, run.path, plan.recipe.trainer.max_length, False)
+        trained_on = ranked_rows(source, base, "train") if split == source.settings.eval_split else rows
+        context = RewardContext(
+            plan.rewards, parts, run.path, plan.recipe.trainer.max_length, source.settings.on_long, False
+        )
         rewards = normalised(context, outcome, {}, rewards, trained_on)
         policy = None
         if algorithm.adapter is not None:
@@ -65,14 +67,17 @@ def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(source, rows)}
     outcome.beta = algorithm.beta
     limit = algorithm.max_length or position_limit(base.model)
-    audit = Audit(plan.objectives, base, rewards, policy, cache, algorithm.beta, limit, batch_size)
+    audit = Audit(
+        plan.objectives, base, rewards, policy, cache, algorithm.beta, limit, batch_size, source.settings.on_long
+    )
     with run.stage("scoring"):
         scored = audit.score(rows)
         own = audit.own_gaps(rows)
         if split == "train":
             held_out = audit.own_gaps(held_out_rows(source, base))
         else:
-            among = rows if split == "test" else select_split(rows, source.settings, "test")
+            held_out_split = source.settings.eval_split
+            among = rows if split == held_out_split else select_split(rows, source.settings, held_out_split)
             groups = {row.group for row in among}
             held_out = {name: gaps.of_groups(groups) for name, gaps in own.items()}
     outcome.metrics |= _metrics(scored, own, held_out)
@@ -99,11 +104,13 @@ class Audit:
     limit: int | None
     """Longest prompt plus response that is scored, tokens."""
     batch_size: int
+    on_long: str
+    """Whether pairs over the limit are left out (`drop`) or cut."""
 
     def score(self, rows: Sequence[RankedRow]) -> Scored:
         """Every pair of the trained objective."""
         pairs = pairs_by(rows, self.objectives.trained)
-        encoded = encode_pairs(pairs, self.base.encoder, max_length=self.limit)
+        encoded = encode_pairs(pairs, self.base.encoder, max_length=self.limit, on_long=self.on_long)
         texts = encoded.responses()
         ref = by_pair(reference_logps(self.base, texts, cache=self.cache, batch_size=self.batch_size))
         margins = {name: by_pair(reward.score_encoded(texts)) for name, reward in self.rewards.items()}
@@ -118,7 +125,9 @@ class Audit:
         return {name: self._own_gaps(name, rows) for name in self.rewards}
 
     def _own_gaps(self, objective: str, rows: Sequence[RankedRow]) -> OwnGaps:
-        encoded = encode_what_fits(pairs_by(rows, objective), self.base.encoder, max_length=self.limit)
+        encoded = encode_what_fits(
+            pairs_by(rows, objective), self.base.encoder, max_length=self.limit, on_long=self.on_long
+        )
         scores = by_pair(self.rewards[objective].score_encoded(encoded.responses())) if encoded.pairs else None
         gaps = [] if scores is None else gaps_of(scores)
         return OwnGaps([pair.id for pair in encoded.pairs], [pair.group for pair in encoded.pairs], gaps)
@@ -154,7 +163,7 @@ def _report(
     """The margins' spread as a table, and a line for whatever deserves a look. Never a text of the data."""
     counts = scored.counts()
     if counts["too_long"] or counts["cut"]:
-        left_out = f"{counts['too_long']} not scored (prompt too long)"
+        left_out = f"{counts['too_long']} not scored (too long)"
         say(f"{counts['pairs']} pairs: {left_out}, {counts['cut']} with a cut response")
     if own:
         console.print(_spread_table(outcome, objectives, own))

@@ -30,7 +30,12 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
         ranked = training_rows(plan.rows, base) if reads_rows else []
         held_out = held_out_rows(plan.rows, base) if reads_rows else []
         context = RewardContext(
-            plan.rewards, RewardParts(base, cache, run.make_run), run.path, trainer.max_length, False
+            plan.rewards,
+            RewardParts(base, cache, run.make_run),
+            run.path,
+            trainer.max_length,
+            plan.rows.settings.on_long,
+            False,
         )
         trained_in = () if adapter is None else (adapter.parent,)
         rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out, also_in=trained_in)

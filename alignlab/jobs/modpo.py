@@ -36,7 +36,9 @@ def _take_reward_policy(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcom
         parts = RewardParts(base, cache, run.make_run)
         adapter, beta = implicit_adapter(plan.rewards[other], parts)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
-        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, plan.algorithm.check_rewards)
+        context = RewardContext(
+            plan.rewards, parts, run.path, trainer.max_length, plan.rows.settings.on_long, plan.algorithm.check_rewards
+        )
         prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
     say(f"w=0: takes the policy behind the reward of {other}, {adapter}; no training")
     own = run.path / "adapter"

@@ -48,12 +48,17 @@ def train_and_measure(
         base = reference(plan.model)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
         parts = RewardParts(base, cache, run.make_run)
-        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, check)
+        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, plan.rows.settings.on_long, check)
         rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss_type
     outcome.recipe = {"sft_weight": sft_weight} if sft_weight else {}
-    pairs = encode_pairs(pairs_by(ranked, objectives.trained), base.encoder, max_length=trainer.max_length)
+    pairs = encode_pairs(
+        pairs_by(ranked, objectives.trained),
+        base.encoder,
+        max_length=trainer.max_length,
+        on_long=plan.rows.settings.on_long,
+    )
     _say_left_out(pairs, outcome, unranked=num_unranked(ranked, objectives.trained))
     with run.stage("reference and rewards"):
         rows = pairs.responses()
@@ -174,4 +179,4 @@ def _say_left_out(pairs: EncodedPairs, outcome: Outcome, *, unranked: int) -> No
     if pairs.merged:
         say(f"{pairs.merged} responses begin inside the prompt's last token; end model.prompt_template at a boundary")
     if pairs.too_long or pairs.cut:
-        say(f"trainer.max_length: {pairs.too_long} pairs left out (prompt too long), {pairs.cut} responses cut")
+        say(f"trainer.max_length: {pairs.too_long} pairs left out as too long, {pairs.cut} responses cut")

@@ -1,5 +1,6 @@
 """Supervised fine-tuning on the responses of a preference set."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,12 @@ from alignlab.training.sft import train_sft
 def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train a LoRA adapter; `model.adapter` takes it as the start of another run, `algorithm=merge` makes it whole."""
     trainer, cache = plan.recipe.trainer, ScoreCache(plan.cache / "scores")
-    choice = _Choice(plan.objectives.trained, plan.algorithm.responses == "both", trainer.max_length)
+    choice = _Choice(
+        plan.objectives.trained,
+        plan.algorithm.responses == "both",
+        trainer.max_length,
+        plan.rows.settings.on_long == "drop",
+    )
     with run.stage("prerequisites"):
         outcome.extra |= data_report(plan.rows)
         base = reference(plan.model)
@@ -64,6 +70,8 @@ class _Choice:
     objective: str
     all_of_them: bool
     limit: int
+    drops_long: bool
+    """Whether responses over the limit are left out, or cut."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,12 @@ def encode_responses(rows: Sequence[RankedRow], encoder: PromptEncoder, choice: 
         (row, text) for row in rows for text in ranked_responses(row, choice.objective, all_of_them=choice.all_of_them)
     ]
     encoded = encoder.encode_all([(row.prompt, text) for row, text in found])
-    kept = [(row, text) for (row, _), text in zip(found, encoded, strict=True) if len(text.prompt_ids) < limit]
+    longest = limit if choice.drops_long else sys.maxsize
+    kept = [
+        (row, text)
+        for (row, _), text in zip(found, encoded, strict=True)
+        if len(text.prompt_ids) < limit and len(text.prompt_ids) + len(text.response_ids) <= longest
+    ]
     return EncodedResponses(
         encoded=[fit(text, limit) for _, text in kept],
         groups=[row.group for row, _ in kept],

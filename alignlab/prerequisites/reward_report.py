@@ -46,6 +46,8 @@ class RewardContext:
     """The run's; keeps the statistics of normalised rewards."""
     max_length: int
     """Longest prompt plus response that is trained on, tokens."""
+    on_long: str
+    """Whether pairs over that are left out (`drop`) or cut."""
     refuse_reversed: bool
     """Whether a reward that contradicts its labels ends the run, or is only warned of."""
 
@@ -141,7 +143,9 @@ def _responses(rows: Sequence[RankedRow], base: Base, limit: int) -> list[Encode
 
 def _agreement(context: RewardContext, one: Reward, objective: str, rows: Sequence[RankedRow]) -> Agreement | None:
     """How a reward agrees with its own objective's labels on these rows; None where no labelled pair fits."""
-    fitting = encode_what_fits(pairs_by(rows, objective), context.parts.base.encoder, max_length=context.max_length)
+    fitting = encode_what_fits(
+        pairs_by(rows, objective), context.parts.base.encoder, max_length=context.max_length, on_long=context.on_long
+    )
     return agreement(one, fitting.pairs) if fitting.pairs else None
 
 

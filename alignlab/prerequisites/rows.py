@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from alignlab.config.plan import RowSource
 from alignlab.data.records import RankedRow
-from alignlab.data.report import counts_text
-from alignlab.data.sources import load, read_ranked_rows, select_split
+from alignlab.data.sources import load, read_ranked_rows, select_split, split_notice
 from alignlab.data.worlds import toy
 from alignlab.io.hashes import text_id
 from alignlab.models.base import Base
@@ -26,8 +25,9 @@ def training_rows(source: RowSource, base: Base) -> list[RankedRow]:
 
 
 def held_out_rows(source: RowSource, base: Base) -> list[RankedRow]:
-    """The rows of the test split; none where dataset.split=null takes all rows for training."""
-    return [] if source.settings.split is None else ranked_rows(source, base, "test")
+    """The rows of dataset.eval_split; none where dataset.split=null takes all rows for training."""
+    settings = source.settings
+    return [] if settings.split is None else ranked_rows(source, base, settings.eval_split)
 
 
 def data_report(source: RowSource) -> dict[str, object]:
@@ -38,8 +38,9 @@ def data_report(source: RowSource) -> dict[str, object]:
     if source.toy is not None:
         return {}
     loaded = load(source.settings, max_length=source.max_length)
-    if loaded.report.bad:
-        say(f"{loaded.report.source}: left out {counts_text(loaded.report.bad)}")
+    notice = split_notice(loaded.rows, source.settings)
+    for line in (*loaded.report.notices(), *([notice] if notice else [])):
+        say(line)
     return {"data": loaded.as_record()}
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 from alignlab.config.plan import RowSource, ScratchModel
 from alignlab.config.schema import FromScratchConfig, TrainerConfig
 from alignlab.data.records import Prompt, prompt_text
-from alignlab.data.sources import read_ranked_rows, select_split
+from alignlab.data.sources import read_ranked_rows, select_split, split_settings
 from alignlab.data.worlds import toy
 from alignlab.io.atomic import new_folder, write_json
 from alignlab.models.prompts import PromptEncoder
@@ -46,8 +46,9 @@ def _data_identity(rows: RowSource) -> list[object]:
     source: object = rows.identity
     if settings.get("path") is None:
         source = [settings.get(key) for key in ("hub", "revision", "subset", "data_dir", "train_split")]
-    options = [settings.get(key) for key in ("pairs", "min_score_ratio")]
-    return [source, settings["kind"], options, settings["test_share"], settings["max_rows"], rows.max_length]
+    options = [settings.get(key) for key in ("pairs", "min_score_ratio", "ignore")]
+    split = split_settings(rows.settings)
+    return [source, settings["kind"], options, split, settings["max_rows"], rows.max_length]
 
 
 def _train(source: ScratchModel, folder: Path, made_of: dict[str, object]) -> None:

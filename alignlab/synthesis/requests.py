@@ -12,7 +12,7 @@ from alignlab.data.near_duplicates import near_duplicates_of, without_near_dupli
 from alignlab.data.rankings import BENIGN, HARMFUL
 from alignlab.data.records import HarmRequest, prompt_text
 from alignlab.data.requests import benign_requests, control_file, read_requests
-from alignlab.data.splits import normalised
+from alignlab.data.texts import normalised
 from alignlab.errors import ConfigError
 
 _SIMILAR_PROMPTS = 0.8

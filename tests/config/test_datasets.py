@@ -16,8 +16,9 @@ ON_FILE = ("model=scratch", "algorithm=dpo", "dataset.path=rows.jsonl")
 CHOICES = sorted(
     path.stem
     for path in (config_root("conf") / "dataset").glob("*.yaml")
-    if not path.name.startswith("_") and not path.stem.startswith("toy")
+    if not path.name.startswith(("_", "toy", "prompts"))
 )
+"""Those that hold pairs, in files."""
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -29,7 +30,12 @@ def test_a_run_on_any_dataset_is_read_back_as_it_was(run_of, tmp_path, choice):
 
 
 def test_every_kind_has_a_choice(run_of):
-    assert {run_of(f"dataset={choice}", *ON_FILE).dataset.kind for choice in CHOICES} == set(LABELS)
+    assert {run_of(f"dataset={choice}", *ON_FILE).dataset.kind for choice in CHOICES} == set(LABELS) - {"prompts"}
+
+
+def test_prompts_alone_are_refused_where_pairs_are_needed(run_of):
+    with pytest.raises(ConfigError, match=r"^dataset=prompts: holds prompts and no responses, of which algorithm=dpo"):
+        run_folder(run_of("dataset=prompts", *ON_FILE))
 
 
 def objectives(run_of, *overrides):
@@ -73,7 +79,10 @@ def test_objectives_without_labels_enter_as_rewards(run_of, tmp_path):
         (["dataset=shp", "dataset.on_bad_row=ignore"], "dataset.on_bad_row=ignore: choose one of drop, error"),
         (["dataset=shp", "dataset.overlap=keep"], "dataset.overlap=keep: choose one of drop, error"),
         (["dataset=shp", "dataset.max_bad_share=1"], "dataset.max_bad_share=1.0: must be in [0, 1)"),
-        (["dataset=shp", "dataset.split=dev"], "dataset.split=dev: choose one of test, train, validation"),
+        (
+            ["dataset=shp", "dataset.split=devel"],
+            "dataset.split=devel: did you mean dev? choose one of dev, test, train",
+        ),
         (["dataset=c2_syn", "dataset.pairs=some"], "dataset.pairs=some: choose one of adjacent, all, best_worst"),
         (["dataset=beavertails", "dataset.pairs=adjacent"], "dataset.pairs=adjacent: choose one of all, matched"),
         (["dataset=pairs", "dataset.kind=nope"], "dataset.kind=nope: choose one of"),

@@ -32,7 +32,10 @@ NEEDS = {
         for path in CHOICES
         if path.parent.name == "dataset" and not path.stem.startswith("toy")
     },
-    **{f"dataset={name}": [*DATA, "dataset.path=rows.jsonl"] for name in ("pairs", "ranked", "c2_syn", "c2_eval")},
+    **{
+        f"dataset={name}": [*DATA, "dataset.path=rows.jsonl"]
+        for name in ("pairs", "ranked", "scored", "c2_syn", "c2_eval")
+    },
 }
 """What a choice does not work without."""
 SWEEP_NEEDS = {"c2_eval": ["dataset.path=rows.jsonl"]}
@@ -47,8 +50,14 @@ def test_the_walk_sees_every_file():
     assert (len(CHOICES), len(SWEEPS), len(LAUNCHERS)) >= (35, 3, 4), "the walk lost files"
 
 
+REFUSED = [ROOTS["conf"] / "dataset" / "prompts.yaml"]
+"""Without pairs, which every algorithm needs as yet: tests/config/test_datasets.py."""
+
+
 @pytest.mark.parametrize(
-    "path", [path for path in CHOICES if path not in SHARED], ids=lambda path: f"{path.parent.name}={path.stem}"
+    "path",
+    [path for path in CHOICES if path not in (*SHARED, *REFUSED)],
+    ids=lambda path: f"{path.parent.name}={path.stem}",
 )
 def test_every_choice_composes_into_a_checked_run(run_of, path):
     config = run_of(f"{path.parent.name}={path.stem}", *NEEDS.get(f"{path.parent.name}={path.stem}", []))

@@ -54,7 +54,7 @@ def test_files_and_folders_name_their_split(dataset_of, folder, layout):
 def test_validation_is_a_split_of_its_own_beside_test(dataset_of, folder):
     path = folder({"train.jsonl": "ab", "validation.jsonl": "c", "test.jsonl": "d"})
     config = dataset_of("pairs", path=path, split="validation")
-    assert [prompts_of(config, split) for split in ("train", "validation", "test")] == [["a", "b"], ["c"], ["d"]]
+    assert [prompts_of(config, split) for split in ("train", "dev", "test")] == [["a", "b"], ["c"], ["d"]]
     check_source(config)
 
 
@@ -88,7 +88,7 @@ def test_an_overlap_is_dropped_from_the_training_and_counted(dataset_of, folder)
     config = dataset_of("pairs", path=path, overlap="drop")
     found = load(config)
     assert found.as_record()["bad"] == {"overlap": 2}
-    assert [prompts_of(config, split) for split in ("train", "validation", "test")] == [
+    assert [prompts_of(config, split) for split in ("train", "dev", "test")] == [
         ["a", "b"],
         ["c"],
         ["shared", "also"],

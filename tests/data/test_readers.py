@@ -30,7 +30,15 @@ def on(dataset_of, file_of):
 
 def test_every_kind_is_tested_here_or_with_the_toy():
     tested = {"pku_saferlhf", "c2_eval", "beavertails", "hh_rlhf", "shp", "stack_exchange_paired", "c2_syn", "pairs"}
-    assert set(SOURCES) == tested | {"toy", "summarize_from_feedback", "ultrafeedback", "helpsteer", "ranked"}
+    assert set(SOURCES) == tested | {
+        "toy",
+        "summarize_from_feedback",
+        "ultrafeedback",
+        "helpsteer",
+        "ranked",
+        "scored",
+        "prompts",
+    }
 
 
 PKU = {
@@ -356,7 +364,7 @@ def test_pairs_in_trls_forms(on, row):
 def test_pairs_with_an_implicit_prompt_of_text(on):
     row = {"chosen": "Q: hello A: the red one", "rejected": "Q: hello A: the rest"}
     ((prompt, chosen, rejected),) = ranking(on("pairs", [row]))
-    assert (prompt, chosen, rejected) == ("Q: hello A: the", " red one", " rest"), "no cut inside a word"
+    assert (prompt, chosen, rejected) == ("Q: hello A:", " the red one", " the rest"), "no cut inside a sentence"
 
 
 def test_pairs_of_conversations_of_several_turns(on):

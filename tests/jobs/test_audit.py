@@ -217,7 +217,7 @@ def test_the_console_shows_no_text_of_the_data_and_names_a_wrong_sign(place, cap
 
 def test_a_limit_cuts_marks_and_leaves_out(place):
     whole, _, _ = audited(place, "w=0.5")
-    pairs, result, _ = audited(place, "w=0.5", "algorithm.max_length=46")
+    pairs, result, _ = audited(place, "w=0.5", "algorithm.max_length=46", "dataset.on_long=cut")
     tokenizer = AutoTokenizer.from_pretrained(place / "base")
     for pair, other in zip(pairs, whole, strict=True):
         rendered = TEMPLATE.format(raw_prompt=pair["prompt"])

@@ -56,7 +56,7 @@ def test_bad_rows_are_left_out_and_counted_in_the_result(result_of):
     lines += [row(3), row(61, prompt="box " * 200)]
     result, printed = result_of("pku_saferlhf", lines, "dataset.on_bad_row=drop")
     bad = {"not_json": 1, "empty": 1, "null": 1, "duplicate": 1, "too_long": 1}
-    assert result["data"] == {"rows": 62, "records": 57, "bad": bad, "left_out": {}, "notes": {}}
+    assert result["data"] == {"rows": 62, "records": 57, "bad": bad, "left_out": {}, "notes": {}, "unread": []}
     assert "left out 1 torn or no JSON, 1 null, 1 empty text, 1 prompt too long, 1 repeated row" in printed.replace(
         "\n", " "
     )

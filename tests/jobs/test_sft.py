@@ -86,9 +86,12 @@ def test_both_learns_twice_as_many_and_another_objective_others(place):
 
 def test_a_limit_leaves_out_and_cuts(place):
     whole, _ = train(place, "chosen")
-    cut, _ = train(place, "cut", "trainer.max_length=20")
+    cut, _ = train(place, "cut", "trainer.max_length=20", "dataset.on_long=cut")
+    dropped, _ = train(place, "dropped", "trainer.max_length=20")
     assert whole["rows"]["cut"] == whole["rows"]["too_long"] == 0
     assert 0 < cut["rows"]["cut"] <= cut["rows"]["train"] == whole["rows"]["train"]
+    assert dropped["rows"]["train"] == cut["rows"]["train"] - cut["rows"]["cut"]
+    assert (dropped["rows"]["cut"], dropped["rows"]["too_long"]) == (0, cut["rows"]["cut"])
     assert cut["metrics"]["held_out_loss"]["mean"] != pytest.approx(whole["metrics"]["held_out_loss"]["mean"])
 
 

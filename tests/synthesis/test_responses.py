@@ -66,5 +66,7 @@ def test_the_tokens_of_the_likelihood_term_are_those_of_the_correction(pieces):
     whole = RankedRow(row.prompt, texts, scores)
     without = encode_pairs(pairs_by([whole], "safer"), pieces, max_length=None).pairs
     assert {pair.sft_from for pair in without} == {0}, "control: data that does not say counts the whole response"
-    cut = encode_pairs(pairs_by([row], "safer"), pieces, max_length=len(pairs[0].chosen.prompt_ids) + 3).pairs
+    cut = encode_pairs(
+        pairs_by([row], "safer"), pieces, max_length=len(pairs[0].chosen.prompt_ids) + 3, on_long="cut"
+    ).pairs
     assert {pair.sft_from for pair in cut} == {0, -1}, "a correction that was cut off counts nothing"

@@ -1,7 +1,7 @@
 """Data sets: where preferences come from, which objectives rank them, and what happens to rows that cannot be used."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from omegaconf import MISSING
@@ -9,7 +9,13 @@ from omegaconf import MISSING
 from alignlab.config.names import PAIR_STRATEGIES
 from alignlab.errors import ConfigError, nearest, require, require_name, require_one_of
 
-SPLITS = ("train", "test", "validation")
+SPLITS = ("train", "dev", "test")
+SPLIT_BY = ("first_request", "prompt")
+SPLIT_VERSION = 2
+"""Raise it with any change of the split by hash: another split makes another run. 2: quotes, invisible characters and
+the punctuation at the ends of a request make no difference."""
+NO_RESPONSES = "prompts"
+"""dataset.kind of data without responses: nothing ranks them."""
 
 LABELS: dict[str, Sequence[str] | None] = {
     "pku_saferlhf": None,
@@ -23,12 +29,19 @@ LABELS: dict[str, Sequence[str] | None] = {
     "helpsteer": ("overall", "helpfulness", "correctness", "coherence", "complexity", "verbosity"),
     "pairs": ("chosen",),
     "ranked": None,
+    "scored": None,
     "c2_syn": ("rank",),
+    NO_RESPONSES: (),
 }
 """dataset.kind of a file or hub set -> what can rank its responses; None for any column, or any name in its scores."""
 
-_NAMED_BY_USE = {"pairs": "chosen", "ranked": None}
-"""Kinds whose objectives a user names in dataset.use: the label that they get, None for the name itself."""
+_NAMED_BY_USE: dict[str, Callable[[str], str | None]] = {
+    "pairs": lambda name: "chosen",
+    "ranked": lambda name: name,
+    "scored": lambda name: name,
+    NO_RESPONSES: lambda name: None,
+}
+"""Kinds whose objectives a user names in dataset.use: name -> the label that it gets."""
 
 
 @dataclass
@@ -48,8 +61,10 @@ class DatasetConfig:
     objectives: dict[str, ObjectiveConfig] = MISSING
     use: list[str] | None = MISSING
     split: str | None = MISSING
+    eval_split: str = MISSING
     test_share: float = MISSING
     max_rows: int | None = MISSING
+    on_long: str = MISSING
     k: list[int] = MISSING
     beta: float = MISSING
 
@@ -60,14 +75,15 @@ class DatasetConfig:
         for name in self.objectives:
             require_name(f"dataset.objectives.{name}", name)
         labelled = any(objective.label is not None for objective in self.objectives.values())
-        require(labelled, "dataset.objectives", "{...}", "one at least must have a label, which ranks the responses")
+        rule = "one at least must have a label, which ranks the responses"
+        require(labelled or self.kind == NO_RESPONSES, "dataset.objectives", "{...}", rule)
         require(0 < self.beta < math.inf, "dataset.beta", self.beta, "must be a finite number > 0, in 1/nat")
-        require(
-            self.split is None or self.split in SPLITS,
-            "dataset.split",
-            self.split,
-            f"{nearest(str(self.split), SPLITS)}, or null for all rows",
-        )
+        if self.split == "validation":  # what many call the dev split
+            self.split = "dev"
+        rule = f"{nearest(str(self.split), SPLITS)}, or null for all rows"
+        require(self.split is None or self.split in SPLITS, "dataset.split", self.split, rule)
+        require_one_of("dataset.eval_split", self.eval_split, ("dev", "test"))
+        require_one_of("dataset.on_long", self.on_long, ("drop", "cut"))
         require(0 < self.test_share < 1, "dataset.test_share", self.test_share, "must be between 0 and 1")
         require(self.max_rows is None or self.max_rows > 0, "dataset.max_rows", self.max_rows, "must be > 0 or null")
 
@@ -80,7 +96,7 @@ class DatasetConfig:
         known = dict(self.objectives)
         for name in self.use:
             if name not in known and self.kind in _NAMED_BY_USE:
-                known[name] = ObjectiveConfig(label=_NAMED_BY_USE[self.kind] or name)
+                known[name] = ObjectiveConfig(label=_NAMED_BY_USE[self.kind](name))
             if name not in known:
                 raise ConfigError(f"dataset.use={name}: no such objective; {nearest(name, known)}")
         self.objectives = {name: known[name] for name in self.use}
@@ -98,7 +114,8 @@ class ToyConfig(DatasetConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_one_of("dataset.kind", self.kind, ("toy",))
-        require(self.split != "validation", "dataset.split", self.split, "the toy has train and test")
+        require(self.split != "dev", "dataset.split", self.split, "the toy has train and test")
+        require(self.eval_split == "test", "dataset.eval_split", self.eval_split, "the toy is measured on test alone")
         require(self.pairs > 0, "dataset.pairs", self.pairs, "must be > 0")
         require(0 < self.requests <= 100, "dataset.requests", self.requests, "must be between 1 and 100")
         require(self.exact_samples >= 100, "dataset.exact_samples", self.exact_samples, "must be >= 100")
@@ -116,9 +133,14 @@ class FileConfig(DatasetConfig):
     data_dir: str | None = MISSING
     train_split: str = MISSING
     test_split: str | None = MISSING
+    ignore: list[str] = MISSING
+    dev_share: float = MISSING
+    split_by: str = MISSING
     on_bad_row: str = MISSING
     max_bad_share: float = MISSING
     overlap: str = MISSING
+    held_out: list[str] = MISSING
+    near_duplicates: float | None = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,6 +155,12 @@ class FileConfig(DatasetConfig):
         require_one_of("dataset.on_bad_row", self.on_bad_row, ("error", "drop"))
         require(0 <= self.max_bad_share < 1, "dataset.max_bad_share", self.max_bad_share, "must be in [0, 1)")
         require_one_of("dataset.overlap", self.overlap, ("error", "drop"))
+        require_one_of("dataset.split_by", self.split_by, SPLIT_BY)
+        rule = "must be >= 0 and leave prompts to train on beside dataset.test_share"
+        require(0 <= self.dev_share < 1 - self.test_share, "dataset.dev_share", self.dev_share, rule)
+        near = self.near_duplicates
+        rule = "must be a similarity above 0 and at most 1, or null for equal prompts alone"
+        require(near is None or 0 < near <= 1, "dataset.near_duplicates", near, rule)
         known = LABELS[self.kind]
         for name, objective in self.objectives.items():
             key = f"dataset.objectives.{name}"

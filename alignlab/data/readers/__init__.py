@@ -4,7 +4,8 @@ from alignlab.data.readers.forums import SHP, STACK_EXCHANGE_PAIRED, SUMMARIZE_F
 from alignlab.data.readers.hh import HH_RLHF
 from alignlab.data.readers.pairs import PAIRS
 from alignlab.data.readers.pku import PKU_SAFERLHF
-from alignlab.data.readers.ranked import C2_SYN, RANKED
+from alignlab.data.readers.prompts import PROMPTS
+from alignlab.data.readers.ranked import C2_SYN, RANKED, SCORED
 from alignlab.data.readers.single import BEAVERTAILS, HELPSTEER
 from alignlab.data.readers.source import Source
 from alignlab.data.readers.ultrafeedback import ULTRAFEEDBACK
@@ -22,6 +23,8 @@ SOURCES: dict[str, Source] = {
     "helpsteer": HELPSTEER,
     "pairs": PAIRS,
     "ranked": RANKED,
+    "scored": SCORED,
     "c2_syn": C2_SYN,
+    "prompts": PROMPTS,
 }
 """dataset.kind -> source."""

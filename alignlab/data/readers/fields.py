@@ -6,11 +6,15 @@ from typing import Any
 
 from alignlab.data.records import Prompt, Turn, as_prompt
 from alignlab.data.report import BadRow
+from alignlab.data.texts import canonical
 from alignlab.errors import nearest
 
 Row = Mapping[str, Any]
 """A row as its file holds it."""
-ROLES = ("system", "user", "assistant")
+ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
+"""Names of a message's role -> the role; `human` and `gpt` are ShareGPT's."""
+_NOT_READ_OF_A_MESSAGE = ("tool_calls", "function_call", "reasoning_content", "thinking", "images")
+"""What changes a turn beside its text."""
 _TYPES: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
     (int, "a number"),
@@ -104,27 +108,45 @@ def list_of(row: Row, column: str) -> list[Any]:
 
 
 def turns_of(row: Row, column: str) -> list[Turn]:
-    """The messages of a conversation, `[{"role": ..., "content": ...}, ...]`."""
-    turns = []
-    for index, message in enumerate(list_of(row, column)):
-        where = f"{column}.{index}"
-        if not isinstance(message, dict):
-            raise wrong_type(where, "a message with role and content", message)
-        try:
-            role, content = text_of(message, "role"), text_of(message, "content")
-        except BadRow as bad:
-            raise BadRow(bad.kind, f"{where}.{bad.column}", bad.reason) from None
-        if role not in ROLES:
-            raise BadRow("bad_value", f"{where}.role", f"is {role!r:.40}; {nearest(role, ROLES)}")
-        turns.append(Turn(role, content))
-    return turns
+    """The messages of a conversation: `[{"role": ..., "content": ...}, ...]`, or with `from` and `value`."""
+    return [turn_from(message, f"{column}.{index}") for index, message in enumerate(list_of(row, column))]
 
 
-def prompt_of(row: Row, column: str) -> Prompt:
-    """A plain request, or a conversation that ends in a user turn."""
-    if not isinstance(value_of(row, column), list):
-        return text_of(row, column)
-    return prompt_from(turns_of(row, column), column)
+def turn_from(message: Any, where: str) -> Turn:
+    """One message as a turn.
+
+    Args:
+        message: an object with role and content, or as ShareGPT has it with `from` and `value`.
+        where: its field, for errors.
+
+    Raises:
+        BadRow: for a role or a part of a message that is no text, such as a call of a tool.
+    """
+    if not isinstance(message, dict):
+        raise wrong_type(where, "a message with role and content", message)
+    said_by, said = ("role", "content") if message.get("from") is None else ("from", "value")
+    try:
+        role = text_of(message, said_by)
+        content = _joined_parts(message[said]) if isinstance(message.get(said), list) else text_of(message, said)
+    except BadRow as bad:
+        raise BadRow(bad.kind, f"{where}.{bad.column}", bad.reason) from None
+    if role not in ROLES:
+        reason = f"is {role!r:.40}; {nearest(role, ('system', 'user', 'assistant'))}"
+        raise BadRow("bad_value", f"{where}.{said_by}", reason)
+    for part in _NOT_READ_OF_A_MESSAGE:
+        if message.get(part):
+            raise BadRow("bad_value", f"{where}.{part}", "is part of the turn and is not read; only its text is")
+    return Turn(ROLES[role], content)
+
+
+def _joined_parts(parts: list[Any]) -> str:
+    """A content of several parts, each of text."""
+    texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts]
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise BadRow("wrong_type", f"content.{index}", "must be a part of type text, with text")
+        check_unicode(f"content.{index}", text)
+    return "".join(str(text) for text in texts)
 
 
 def prompt_from(turns: Iterable[Turn], column: str) -> Prompt:
@@ -142,7 +164,7 @@ def prompt_from(turns: Iterable[Turn], column: str) -> Prompt:
 
 
 def check_responses(responses: Sequence[str], fields: Sequence[str]) -> None:
-    """Refuses empty responses, and responses that differ in nothing but the blanks around them.
+    """Refuses empty responses, and two that differ in nothing but outer blanks, Unicode form or invisible characters.
 
     Args:
         responses: of one row.
@@ -151,13 +173,21 @@ def check_responses(responses: Sequence[str], fields: Sequence[str]) -> None:
     Raises:
         BadRow: naming the first field at fault.
     """
-    stripped = [response.strip() for response in responses]
-    for response, field in zip(stripped, fields, strict=True):
-        if not response:
-            raise BadRow("empty", field, "is empty")
-    if len(set(stripped)) < len(stripped):
-        later = next(index for index, response in enumerate(stripped) if response in stripped[:index])
-        raise BadRow("identical", fields[later], f"is the same as {fields[stripped.index(stripped[later])]}")
+    texts = [canonical(response) for response in responses]
+    for text, response, field in zip(texts, responses, fields, strict=True):
+        if not text:
+            raise BadRow("empty", field, empty_text(response))
+    if len(set(texts)) < len(texts):
+        later = next(index for index, text in enumerate(texts) if text in texts[:index])
+        first = texts.index(texts[later])
+        same = responses[first].strip() == responses[later].strip()
+        but = "" if same else ", but for its Unicode form or invisible characters"
+        raise BadRow("identical", fields[later], f"is the same as {fields[first]}{but}")
+
+
+def empty_text(text: str) -> str:
+    """What is wrong with a text that `is_blank`."""
+    return "holds nothing but zero-width characters, which say nothing" if text.strip() else "is empty"
 
 
 def wrong_type(column: str, wanted: str, value: Any) -> BadRow:

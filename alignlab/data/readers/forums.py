@@ -63,16 +63,29 @@ SHP = Source(
     prompt="history",
     responses=("human_ref_A", "human_ref_B"),
     also=("score_A", "score_B"),
+    published=(
+        "post_id",
+        "domain",
+        "upvote_ratio",
+        "c_root_id_A",
+        "c_root_id_B",
+        "created_at_utc_A",
+        "created_at_utc_B",
+        "seconds_difference",
+        "score_ratio",
+    ),
 )
 STACK_EXCHANGE_PAIRED = Source(
     columns=lambda config: ("question", "response_j", "response_k"),
     read=_stack_exchange,
     prompt="question",
     responses=("response_j", "response_k"),
+    published=("qid", "date", "metadata"),
 )
 SUMMARIZE_FROM_FEEDBACK = Source(
     columns=lambda config: ("info", "summaries", "choice"),
     read=_summarize,
     prompt="info.post",
     responses=("summaries.0.text", "summaries.1.text"),
+    published=("worker", "batch", "split", "extra"),
 )

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from alignlab.config.schema import DatasetConfig
 from alignlab.data.readers.fields import Row, choice_of, flag_of, text_of
-from alignlab.data.readers.source import Source, labels, ranked_two
+from alignlab.data.readers.prompt_columns import SYSTEM, system_and
+from alignlab.data.readers.source import Source, categories_of, labels, ranked_two
 from alignlab.data.records import RankedRow
 from alignlab.data.report import BadRow
 
@@ -13,6 +14,20 @@ TEXTS = ("prompt", "response_0", "response_1")
 SAFE = ("is_response_0_safe", "is_response_1_safe")
 """Whether each response is safe, judged on its own."""
 SAFER = "safer_response_id"
+CATEGORIES = ("category", "response_0_harm_category", "response_1_harm_category")
+"""C2-EVAL's category of a request, or PKU-SafeRLHF's of each response."""
+PUBLISHED = (
+    "prompt_source",
+    "response_0_source",
+    "response_1_source",
+    "response_0_severity_level",
+    "response_1_severity_level",
+    "response_0_sha256",
+    "response_1_sha256",
+    "better_response_id",
+    "safer_response_id",
+    "briefer_response_id",
+)
 
 
 def _columns(config: DatasetConfig) -> Sequence[str]:
@@ -28,7 +43,12 @@ def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRo
             scores[name] = ranked_two(better)
             if objective.label == SAFER:
                 _check_safer(row, better)
-    return [RankedRow(prompt, (first, second), scores)]
+    return [RankedRow(system_and(row, prompt), (first, second), scores, categories=row_categories(row))]
+
+
+def row_categories(row: Row) -> tuple[str, ...]:
+    """Every category that the request or a response is said to be of."""
+    return tuple(sorted({name for column in CATEGORIES for name in categories_of(row.get(column))}))
 
 
 def _check_safer(row: Row, safer: int) -> None:
@@ -41,4 +61,4 @@ def _check_safer(row: Row, safer: int) -> None:
         raise BadRow("contradictory", SAFER, reason)
 
 
-PKU_SAFERLHF = Source(columns=_columns, read=_read, also=SAFE)
+PKU_SAFERLHF = Source(columns=_columns, read=_read, also=(*SAFE, *SYSTEM, *CATEGORIES), published=PUBLISHED)

@@ -6,35 +6,62 @@ from typing import Any
 
 from alignlab.config.schema import C2SynConfig, DatasetConfig
 from alignlab.data.rankings import BENIGN, FEWEST, HARMFUL, rankings
-from alignlab.data.readers.fields import Row, check_responses, check_unicode, list_of, prompt_of, wrong_type
-from alignlab.data.readers.source import Source, by_objective
+from alignlab.data.readers.fields import Row, check_responses, check_unicode, list_of, object_of, wrong_type
+from alignlab.data.readers.prompt_columns import PROMPT_COLUMNS, REQUESTS, row_prompt
+from alignlab.data.readers.source import Source, by_objective, labels_of
 from alignlab.data.records import RankedRow
 from alignlab.data.report import BadRow, LeftOut
+from alignlab.data.texts import canonical, is_blank
+from alignlab.errors import nearest
 
 RANK = "rank"
 """The label of an objective that ranks by the order of the responses, or by a plain list of scores."""
 
 
+REPEATED = "responses left out, empty or said before"
+
+
 def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
-    prompt, responses = prompt_of(row, "prompt"), _responses(row)
-    scores = {
-        name: _scores(row, objective.label, len(responses))
-        for name, objective in config.objectives.items()
-        if objective.label is not None
-    }
+    prompt, responses = row_prompt(row), _responses(row)
+    scores = {name: _scores(row, label, len(responses)) for name, label in labels_of(config).items()}
     return [RankedRow(prompt, responses, scores)]
 
 
+def _scored(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
+    """Responses that a policy gave, each scored by every objective; one that was given twice counts once."""
+    prompt, responses, scores = row_prompt(row), _texts(row), object_of(row, "scores")
+    first: dict[str, int] = {}
+    for index, response in enumerate(responses):
+        if not is_blank(response):
+            first.setdefault(canonical(response), index)
+    notes[REPEATED] += len(responses) - len(first)
+    if len(first) < 2:
+        raise LeftOut("prompts with fewer than two different responses")
+    kept = list(first.values())
+    found = {}
+    for name, label in labels_of(config).items():
+        if label not in scores:
+            raise BadRow("missing_column", f"scores.{label}", f"is missing; {nearest(label, map(str, scores))}")
+        values = _scores(row, label, len(responses))
+        found[name] = tuple(values[index] for index in kept)
+    return [RankedRow(prompt, tuple(responses[index] for index in kept), found)]
+
+
 def _responses(row: Row, least: int = 2) -> tuple[str, ...]:
+    responses = _texts(row)
+    if len(responses) < least:
+        raise BadRow("bad_value", "responses", f"must hold {least} at least, holds {len(responses)}")
+    check_responses(responses, [f"responses.{index}" for index in range(len(responses))])
+    return tuple(responses)
+
+
+def _texts(row: Row) -> list[str]:
     responses = list_of(row, "responses")
     for index, response in enumerate(responses):
         if not isinstance(response, str):
             raise wrong_type(f"responses.{index}", "text", response)
         check_unicode(f"responses.{index}", response)
-    if len(responses) < least:
-        raise BadRow("bad_value", "responses", f"must hold {least} at least, holds {len(responses)}")
-    check_responses(responses, [f"responses.{index}" for index in range(len(responses))])
-    return tuple(responses)
+    return responses
 
 
 def _scores(row: Row, label: str, num: int) -> tuple[float | None, ...]:
@@ -73,7 +100,7 @@ def _by_rank(num: int) -> tuple[float, ...]:
 def _synthesised(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
     """The pairs of one request that dataset.pairs asks for; the responses come best first."""
     assert isinstance(config, C2SynConfig)
-    prompt, responses = prompt_of(row, "prompt"), _responses(row, least=FEWEST)
+    prompt, responses = row_prompt(row), _responses(row, least=FEWEST)
     kind = row.get("kind", HARMFUL)
     if kind not in (HARMFUL, BENIGN):
         raise BadRow("bad_value", "kind", f"must be {HARMFUL} or {BENIGN}, is {kind!r}")
@@ -106,6 +133,32 @@ def _correction_starts(row: Row, responses: tuple[str, ...]) -> tuple[int | None
     return tuple(starts)
 
 
-COLUMNS = ("prompt", "responses")
-RANKED = Source(columns=lambda config: COLUMNS, read=_read, responses=(), also=("scores",))
-C2_SYN = Source(columns=lambda config: COLUMNS, read=_synthesised, responses=(), also=("kind", "correction_start"))
+SYNTHESIS_COLUMNS = (
+    "id",
+    "request_id",
+    "rank",
+    "role",
+    "cut_tokens",
+    "at_clause",
+    "tokens",
+    "affirmative_prefix",
+    "correction_phrase",
+    "finish",
+    "seed",
+    "generator",
+    "revision",
+)
+"""What a synthesis writes beside what is read."""
+RANKED = Source(
+    columns=lambda config: ("responses",), read=_read, responses=(), one_of=REQUESTS, also=("scores", *PROMPT_COLUMNS)
+)
+SCORED = Source(
+    columns=lambda config: ("responses", "scores"), read=_scored, responses=(), one_of=REQUESTS, also=PROMPT_COLUMNS
+)
+C2_SYN = Source(
+    columns=lambda config: ("prompt", "responses"),
+    read=_synthesised,
+    responses=(),
+    also=("kind", "correction_start", *PROMPT_COLUMNS),
+    published=SYNTHESIS_COLUMNS,
+)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from alignlab.config.schema import BeaverTailsConfig, DatasetConfig
 from alignlab.data.readers.fields import Row, flag_of, number_of, prompt_from, text_of
-from alignlab.data.readers.source import Source, by_objective, labels
+from alignlab.data.readers.source import Source, by_objective, categories_of, labels
 from alignlab.data.records import Prompt, RankedRow, Turn
 from alignlab.data.report import BadRow, Report
 
@@ -32,6 +32,7 @@ def joined(rows: Sequence[RankedRow]) -> RankedRow:
     return replace(
         rows[0],
         responses=tuple(row.responses[0] for row in rows),
+        categories=tuple(sorted({name for row in rows for name in row.categories})),
         scores={name: tuple(row.scores[name][0] for row in rows) for name in rows[0].scores},
     )
 
@@ -76,7 +77,14 @@ def helpsteer_prompt(text: str) -> Prompt:
 
 def _beavertails(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
     prompt, response = text_of(row, "prompt"), text_of(row, "response")
-    return [RankedRow(prompt, (response,), by_objective(config, (float(flag_of(row, "is_safe")),)))]
+    return [
+        RankedRow(
+            prompt,
+            (response,),
+            by_objective(config, (float(flag_of(row, "is_safe")),)),
+            categories=categories_of(row.get("category")),
+        )
+    ]
 
 
 def _gather_beavertails(rows: Iterable[RankedRow], config: DatasetConfig, report: Report) -> list[RankedRow]:
@@ -110,11 +118,14 @@ def _is_safe(row: RankedRow) -> bool:
     return any(scores[0] for scores in row.scores.values())
 
 
-HELPSTEER = Source(columns=_helpsteer_columns, read=_helpsteer, responses=("response",), gather=_gather)
+HELPSTEER = Source(
+    columns=_helpsteer_columns, read=_helpsteer, responses=("response",), gather=_gather, published=ATTRIBUTES
+)
 BEAVERTAILS = Source(
     columns=lambda config: ("prompt", "response", "is_safe"),
     read=_beavertails,
     responses=("response",),
+    also=("category",),
     gather=_gather_beavertails,
     repeats=True,
 )

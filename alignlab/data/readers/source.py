@@ -23,12 +23,20 @@ class Source:
     """The field that the prompt is taken from."""
     responses: Sequence[str] = ("response_0", "response_1")
     """The fields that the responses are taken from; none where read has checked them itself."""
+    one_of: Sequence[str] = ()
+    """Columns of which a file must have one."""
     also: Sequence[str] = ()
-    """Columns that are looked at where they are there."""
+    """Columns that are read where they are there."""
+    published: Sequence[str] = ()
+    """Columns that the set is known to have and that say nothing of a preference: never named as unread."""
     gather: Callable[[Iterable[RankedRow], DatasetConfig, Report], list[RankedRow]] | None = None
     """Joins the single responses of a source to ranked rows, over the whole source."""
     repeats: bool = False
     """A response may come several times, as each annotator's label is a row of its own."""
+
+    def reads(self, config: DatasetConfig) -> list[str]:
+        """Every column that is read where it is there."""
+        return [*dict.fromkeys([*self.columns(config), *self.one_of, *self.also])]
 
 
 def ranked_two(better: int) -> tuple[float, float]:
@@ -41,6 +49,22 @@ def by_objective(config: DatasetConfig, scores: tuple[float | None, ...]) -> dic
     return {name: scores for name, objective in config.objectives.items() if objective.label is not None}
 
 
+def labels_of(config: DatasetConfig) -> dict[str, str]:
+    """Objective -> label, of those that have one."""
+    return {name: objective.label for name, objective in config.objectives.items() if objective.label is not None}
+
+
 def labels(config: DatasetConfig) -> list[str]:
     """The labels of the objectives that have one."""
-    return [objective.label for objective in config.objectives.values() if objective.label is not None]
+    return list(labels_of(config).values())
+
+
+def categories_of(value: object) -> tuple[str, ...]:
+    """The categories that a column holds: a name, a list of names, or an object of names with true or false."""
+    if isinstance(value, str):
+        return (value,) if value.strip() else ()
+    if isinstance(value, dict):
+        return tuple(sorted(str(name) for name, holds in value.items() if holds is True))
+    if isinstance(value, list):
+        return tuple(sorted({name for name in value if isinstance(name, str) and name.strip()}))
+    return ()

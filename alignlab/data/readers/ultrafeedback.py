@@ -99,5 +99,9 @@ def _number(value: Any, column: str) -> float | None:
 
 
 ULTRAFEEDBACK = Source(
-    columns=lambda config: ("instruction", "completions"), read=_read, prompt="instruction", responses=()
+    columns=lambda config: ("instruction", "completions"),
+    read=_read,
+    prompt="instruction",
+    responses=(),
+    published=("source", "models", "correct_answers", "incorrect_answers"),
 )

@@ -1,4 +1,4 @@
-"""Preference pairs as token ids, cut to the length limit before anything is scored."""
+"""Preference pairs as token ids, within the length limit before anything is scored."""
 
 import sys
 from collections.abc import Sequence
@@ -31,7 +31,8 @@ class EncodedPairs:
 
     pairs: list[EncodedPair]
     too_long: int
-    """Pairs whose prompt alone fills the limit: nothing is left to learn from."""
+    """Pairs that were left out, as they take more tokens than the limit; of those that are cut, the ones whose prompt
+    alone fills it."""
     cut: int
     """Responses that were cut at the limit, once in each pair that holds them."""
     merged: int
@@ -42,19 +43,33 @@ class EncodedPairs:
         return [pair.chosen for pair in self.pairs] + [pair.rejected for pair in self.pairs]
 
 
-def encode_pairs(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None) -> EncodedPairs:
-    """Tokens of every pair, prompt and response together at most max_length tokens; None sets no limit.
+def encode_pairs(
+    pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None, on_long: str = "drop"
+) -> EncodedPairs:
+    """Tokens of every pair, prompt and response together at most max_length tokens.
+
+    Args:
+        pairs: prompts with two responses.
+        encoder: tokenizes them.
+        max_length: tokens; None sets no limit.
+        on_long: dataset.on_long. drop leaves out a pair of which one response takes more, as the paper's scripts do;
+            cut trains on it up to there, and then the response has no end.
 
     Raises:
         ConfigError: if no pair fits.
     """
-    encoded = encode_what_fits(pairs, encoder, max_length=max_length)
+    encoded = encode_what_fits(pairs, encoder, max_length=max_length, on_long=on_long)
     if not encoded.pairs:
-        raise ConfigError(f"max_length={max_length}: none of {len(pairs)} pairs has a prompt that is shorter")
+        fits = (
+            "a prompt that is shorter" if on_long == "cut" else "two responses that fit; dataset.on_long=cut cuts them"
+        )
+        raise ConfigError(f"max_length={max_length}: none of {len(pairs)} pairs has {fits}")
     return encoded
 
 
-def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None) -> EncodedPairs:
+def encode_what_fits(
+    pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None, on_long: str = "drop"
+) -> EncodedPairs:
     """The same, possibly none at all."""
     limit = sys.maxsize if max_length is None else max_length
     kept, too_long, cut = [], 0, 0
@@ -62,10 +77,10 @@ def encode_what_fits(pairs: Sequence[Pair], encoder: PromptEncoder, *, max_lengt
     encoded = dict(zip(texts, encoder.encode_all(list(texts)), strict=True))  # six ranked responses make fifteen pairs
     for pair in pairs:
         chosen, rejected = one_boundary(encoded[pair.prompt, pair.chosen], encoded[pair.prompt, pair.rejected])
-        if len(chosen.prompt_ids) >= limit:
+        num_cut = _too_long(chosen, limit) + _too_long(rejected, limit)
+        if len(chosen.prompt_ids) >= limit or (num_cut and on_long == "drop"):
             too_long += 1
             continue
-        num_cut = _too_long(chosen, limit) + _too_long(rejected, limit)
         cut += num_cut
         sides = fit(chosen, limit), fit(rejected, limit)
         first = _first_counted(pair, chosen, encoder)

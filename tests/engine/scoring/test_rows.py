@@ -1,7 +1,10 @@
 """Pairs as tokens: one boundary for both responses, and each text read once, whatever the number of pairs."""
 
+import pytest
+
 from alignlab.data.records import Pair, RankedRow, pairs_by
-from alignlab.engine.scoring.rows import encode_pairs, fit, one_boundary
+from alignlab.engine.scoring.rows import encode_pairs, encode_what_fits, fit, one_boundary
+from alignlab.errors import ConfigError
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, word_tokenizer
 
@@ -35,8 +38,23 @@ def test_what_is_cut_is_counted_in_every_pair():
     encoder = PromptEncoder(word_tokenizer(WORDS), "user: {raw_prompt} assistant: ")
     responses = ("now", "turn", "turn " * 30)
     row = RankedRow("please", responses, {"brief": (2.0, 1.0, 0.0)})
-    encoded = encode_pairs(pairs_by([row], "brief"), encoder, max_length=16)
+    encoded = encode_pairs(pairs_by([row], "brief"), encoder, max_length=16, on_long="cut")
     assert (len(encoded.pairs), encoded.cut, encoded.too_long) == (3, 2, 0)
+    assert [pair.cut for pair in encoded.pairs] == [False, True, True]
+
+
+def test_pairs_with_a_long_response_are_left_out_by_default():
+    encoder = PromptEncoder(word_tokenizer(WORDS), "user: {raw_prompt} assistant: ")
+    row = RankedRow("please", ("now", "turn", "turn " * 30), {"brief": (2.0, 1.0, 0.0)})
+    pairs = pairs_by([row], "brief")
+    encoded = encode_pairs(pairs, encoder, max_length=16)
+    assert (len(encoded.pairs), encoded.cut, encoded.too_long) == (1, 0, 2)
+    for limit in range(1, 50):
+        dropped, cut = (encode_what_fits(pairs, encoder, max_length=limit, on_long=rule) for rule in ("drop", "cut"))
+        assert dropped.pairs == [pair for pair in cut.pairs if not pair.cut]
+        assert dropped.too_long + len(dropped.pairs) == cut.too_long + len(cut.pairs) == 3
+    with pytest.raises(ConfigError, match=r"max_length=4: none of 3 pairs has two responses that fit; dataset"):
+        encode_pairs(pairs, encoder, max_length=4)
 
 
 def test_nothing_is_left_of_a_response_whose_prompt_fills_the_limit():

@@ -1,0 +1,50 @@
+"""Texts that say nothing, and texts that say the same."""
+
+import pytest
+
+from alignlab.data.splits import split_of
+from alignlab.data.texts import canonical, is_blank, normalised
+
+ZERO_WIDTH = ["\u200b", "\u200d\u200c", "\ufeff", "\u2060 \u00ad", "\u3164", "\u2800", "\ufe0f"]
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "\u00a0", *ZERO_WIDTH])
+def test_nothing_to_see_is_blank(text):
+    assert is_blank(text)
+    assert not is_blank(f"{text}.")
+
+
+SAME = [
+    ("What is this?", "what  is this"),
+    ("Don't go!", "don\u2019t go"),
+    ('"Quoted"', "\u201cquoted\u201d"),
+    ("zero\u200bwidth", "zerowidth"),
+    ("caf\u00e9...", "cafe\u0301"),
+    ("\uff1fwhat\uff1f", "what"),
+    ("\u00bfque\u0301 tal?", "qu\u00e9 tal"),
+    ("`it's`", "its"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_spellings_of_one_request(one, other):
+    assert normalised(one) == normalised(other)
+    assert split_of(one, 0.5) == split_of(other, 0.5)
+
+
+@pytest.mark.parametrize(("one", "other"), [("C", "C#"), ("2+2", "22"), ("a.b", "ab"), ("?", "!"), ("re do", "redo")])
+def test_other_requests_stay_apart(one, other):
+    assert normalised(one) != normalised(other) or not normalised(one)
+
+
+def test_no_spelling_moves_a_prompt_to_another_split():
+    """The control: without normalising, one in three would move."""
+    prompts = [f"what is number {number}" for number in range(300)]
+    spelled = [f"\u201cWhat is\u200b number {number}?\u201d" for number in range(300)]
+    assert [split_of(text, 0.2) for text in prompts] == [split_of(text, 0.2) for text in spelled]
+    assert len({normalised(text) for text in prompts}) == 300
+
+
+def test_answers_of_another_unicode_form_are_the_same():
+    assert canonical("caf\u00e9 ") == canonical("cafe\u0301\u200b")
+    assert canonical("x\u00b2") != canonical("x2")
