@@ -25,8 +25,8 @@ EXIT_INTERRUPTED = 130
 class ConfigError(CompactHydraException):  # type: ignore[misc]  # hydra's exceptions are untyped
     """Bad input: `key=value: what must hold`. Hydra prints it alone; safe to print whatever the value was."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__("\n".join(_cut(line) for line in printable(masked(text)).splitlines()[:MOST_LINES]))
+    def __init__(self, text: str, *, most_lines: int = MOST_LINES) -> None:
+        super().__init__("\n".join(_cut(line) for line in printable(masked(text)).splitlines()[:most_lines]))
 
 
 class JobFailed(CompactHydraException):  # type: ignore[misc]

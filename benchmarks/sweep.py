@@ -133,13 +133,13 @@ def run_here(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _run(config: Any) -> tuple[Path, dict[str, Any]]:
     """Folder and result of one run, its notices on stderr."""
-    from alignlab.config.identity import run_folder
+    from alignlab.config.plan import plan_of
     from alignlab.runs.progress import console
     from alignlab.runs.runner import run_in_folder
 
     console.stderr = True
-    folder = Path(config.paths.runs) / run_folder(config)
-    return folder, run_in_folder(config, folder)
+    plan = plan_of(config)
+    return plan.folder, run_in_folder(plan, plan.folder).to_json()
 
 
 def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:

@@ -170,12 +170,12 @@ def _check_evaluate(algorithm: EvaluateConfig, plan: Plan[Any]) -> None:
 
 
 def _check_audit(algorithm: AuditConfig, plan: Plan[Any]) -> None:
-    _check_adapter(algorithm.adapter, plan)
     if algorithm.adapter and not plan.objectives.trained_weight:
         raise ConfigError(
-            f"w={plan.objectives.plain}: the weight of {plan.objectives.trained} must be > 0 with algorithm.adapter: "
+            f"w={plan.config.w}: the weight of {plan.objectives.trained} must be > 0 with algorithm.adapter: "
             "MODPO's loss divides by it"
         )
+    _check_adapter(algorithm.adapter, plan)
 
 
 def _check_front(algorithm: FrontConfig, plan: Plan[Any]) -> None:

@@ -40,11 +40,6 @@ def check_rewards(plan: Plan[Any]) -> None:
         check = _CHECKS.get(type(source.settings))
         if check is not None:
             check(source, source.settings)
-        if source.made_by is not None and plan.rows.settings.objectives[source.objective].label is None:
-            raise ConfigError(
-                f"{source.key}: dataset={plan.rows.settings.name} has no labels of {source.objective}, so no reward of "
-                f"kind={source.settings.kind} can be trained for it; choose another kind, e.g. {source.key}.kind=length"
-            )
 
 
 def _check_implicit(source: RewardSource, settings: ImplicitConfig) -> None:
@@ -57,8 +52,13 @@ def _check_implicit(source: RewardSource, settings: ImplicitConfig) -> None:
 
 def _check_named(source: RewardSource) -> None:
     """Only some algorithms train a reward that no one names."""
+    if not source.labelled:
+        raise ConfigError(
+            f"{source.key}: dataset={source.dataset} has no labels of {source.objective}, so no reward of "
+            f"kind={source.settings.kind} can be trained for it; choose another kind, e.g. {source.key}.kind=length"
+        )
     if source.made_by is None:
-        raise ConfigError(f"{source.key}: must name a reward; this algorithm makes none")
+        raise ConfigError(f"{source.key}: must name a reward; algorithm={source.algorithm} makes none")
 
 
 def _check_gold(source: RewardSource, settings: GoldConfig) -> None:

@@ -23,6 +23,8 @@ def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         reasons: list[str | None] = []
+        if key == "algorithm":
+            continue  # the choice itself
         if key.partition(".")[0] in groups:
             reasons = [why_unused(config, key) for config in configs]
         elif not is_sweep and key.startswith(_SWEEP_ONLY):

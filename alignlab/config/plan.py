@@ -82,6 +82,10 @@ class RewardSource:
     settings: RewardConfig
     gold: str | None
     """Name of the objective's true reward, where the data knows it."""
+    labelled: bool
+    """Whether the data ranks responses by the objective, so that a reward can be trained for it."""
+    dataset: str
+    algorithm: str
     made_by: "Plan[RewardModelConfig] | None"
     beta: float
     """Of an implicit reward whose adapter has no card, in 1/nat."""
@@ -215,14 +219,24 @@ def _reward_source(config: RunConfig, objective: str) -> RewardSource:
     own = value_at(config, "algorithm.beta")
     beta = value_at(settings, "beta") or own
     named = value_at(settings, "adapter" if settings.kind == "implicit" else "path")
+    known = config.dataset.objectives.get(objective)
+    labelled = known is not None and known.label is not None
     made_by = None
-    if settings.kind in ("implicit", "classifier") and named is None and config.algorithm.uses.makes_rewards:
+    if (
+        labelled
+        and settings.kind in ("implicit", "classifier")
+        and named is None
+        and config.algorithm.uses.makes_rewards
+    ):
         # A classifier has no beta: every run that needs one shares it.
         made_by = plan_of(_reward_run(config, objective, settings.kind, beta if settings.kind == "implicit" else own))
     return RewardSource(
         objective=objective,
         settings=settings,
-        gold=config.dataset.objectives[objective].gold if objective in config.dataset.objectives else None,
+        gold=None if known is None else known.gold,
+        labelled=labelled,
+        dataset=config.dataset.name,
+        algorithm=config.algorithm.name,
         made_by=made_by,
         beta=beta,
         prompt_template=config.model.prompt_template,

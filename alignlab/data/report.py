@@ -128,7 +128,7 @@ class Report:
         more = [f"... and {total - len(self.lines):,} more"] if total > len(self.lines) else []
         rows = f"the first {self.rows:,} rows" if self.stopped else f"{self.rows:,} rows"
         totals = f"{self.source}: {total:,} of {rows} cannot be used ({counts_text(self.bad)}); {rule}"
-        return ConfigError("\n".join([*self.lines, *more, totals]))
+        return ConfigError("\n".join([*self.lines, *more, totals]), most_lines=MOST_LINES + 2)
 
 
 def counts_text(counts: Mapping[str, int]) -> str:

@@ -42,23 +42,19 @@ def train_and_measure(
         check: whether a reward that contradicts its labels ends the run.
     """
     algorithm, objectives, trainer = plan.algorithm, plan.objectives, plan.recipe.trainer
-    cache = ScoreCache(plan.cache / "scores")
+    cache, on_long = ScoreCache(plan.cache / "scores"), plan.rows.settings.on_long
     with run.stage("prerequisites"):
         outcome.extra |= data_report(plan.rows)
         base = reference(plan.model)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
         parts = RewardParts(base, cache, run.make_run)
-        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, plan.rows.settings.on_long, check)
+        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, on_long, check)
         rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss_type
     outcome.recipe = {"sft_weight": sft_weight} if sft_weight else {}
-    pairs = encode_pairs(
-        pairs_by(ranked, objectives.trained),
-        base.encoder,
-        max_length=trainer.max_length,
-        on_long=plan.rows.settings.on_long,
-    )
+    trained_on = pairs_by(ranked, objectives.trained)
+    pairs = encode_pairs(trained_on, base.encoder, max_length=trainer.max_length, on_long=on_long)
     _say_left_out(pairs, outcome, unranked=num_unranked(ranked, objectives.trained))
     with run.stage("reference and rewards"):
         rows = pairs.responses()
@@ -79,18 +75,14 @@ def train_and_measure(
     )
     with run.stage("training"):
         adapter = train_on_processes(plan.recipe, base, table, loss, run.path)
-    save_card(adapter, _card(plan, base.id, data=outcome.inputs["pairs"]))
+        save_card(adapter, _card(plan, base.id, data=outcome.inputs["pairs"]))
     outcome.artifacts["adapter"] = adapter.name
     policy = Policy(base, adapter, algorithm.beta, objectives, cache, trainer.per_device_eval_batch_size)
-    unlabelled = {name: one for name, one in rewards.items() if plan.rows.settings.objectives[name].label is None}
-    measure(
-        policy,
-        run,
-        outcome,
-        source=plan.rows,
-        held_out=ranked_by_rewards(held_out, unlabelled),
-        sampling=lambda: Sampling(plan.local_generator, plan.seed),
+    held_out = ranked_by_rewards(
+        held_out, {name: one for name, one in rewards.items() if not plan.rewards[name].labelled}
     )
+    sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
+    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
     record_cache(outcome, cache.counts)
 
 

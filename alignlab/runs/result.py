@@ -43,9 +43,9 @@ class RunResult:
 
     status: str
     algorithm: str
-    model: str
-    dataset: str | None
-    seed: int
+    model: str = ""
+    dataset: str | None = None
+    seed: int | None = None
     w: float | list[float] | None = None
     weights: dict[str, float] | None = None
     beta: float | None = None
@@ -68,7 +68,7 @@ class RunResult:
             ValueError: if a field that every run has is missing.
         """
         names = {item.name for item in fields(cls)} - {"extra"}
-        missing = [name for name in ("status", "algorithm", "model", "dataset", "seed") if name not in record]
+        missing = [name for name in ("status", "algorithm") if name not in record]
         if missing:
             raise ValueError(f"{missing[0]} is missing")
         known = {name: value for name, value in record.items() if name in names}

@@ -21,7 +21,7 @@ SAID = {
     "generator.model=null": "generator.model=null: must name the server's model",
     "generator.prompt_format=txt": "generator.prompt_format=txt: did you mean text? choose one of text, tokens",
     "generator.base_url=ftp://x/v1": "generator.base_url=ftp://x/v1: must begin with http:// or https://",
-    "generator.base_url=http://169.254.169.254/v1": "is a link-local address",
+    "generator.base_url=http://169.254.169.254/v1": "is an address where clouds serve credentials",
     "generator.api_key_env=sk-12": "generator.api_key_env: must be the NAME of an environment variable",
     "generator.samples_per_call=0": "generator.samples_per_call=0: must be > 0",
     "generator.workers=0": "generator.workers=0: must be in 1..1000",

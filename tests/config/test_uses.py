@@ -66,6 +66,10 @@ OTHER = {
     "algorithm.runs": "[elsewhere]",
     "dataset.use": "[better,brief]",
     "dataset.split": "test",
+    "dataset.eval_split": None,  # the toy has test alone
+    "dataset.on_long": "cut",
+    "dataset.split_by": "prompt",
+    "dataset.dev_share": "0.1",
     "w": "0.25",
 }
 """Another value of a key that is no number; None where there is none in this setting."""

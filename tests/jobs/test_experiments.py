@@ -8,7 +8,7 @@ import yaml
 
 from alignlab.cli import main
 from alignlab.config.roots import config_root
-from alignlab.runs.folder import finished_result
+from alignlab.runs.result import finished_result
 
 TOY = {
     "modpo_safety": ["dataset=toy"],
@@ -69,7 +69,7 @@ def test_a_recipe_runs_on_the_toy(place, name):
     settings = [*TINY, *TOY[name], *SMALL, *([] if name.endswith("sft") else of_modpo)]
     out = place / name
     assert run(place, f"experiment={name}", *settings, f"hydra.run.dir={out}") == 0
-    done = finished_result(out)
+    done = finished_result(out).to_json()
     assert (out / done["artifacts"]["adapter"] / "adapter_model.safetensors").exists()
     recipe = yaml.safe_load((config_root("conf") / "experiment" / f"{name}.yaml").read_text())
     told = json.loads((out / "config.json").read_text())
@@ -89,10 +89,10 @@ def test_the_summaries_from_the_first_step_to_the_last(place):
     assert run(place, *onto, f"algorithm.adapter={sft}/adapter", f"hydra.run.dir={merged}") == 0
     last = ["experiment=summary_length", "model=hf", f"model.path={merged}/model", *data, *SMALL]
     assert run(place, *last, f"hydra.run.dir={out}") == 0
-    result = finished_result(out)
+    result = finished_result(out).to_json()
     assert result["weights"] == {"preferred": 1.0, "brief": 0.1}
     assert result["rewards"]["brief"]["kind"] == "length"
-    assert result["inputs"]["model"] != finished_result(sft)["inputs"]["model"]
+    assert result["inputs"]["model"] != finished_result(sft).inputs["model"]
     held_out = result["metrics"]["preferred_accuracy"]["n"]
     assert 0 < result["metrics"]["brief_accuracy"]["n"] <= held_out, "the penalty ranks what nobody labelled"
 

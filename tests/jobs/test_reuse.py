@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from alignlab.cli import main
 from alignlab.data.worlds import toy
 from alignlab.models.prompts import PromptEncoder
-from alignlab.prerequisites import reference as prerequisites
+from alignlab.prerequisites import models as prerequisites
 
 
 @pytest.fixture
