@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.first))
-    code = _hydra([*given, *checked.added])
+    code = _hydra(flags_last([*given, *checked.added]))
     stopped = code > 128  # by a signal
     return _after_sweep(checked.jobs, code) if checked.is_sweep and not stopped else code
 

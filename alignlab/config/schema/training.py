@@ -22,10 +22,8 @@ class PeftConfig:
     def __post_init__(self) -> None:
         check_ranges("peft", self)
         modules = self.target_modules
-        if isinstance(modules, str) and modules and modules != "all-linear":
-            modules = self.target_modules = [modules]  # a lone name, or pattern, is a list of one
-        names = modules if isinstance(modules, list) and modules else [None]
-        good = modules == "all-linear" or all(isinstance(name, str) and name for name in names)
+        names = [modules] if isinstance(modules, str) else modules
+        good = isinstance(names, list) and bool(names) and all(isinstance(name, str) and name for name in names)
         require(good, "peft.target_modules", modules, "must be all-linear or a list of names, e.g. [q_proj,v_proj]")
 
 

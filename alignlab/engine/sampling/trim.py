@@ -63,10 +63,16 @@ class Trimmer:
         if ids is None:
             ids = self._tokenizer.encode(text, add_special_tokens=False)
         written = ids[:-1] if ids and ids[-1] in self._stops else ids
-        if len(written) <= self._limit:
+        if len(written) <= self._limit or self._may_fit(text):
             return Continuation(ids, text, finish)
         self.counts.too_long += 1
         return Continuation(written[: self._limit], self._text_of(text, written[: self._limit]), "length")
+
+    def _may_fit(self, text: str) -> bool:
+        """Whether halves of characters, of which a text only shows U+FFFD, are why it seems too long."""
+        if "\ufffd" not in text:
+            return False
+        return len(self._tokenizer.encode(text.replace("\ufffd", ""), add_special_tokens=False)) <= self._limit
 
     @cached_property
     def _markers(self) -> tuple[str, ...]:
