@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format config validity clean help
+.PHONY: demo test quick changed lint format config validity clean help
 
 help: ## Show what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,6 +16,14 @@ test: $(VENV)/.dev ## Install the tools too, then lint, check types and run ever
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+quick: $(VENV)/.dev ## Lint, types and the tests that train nothing.
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests/stats tests/io tests/front tests/rewards tests/config/hydra tests/test_layout.py
+
+changed: $(VENV)/.dev ## The tests of the packages that differ from the main branch.
+	$(BIN)/python -m pytest -n 2 tests/test_layout.py $$(git diff --name-only main \
+		| sed -nE 's,^(alignlab|tests)/(.*)/[^/]*$$,tests/\2,p' | sort -u | while read -r d; do [ ! -d $$d ] || echo $$d; done)
 
 lint: $(VENV)/.dev ## Lint and type check only.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
