@@ -84,7 +84,7 @@ class Scored:
 def score(place, *, what="reference", max_length=64, autocast=False, **changes):
     """Loads the model as a run does, scores the pairs through the cache, and once more without it."""
     base = load_base(dataclasses.replace(place.config, **changes), folder=None, device="cpu", autocast=autocast)
-    rows = encode_pairs(pairs(), base.encoder, max_length=max_length).responses()
+    rows = encode_pairs(pairs(), base.encoder, max_length=max_length, on_long="cut").responses()
     distinct = len({row.key for row in rows})
     cache, unused = ScoreCache(place.root), ScoreCache(place.root / f"{random.random()}")
 
