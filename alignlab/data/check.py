@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from alignlab.config.schema import DatasetConfig, FileConfig
 from alignlab.data.located import Located
@@ -71,7 +72,7 @@ def checked_rows(
     return rows
 
 
-def _check_texts(row: RankedRow, source: Source, max_length: int | None) -> None:
+def _check_texts(row: RankedRow, source: Source[Any], max_length: int | None) -> None:
     """Refuses empty texts, equal responses, and a prompt that leaves no room for a response."""
     last = row.prompt if isinstance(row.prompt, str) else row.prompt[-1].content
     if is_blank(last):

@@ -18,6 +18,8 @@ CPU_BYTES = 1 << 30
 """Most working memory of one forward on a CPU; larger batches are no faster there."""
 MAX_TOKENS = 1 << 16
 """Most tokens of one forward; a GPU is full long before."""
+CPU_OPERATIONS = 1 << 40
+"""Most operations of one forward on a CPU, some ten seconds on two cores: progress shows, and a kill loses little."""
 FRACTION = 0.25
 """Fraction of free memory to plan with: estimates are rough, and other processes allocate too."""
 
@@ -50,7 +52,10 @@ def token_budget(model: Any, *, backward: bool = False, logits_copies: int = 0) 
     layer = (10 * hidden + 4 * inside) * width
     per_token = layer * config.num_hidden_layers if backward else 2 * layer
     per_token += 4 * logits_copies * config.vocab_size
-    return min(MAX_TOKENS, _power_of_two(_planned_bytes(device_of(inner)) // per_token))
+    limit = _planned_bytes(device_of(inner)) // per_token
+    if device_of(inner).type == "cpu":
+        limit = min(limit, CPU_OPERATIONS // (2 * sum(weights.numel() for weights in inner.parameters())))
+    return min(MAX_TOKENS, _power_of_two(limit))
 
 
 def sequence_budget(model: Any, *, tokens: int) -> int:

@@ -1,5 +1,7 @@
 """The closed table of sources: dataset.kind -> how its rows are read."""
 
+from typing import Any
+
 from alignlab.data.readers.forums import SHP, STACK_EXCHANGE_PAIRED, SUMMARIZE_FROM_FEEDBACK
 from alignlab.data.readers.hh import HH_RLHF
 from alignlab.data.readers.pairs import PAIRS
@@ -10,7 +12,7 @@ from alignlab.data.readers.single import BEAVERTAILS, HELPSTEER
 from alignlab.data.readers.source import Source
 from alignlab.data.readers.ultrafeedback import ULTRAFEEDBACK
 
-SOURCES: dict[str, Source] = {
+SOURCES: dict[str, Source[Any]] = {
     "toy": PKU_SAFERLHF,
     "pku_saferlhf": PKU_SAFERLHF,
     "c2_eval": PKU_SAFERLHF,

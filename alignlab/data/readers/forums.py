@@ -9,8 +9,7 @@ from alignlab.data.records import RankedRow
 from alignlab.data.report import BadRow, LeftOut
 
 
-def _shp(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
-    assert isinstance(config, ShpConfig)
+def _shp(row: Row, config: ShpConfig, notes: Counter[str]) -> list[RankedRow]:
     prompt, first, second = (text_of(row, column) for column in ("history", "human_ref_A", "human_ref_B"))
     first_is_better = choice_of(row, "labels")
     if row.get("score_A") is not None and row.get("score_B") is not None:
@@ -24,8 +23,7 @@ def _shp(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow
     return [RankedRow(prompt, (first, second), by_objective(config, ranked_two(1 - first_is_better)))]
 
 
-def _shp_columns(config: DatasetConfig) -> tuple[str, ...]:
-    assert isinstance(config, ShpConfig)
+def _shp_columns(config: ShpConfig) -> tuple[str, ...]:
     ratio = () if config.min_score_ratio is None else ("score_ratio",)
     return ("history", "human_ref_A", "human_ref_B", "labels", *ratio)
 

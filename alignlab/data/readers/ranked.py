@@ -97,9 +97,8 @@ def _by_rank(num: int) -> tuple[float, ...]:
     return tuple(float(num - 1 - index) for index in range(num))
 
 
-def _synthesised(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
+def _synthesised(row: Row, config: C2SynConfig, notes: Counter[str]) -> list[RankedRow]:
     """The pairs of one request that dataset.pairs asks for; the responses come best first."""
-    assert isinstance(config, C2SynConfig)
     prompt, responses = row_prompt(row), _responses(row, least=FEWEST)
     kind = row.get("kind", HARMFUL)
     if kind not in (HARMFUL, BENIGN):

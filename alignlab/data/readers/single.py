@@ -87,9 +87,8 @@ def _beavertails(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[R
     ]
 
 
-def _gather_beavertails(rows: Iterable[RankedRow], config: DatasetConfig, report: Report) -> list[RankedRow]:
+def _gather_beavertails(rows: Iterable[RankedRow], config: BeaverTailsConfig, report: Report) -> list[RankedRow]:
     """Safe above unsafe responses to the same prompt; a response is what most of its annotators called it."""
-    assert isinstance(config, BeaverTailsConfig)
     ranked = []
     for group in _by_prompt(rows):
         votes: dict[str, list[RankedRow]] = defaultdict(list)

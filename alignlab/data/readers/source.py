@@ -3,20 +3,23 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from alignlab.config.schema import DatasetConfig
 from alignlab.data.readers.fields import Row
 from alignlab.data.records import RankedRow
 from alignlab.data.report import Report
 
+Config = TypeVar("Config", bound=DatasetConfig, contravariant=True)
+
 
 @dataclass(frozen=True)
-class Source:
-    """One kind of preference set."""
+class Source(Generic[Config]):
+    """One kind of preference set, read by its own settings."""
 
-    columns: Callable[[DatasetConfig], Sequence[str]]
+    columns: Callable[[Config], Sequence[str]]
     """Columns without which no row can be used."""
-    read: Callable[[Row, DatasetConfig, Counter[str]], list[RankedRow]]
+    read: Callable[[Row, Config, Counter[str]], list[RankedRow]]
     """The ranked rows of one raw row, without their location; raises BadRow or LeftOut, and counts what it mends in the
     notes. Of a source that holds one response a row, each has one response."""
     prompt: str = "prompt"
@@ -29,12 +32,12 @@ class Source:
     """Columns that are read where they are there."""
     published: Sequence[str] = ()
     """Columns that the set is known to have and that say nothing of a preference: never named as unread."""
-    gather: Callable[[Iterable[RankedRow], DatasetConfig, Report], list[RankedRow]] | None = None
+    gather: Callable[[Iterable[RankedRow], Config, Report], list[RankedRow]] | None = None
     """Joins the single responses of a source to ranked rows, over the whole source."""
     repeats: bool = False
     """A response may come several times, as each annotator's label is a row of its own."""
 
-    def reads(self, config: DatasetConfig) -> list[str]:
+    def reads(self, config: Config) -> list[str]:
         """Every column that is read where it is there."""
         return [*dict.fromkeys([*self.columns(config), *self.one_of, *self.also])]
 
