@@ -123,7 +123,7 @@ def alignlab_way(
     from alignlab.engine.sampling.base import PrefixRequest
     from alignlab.engine.sampling.draw import Sampling
     from alignlab.engine.sampling.local import Decoder, DecodeSettings
-    from alignlab.engine.sampling.trunks import lanes_of, trunks_of
+    from alignlab.engine.sampling.prefixes import branches_of, shared_prefixes_of
 
     drawn: dict[str, list[list[int]]] = {prefix.id: [] for prefix in requests}
     settings = DecodeSettings(Sampling(temperature, 0.7), arguments.new_tokens, 0, frozenset({STOP}))
@@ -131,10 +131,10 @@ def alignlab_way(
         model,
         settings,
         batch_size=arguments.batch,
-        finished=lambda lane, tokens: drawn[requests[lane.request].id].append(tokens),
+        finished=lambda branch, tokens: drawn[requests[branch.request].id].append(tokens),
     )
-    lanes = lanes_of([PrefixRequest(prefix.id, prefix.ids, samples) for prefix in requests])
-    decoder.run(trunks_of(lanes))
+    branches = branches_of([PrefixRequest(prefix.id, prefix.ids, samples) for prefix in requests])
+    decoder.run(shared_prefixes_of(branches))
     return drawn, decoder.counts.prefill_tokens
 
 

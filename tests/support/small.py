@@ -1,11 +1,11 @@
-"""Small random models of several architectures, and lanes over a few texts, for the tests of generation."""
+"""Small random models of several architectures, and branches over a few texts, for the tests of generation."""
 
 import random
 
 import torch
 import transformers
 
-from alignlab.engine.sampling.trunks import Lane
+from alignlab.engine.sampling.prefixes import Branch
 
 VOCABULARY = 120
 STOP = 2
@@ -51,10 +51,10 @@ def texts():
     return [[rng.randrange(3, VOCABULARY) for _ in range(length)] for length in (40, 33, 12)]
 
 
-def nested_lanes(samples=2):
+def nested_branches(samples=2):
     """Each text whole and cut at two places: longer than the sliding windows above, and shorter."""
     return [
-        Lane(f"{number}/{depth}/{sample}", tuple(text[:depth]), number, sample)
+        Branch(f"{number}/{depth}/{sample}", tuple(text[:depth]), number, sample)
         for number, text in enumerate(texts())
         for depth in (len(text), len(text) - 3, 5)
         for sample in range(samples)

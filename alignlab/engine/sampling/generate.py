@@ -10,9 +10,9 @@ from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest
 from alignlab.engine.sampling.draw import Sampling
 from alignlab.engine.sampling.local import Decoder, DecodeSettings, Finished, causal_lm
 from alignlab.engine.sampling.plain import PlainDecoder
+from alignlab.engine.sampling.prefixes import Branch, branches_of, shared_prefixes_of
 from alignlab.engine.sampling.probe import shares_prefixes
 from alignlab.engine.sampling.server import ask_server
-from alignlab.engine.sampling.trunks import Lane, lanes_of, trunks_of
 from alignlab.models.prompts import PromptEncoder
 from alignlab.runs.progress import progress, say
 
@@ -25,32 +25,34 @@ def stop_tokens(model: Any, encoder: PromptEncoder) -> frozenset[int]:
     return frozenset({encoder.end_id, int(encoder.tokenizer.eos_token_id), *map(int, more)})
 
 
-def decode(model: Any, lanes: Sequence[Lane], *, settings: DecodeSettings, batch_size: int, finished: Finished) -> None:
-    """Decodes every lane; where memory runs out, the rest goes on with half as many at once.
+def decode(
+    model: Any, branches: Sequence[Branch], *, settings: DecodeSettings, batch_size: int, finished: Finished
+) -> None:
+    """Decode every branch; where memory runs out, continue with half as many at once.
 
     Args:
         model: a causal language model in evaluation mode, with or without an adapter.
-        lanes: what to draw.
+        branches: the samples to draw.
         settings: how. Equal settings and names draw equal tokens; only where two tokens are as good as equally probable
             can the rounding of the others in the batch tip the scale.
-        batch_size: most lanes at once.
-        finished: told of every lane as it ends.
+        batch_size: most branches at once.
+        finished: called with every branch as it ends.
 
     Raises:
-        ValueError: if two lanes have one name, or a prefix is empty.
-        torch.OutOfMemoryError: if a single lane does not fit.
+        ValueError: if two branches have one name, or a prefix is empty.
+        torch.OutOfMemoryError: if a single branch does not fit.
     """
     kind = Decoder if shares_prefixes(model) else PlainDecoder
     known: set[str] = set()
 
-    def note(lane: Lane, tokens: list[int]) -> None:
-        known.add(lane.name)
-        finished(lane, tokens)
+    def note(branch: Branch, tokens: list[int]) -> None:
+        known.add(branch.name)
+        finished(branch, tokens)
 
     while True:
-        trunks = trunks_of([lane for lane in lanes if lane.name not in known])
+        prefixes = shared_prefixes_of([branch for branch in branches if branch.name not in known])
         try:
-            return kind(model, settings, batch_size=batch_size, finished=note).run(trunks)
+            return kind(model, settings, batch_size=batch_size, finished=note).run(prefixes)
         except torch.OutOfMemoryError:
             if batch_size == 1:
                 raise
@@ -112,12 +114,12 @@ def _generate_here(
     stops = stop_tokens(model, encoder)
     settings = DecodeSettings(Sampling(config.temperature, config.top_p), config.max_new_tokens, seed, stops)
 
-    def finished(lane: Lane, tokens: list[int]) -> None:
+    def finished(branch: Branch, tokens: list[int]) -> None:
         stopped = tokens[-1] in stops
-        text = text_after(encoder.tokenizer, lane.prefix_ids, tokens[:-1] if stopped else tokens)
-        note(requests[lane.request].id, lane.sample, Continuation(tokens, text, "stop" if stopped else "length"))
+        text = text_after(encoder.tokenizer, branch.prefix_ids, tokens[:-1] if stopped else tokens)
+        note(requests[branch.request].id, branch.sample, Continuation(tokens, text, "stop" if stopped else "length"))
 
-    decode(model, lanes_of(requests), settings=settings, batch_size=config.batch_size, finished=finished)
+    decode(model, branches_of(requests), settings=settings, batch_size=config.batch_size, finished=finished)
 
 
 _CONTEXT = 8

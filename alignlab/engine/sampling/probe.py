@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from alignlab.engine.sampling.base import PrefixRequest
 from alignlab.engine.sampling.draw import Sampling
 from alignlab.engine.sampling.local import Decoder, DecodeSettings, causal_lm
-from alignlab.engine.sampling.trunks import lanes_of, trunks_of
+from alignlab.engine.sampling.prefixes import branches_of, shared_prefixes_of
 from alignlab.runs.progress import say
 
 _LAYERS = {"full_attention", "sliding_attention"}
@@ -49,21 +49,21 @@ class _Watched(Decoder):
     logits_LV: Tensor
 
     def _draw(self, logits_LV: Tensor, samples: Sequence[Any], numbers_L: Tensor) -> Tensor:
-        self.texts = [[*sample.lane.prefix_ids, *sample.tokens] for sample in samples]
+        self.texts = [[*sample.branch.prefix_ids, *sample.tokens] for sample in samples]
         self.logits_LV = logits_LV
         return super()._draw(logits_LV, samples, numbers_L)
 
 
 @torch.no_grad()
 def _same_logits(model: Any) -> bool:
-    """Five lanes on two trunks, cut at three depths; any error of the shared way counts as a no."""
+    """Five branches of two prefixes, at three depths; any error of shared attention counts as a no."""
     vocabulary = causal_lm(model).get_input_embeddings().weight.shape[0]
     long, short = torch.randint(0, vocabulary, (2, 24), generator=torch.Generator().manual_seed(0)).tolist()
     requests = [PrefixRequest("a", long[:9], 2), PrefixRequest("b", long, 2), PrefixRequest("c", short[:11], 1)]
     settings = DecodeSettings(Sampling(1.0, 1.0), _NEW_TOKENS, 0, frozenset())
-    watched = _Watched(model, settings, batch_size=8, finished=lambda lane, tokens: None)
+    watched = _Watched(model, settings, batch_size=8, finished=lambda branch, tokens: None)
     try:
-        watched.run(trunks_of(lanes_of(requests)))
+        watched.run(shared_prefixes_of(branches_of(requests)))
     except (TypeError, ValueError, RuntimeError, AttributeError, LookupError):
         return False
     device = next(model.parameters()).device

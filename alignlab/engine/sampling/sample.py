@@ -8,7 +8,7 @@ from alignlab.config.schema import LocalGeneratorConfig
 from alignlab.engine.sampling.draw import Sampling
 from alignlab.engine.sampling.generate import decode
 from alignlab.engine.sampling.local import DecodeSettings
-from alignlab.engine.sampling.trunks import Lane
+from alignlab.engine.sampling.prefixes import Branch
 from alignlab.models.prompts import Encoded
 from alignlab.runs.progress import progress
 
@@ -44,12 +44,12 @@ def sample_responses(
     """
     drawn: dict[int, Encoded] = {}
     settings = DecodeSettings(Sampling(config.temperature, config.top_p), config.max_new_tokens, seed, stops)
-    lanes = [Lane(request.id, tuple(request.prompt_ids), number, 0) for number, request in enumerate(requests)]
+    branches = [Branch(request.id, tuple(request.prompt_ids), number, 0) for number, request in enumerate(requests)]
     with progress(label, len(requests)) as bar:
 
-        def finished(lane: Lane, tokens: list[int]) -> None:
-            drawn[lane.request] = Encoded(requests[lane.request].prompt_ids, tokens)
+        def finished(branch: Branch, tokens: list[int]) -> None:
+            drawn[branch.request] = Encoded(requests[branch.request].prompt_ids, tokens)
             bar.advance()
 
-        decode(model, lanes, settings=settings, batch_size=config.batch_size, finished=finished)
+        decode(model, branches, settings=settings, batch_size=config.batch_size, finished=finished)
     return [drawn[number] for number in range(len(requests))]

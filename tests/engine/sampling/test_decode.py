@@ -10,9 +10,9 @@ from alignlab.engine.sampling.draw import Sampling
 from alignlab.engine.sampling.generate import decode
 from alignlab.engine.sampling.local import Decoder, DecodeSettings
 from alignlab.engine.sampling.plain import PlainDecoder
+from alignlab.engine.sampling.prefixes import Branch, branches_of, shared_prefixes_of, split
 from alignlab.engine.sampling.probe import _same_logits, shares_prefixes
-from alignlab.engine.sampling.trunks import Lane, lanes_of, split, trunks_of
-from support.small import APART, SHARING, STOP, model_of, nested_lanes, texts
+from support.small import APART, SHARING, STOP, model_of, nested_branches, texts
 
 GREEDY = Sampling(0.0, 1.0)
 USUAL = Sampling(0.8, 0.7)
@@ -22,115 +22,119 @@ def settings(sampling=USUAL, *, seed=0, stops=(STOP,), longest=10):
     return DecodeSettings(sampling, longest, seed, frozenset(stops))
 
 
-def decoded(model, lanes, how, *, batch_size=64, kind=None):
-    """Lane name -> tokens."""
+def decoded(model, branches, how, *, batch_size=64, kind=None):
+    """Branch name -> tokens."""
     found = {}
 
-    def finished(lane, tokens):
-        assert lane.name not in found
-        found[lane.name] = list(tokens)
+    def finished(branch, tokens):
+        assert branch.name not in found
+        found[branch.name] = list(tokens)
 
     if kind is None:
-        decode(model, lanes, settings=how, batch_size=batch_size, finished=finished)
+        decode(model, branches, settings=how, batch_size=batch_size, finished=finished)
     else:
-        kind(model, how, batch_size=batch_size, finished=finished).run(trunks_of(lanes))
-    assert found.keys() == {lane.name for lane in lanes}
+        kind(model, how, batch_size=batch_size, finished=finished).run(shared_prefixes_of(branches))
+    assert found.keys() == {branch.name for branch in branches}
     return found
 
 
-def by_generate(model, lane, longest=10):
-    """The lane alone, by transformers."""
-    ids = torch.tensor([lane.prefix_ids])
+def by_generate(model, branch, longest=10):
+    """The branch alone, by transformers."""
+    ids = torch.tensor([branch.prefix_ids])
     options = {"max_new_tokens": longest, "do_sample": False, "eos_token_id": STOP, "pad_token_id": 0}
-    return model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, lane.depth :].tolist()
+    return model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, branch.depth :].tolist()
 
 
 @pytest.mark.parametrize("name", [*SHARING, *APART])
 def test_greedy_is_what_generate_gives(name):
-    model, lanes = model_of(name), nested_lanes(samples=1)
+    model, branches = model_of(name), nested_branches(samples=1)
     assert shares_prefixes(model) is (name in SHARING)
     before = model.config._attn_implementation
-    assert decoded(model, lanes, settings(GREEDY)) == {lane.name: by_generate(model, lane) for lane in lanes}
+    assert decoded(model, branches, settings(GREEDY)) == {
+        branch.name: by_generate(model, branch) for branch in branches
+    }
     assert model.config._attn_implementation == before
 
 
 @pytest.mark.parametrize("sampling", [USUAL, Sampling(1.0, 1.0)], ids=["nucleus", "plain"])
 def test_draws_depend_on_seed_and_name_alone(sampling):
-    model, lanes = model_of("Llama"), nested_lanes(samples=3)
-    together = decoded(model, lanes, settings(sampling))
-    assert decoded(model, lanes, settings(sampling), batch_size=1) == together
-    assert decoded(model, lanes[::-1], settings(sampling), batch_size=7) == together
-    assert decoded(model, lanes[5:9], settings(sampling)) == {lane.name: together[lane.name] for lane in lanes[5:9]}
-    assert decoded(model, lanes, settings(sampling), kind=PlainDecoder) == together
-    assert decoded(model, lanes, settings(sampling, seed=1)) != together
-    one_prefix = {tuple(together[lane.name]) for lane in lanes if lane.name.startswith("0/40/")}
+    model, branches = model_of("Llama"), nested_branches(samples=3)
+    together = decoded(model, branches, settings(sampling))
+    assert decoded(model, branches, settings(sampling), batch_size=1) == together
+    assert decoded(model, branches[::-1], settings(sampling), batch_size=7) == together
+    assert decoded(model, branches[5:9], settings(sampling)) == {
+        branch.name: together[branch.name] for branch in branches[5:9]
+    }
+    assert decoded(model, branches, settings(sampling), kind=PlainDecoder) == together
+    assert decoded(model, branches, settings(sampling, seed=1)) != together
+    one_prefix = {tuple(together[branch.name]) for branch in branches if branch.name.startswith("0/40/")}
     assert len(one_prefix) > 1, "samples of one prefix differ"
 
 
 def test_the_fallback_takes_nothing_from_the_models_defaults():
     """A repetition penalty in generation_config.json would change every draw."""
-    model, lanes = model_of("Llama"), nested_lanes()
-    expected = decoded(model, lanes, settings())
+    model, branches = model_of("Llama"), nested_branches()
+    expected = decoded(model, branches, settings())
     try:
         model.generation_config.repetition_penalty = 1.7
-        assert decoded(model, lanes, settings(), kind=PlainDecoder) == expected
+        assert decoded(model, branches, settings(), kind=PlainDecoder) == expected
     finally:
         model.generation_config.repetition_penalty = None
 
 
 def test_every_stop_token_ends_a_sample():
-    model, lanes = model_of("Llama"), nested_lanes(samples=6)
-    free = decoded(model, lanes, settings(stops=()))
-    stops = {free[lanes[0].name][2], free[lanes[7].name][4]}
+    model, branches = model_of("Llama"), nested_branches(samples=6)
+    free = decoded(model, branches, settings(stops=()))
+    stops = {free[branches[0].name][2], free[branches[7].name][4]}
 
     def cut(tokens):
         ends = [place for place, token in enumerate(tokens) if token in stops]
         return tokens[: ends[0] + 1] if ends else tokens
 
     for kind in (Decoder, PlainDecoder):
-        found = decoded(model, lanes, settings(stops=stops), kind=kind)
+        found = decoded(model, branches, settings(stops=stops), kind=kind)
         assert found == {name: cut(tokens) for name, tokens in free.items()}
     assert len({len(tokens) for tokens in found.values()}) > 2
 
 
 def test_a_prefix_is_read_once():
-    model, lanes = model_of("Llama"), nested_lanes(samples=20)
-    decoder = Decoder(model, settings(), batch_size=1000, finished=lambda lane, tokens: None)
-    decoder.run(trunks_of(lanes))
-    each = sum(lane.depth for lane in lanes)
+    model, branches = model_of("Llama"), nested_branches(samples=20)
+    decoder = Decoder(model, settings(), batch_size=1000, finished=lambda branch, tokens: None)
+    decoder.run(shared_prefixes_of(branches))
+    each = sum(branch.depth for branch in branches)
     assert decoder.counts.prefill_tokens <= 3 * len(texts()[0])
     assert each / decoder.counts.prefill_tokens > 25
 
 
 def test_an_adapter_is_evaluated_on_the_loaded_base():
-    lanes = nested_lanes()
+    branches = nested_branches()
     base = model_of("Llama")
-    plain = decoded(base, lanes, settings())
+    plain = decoded(base, branches, settings())
     wrapped = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")).eval()
     try:
-        assert decoded(wrapped, lanes, settings()) == plain, "a fresh adapter changes nothing"
+        assert decoded(wrapped, branches, settings()) == plain, "a fresh adapter changes nothing"
         for name, weight in wrapped.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.3)
-        adapted = decoded(wrapped, lanes, settings())
+        adapted = decoded(wrapped, branches, settings())
         assert adapted != plain
-        assert decoded(wrapped, lanes, settings(), kind=PlainDecoder) == adapted
+        assert decoded(wrapped, branches, settings(), kind=PlainDecoder) == adapted
     finally:
         wrapped.unload()
-    assert decoded(base, lanes, settings()) == plain
+    assert decoded(base, branches, settings()) == plain
 
 
 def test_the_probe_sees_wrong_attention(monkeypatch):
-    """Lanes that miss the last token of their prefix are told from the model's own."""
+    """Branches that miss the last token of their prefix are told from the model's own."""
     model = model_of("Llama")
     assert _same_logits(model)
-    right = shared.Fork.hidden
+    right = shared.BranchIndex.hidden
 
     def wrong(self, width, window):
         last = torch.arange(width + self.width) == (self.depth_L - 1)[:, None]
         return right(self, width, window) | last[:, None, None]
 
-    monkeypatch.setattr(shared.Fork, "hidden", wrong)
+    monkeypatch.setattr(shared.BranchIndex, "hidden", wrong)
     assert not _same_logits(model)
 
 
@@ -147,8 +151,8 @@ def test_a_kind_of_layer_that_a_short_text_cannot_tell_is_refused():
 
 
 def test_out_of_memory_halves_the_batch_and_draws_the_same(monkeypatch, capsys):
-    model, lanes = model_of("Llama"), nested_lanes(samples=4)
-    expected = decoded(model, lanes, settings())
+    model, branches = model_of("Llama"), nested_branches(samples=4)
+    expected = decoded(model, branches, settings())
     step, most = Decoder._step, []
 
     def scarce(self):
@@ -158,30 +162,32 @@ def test_out_of_memory_halves_the_batch_and_draws_the_same(monkeypatch, capsys):
         step(self)
 
     monkeypatch.setattr(Decoder, "_step", scarce)
-    assert decoded(model, lanes, settings(), batch_size=20) == expected
+    assert decoded(model, branches, settings(), batch_size=20) == expected
     assert "goes on with 5 samples" in capsys.readouterr().out
     assert max(most[-5:]) <= 5
     monkeypatch.setattr(Decoder, "_step", lambda self: (_ for _ in ()).throw(torch.OutOfMemoryError("none at all")))
     with pytest.raises(torch.OutOfMemoryError):
-        decoded(model, lanes, settings(), batch_size=4)
+        decoded(model, branches, settings(), batch_size=4)
 
 
 def test_trunks_hold_every_cut_of_a_text():
-    lanes = nested_lanes()
-    found = trunks_of(lanes)
-    assert [len(trunk.token_ids) for trunk in found] == [40, 33, 12]
-    assert sorted(lane.name for trunk in found for lane in trunk.lanes) == sorted(lane.name for lane in lanes)
-    for trunk in found:
-        assert all(trunk.token_ids[: lane.depth] == lane.prefix_ids for lane in trunk.lanes)
+    branches = nested_branches()
+    found = shared_prefixes_of(branches)
+    assert [len(prefix.token_ids) for prefix in found] == [40, 33, 12]
+    assert sorted(branch.name for prefix in found for branch in prefix.branches) == sorted(
+        branch.name for branch in branches
+    )
+    for prefix in found:
+        assert all(prefix.token_ids[: branch.depth] == branch.prefix_ids for branch in prefix.branches)
     first, rest = split(found[0], 3)
-    assert [lane.depth for lane in first.lanes] == [40, 40, 37]
+    assert [branch.depth for branch in first.branches] == [40, 40, 37]
     assert rest.token_ids == found[0].token_ids[:37]
 
 
 def test_names_and_prefixes_are_checked():
-    twice = [Lane("a", (1, 2), 0, 0), Lane("b", (1,), 1, 0), Lane("a", (1, 2), 2, 0)]
+    twice = [Branch("a", (1, 2), 0, 0), Branch("b", (1,), 1, 0), Branch("a", (1, 2), 2, 0)]
     with pytest.raises(ValueError, match="'a': they would draw the same"):
-        trunks_of(twice)
+        shared_prefixes_of(twice)
     with pytest.raises(ValueError, match="'a' has an empty prefix"):
-        trunks_of([Lane("a", (), 0, 0)])
-    assert lanes_of([]) == trunks_of([]) == []
+        shared_prefixes_of([Branch("a", (), 0, 0)])
+    assert branches_of([]) == shared_prefixes_of([]) == []
