@@ -121,7 +121,7 @@ class _Checked:
 
 def _check(flags: Namespace) -> _Checked:
     """Checks every job before one starts, and warns once of each setting that has no effect."""
-    from alignlab.checks.preflight import check, check_device, check_key, check_place
+    from alignlab.checks.preflight import check, check_device, check_key, check_writable
 
     name = flags.config_name or "config"
     with composing(flags.config_dir):
@@ -135,7 +135,7 @@ def _check(flags: Namespace) -> _Checked:
                 plan = plan_of(config)
                 folder = Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir if is_sweep else Path(job.hydra.run.dir)
                 check(plan)
-                check_place(folder)
+                check_writable(folder)
                 if command.runs_here:
                     check_device(plan)
                     check_key(plan)

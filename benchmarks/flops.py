@@ -64,4 +64,4 @@ def _counts(rows: Sequence[Encoded], *, shared: bool) -> tuple[int, int, int]:
 
 def _common_prefix(left: list[int], right: list[int]) -> int:
     limit = min(len(left), len(right))
-    return next((place for place in range(limit) if left[place] != right[place]), limit)
+    return next((index for index in range(limit) if left[index] != right[index]), limit)

@@ -166,10 +166,10 @@ def records_of(rows: Path) -> list[dict[str, Any]]:
         SystemExit: if the file has no rows, or a row lacks a column; names it.
     """
     records = []
-    for place, row in read_rows(rows):
+    for location, row in read_rows(rows):
         missing = [name for name in COLUMNS if name not in row]
         if missing:
-            raise SystemExit(f"--rows: {place} lacks {', '.join(missing)}")
+            raise SystemExit(f"--rows: {location} lacks {', '.join(missing)}")
         records.append(row)
     if not records:
         raise SystemExit(f"--rows: {rows} holds no rows")

@@ -54,7 +54,7 @@ def main(given: list[str] | None = None) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         prepare(arguments, Path(folder))
-        passed = [*given, "--place", folder]
+        passed = [*given, "--folder", folder]
         runs = alternate("benchmarks.sweep", KINDS, repeat=arguments.repeat, arguments=passed)
     summary = summarise(runs) | {"machine": machine()}
     print(table(summary))
@@ -62,7 +62,7 @@ def main(given: list[str] | None = None) -> None:
         arguments.json.write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def prepare(arguments: argparse.Namespace, place: Path) -> None:
+def prepare(arguments: argparse.Namespace, folder: Path) -> None:
     """The base model, the rows, and a run of the margin's reward_model, which both kinds take."""
     from alignlab.data.texts import normalised
     from alignlab.models.prompts import PromptEncoder
@@ -83,16 +83,16 @@ def prepare(arguments: argparse.Namespace, place: Path) -> None:
         raise SystemExit(f"--requests={requests}: needs {needed} prompts, {arguments.rows} has {len(fitting)}")
     make = ranked_row if arguments.shape == "ranked" else pair_row
     lines = [f"{json.dumps(make(row))}\n" for row in list(fitting.values())[:needed]]
-    (place / "rows").mkdir()
-    (place / "rows" / "train.jsonl").write_text("".join(lines[:requests]))
-    (place / "rows" / "test.jsonl").write_text("".join(lines[requests:]))
-    model_of(tokenizer, hidden=arguments.hidden, layers=arguments.layers).save_pretrained(place / "model")
-    tokenizer.save_pretrained(place / "model")
-    (margin,) = configs(arguments, place, "algorithm=reward_model", runs="prepared", cache="prepared_cache")
+    (folder / "rows").mkdir()
+    (folder / "rows" / "train.jsonl").write_text("".join(lines[:requests]))
+    (folder / "rows" / "test.jsonl").write_text("".join(lines[requests:]))
+    model_of(tokenizer, hidden=arguments.hidden, layers=arguments.layers).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    (margin,) = configs(arguments, folder, "algorithm=reward_model", runs="prepared", cache="prepared_cache")
     _run(margin)
 
 
-def configs(arguments: argparse.Namespace, place: Path, *overrides: str, runs: str, cache: str) -> list[Any]:
+def configs(arguments: argparse.Namespace, folder: Path, *overrides: str, runs: str, cache: str) -> list[Any]:
     """The runs of a command line, as Hydra composes them."""
     from alignlab.config.hydra.compose import composing, read_command, register, run_config
 
@@ -101,10 +101,10 @@ def configs(arguments: argparse.Namespace, place: Path, *overrides: str, runs: s
     settings = [
         *(["dataset=pku_saferlhf"] if arguments.shape == "pairs" else ["dataset=ranked", "dataset.use=[helpful,safe]"]),
         "model=hf",
-        f"model.path={place / 'model'}",
+        f"model.path={folder / 'model'}",
         f"model.prompt_template='{TEMPLATE}'",
         "model.learning_rate=5e-4",
-        f"dataset.path={place / 'rows'}",
+        f"dataset.path={folder / 'rows'}",
         f"peft.r={arguments.lora_rank}",
         f"peft.alpha={arguments.lora_rank}",
         f"peft.target_modules=[{','.join(lora().target_modules)}]",
@@ -114,8 +114,8 @@ def configs(arguments: argparse.Namespace, place: Path, *overrides: str, runs: s
         f"trainer.max_length={arguments.max_length}",
         "trainer.save_steps=1000000",  # the other side saves nothing
         "tracker=local",
-        f"paths.runs={place / runs}",
-        f"paths.cache={place / cache}",
+        f"paths.runs={folder / runs}",
+        f"paths.cache={folder / cache}",
     ]
     with composing():
         command = read_command("config", [*settings, *overrides], multirun=True)
@@ -128,7 +128,7 @@ def run_here(arguments: argparse.Namespace) -> dict[str, Any]:
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    return (_alignlab if arguments.one == "alignlab" else _original)(arguments, arguments.place)
+    return (_alignlab if arguments.one == "alignlab" else _original)(arguments, arguments.folder)
 
 
 def _run(config: Any) -> tuple[Path, dict[str, Any]]:
@@ -142,15 +142,15 @@ def _run(config: Any) -> tuple[Path, dict[str, Any]]:
     return plan.folder, run_in_folder(plan, plan.folder).to_json()
 
 
-def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+def _alignlab(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import torch
 
     import alignlab.jobs.modpo  # noqa: F401  # imports are no part of either side's seconds
     from alignlab.config.objectives import objectives_of
 
     fresh = uuid.uuid4().hex[:8]
-    shutil.copytree(place / "prepared", place / f"runs-{fresh}")
-    swept = configs(arguments, place, f"w={arguments.w}", runs=f"runs-{fresh}", cache=f"cache-{fresh}")
+    shutil.copytree(folder / "prepared", folder / f"runs-{fresh}")
+    swept = configs(arguments, folder, f"w={arguments.w}", runs=f"runs-{fresh}", cache=f"cache-{fresh}")
     told: dict[str, Any] = {"losses": {}, "rows": {}, "each": {}, "stages": {}}
     records: list[dict[str, Any]] = []
     start, cpu = time.perf_counter(), time.process_time()
@@ -169,7 +169,7 @@ def _alignlab(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     told["losses"] = {
         w: torch.stack(record.pop("losses")).tolist() for w, record in zip(told["each"], records, strict=True)
     }
-    torch.save(dict(zip(told["losses"], records, strict=True)), place / RECORDED)
+    torch.save(dict(zip(told["losses"], records, strict=True)), folder / RECORDED)
     return spent | told
 
 
@@ -208,23 +208,23 @@ def recording(records: list[dict[str, Any]]) -> Iterator[None]:
         trainer.run_trainer = train
 
 
-def _original(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+def _original(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import torch
     from transformers import AutoTokenizer
 
     from alignlab.models.prompts import PromptEncoder
     from benchmarks.original import train_as_the_original
 
-    recorded = torch.load(place / RECORDED)
-    (margin,) = (file.parent for file in (place / "prepared").rglob("adapter_model.safetensors"))
+    recorded = torch.load(folder / RECORDED)
+    (margin,) = (file.parent for file in (folder / "prepared").rglob("adapter_model.safetensors"))
     told: dict[str, Any] = {"attention": arguments.attention, "losses": {}, "rows": {}, "each": {}}
-    swept = configs(arguments, place, f"w={arguments.w}", runs="none", cache="none")
+    swept = configs(arguments, folder, f"w={arguments.w}", runs="none", cache="none")
     start, cpu = time.perf_counter(), time.process_time()
     for config in swept:
         begin, w = time.perf_counter(), f"{config.w:g}"
-        encoder = PromptEncoder(AutoTokenizer.from_pretrained(place / "model"), TEMPLATE)
+        encoder = PromptEncoder(AutoTokenizer.from_pretrained(folder / "model"), TEMPLATE)
         told["losses"][w], counted = train_as_the_original(
-            place / "model",
+            folder / "model",
             margin,
             encoder,
             steps_of(recorded[w]["pairs"], encoder, config, config.trainer.per_device_train_batch_size),
@@ -347,7 +347,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="CPU threads; torch's choice unless given")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
-    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser
 
 

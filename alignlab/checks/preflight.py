@@ -70,13 +70,13 @@ def check_key(plan: Plan[Any]) -> None:
             require_key("generator", variable)
 
 
-def check_place(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Refuses a run folder that cannot be made.
 
     Raises:
         ConfigError: naming the file or the read-only folder in the way.
     """
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         what = "is read-only" if there.is_dir() else "is a file, not a folder"
         raise ConfigError(f"{folder}: cannot be made; {there} {what} (see paths.runs and hydra.run.dir)")

@@ -176,8 +176,8 @@ def _said(error: dict[str, Any], endpoint: Endpoint) -> str:
 
 def without_key(words: str, key: str | None) -> str:
     """Words in which no part of a key can be read, however it is spaced or split."""
-    letters = [place for place, char in enumerate(words) if char.isalnum()]
-    text = "".join(words[place] for place in letters).lower()
+    letters = [index for index, char in enumerate(words) if char.isalnum()]
+    text = "".join(words[index] for index in letters).lower()
     secret = "".join(filter(str.isalnum, key or "")).lower()
     size = min(KEY_PART, len(secret))
     hidden: set[int] = set()
@@ -185,7 +185,7 @@ def without_key(words: str, key: str | None) -> str:
         part, at = secret[start : start + size], -1
         while (at := text.find(part, at + 1)) >= 0:
             hidden.update(range(letters[at], letters[at + size - 1] + 1))
-    shown = "".join("\0" if place in hidden else char for place, char in enumerate(words))
+    shown = "".join("\0" if index in hidden else char for index, char in enumerate(words))
     return re.sub("\0+", "***", shown)
 
 

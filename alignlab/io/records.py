@@ -57,7 +57,7 @@ class Records:
         self._expected = dict.fromkeys(expected_ids)
         if len(self._expected) < len(expected_ids):
             raise ValueError(f"{path.name}: expected ids come twice, e.g. {_first_repeated(expected_ids)}")
-        self._places: dict[str, tuple[int, int]] = {}
+        self._positions: dict[str, tuple[int, int]] = {}
         """Id -> where its JSON starts in the file that holds it, and how many bytes it takes."""
         self._threads = threading.Lock()
         self._size = 0
@@ -98,7 +98,7 @@ class Records:
 
     def missing(self) -> list[str]:
         """The ids that are expected and not yet known, in the order they were given."""
-        return [key for key in self._expected if key not in self._places]
+        return [key for key in self._expected if key not in self._positions]
 
     def add(self, record: Record) -> None:
         """Appends one record.
@@ -111,12 +111,12 @@ class Records:
         with self._threads:
             if key not in self._expected:
                 raise ValueError(f"{self.path.name}: the id {key!r} is not expected")
-            if key in self._places:
+            if key in self._positions:
                 raise ValueError(f"{self.path.name}: the id {key!r} is known already")
             assert self._file is not None, "records are added while the file is open and not finished"
             whole = _with_check(data)
             self._append(self._file, whole)
-            self._places[key] = (self._size, len(data))
+            self._positions[key] = (self._size, len(data))
             self._size += len(whole)
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fsync(self._file)
@@ -184,12 +184,12 @@ class Records:
             raise ConfigError(f"{self.path}: was begun for other records ({counts}); {_ANEW}")
 
     def _read_final(self) -> None:
-        """Takes the final file's places; it must be what was written, to the byte."""
+        """Takes the final file's positions; it must be what was written, to the byte."""
         digest, start = hashlib.sha256(), 0
         with self.path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
                 digest.update(line)
-                self._places[self._id_of(line, f"{self.path}:{number}")] = (start, len(line) - 1)
+                self._positions[self._id_of(line, f"{self.path}:{number}")] = (start, len(line) - 1)
                 start += len(line)
         if digest.hexdigest() != json.loads(self._manifest.read_bytes()).get("sha256"):
             raise ConfigError(f"{self.path}: was changed after it was written; {_ANEW}")
@@ -215,23 +215,23 @@ class Records:
         start = 0
         with self._partial.open("rb") as stream:
             for number, line in enumerate(stream, 1):
-                place = f"{self._partial}:{number}"
+                location = f"{self._partial}:{number}"
                 data = _checked(line)
                 if data is None:
-                    raise ConfigError(f"{place}: damaged, its checksum does not fit; take the line out, or {_ANEW}")
-                key = self._id_of(data, place)
-                if key in self._places:
-                    raise ConfigError(f"{place} id: {key} comes twice; take one line out, or {_ANEW}")
-                self._places[key] = (start, len(data))
+                    raise ConfigError(f"{location}: damaged, its checksum does not fit; take the line out, or {_ANEW}")
+                key = self._id_of(data, location)
+                if key in self._positions:
+                    raise ConfigError(f"{location} id: {key} comes twice; take one line out, or {_ANEW}")
+                self._positions[key] = (start, len(data))
                 start += len(line)
 
-    def _id_of(self, line: bytes, place: str) -> str:
+    def _id_of(self, line: bytes, location: str) -> str:
         try:
             key = json.loads(line)["id"]
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{place}: is no record with an id; {_ANEW}") from None
+            raise ConfigError(f"{location}: is no record with an id; {_ANEW}") from None
         if key not in self._expected:
-            raise ConfigError(f"{place} id: {key} is not expected; {_ANEW}")
+            raise ConfigError(f"{location} id: {key} is not expected; {_ANEW}")
         return str(key)
 
     def _append(self, file: int, data: bytes) -> None:
@@ -245,9 +245,9 @@ class Records:
 
     def _lines(self) -> Iterator[bytes]:
         """The JSON of the known records, sorted by id."""
-        places = [self._places[key] for key in sorted(self._places)]
+        positions = [self._positions[key] for key in sorted(self._positions)]
         with (self.path if self._finished else self._partial).open("rb") as stream:
-            for start, length in places:
+            for start, length in positions:
                 stream.seek(start)
                 yield stream.read(length)
 

@@ -109,11 +109,11 @@ def encode_responses(rows: Sequence[RankedRow], encoder: PromptEncoder, choice: 
 def ranked_responses(row: RankedRow, objective: str, *, all_of_them: bool) -> list[str]:
     """The best responses of a row by an objective, or all that it ranks; none where it prefers no response."""
     scores = row.scores.get(objective, ())
-    known = {place: score for place, score in enumerate(scores) if score is not None}
+    known = {index: score for index, score in enumerate(scores) if score is not None}
     if len(set(known.values())) < 2:
         return []
     best = max(known.values())
-    return [row.responses[place] for place, score in known.items() if all_of_them or score == best]
+    return [row.responses[index] for index, score in known.items() if all_of_them or score == best]
 
 
 def _metrics(policy: Policy, texts: EncodedResponses) -> Metrics:

@@ -55,16 +55,16 @@ class RulesJudge:
     def answer(self, continuation: str) -> Answer:
         """Corrected from the first phrase on, if there is one."""
         words = _words(continuation)
-        places = [
-            (place, " ".join(phrase))
+        found = [
+            (index, " ".join(phrase))
             for phrase in self._phrases
-            for place in range(len(words) - len(phrase) + 1)
-            if words[place : place + len(phrase)] == phrase
+            for index in range(len(words) - len(phrase) + 1)
+            if words[index : index + len(phrase)] == phrase
         ]
-        if not places:
+        if not found:
             return Answer(False, "no phrase of judge.phrases")
-        place, phrase = min(places, key=lambda found: found[0])
-        return Answer(True, phrase, place)
+        index, phrase = min(found, key=lambda found: found[0])
+        return Answer(True, phrase, index)
 
     def _known(self, name: str, item: JudgeItem, *, wanted: bool) -> KnownResult:
         answer = self.answer(item.continuation)

@@ -62,8 +62,8 @@ def _draw_pairs(dataset: ToyConfig, base: Base) -> list[dict[str, object]]:
     groups = _sample_texts(base, prompts, 2 * per_prompt, f"pairs {dataset.seed}", "preference pairs")
     rng = random.Random(f"labels {dataset.seed}")
     rows = [
-        _labelled(prompt, group[2 * place], group[2 * place + 1], dataset, rng)
-        for place in range(per_prompt)
+        _labelled(prompt, group[2 * index], group[2 * index + 1], dataset, rng)
+        for index in range(per_prompt)
         for prompt, group in zip(prompts, groups, strict=True)
     ]
     return rows[: dataset.pairs]

@@ -122,8 +122,8 @@ def load_beaver(
         return head(hidden_BTH[torch.arange(len(last_B), device=last_B.device), last_B])
 
     def scores(rows: Sequence[Tokens]) -> Tensor:
-        place = torch.device(device)
-        return in_batches(rows, forward, pad=lambda _: 0, batch_size=batch_size, device=place, label=label)
+        target = torch.device(device)
+        return in_batches(rows, forward, pad=lambda _: 0, batch_size=batch_size, device=target, label=label)
 
     return reader, scores
 
@@ -154,11 +154,11 @@ def score_head(source: BeaverSource, *, device: str) -> ScoreHead:
 def _tensors(source: BeaverSource, names: Sequence[str]) -> dict[str, Tensor]:
     """Those of the named tensors that a checkpoint holds, in one file or several."""
     index = _find(source.path, source.revision, INDEX)
-    places = dict.fromkeys(names, SINGLE)
+    files = dict.fromkeys(names, SINGLE)
     if index is not None:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
     found: dict[str, Tensor] = {}
-    for file in sorted({places[name] for name in names if name in places}):
+    for file in sorted({files[name] for name in names if name in files}):
         with safe_open(_file(source.path, source.revision, file), "pt") as tensors:
             held = set(tensors.keys())
             found |= {name: tensors.get_tensor(name) for name in names if name in held}

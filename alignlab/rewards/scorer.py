@@ -89,20 +89,20 @@ def in_batches(
 
     Args:
         rows: the texts.
-        forward: scores of one batch, from the model's inputs and the place of each row's last token.
+        forward: scores of one batch, from the model's inputs and the index of each row's last token.
         pad: the padding token of a batch, from the last tokens of its rows.
         batch_size: rows of one forward.
         device: where the model is.
         label: what the progress bar says.
     """
     scores = torch.empty(len(rows))
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place].ids))
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].ids))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     with torch.inference_mode():
-        for places in track(batches, label=label):
-            batch = [rows[place] for place in places]
+        for indices in track(batches, label=label):
+            batch = [rows[index] for index in indices]
             inputs, last_B = _padded(batch, pad({row.ids[-1] for row in batch}), device)
-            scores[places] = forward(inputs, last_B).float().cpu()
+            scores[indices] = forward(inputs, last_B).float().cpu()
     return scores
 
 
@@ -112,7 +112,7 @@ def absent_token(taken: set[int]) -> int:
 
 
 def _padded(rows: Sequence[Tokens], pad: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
-    """Rows padded at the end, (B, T), and the place of each one's last token, (B,)."""
+    """Rows padded at the end, (B, T), and the index of each one's last token, (B,)."""
     width = max(len(row.ids) for row in rows)
 
     def stacked(columns: list[list[int]], filler: int) -> Tensor:

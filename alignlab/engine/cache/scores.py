@@ -78,14 +78,14 @@ class ScoreCache:
         path = self.root / f"{hashlib.sha256(scorer.encode()).hexdigest()[:16]}.parquet"
         table, _ = read_table(path, scorer)  # no lock: a table is replaced as a whole
         num_computed = 0
-        if (table.places(ids) < 0).any():
+        if (table.indices(ids) < 0).any():
             path.parent.mkdir(parents=True, exist_ok=True)
-            filling = _Filling(path, scorer, [rows[place] for place in first], compute, name)
+            filling = _Filling(path, scorer, [rows[index] for index in first], compute, name)
             table, num_computed = filling.run(), filling.num_computed
         self._count(name, ids, num_computed)
-        places_N = table.places(ids_N)
-        assert (places_N >= 0).all()
-        return torch.from_numpy(table.scores[places_N])
+        indices_N = table.indices(ids_N)
+        assert (indices_N >= 0).all()
+        return torch.from_numpy(table.scores[indices_N])
 
     def _count(self, name: str, ids: Ids, num_computed: int) -> None:
         seen = self._seen.get(name, EMPTY.ids)
@@ -154,15 +154,15 @@ class _Filling:
             self._claims.append(make_claim(self.path, self.ids[mine]))
         return mine, [(claim, delayed) for claim, delayed in others if delayed]
 
-    def _score(self, places: Ints) -> None:
-        scores = self.compute([self.rows[place] for place in places]).numpy().astype(np.float64)
-        assert scores.shape == places.shape, f"{self.name}: {scores.shape} scores for {len(places)} rows"
+    def _score(self, indices: Ints) -> None:
+        scores = self.compute([self.rows[index] for index in indices]).numpy().astype(np.float64)
+        assert scores.shape == indices.shape, f"{self.name}: {scores.shape} scores for {len(indices)} rows"
         wrong = int((~np.isfinite(scores)).sum())
         if wrong:
             raise FloatingPointError(f"{self.name}: {wrong} of {len(scores)} scores are not finite")
-        self._fresh.append((self.ids[places], scores))
-        self._unknown[places], self._unwritten[places] = False, True
-        self.num_computed += len(places)
+        self._fresh.append((self.ids[indices], scores))
+        self._unknown[indices], self._unwritten[indices] = False, True
+        self.num_computed += len(indices)
 
     def _write(self) -> None:
         """Adds what this process has computed to the table, and lets its claims go. Needs the lock."""
@@ -185,7 +185,7 @@ class _Filling:
             return
         self._table, damage = read_table(self.path, self.scorer)
         self._stamp = stamp
-        self._unknown = (self._table.places(self.ids) < 0) & ~self._unwritten
+        self._unknown = (self._table.indices(self.ids) < 0) & ~self._unwritten
         if damage:
             say(f"{self.path}: {damage}; rebuilt")
 

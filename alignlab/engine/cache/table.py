@@ -27,7 +27,7 @@ class ScoreTable:
     ids: Ids
     scores: NDArray[np.float64]
 
-    def places(self, ids: Ids) -> Ints:
+    def indices(self, ids: Ids) -> Ints:
         """Where each of the ids lies in the table, -1 where it does not."""
         return find(self.ids, ids)
 
@@ -41,8 +41,8 @@ def find(ascending: Ids, ids: Ids) -> Ints:
     """Where each of the ids lies among ascending ones, -1 where it does not."""
     if not len(ascending):
         return np.full(len(ids), -1, dtype=np.int64)
-    places = np.searchsorted(ascending, ids).clip(max=len(ascending) - 1)
-    return np.where(ascending[places] == ids, places, -1)
+    indices = np.searchsorted(ascending, ids).clip(max=len(ascending) - 1)
+    return np.where(ascending[indices] == ids, indices, -1)
 
 
 EMPTY = ScoreTable(np.empty(0, ID), np.empty(0, np.float64))

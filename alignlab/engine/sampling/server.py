@@ -162,7 +162,7 @@ def wrong_shape(body: dict[str, Any]) -> str | None:
 def _common(left: list[int], right: list[int]) -> int:
     """How many tokens both begin with."""
     limit = min(len(left), len(right))
-    return next((place for place in range(limit) if left[place] != right[place]), limit)
+    return next((index for index in range(limit) if left[index] != right[index]), limit)
 
 
 def text_of(tokenizer: Any, request: PrefixRequest) -> tuple[str, bool]:
