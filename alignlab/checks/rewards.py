@@ -13,11 +13,12 @@ from alignlab.config.schema import (
     GoldConfig,
     HttpConfig,
     ImplicitConfig,
+    ProbeConfig,
     PythonConfig,
 )
 from alignlab.config.uses import value_at
 from alignlab.errors import ConfigError, nearest, require_key, require_one_of
-from alignlab.models.cards import read_classifier_card
+from alignlab.models.cards import read_classifier_card, read_probe_card
 from alignlab.models.paths import check_folder
 from alignlab.models.saved_adapter import adapter_settings, checked_adapter
 
@@ -81,6 +82,16 @@ def _check_classifier(source: RewardSource, settings: ClassifierConfig) -> None:
     return None
 
 
+def _check_probe(source: RewardSource, settings: ProbeConfig) -> None:
+    if settings.path is None:
+        return _check_named(source)
+    folder = Path(settings.path)
+    if not (folder / "probe.safetensors").is_file() or read_probe_card(folder) is None:
+        hint = "name the folder `reward` of a run of algorithm=reward_model algorithm.kind=probe"
+        raise ConfigError(f"{source.key}.path={folder}: holds no probe; {hint}")
+    return None
+
+
 def _check_model_config(what: str, found: dict[str, Any]) -> None:
     """What a whole model's config.json says; nothing is known of one on the hub."""
     if not found:
@@ -140,6 +151,7 @@ _CHECKS: dict[type, Callable[[RewardSource, Any], None]] = {
     ImplicitConfig: _check_implicit,
     GoldConfig: _check_gold,
     ClassifierConfig: _check_classifier,
+    ProbeConfig: _check_probe,
     BeaverConfig: _check_beaver,
     PythonConfig: _check_python,
     HttpConfig: _check_http,

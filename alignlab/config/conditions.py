@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignlab.config.names import SMOOTHED_LOSSES
+from alignlab.config.names import MADE_REWARDS, SMOOTHED_LOSSES
 from alignlab.config.objectives import objectives_of, reward_of, rewarded
 from alignlab.config.uses import Reason, always, not_here, value_at
 
@@ -57,7 +57,7 @@ def _is_made(config: "RunConfig", objective: str) -> bool:
     """Whether a reward_model run makes an objective's reward."""
     reward = reward_of(config, objective)
     path = value_at(reward, "adapter" if reward.kind == "implicit" else "path")
-    return reward.kind in ("implicit", "classifier") and path is None
+    return reward.kind in MADE_REWARDS and path is None
 
 
 def _from_group(config: "RunConfig", key: str) -> bool:

@@ -39,7 +39,12 @@ def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
         reward = reward_of(config, name)
         yield f"algorithm.rewards.{name}.adapter", value_at(reward, "adapter"), True
         path = value_at(reward, "path")
-        yield f"algorithm.rewards.{name}.path", path, bool(path) and (Path(path) / "adapter_config.json").exists()
+        yield f"algorithm.rewards.{name}.path", path, bool(path) and _is_small(Path(path))
+
+
+def _is_small(folder: Path) -> bool:
+    """Whether a folder holds an adapter or a probe, whose content is read in no time."""
+    return any((folder / name).exists() for name in ("adapter_config.json", "probe.safetensors"))
 
 
 def _of(key: str, path: Path, *, by_content: bool) -> str:

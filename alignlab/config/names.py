@@ -57,3 +57,6 @@ SCHEDULES = (
     "inverse_sqrt",
 )
 """transformers' learning-rate schedules that need no settings of their own."""
+
+MADE_REWARDS = ("implicit", "classifier", "probe")
+"""Kinds of reward that a reward_model run makes where none is named."""

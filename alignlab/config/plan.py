@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from alignlab.config.fingerprints import input_fingerprints
 from alignlab.config.identity import run_folder
+from alignlab.config.names import MADE_REWARDS
 from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
 from alignlab.config.recipe import TrackerSettings, TrainingRecipe
 from alignlab.config.schema import (
@@ -22,6 +23,7 @@ from alignlab.config.schema import (
     JudgeConfig,
     LocalGeneratorConfig,
     ModelConfig,
+    ProbeConfig,
     RewardConfig,
     RewardModelConfig,
     RunConfig,
@@ -222,14 +224,9 @@ def _reward_source(config: RunConfig, objective: str) -> RewardSource:
     known = config.dataset.objectives.get(objective)
     labelled = known is not None and known.label is not None
     made_by = None
-    if (
-        labelled
-        and settings.kind in ("implicit", "classifier")
-        and named is None
-        and config.algorithm.uses.makes_rewards
-    ):
-        # A classifier has no beta: every run that needs one shares it.
-        made_by = plan_of(_reward_run(config, objective, settings.kind, beta if settings.kind == "implicit" else own))
+    if labelled and settings.kind in MADE_REWARDS and named is None and config.algorithm.uses.makes_rewards:
+        # Classifiers and probes have no beta: every run that needs one shares it.
+        made_by = plan_of(_reward_run(config, objective, settings, beta if settings.kind == "implicit" else own))
     return RewardSource(
         objective=objective,
         settings=settings,
@@ -246,16 +243,21 @@ def _reward_source(config: RunConfig, objective: str) -> RewardSource:
     )
 
 
-def _reward_run(config: RunConfig, objective: str, kind: str, beta: float) -> RunConfig:
+def _reward_run(config: RunConfig, objective: str, settings: RewardConfig, beta: float) -> RunConfig:
     """The reward_model run that makes an objective's reward by this run's recipe."""
+    probe = settings if isinstance(settings, ProbeConfig) else None
     algorithm = RewardModelConfig(
         name="reward_model",
         objective=objective,
         beta=beta,
         loss_type="sigmoid",
         label_smoothing=0.0,
-        kind=kind,
+        kind=settings.kind,
         full=False,
+        layers=probe.layers if probe else [1.0],
+        pooling=probe.pooling if probe else "mean",
+        length_term=probe.length_term if probe else "none",
+        ridge=probe.ridge if probe else None,
     )
     return dataclasses.replace(config, algorithm=algorithm, force=False)
 

@@ -1,4 +1,4 @@
-"""A reward for one objective: implicit (DPO on its pairs; also the front's end at w=0), or a classifier."""
+"""A reward for one objective: implicit (DPO on its pairs; also the front's end at w=0), a classifier, or a probe."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, save_card
 from alignlab.prerequisites.models import reference
+from alignlab.prerequisites.probes import REWARD, fit_and_measure
 from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
 from alignlab.rewards.classifier import classifier_source, load_classifier
 from alignlab.rewards.reading import TextReader
@@ -24,16 +25,11 @@ from alignlab.runs.result import Outcome
 from alignlab.runs.tracking import tracking
 from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
 
-REWARD = "reward"
-"""A classifier's folder in its run's."""
-
 
 def run(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure. An adapter's card holds beta, base, template and data, without which it has no scale."""
-    if plan.algorithm.kind == "implicit":
-        train_and_measure(plan, run, outcome)
-    else:
-        _train_classifier(plan, run, outcome)
+    by_kind = {"implicit": train_and_measure, "classifier": _train_classifier, "probe": fit_and_measure}
+    by_kind[plan.algorithm.kind](plan, run, outcome)
 
 
 def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:

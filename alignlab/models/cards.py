@@ -47,10 +47,37 @@ class ClassifierCard:
     """SHA-256 of each file beside the card, as it was saved."""
 
 
-Card = TypeVar("Card", AdapterCard, ClassifierCard)
+@dataclass(frozen=True)
+class ProbeCard:
+    """Which hidden states a probe reads, and on what it was fitted."""
+
+    kind: str
+    objective: str
+    base: str
+    """Base.id of the model whose hidden states it reads."""
+    base_path: str
+    base_revision: str | None
+    dtype: str
+    """Of the base's weights."""
+    attn_implementation: str
+    template: str | None
+    max_length: int
+    layers: list[int]
+    """Counted from 1."""
+    pooling: str
+    length_term: str
+    ridge: float
+    dataset: str
+    data: str
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file beside the card, as it was saved."""
 
 
-def save_card(folder: Path, card: AdapterCard | ClassifierCard) -> None:
+AnyCard = AdapterCard | ClassifierCard | ProbeCard
+Card = TypeVar("Card", AdapterCard, ClassifierCard, ProbeCard)
+
+
+def save_card(folder: Path, card: AnyCard) -> None:
     """Write the card beside the files of an adapter or a model, with their hashes."""
     write_json(folder / CARD, asdict(replace(card, files=file_hashes(folder))))
 
@@ -62,7 +89,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     return {name: file_hash(path) for name, path in shown.items() if not name.startswith(".") and name != "README.md"}
 
 
-def check_recorded_files(what: str, folder: Path, card: AdapterCard | ClassifierCard) -> None:
+def check_recorded_files(what: str, folder: Path, card: AnyCard) -> None:
     """Refuse a folder whose files are not those that its card recorded; a card without hashes passes.
 
     Args:
@@ -109,6 +136,16 @@ def read_classifier_card(folder: Path) -> ClassifierCard | None:
     return None if found is None else _typed(ClassifierCard, found, folder)
 
 
+def read_probe_card(folder: Path) -> ProbeCard | None:
+    """The card of a probe, or None where there is none.
+
+    Raises:
+        ConfigError: if there is a card that cannot be read, or it is not a probe's.
+    """
+    found = _read(folder)
+    return None if found is None else _typed(ProbeCard, found, folder)
+
+
 def _read(folder: Path) -> dict[str, Any] | None:
     file = folder / CARD
     if not file.exists():
@@ -126,5 +163,5 @@ def _typed(kind: type[Card], found: dict[str, Any], folder: Path) -> Card:
     try:
         return kind(**found)
     except TypeError as error:
-        what = "an adapter's card" if kind is AdapterCard else "a classifier's card"
-        raise ConfigError(f"{folder / CARD}: not {what}: {error}") from None
+        what = {AdapterCard: "an adapter", ClassifierCard: "a classifier", ProbeCard: "a probe"}[kind]
+        raise ConfigError(f"{folder / CARD}: not {what}'s card: {error}") from None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from alignlab.config.names import MADE_REWARDS
 from alignlab.config.objectives import Objectives
 from alignlab.config.plan import RewardSource
 from alignlab.config.schema import ClassifierConfig, HttpConfig, PythonConfig, RewardConfig
@@ -177,7 +178,7 @@ def _judge(context: RewardContext, name: str, one: Reward, found: Mapping[str, A
 
 def _say_scale(settings: RewardConfig, name: str, one: Reward, agreed: Agreement) -> None:
     """Names a learned reward whose differences are far from the labels' log-odds."""
-    scale, learned = agreed.scale, settings.kind in ("implicit", "classifier")
+    scale, learned = agreed.scale, settings.kind in MADE_REWARDS
     if scale is None or not learned or settings.normalise or agreed.share.n < FEWEST_PAIRS:
         return
     if 1 / FOREIGN_SCALE < scale < FOREIGN_SCALE:

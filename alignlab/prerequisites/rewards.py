@@ -14,10 +14,12 @@ from alignlab.config.schema import (
     HttpConfig,
     ImplicitConfig,
     LengthConfig,
+    ProbeConfig,
     PythonConfig,
     RewardConfig,
 )
 from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.cache.states import StateCache
 from alignlab.errors import ConfigError
 from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base
@@ -28,6 +30,7 @@ from alignlab.rewards.endpoint import EndpointReward
 from alignlab.rewards.gold import GoldReward
 from alignlab.rewards.implicit import ImplicitReward
 from alignlab.rewards.length import LengthReward
+from alignlab.rewards.probe import load_probe, probe_source
 from alignlab.rewards.programs import ProgramReward
 from alignlab.rewards.scorer import ScorerReward
 from alignlab.runs.progress import say
@@ -43,7 +46,7 @@ class RewardParts:
 
 
 def reward(source: RewardSource, parts: RewardParts) -> Reward:
-    """The reward of one objective, in its own unit; an implicit one or a classifier that no one names is made.
+    """The reward of one objective, in its own unit; implicit ones, classifiers and probes without a path are made.
 
     Raises:
         ConfigError: naming objective and key.
@@ -124,6 +127,18 @@ def _classifier(source: RewardSource, parts: RewardParts, settings: ClassifierCo
     return ScorerReward(found.id, load, sign=-1.0 if settings.negate else 1.0, **_keeping(source, parts))
 
 
+def _probe(source: RewardSource, parts: RewardParts, settings: ProbeConfig) -> Reward:
+    found = probe_source(source.key, settings.path or str(_made(source, parts) / "reward"))
+    states = state_cache(parts.cache)
+    load = _naming(source.key, partial(load_probe, source.key, found, parts.base, states, **_loading(source)))
+    return ScorerReward(found.id, load, sign=1.0, **_keeping(source, parts))
+
+
+def state_cache(scores: ScoreCache) -> StateCache:
+    """Hidden states lie beside the scores of all runs."""
+    return StateCache(scores.root.with_name("states"))
+
+
 def _beaver(source: RewardSource, parts: RewardParts, settings: BeaverConfig) -> Reward:
     found = beaver_source(settings)
     load = _naming(source.key, partial(load_beaver, found, settings, **_loading(source)))
@@ -163,6 +178,7 @@ _BUILDERS: dict[type[RewardConfig], Callable[[RewardSource, RewardParts, Any], R
     ImplicitConfig: _implicit,
     GoldConfig: _gold,
     ClassifierConfig: _classifier,
+    ProbeConfig: _probe,
     BeaverConfig: _beaver,
     LengthConfig: _length,
     PythonConfig: _program,

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,11 +12,27 @@ from alignlab.engine.cache.scores import ScoreCache
 from alignlab.models.base import free_memory
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.rewards.base import TextReward, as_text_row, texts_of
-from alignlab.rewards.reading import TextReader, Tokens
+from alignlab.rewards.reading import Tokens
 from alignlab.runs.progress import say, track
 
 Scorer = Callable[[Sequence[Tokens]], Tensor]
 """Scores of tokenised texts, float32 on the CPU, shape (n,)."""
+
+
+class Reader(Protocol):
+    """Turns texts into what its network reads."""
+
+    cut: int
+    """Rows that were cut at the limit."""
+    max_length: int
+
+    def read_all(self, texts: Sequence[tuple[Prompt, str]]) -> Sequence[Any]:
+        """Tokens of every (prompt, response)."""
+        ...
+
+
+Loaded = tuple[Reader, Callable[[Any], Tensor]]
+"""A network's reader, and its scores of what that has read, on the CPU, shape (n,)."""
 
 
 class ScorerReward(TextReward):
@@ -34,7 +50,7 @@ class ScorerReward(TextReward):
     def __init__(
         self,
         reward_id: str,
-        load: Callable[[], tuple[TextReader, Scorer]],
+        load: Callable[[], Loaded],
         *,
         sign: float,
         cache: ScoreCache,
@@ -44,7 +60,7 @@ class ScorerReward(TextReward):
         super().__init__(f"{reward_id}{':negated' if sign < 0 else ''}", encoder)
         self._scorer_id, self._load, self._sign = reward_id, load, sign
         self._cache, self._name = cache, name
-        self._loaded: tuple[TextReader, Scorer] | None = None
+        self._loaded: Loaded | None = None
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Scores, higher is better, shape (n,).

@@ -36,6 +36,9 @@ OTHER = {
     "algorithm.num_shards": "2",
     "algorithm.shard": None,  # must be below num_shards
     "algorithm.k": "[3,4]",
+    "algorithm.layers": "[0.5]",
+    "algorithm.pooling": "last",
+    "algorithm.length_term": "none",
     "algorithm.full": None,  # with a classifier only
     "algorithm.label_smoothing": None,  # with some losses only
     "algorithm.near_duplicates": "0.5",

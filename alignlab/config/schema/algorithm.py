@@ -31,7 +31,7 @@ from alignlab.config.conditions import (
     when,
 )
 from alignlab.config.names import LOSSES, PER_TOKEN_LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES, TILTABLE_LOSSES
-from alignlab.config.schema.reward import DTYPES
+from alignlab.config.schema.reward import DTYPES, require_probe
 from alignlab.config.uses import Uses, always
 from alignlab.errors import ConfigError, require, require_one_of
 
@@ -76,23 +76,29 @@ class PreferenceConfig(AlgorithmConfig):
 
 
 _IMPLICIT = if_kind("algorithm.kind", "implicit")
+_TRAINED = if_kind("algorithm.kind", "implicit", "classifier")
+_PROBE = if_kind("algorithm.kind", "probe")
 
 
 @dataclass
 class RewardModelConfig(PreferenceConfig):
-    """A reward for one objective: implicit (DPO), or a sequence classifier, which has no use for beta and loss."""
+    """A reward for one objective: implicit (DPO); or a sequence classifier or a probe, which have no beta and loss."""
 
     uses: ClassVar[Uses] = Uses(
         reads={
             **PREFERENCES,
             **MODEL,
-            **TRAINING,
+            **when(_TRAINED, TRAINING),
             **when(_IMPLICIT, {**LOSS, **SAMPLING}),
             "algorithm": always,
             "hardware.processes": either(_IMPLICIT, ON_ONE_PROCESS["hardware.processes"]),
             "hardware.fsdp": either(_IMPLICIT, ON_ONE_PROCESS["hardware.fsdp"]),
             **{f"algorithm.{key}": _IMPLICIT for key in ("beta", "loss_type")},
-            "peft": unless_set("algorithm.full", "=true"),
+            **{f"algorithm.{key}": _PROBE for key in ("layers", "pooling", "length_term", "ridge")},
+            "peft": both(_TRAINED, unless_set("algorithm.full", "=true")),
+            "trainer.max_length": always,
+            "trainer.per_device_eval_batch_size": always,
+            "seed": either(_TRAINED, on_toy),
         },
         data="preferences",
         trains=True,
@@ -103,12 +109,17 @@ class RewardModelConfig(PreferenceConfig):
     )
     kind: str = MISSING
     full: bool = MISSING
+    layers: list[float] = MISSING
+    pooling: str = MISSING
+    length_term: str = MISSING
+    ridge: float | None = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("algorithm.kind", self.kind, ("implicit", "classifier"))
-        rule = "trains all weights of a classifier; with algorithm.kind=implicit the adapter is the reward"
+        require_one_of("algorithm.kind", self.kind, ("implicit", "classifier", "probe"))
+        rule = f"trains all weights of a classifier; with algorithm.kind={self.kind} there is none"
         require(not self.full or self.kind == "classifier", "algorithm.full", "true", rule)
+        require_probe("algorithm", self.layers, self.pooling, self.length_term, self.ridge)
 
 
 @dataclass

@@ -70,6 +70,42 @@ class ClassifierConfig(ScorerConfig):
     negate: bool = MISSING
 
 
+POOLINGS = ("mean", "last")
+LENGTH_TERMS = ("none", "score", "control")
+
+
+def require_probe(key: str, layers: list[float], pooling: str, length_term: str, ridge: float | None) -> None:
+    """Refuse settings that no probe can be fitted by.
+
+    Args:
+        key: what they stand under, `algorithm` or `reward`.
+        layers: fractions of the base's depth.
+        pooling: how states of a response's tokens become one.
+        length_term: what the response's length does.
+        ridge: strength of the penalty, None to choose it.
+    """
+    good = bool(layers) and all(0 < layer <= 1 for layer in layers) and len(set(layers)) == len(layers)
+    require(good, f"{key}.layers", layers, "must be different fractions of the model's depth, each above 0 and up to 1")
+    require_one_of(f"{key}.pooling", pooling, POOLINGS)
+    require_one_of(f"{key}.length_term", length_term, LENGTH_TERMS)
+    good = ridge is None or 0 < ridge < math.inf
+    require(good, f"{key}.ridge", ridge, "must be a finite number > 0, or null to choose it by cross-validation")
+
+
+@dataclass
+class ProbeConfig(RewardConfig):
+    """A linear head on a base model's hidden states. path=null: fitted by a reward_model run, by the other keys."""
+
+    path: str | None = MISSING
+    layers: list[float] = MISSING
+    pooling: str = MISSING
+    length_term: str = MISSING
+    ridge: float | None = MISSING
+
+    def __post_init__(self) -> None:
+        require_probe("reward", self.layers, self.pooling, self.length_term, self.ridge)
+
+
 @dataclass
 class BeaverConfig(ScorerConfig):
     """PKU's beaver reward and cost models; a cost is negated because its config says that it is one."""
@@ -128,6 +164,7 @@ REWARD_KINDS: dict[str, type[RewardConfig]] = {
     "implicit": ImplicitConfig,
     "gold": GoldConfig,
     "classifier": ClassifierConfig,
+    "probe": ProbeConfig,
     "beaver": BeaverConfig,
     "length": LengthConfig,
     "python": PythonConfig,

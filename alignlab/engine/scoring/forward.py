@@ -66,8 +66,7 @@ def score_batch(model: Any, batch: TokenBatch, *, use_model_logits: bool = False
         use_model_logits: compute from the model's own logits instead of the fused head.
     """
     inner, targets_1N = causal_lm(model), batch.targets_N[None]
-    inputs = {"input_ids": batch.ids_RL, "position_ids": batch.position_ids_RL, "use_cache": False}
-    inputs |= {"tree": TreeMasks(batch)} if batch.is_tree else {"attention_mask": batch.attention_mask()}
+    inputs = model_inputs(batch)
     is_plain_head = isinstance(inner.get_output_embeddings(), nn.Linear) and inner not in custom_head_models
     with project_only(inner.base_model, batch.sources_N):
         if is_plain_head and not use_model_logits:
@@ -76,6 +75,12 @@ def score_batch(model: Any, batch: TokenBatch, *, use_model_logits: bool = False
             output = _from_logits(model(**inputs).logits, targets_1N)
     rows = {name: _to_rows(getattr(output, name), batch.scored_idx_BT) for name in LOGGED_FIELDS}
     return FusedCausalLMOutput(**rows)
+
+
+def model_inputs(batch: TokenBatch) -> dict[str, Any]:
+    """Arguments of a model's forward over a batch; a prefix tree needs `engine_layers`."""
+    inputs = {"input_ids": batch.ids_RL, "position_ids": batch.position_ids_RL, "use_cache": False}
+    return inputs | ({"tree": TreeMasks(batch)} if batch.is_tree else {"attention_mask": batch.attention_mask()})
 
 
 def _from_logits(logits_1NV: Tensor, targets_1N: Tensor) -> FusedCausalLMOutput:

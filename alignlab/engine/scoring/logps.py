@@ -46,7 +46,7 @@ def response_logps(
     batch_layout = detect_batch_layout(model, longest=longest, autocast=autocast)
     own_head = causal_lm(model) in custom_head_models
     max_tokens = token_budget(model, logits_copies=_LOGITS_OF_OWN_HEAD if own_head else 0)
-    batches = _batches(rows, max_tokens=max_tokens, max_rows=batch_size, is_tree=batch_layout.is_tree)
+    batches = row_batches(rows, max_tokens=max_tokens, max_rows=batch_size, is_tree=batch_layout.is_tree)
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast)
 
     def score(batch: list[int]) -> Tensor:
@@ -106,7 +106,7 @@ def _length(row: Encoded) -> int:
     return len(row.prompt_ids) + len(row.response_ids)
 
 
-def _batches(rows: Sequence[Encoded], *, max_tokens: int, max_rows: int | None, is_tree: bool) -> list[list[int]]:
+def row_batches(rows: Sequence[Encoded], *, max_tokens: int, max_rows: int | None, is_tree: bool) -> list[list[int]]:
     """Row indices in batches.
 
     For trees in sorted order, so that shared prefixes meet. For padded batches longest first, so that memory runs out
@@ -152,7 +152,7 @@ def divergence(model: Any, rows: Sequence[Encoded], *, label: str, batch_size: i
     """
     kl, log_ratio = torch.empty(len(rows)), torch.empty(len(rows))
     max_tokens = token_budget(model, logits_copies=_LOGITS_OF_DIVERGENCE)
-    batches = _batches(rows, max_tokens=max_tokens, max_rows=batch_size, is_tree=False)
+    batches = row_batches(rows, max_tokens=max_tokens, max_rows=batch_size, is_tree=False)
 
     def compare(batch: list[int]) -> tuple[Tensor, Tensor]:
         return _divergence_of_batch(model, [rows[index] for index in batch])
