@@ -157,13 +157,13 @@ def test_it_reads_texts_by_its_own_base_and_template(base, probe, tmp_path):
 
 def test_another_model_at_its_path_is_refused(base, probe, tmp_path):
     wrong = dataclasses.replace(probe, card=dataclasses.replace(probe.card, base="of yesterday"))
-    with pytest.raises(ConfigError, match="algorithm.rewards.safer: its probe was fitted to another model"):
+    with pytest.raises(ConfigError, match=r"algorithm.rewards.safer: its probe was fitted to another model"):
         reward_of(wrong, base, tmp_path).score(*TEXTS)
 
 
 def test_a_prompt_without_room_is_one_line(base, probe):
     reader = ProbeReader(base.encoder, 8)
-    with pytest.raises(ConfigError, match="trainer.max_length=8: 1 of 2 prompts leave no room .* takes"):
+    with pytest.raises(ConfigError, match=r"trainer.max_length=8: 1 of 2 prompts leave no room .* takes"):
         reader.read_all([("tell me about dog", ""), ("tell me about dog and dog and dog and dog", "a")])
 
 

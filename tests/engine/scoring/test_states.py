@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from support.small import APART, SHARING, model_of
 
 from alignlab.engine.scoring.states import decoder_layers, pooled_states
 from alignlab.errors import ConfigError
 from alignlab.models.prompts import Encoded
+from support.small import APART, SHARING, model_of
 
 PROMPT = [5, 9, 13, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50]
 ROWS = [Encoded(PROMPT, answer) for answer in ([7, 8, 11, 2], [7, 8, 60, 61, 62, 2], [2])]
