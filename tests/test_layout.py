@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "alignlab"
 FILES = sorted(PACKAGE.rglob("*.py"))
 STOREYS = (
     ("jobs",),
-    ("prerequisites", "evaluation", "course_correction", "synthesis"),
+    ("prerequisites", "evaluation", "course_correction", "synthesis", "pairs"),
     ("front", "judges", "training", "rewards"),
     ("engine", "checks"),
     ("data", "models"),

@@ -23,6 +23,7 @@ from alignlab.config.schema import (
     MergeConfig,
     ModpoConfig,
     OpenAIJudgeConfig,
+    PairsConfig,
     PretrainedConfig,
     ServerGeneratorConfig,
     SynthesisConfig,
@@ -66,7 +67,7 @@ def check_key(plan: Plan[Any]) -> None:
         case OpenAIJudgeConfig(dry_run=False, api_key_env=variable) if plan.judges:
             require_key("judge", variable)
     match plan.generator:
-        case ServerGeneratorConfig(api_key_env=variable) if plan.algorithm.uses.data == "requests":
+        case ServerGeneratorConfig(api_key_env=variable) if plan.algorithm.uses.data in ("requests", "prompts"):
             require_key("generator", variable)
 
 
@@ -165,6 +166,16 @@ def _check_synthesis(algorithm: SynthesisConfig, plan: Plan[Any]) -> None:
         require_finished("algorithm.merge", Path(folder))
 
 
+def _check_pairs(algorithm: PairsConfig, plan: Plan[Any]) -> None:
+    names = ", ".join(plan.objectives.weights)
+    require(bool(plan.rewards), "algorithm.rewards", "{}", f"must say what scores the answers, by objective ({names})")
+    for source in algorithm.sources:
+        _check_adapter(source, plan)
+    if algorithm.select == "weighted":
+        missing = [name for name, weight in plan.objectives.weights.items() if weight and name not in plan.rewards]
+        require(not missing, "algorithm.select", "weighted", f"needs a scorer of {', '.join(missing)} too")
+
+
 def _check_evaluate(algorithm: EvaluateConfig, plan: Plan[Any]) -> None:
     _check_adapter(algorithm.adapter, plan)
 
@@ -213,6 +224,8 @@ def _check_data(plan: Plan[Any]) -> None:
         return
     if uses.data == "requests":
         check_requests(source.settings)
+    elif uses.data == "prompts":
+        check_source(source.settings)
     elif uses.data == "preferences":
         trained = plan.objectives.trained if uses.trains or uses.weighs else None
         check_source(source.settings, max_length=source.max_length, trained=trained)
@@ -253,6 +266,7 @@ _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     EvaluateConfig: _check_evaluate,
     CourseCorrectionConfig: _check_course_correction,
     SynthesisConfig: _check_synthesis,
+    PairsConfig: _check_pairs,
     FrontConfig: _check_front,
 }
 """What one algorithm needs beside what every run does."""

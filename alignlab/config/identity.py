@@ -49,6 +49,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     if "algorithm.objective" in values and why_unused(config, "algorithm.objective") is None:
         objectives = objectives_of(config)
         fields["objectives"] = [objectives.trained, list(objectives.weights)]
+    if not config.algorithm.uses.weighs and why_unused(config, "w") is None:
+        fields["weights"] = objectives_of(config).weights
     if config.dataset.kind != "toy" and why_unused(config, "dataset.test_share") is None:
         fields["split_version"] = SPLIT_VERSION
     fields["rewards"] = {name: _identity_of(reward_of(config, name)) for name in rewarded(config)}

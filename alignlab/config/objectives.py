@@ -45,7 +45,9 @@ def objectives_of(config: "RunConfig") -> Objectives:
     """
     objectives, uses = config.dataset.objectives, config.algorithm.uses
     labelled = [name for name, objective in objectives.items() if objective.label is not None]
-    if config.dataset.kind == "prompts":
+    if uses.data == "prompts":
+        labelled = list(objectives)  # scorers rank the answers, whatever the data's labels say of other ones
+    elif config.dataset.kind == "prompts":
         needs = f"holds prompts and no responses, of which algorithm={config.algorithm.name} needs pairs"
         raise ConfigError(f"dataset={config.dataset.name}: {needs}; choose pairs or scored")
     if not labelled:
@@ -57,7 +59,7 @@ def objectives_of(config: "RunConfig") -> Objectives:
     if trained not in labelled:
         reason = f"dataset={config.dataset.name} has no labels of it, so it can be a reward only"
         raise ConfigError(f"algorithm.objective={trained}: {reason}; {nearest(trained, labelled)}")
-    if uses.weighs:
+    if uses.weighs or value_at(config, "algorithm.select") == "weighted":
         weights = resolve_weights(config.w, objectives=list(objectives), trained=trained, scheme=config.weights.scheme)
     else:
         weights = {name: float(name == trained) for name in objectives}

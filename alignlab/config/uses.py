@@ -29,8 +29,8 @@ class Uses:
     """
 
     reads: Mapping[str, Reason]
-    data: Literal["preferences", "requests"] | None = None
-    """What the algorithm takes from `dataset`: preferences, or requests with a harmful response each."""
+    data: Literal["preferences", "requests", "prompts"] | None = None
+    """What the algorithm takes from `dataset`: preferences, prompts, or requests with a harmful response each."""
     trains: bool = False
     """Whether it trains a policy or a reward, so that its result is of the run's own objectives."""
     weighs: bool = False

@@ -28,6 +28,7 @@ OTHER = {
     "algorithm.turn": "reinject_header",
     "algorithm.responses": "both",
     "algorithm.pairs": "adjacent",
+    "algorithm.sources": "[owner/other]",
     "algorithm.cuts": "tokens",
     "algorithm.safe": "data",
     "algorithm.filter": "requests",
@@ -44,7 +45,8 @@ OTHER = {
     "algorithm.near_duplicates": "0.5",
     "algorithm.max_length": "99",
     "algorithm.dtype": "bfloat16",
-    "algorithm.labels": None,  # with compare only
+    "algorithm.labels": None,  # with compare only, or of two kinds
+    "algorithm.select": "all",
     "algorithm.adapter": "owner/other",
     "generator.kind": None,
     "judge.kind": None,

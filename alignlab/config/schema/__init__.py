@@ -38,6 +38,7 @@ from alignlab.config.schema.model import (
     PretrainedConfig,
     PretrainingConfig,
 )
+from alignlab.config.schema.pairs import PairsConfig
 from alignlab.config.schema.reward import (
     REWARD_KINDS,
     BeaverConfig,
@@ -88,6 +89,7 @@ __all__ = [
     "ModpoConfig",
     "ObjectiveConfig",
     "OpenAIJudgeConfig",
+    "PairsConfig",
     "PathsConfig",
     "PeftConfig",
     "PreferenceConfig",

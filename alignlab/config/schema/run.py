@@ -24,6 +24,7 @@ from alignlab.config.schema.defaults import complete_rewards
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
+from alignlab.config.schema.pairs import PairsConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
 from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
@@ -116,6 +117,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "front": FrontConfig,
         "course_correction": CourseCorrectionConfig,
         "synthesis": SynthesisConfig,
+        "pairs": PairsConfig,
     },
     "reward": REWARD_KINDS,
     "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},

@@ -28,7 +28,10 @@ def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRo
 
 
 def _scored(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRow]:
-    """Responses that a policy gave, each scored by every objective; one that was given twice counts once."""
+    """Responses that a policy gave, each scored by every objective; one that was given twice counts once.
+
+    `labels`, in the same form, take the place of the scores, as where labels were drawn from these.
+    """
     prompt, responses, scores = row_prompt(row), _texts(row), object_of(row, "scores")
     first: dict[str, int] = {}
     for index, response in enumerate(responses):
@@ -42,7 +45,8 @@ def _scored(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[Ranked
     for name, label in labels_of(config).items():
         if label not in scores:
             raise BadRow("missing_column", f"scores.{label}", f"is missing; {nearest(label, map(str, scores))}")
-        values = _scores(row, label, len(responses))
+        drawn = isinstance(row.get("labels"), dict) and label in row["labels"]
+        values = _scores({"scores": row["labels"]} if drawn else row, label, len(responses))
         found[name] = tuple(values[index] for index in kept)
     return [RankedRow(prompt, tuple(responses[index] for index in kept), found)]
 
@@ -152,7 +156,11 @@ RANKED = Source(
     columns=lambda config: ("responses",), read=_read, responses=(), one_of=REQUESTS, also=("scores", *PROMPT_COLUMNS)
 )
 SCORED = Source(
-    columns=lambda config: ("responses", "scores"), read=_scored, responses=(), one_of=REQUESTS, also=PROMPT_COLUMNS
+    columns=lambda config: ("responses", "scores"),
+    read=_scored,
+    responses=(),
+    one_of=REQUESTS,
+    also=(*PROMPT_COLUMNS, "labels"),
 )
 C2_SYN = Source(
     columns=lambda config: ("prompt", "responses"),

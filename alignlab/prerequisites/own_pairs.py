@@ -1,0 +1,185 @@
+"""From a plan to the pairs of a policy's own answers: who samples, who scores, what is selected.
+
+Shape letters: N answers, M objectives.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alignlab.config.fingerprints import fingerprint
+from alignlab.config.plan import MakeRun, Plan
+from alignlab.config.schema import PairsConfig, ServerGeneratorConfig
+from alignlab.data.readers.prompts import prompt_in
+from alignlab.data.records import Prompt
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.errors import ConfigError
+from alignlab.io.records import Records
+from alignlab.models.base import Base
+from alignlab.pairs.answers import Sampler
+from alignlab.pairs.checks import check_scores, correlations, within_correlation
+from alignlab.pairs.comparable import Comparable
+from alignlab.pairs.export import PairRow, pair_row
+from alignlab.pairs.select import ScoredAnswers, Selection, labelled_pairs, spread_within
+from alignlab.prerequisites.models import prompt_encoder, reference
+from alignlab.prerequisites.rewards import RewardParts, reward
+from alignlab.rewards.base import Reward
+from alignlab.rewards.posting import EndpointError
+
+Floats = NDArray[np.float64]
+SCORED_AT_ONCE = 256
+"""Answers between two writes: what a scorer that fails costs at most."""
+_MODEL_KEYS = ("kind", "path", "revision", "adapter", "dtype", "quantization", "prompt_template", "architecture")
+"""Settings of a model that its answers depend on."""
+_LOCAL = {"path", "adapter", "base_url", "api_key_env", "batch_size", "workers", "sources"}
+"""Keys that name files and machines, of no use to a reader of the card elsewhere."""
+
+
+def sampler_of(plan: Plan[PairsConfig]) -> Sampler:
+    """Who answers in a run, and how."""
+    sources = plan.algorithm.sources
+    return Sampler(
+        model=plan.model,
+        model_id=_model_id(plan),
+        sources=tuple(sources) or (None,),
+        source_ids=tuple(fingerprint(Path(source)) if Path(source).is_dir() else source for source in sources) or ("",),
+        generator=plan.generator,
+        seed=plan.seed,
+        max_length=plan.recipe.trainer.max_length,
+    )
+
+
+def _model_id(plan: Plan[PairsConfig]) -> dict[str, Any]:
+    settings = plan.record["model"]
+    known = {key: settings[key] for key in _MODEL_KEYS if key in settings}
+    server = plan.generator
+    served = {"server": [server.base_url, server.model]} if isinstance(server, ServerGeneratorConfig) else {}
+    made = {} if plan.model.scratch is None else {"made": _made_id(plan)}
+    return {**known, "files": list(plan.model.files), "bf16": plan.model.bf16, **served, **made}
+
+
+def _made_id(plan: Plan[PairsConfig]) -> str:
+    return reference(plan.model).id
+
+
+@dataclass
+class Scored:
+    """Scores of comparable answers."""
+
+    names: list[str]
+    scores_NM: Floats
+    asked: dict[str, int]
+    """Objective -> answers that its scorer was asked about, rather than an earlier attempt of the run."""
+    notes: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Correlations, within prompts, of the scorers with each other and with length."""
+
+
+def score_answers(plan: Plan[PairsConfig], answers: Comparable, folder: Path, make_run: MakeRun) -> Scored:
+    """Every answer's score by every objective, kept in the run folder as they come.
+
+    Raises:
+        ConfigError: `scorers.NAME: ...` where a scorer gives no usable scores.
+    """
+    parts = RewardParts(_base(plan), ScoreCache(plan.cache / "scores"), make_run)
+    rows = answers.answers
+    prompts = [prompt_in({"prompt": row["prompt"]}) for row in rows]
+    texts, ids, groups = ([row[key] for row in rows] for key in ("response", "id", "prompt_id"))
+    columns, asked = [], {}
+    for name, source in plan.rewards.items():
+        one = reward(source, parts)
+        path = folder / "scores" / f"{name}.jsonl"
+        column, asked[name] = kept_scores(path, name, one, ids, list(zip(prompts, texts, strict=True)))
+        columns.append(column)
+        one.release()  # two of 7B at once are too much for most machines
+    names = list(plan.rewards)
+    scored = Scored(names, np.stack(columns, axis=1), asked)
+    check_scores(scored.scores_NM, names, ids, groups)
+    scored.notes["correlation"] = correlations(scored.scores_NM, names, groups)
+    lengths_N = np.array([float(row["tokens"]) for row in rows])
+    with_length = {name: within_correlation(scored.scores_NM[:, m], lengths_N, groups) for m, name in enumerate(names)}
+    scored.notes["correlation with length"] = {name: value for name, value in with_length.items() if value is not None}
+    return scored
+
+
+def kept_scores(
+    path: Path, name: str, one: Reward, ids: Sequence[str], texts: Sequence[tuple[Prompt, str]]
+) -> tuple[Floats, int]:
+    """One scorer's scores, (N,), and how many were asked for: what an earlier attempt has scored is found again.
+
+    Args:
+        path: file of the scores; grows as they come.
+        name: the objective.
+        one: the scorer.
+        ids: of the answers.
+        texts: prompt and answer each.
+
+    Raises:
+        ConfigError: `scorers.NAME: ...` where a score is not finite, or an endpoint does not answer.
+    """
+    with Records(path, ids, made_for={"scorer": one.id}) as records:
+        missing = set(records.missing())
+        rest = [(key, text) for key, text in zip(ids, texts, strict=True) if key in missing]
+        for start in range(0, len(rest), SCORED_AT_ONCE):
+            part = rest[start : start + SCORED_AT_ONCE]
+            try:
+                scores = one.score([prompt for _, (prompt, _) in part], [text for _, (_, text) in part]).double()
+            except (ArithmeticError, ValueError, EndpointError) as error:
+                kept = f"{len(ids) - len(records.missing())} of {len(ids)} scores are kept"
+                raise ConfigError(f"scorers.{name}: {error}; {kept}, rerun the same command to resume") from None
+            wrong = (~torch.isfinite(scores)).nonzero().flatten().tolist()
+            if wrong:
+                raise ConfigError(f"scorers.{name}: the score of answer {part[wrong[0]][0]} is {scores[wrong[0]]:g}")
+            for (key, _), score in zip(part, scores.tolist(), strict=True):
+                records.add({"id": key, "score": score})
+        records.finish()
+        known = {row["id"]: row["score"] for row in records.rows()}
+    return np.array([known[key] for key in ids], dtype=float), len(missing)
+
+
+def _base(plan: Plan[PairsConfig]) -> Base:
+    """The run's model; where a server holds it, its tokenizer alone, which is all that scorers of texts need."""
+    if not isinstance(plan.generator, ServerGeneratorConfig):
+        return reference(plan.model)
+    encoder = prompt_encoder(plan.model)
+    return Base(None, encoder.tokenizer, encoder, "", "a server's")
+
+
+def pair_rows(plan: Plan[PairsConfig], answers: Comparable, scored: Scored) -> list[PairRow]:
+    """The selected and labelled pairs, prompt by prompt.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    algorithm = plan.algorithm
+    selection = Selection(
+        algorithm.select, algorithm.labels, algorithm.temperature, algorithm.min_margin, seed=plan.seed
+    )
+    groups = [row["prompt_id"] for row in answers.answers]
+    units_M = spread_within(scored.scores_NM, groups)
+    weights_M = np.array([plan.objectives.weights.get(name, 0.0) for name in scored.names])
+    rows, start = [], 0
+    for prompt_id, own in answers.by_prompt.items():
+        scores_NM = scored.scores_NM[start : start + len(own)]
+        start += len(own)
+        given = ScoredAnswers(prompt_id, tuple(answer["id"] for answer in own), scores_NM)
+        known = [[None if np.isnan(score) else float(score) for score in line] for line in scores_NM]
+        pairs = labelled_pairs(given, selection, units_M, weights_M)
+        answers.left_out["prompts without a pair: ties, margins or no agreement"] += not pairs
+        rows += [pair_row(own, known, pair, scored.names) for pair in pairs]
+    if not rows:
+        wanted = f"algorithm.select={algorithm.select} algorithm.min_margin={algorithm.min_margin:g}"
+        raise ConfigError(f"{wanted}: leaves no pair of {len(answers.by_prompt)} prompts")
+    return rows
+
+
+def card_settings(plan: Plan[PairsConfig]) -> Mapping[str, Any]:
+    """Settings for the card, without places and keys."""
+    groups = {name: plan.record[name] for name in ("model", "dataset", "algorithm", "generator")}
+    plain = {name: {key: value for key, value in group.items() if key not in _LOCAL} for name, group in groups.items()}
+    plain["algorithm"]["rewards"] = {name: source.settings.kind for name, source in plan.rewards.items()}
+    return {**plain, "seed": plan.seed, "inputs": dict(plan.inputs)}
