@@ -13,7 +13,7 @@ STOREYS = (
     ("jobs",),
     ("prerequisites", "evaluation", "course_correction", "synthesis", "pairs"),
     ("front", "judges", "training", "rewards"),
-    ("engine", "checks"),
+    ("engine", "checks", "pages"),
     ("data", "models"),
     ("runs", "io", "config"),
     ("stats",),

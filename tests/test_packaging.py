@@ -60,7 +60,8 @@ def data_files(root):
         for folder in ("conf", "sweeps", "launchers")
         for path in (root / folder).rglob("*.yaml")
     }
-    own = (path for pattern in ("*.py", "*.j2") for path in (root / "alignlab").rglob(pattern))
+    patterns = ("*.py", "*.j2", "*.js", "*.css", "*.gz", "vendor/*")
+    own = (path for pattern in patterns for path in (root / "alignlab").rglob(pattern))
     return names | {str(path.relative_to(root)) for path in own}
 
 

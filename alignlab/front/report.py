@@ -1,4 +1,4 @@
-"""Write a front: the table, front.csv, front.json and front.png of runs that may be compared."""
+"""Write a front: the table, front.csv, front.json, front.png and front.html of runs that may be compared."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Any
 
 from alignlab.front.collect import Collection
 from alignlab.front.metrics import ExactCurve
+from alignlab.front.page import Names, write_front_page
 from alignlab.front.picture import draw_front, front_subject
 from alignlab.front.series import CHANCE, are_accuracies
 from alignlab.front.summary import front_summary
 from alignlab.front.table import differences_table, front_table, write_csv
 from alignlab.io.atomic import write_json
+from alignlab.pages import Link
 from alignlab.runs.progress import console, say
 
 
@@ -23,7 +25,7 @@ def write_front(
     dataset: str,
     model: str,
 ) -> dict[str, str]:
-    """Print the tables and write front.csv, front.json and front.png; returns these artifacts.
+    """Print the tables and write front.csv, front.json, front.png and front.html; returns these artifacts.
 
     Args:
         collection: of one front.
@@ -57,6 +59,17 @@ def write_front(
         )
         artifacts["picture"] = "front.png"
         say(f"picture: {target / 'front.png'}")
+    if collection.points:
+        write_front_page(
+            collection,
+            target / "front.html",
+            names=Names(dataset, model),
+            exact=exact,
+            reference=reference,
+            links=[Link(name, name) for name in artifacts.values()],
+        )
+        artifacts["page"] = "front.html"
+        say(f"page:    {target / 'front.html'}")
     return artifacts
 
 

@@ -1,4 +1,4 @@
-"""Collects runs into front.csv, front.png and a table; after a sweep, and on its own."""
+"""Collects runs into front.csv, front.png, front.html and a table; after a sweep, and on its own."""
 
 import hashlib
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
 
 
 def present(model: ModelSource, rows: RowSource, folders: Sequence[Path], target: Path) -> dict[str, str]:
-    """Print the table and write front.csv and front.png into `target`; return these artifacts.
+    """Print the table and write front.csv, front.png and front.html into `target`; return these artifacts.
 
     Args:
         model: the reference.

@@ -1,0 +1,136 @@
+"""The command that makes a run again, from the settings that the run recorded."""
+
+import copy
+import functools
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from alignlab.config.hydra.compose import choices_of, composing, config_groups, register, run_config
+from alignlab.config.roots import config_root
+from alignlab.errors import ConfigError
+
+NOT_SAID = ("paths", "force")
+"""Where files lie and whether a run is forced is no part of what it was."""
+_BARE = re.compile(r"[A-Za-z_./][\w./-]*\Z")
+_WORDS = {"true", "false", "null", "nan", "inf", "yes", "no", "on", "off"}
+
+
+def commands_of(records: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """A command a record of config.json; None where no command of this version composes to the same settings.
+
+    Every command was composed and compared with its record.
+    """
+    register()
+    with composing():
+        bases: dict[tuple[str, ...], DictConfig] = {}
+        return [_command(record, bases) for record in records]
+
+
+def _command(record: Mapping[str, Any], bases: dict[tuple[str, ...], DictConfig]) -> str | None:
+    try:
+        choices = tuple(_choices(record))
+        if choices not in bases:
+            bases[choices] = compose("config", overrides=list(choices))
+        first = [value for value in _values(bases[choices], record) if "." not in value.split("=")[0]]
+        # Now the rest: some of it follows what came first, as dataset.seed follows seed.
+        values = [*first, *_values(_overridden(bases[choices], first), record)]
+        same = _said(asdict(run_config(_overridden(bases[choices], values)))) == _said(record)
+    except (ConfigError, OmegaConfBaseException, HydraException, ValueError, TypeError, KeyError):
+        return None
+    return shlex.join(["python", "-m", "alignlab", *choices, *values]) if same else None
+
+
+def _overridden(base: DictConfig, overrides: list[str]) -> DictConfig:
+    made = copy.deepcopy(base)
+    ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides(overrides), made)
+    return made
+
+
+def _said(record: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(_leaves({key: value for key, value in record.items() if key not in NOT_SAID}, ""))
+
+
+def _choices(record: Mapping[str, Any]) -> Iterator[str]:
+    """`GROUP=CHOICE` for each group whose recorded values fit another file than the default better."""
+    default_of = {
+        key: value for entry in _file("config")["defaults"] if isinstance(entry, dict) for key, value in entry.items()
+    }
+    for group in config_groups():
+        own = record.get(group)
+        if not isinstance(own, Mapping) or group not in default_of:
+            continue
+        flat = dict(_leaves(own, ""))
+        usual = default_of[group]
+        best = min(choices_of(group), key=lambda choice: (_misfit(group, choice, flat), choice != usual))
+        if best != usual:
+            yield f"{group}={best}"
+
+
+@functools.cache
+def _file(name: str) -> dict[str, Any]:
+    return yaml.safe_load((config_root("conf") / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+
+
+def _misfit(group: str, choice: str, own: Mapping[str, Any]) -> tuple[bool, int, int]:
+    """How badly a file fits: another kind or name, values that differ, and values that it leaves open."""
+    flat = {key: value for key, value in _leaves(_file(f"{group}/{choice}"), "") if key != "defaults"}
+    flat = {key: value for key, value in flat.items() if not (isinstance(value, str) and "${" in value)}
+    agreeing = sum(own.get(key) == value for key, value in flat.items() if key in own)
+    other = any(key in flat and own.get(key) != flat[key] for key in ("kind", "name"))
+    return other, len(flat) - agreeing, -agreeing
+
+
+def _values(base: DictConfig, record: Mapping[str, Any]) -> Iterator[str]:
+    """`KEY=VALUE` for every value that differs."""
+    before, after = _said(_plain(base)), _said(record)
+    for key, value in after.items():
+        if key not in before or before[key] != value:
+            added = "" if key in before else "+"
+            yield f"{added}{key}={_written(value)}"
+
+
+def _plain(base: DictConfig) -> dict[str, Any]:
+    """The settings as plain values, typed where the base alone is a config, as it is not without a model.path."""
+    try:
+        return asdict(run_config(base))
+    except (ConfigError, OmegaConfBaseException):
+        plain = OmegaConf.to_container(base, resolve=True)
+        return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
+
+
+def _written(value: Any) -> str:
+    """A value in Hydra's grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{_written(one)}' for key, one in value.items())}}}"
+    text = str(value)
+    if _BARE.match(text) and text.lower() not in _WORDS:
+        return text
+    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", text)
+    return f"'{escaped}'"
+
+
+def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,56 @@
+"""What the metrics of a front mean: a label with its unit, and which way is better."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What one metric says."""
+
+    label: str
+    better: int
+    """1: higher is better, -1: lower is better, 0: not known."""
+
+    def as_record(self, name: str) -> dict[str, Any]:
+        """For the page."""
+        return {"name": name, **asdict(self)}
+
+
+_KNOWN = {
+    "kl": Meaning("KL to the reference (nats)", -1),
+    "kl_to_optimum": Meaning("KL to the optimum (nats)", -1),
+    "attained_share": Meaning("attained share of the possible gain", 1),
+    "well_formed": Meaning("share of well-formed answers", 1),
+    "length": Meaning("length (tokens)", -1),
+    "over_refusal": Meaning("over-refusal (share of harmless requests refused)", -1),
+    "repetition": Meaning("repetition", -1),
+}
+_ENDINGS = (
+    ("_accuracy", "{}: share of pairs ranked right", 1),
+    ("_margin", "{}: reward margin", 1),
+    ("_slope", "{}: slope against the true reward", 1),
+    ("_reward", "{}: mean reward", 1),
+    ("_refusal", "{}: share refused", -1),
+    ("_cut", "{}: share cut at the length limit", -1),
+    ("_length", "{}: length (tokens)", -1),
+    ("_cost", "{}: cost", -1),
+    ("_win_rate", "{}: win rate", 1),
+)
+
+
+def meaning(metric: str, *, is_axis: bool = False) -> Meaning:
+    """The meaning of a metric by its name; an axis of a front is better higher, whatever it is called.
+
+    Args:
+        metric: its name in result.json.
+        is_axis: whether an objective is measured by it.
+    """
+    known = _KNOWN.get(metric)
+    if known is None:
+        found = next((one for one in _ENDINGS if metric.endswith(one[0])), None)
+        if found is not None:
+            known = Meaning(found[1].format(metric.removesuffix(found[0]).replace("_", " ")), found[2])
+    if known is None:
+        known = Meaning(metric.replace("_", " "), 0)
+    return Meaning(known.label, 1) if is_axis else known

@@ -1,0 +1,209 @@
+"""front.html: the front as a page that people look at, click and send around. One file, offline."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignlab.config.hydra.command import commands_of
+from alignlab.front.catalogue import meaning
+from alignlab.front.collect import Collection, FrontPoint
+from alignlab.front.metrics import ExactCurve
+from alignlab.front.said import Said, differences, learning_curves, read_said
+from alignlab.front.series import weight_label
+from alignlab.pages import Link, packed, visible, write_page
+
+MOST_BYTES = 12_000_000
+"""Of the packed samples: the page stays below 15 MB."""
+MOST_COMPARED = 40
+"""Policies of which any two are compared; beyond, the page would wait for thousands of intervals."""
+HARMLESS_DATA = ("toy",)
+"""dataset.kind whose texts nobody needs to be spared; all others are folded until asked."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the page is of."""
+
+    dataset: str
+    model: str
+
+
+def write_front_page(
+    collection: Collection,
+    path: Path,
+    *,
+    names: Names,
+    exact: ExactCurve | None,
+    reference: Sequence[float] | None,
+    links: Sequence[Link] = (),
+) -> Path:
+    """Write the page atomically and return its path.
+
+    Args:
+        collection: of one front, with at least one point.
+        path: the file; links to runs and adapters are relative to its folder.
+        names: of data and model.
+        exact: the exact front.
+        reference: the reference policy's mean on each axis.
+        links: to other pages and files.
+    """
+    said = [read_said(point.folder) for point in collection.points]
+    records = [_json(point.folder / "config.json") for point in collection.points]
+    prompts = _prompts(said)
+    curves = [learning_curves(point.folder) for point in collection.points]
+    blobs, kept = _fitting(said, curves, prompts)
+    data = {
+        "title": f"{visible(names.dataset)}: {visible(names.model)}",
+        "axes": list(collection.axes),
+        "metrics": _metrics(collection),
+        "policies": [
+            _policy(point, record, command, one, base=path.parent)
+            for point, record, command, one in zip(collection.points, records, commands_of(records), said, strict=True)
+        ],
+        "failures": [
+            {"run": os.path.relpath(run.folder, path.parent), "status": run.status, "error": visible(run.error)}
+            for run in collection.failures
+        ],
+        "exact": _exact(exact),
+        "reference": None if reference is None else dict(zip(collection.axes, reference, strict=True)),
+        "differences": _differences(collection, said),
+        "compared": len(said) <= MOST_COMPARED,
+        "prompts": {"all": len(prompts), "kept": len(kept)},
+        "folded": not all(_is_harmless(record) for record in records),
+    }
+    texts = {key: text for one in said for key, text in one.texts.items()}
+    categories = {key: text for one in said for key, text in one.categories.items()}
+    asked = [{"text": visible(texts[key]), "category": _shown(categories.get(key))} for key in kept]
+    return write_page(
+        path,
+        "front.html.j2",
+        title=f"Front of {names.model} on {names.dataset}",
+        links=links,
+        script="front.js",
+        private=bool(data["folded"]),
+        data=packed(data),
+        prompts=packed(asked),
+        blobs=blobs,
+    )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _is_harmless(record: Mapping[str, Any]) -> bool:
+    data = record.get("dataset")
+    return isinstance(data, dict) and data.get("kind") in HARMLESS_DATA
+
+
+def _metrics(collection: Collection) -> list[dict[str, Any]]:
+    """Every metric that some policy has, the axes first."""
+    names = dict.fromkeys([*collection.axes, *(name for point in collection.points for name in point.metrics)])
+    known = [name for name in names if any(_mean(point, name) is not None for point in collection.points)]
+    return [meaning(name, is_axis=name in collection.axes).as_record(name) for name in known]
+
+
+def _mean(point: FrontPoint, metric: str) -> float | None:
+    return point.metrics[metric].mean if metric in point.metrics else None
+
+
+def _policy(
+    point: FrontPoint, record: Mapping[str, Any], command: str | None, said: Said, *, base: Path
+) -> dict[str, Any]:
+    run = os.path.relpath(point.folder, base)
+    result = _json(point.folder / "result.json")
+    artifacts = result.get("artifacts")
+    adapter = artifacts.get("adapter") if isinstance(artifacts, dict) else None
+    seconds = result.get("seconds")
+    return {
+        "id": hashlib.sha256(Path(run).as_posix().encode()).hexdigest()[:8],
+        "run": visible(run),
+        "series": visible(point.series),
+        "w": weight_label(point),
+        "weights": {visible(name): weight for name, weight in point.weights.items()},
+        "seed": point.seed,
+        "beta": point.beta,
+        "loss": visible(point.loss_type),
+        "seconds": seconds.get("total") if isinstance(seconds, dict) else None,
+        "metrics": {name: [one.mean, one.low, one.high, one.n, one.groups] for name, one in point.metrics.items()},
+        "unproven": list(map(visible, point.unproven)),
+        "settings": {visible(key): visible(value) for key, value in _settings(record)},
+        "command": None if command is None else visible(command),
+        "adapter": None if adapter is None else visible(Path(run) / str(adapter)),
+        "samples": len(said.responses),
+    }
+
+
+def _settings(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Dotted key -> value of a config, lists as text."""
+    found = []
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            found += _settings(value, f"{prefix}{key}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            found.append((f"{prefix}{key}", "null" if text is None else str(text)))
+    return found
+
+
+def _exact(exact: ExactCurve | None) -> dict[str, Any] | None:
+    if exact is None:
+        return None
+    columns = {axis: exact.means_KM[:, index].tolist() for index, axis in enumerate(exact.axes)}
+    return {"weights": exact.weights_KM.tolist(), "values": {**columns, "kl": exact.kl_K.tolist()}}
+
+
+def _differences(collection: Collection, said: Sequence[Said]) -> list[dict[str, Any]]:
+    if len(said) > MOST_COMPARED:
+        return []
+    scored = dict.fromkeys(name for one in said for name in one.scores)
+    return differences(said, list(scored))
+
+
+def _prompts(said: Sequence[Said]) -> list[str]:
+    """Keys of all prompts, those of the most policies first, else in the order in which they were asked."""
+    counts: dict[str, int] = {}
+    for one in said:
+        for key in one.texts:
+            counts[key] = counts.get(key, 0) + 1
+    return sorted(counts, key=lambda key: -counts[key])
+
+
+def _fitting(
+    said: Sequence[Said], curves: Sequence[Mapping[str, Any]], prompts: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The packed samples of each policy on as many prompts as fit the page, and these prompts."""
+    kept = list(prompts)
+    while True:
+        index_of = {key: index for index, key in enumerate(kept)}
+        blobs = [packed({**_samples(one, index_of), "curves": own}) for one, own in zip(said, curves, strict=True)]
+        size = sum(map(len, blobs))
+        if size <= MOST_BYTES or not kept:
+            return blobs, kept
+        kept = kept[: int(len(kept) * 0.9 * MOST_BYTES / size)]
+
+
+def _samples(said: Said, index_of: Mapping[str, int]) -> dict[str, Any]:
+    rows = [index for index, key in enumerate(said.prompts) if key in index_of]
+    return {
+        "prompt": [index_of[said.prompts[row]] for row in rows],
+        "response": [visible(said.responses[row]) for row in rows],
+        "scores": {visible(name): [_short(values[row]) for row in rows] for name, values in said.scores.items()},
+    }
+
+
+def _short(value: float | None) -> float | None:
+    """A score as people read it; means and intervals are of the whole numbers."""
+    return None if value is None else float(f"{value:.5g}")
+
+
+def _shown(text: str | None) -> str | None:
+    return None if text is None else visible(text)

@@ -1,0 +1,246 @@
+"""front.html: it holds what it should, its texts are data, and nothing in it acts or loads but its own script."""
+
+import gzip
+import hashlib
+import json
+import shutil
+import subprocess
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from alignlab.front import page as front_page
+from alignlab.front.collect import FailedRun, collect
+from alignlab.front.metrics import ExactCurve
+from alignlab.front.page import Names, write_front_page
+from alignlab.front.said import learning_curves, read_said
+from alignlab.pages import Link
+from support.fronts import AXES, write_front, write_run
+from support.pages import HOSTILE, Parsed, check_safe
+
+LOGIC = files("alignlab.pages") / "static" / "front.js"
+
+
+def written(folders, path, **changed):
+    known = {"names": Names("toy", "tiny"), "exact": None, "reference": None}
+    return write_front_page(collect(folders), path, **{**known, **changed})
+
+
+def test_it_holds_every_policy_prompt_and_sample(tmp_path):
+    runs = write_front(tmp_path / "runs")
+    weights = np.array([[0.1, 0.9], [0.9, 0.1]])
+    exact = ExactCurve(tuple(AXES.values()), weights, 2 * weights, np.array([0.3, 0.4]))
+    path = written(runs, tmp_path / "front" / "front.html", exact=exact, reference=[0.0, 0.5])
+    page = check_safe(path)
+    data = page.data("data")
+    assert [policy["w"] for policy in data["policies"]] == ["0.1", "0.5", "0.9"]
+    assert data["axes"] == list(AXES.values())
+    assert data["reference"] == {"helpful": 0.0, "safe": 0.5}
+    assert data["exact"]["values"] == {"helpful": [0.2, 1.8], "safe": [1.8, 0.2], "kl": [0.3, 0.4]}
+    assert {one["name"]: one["better"] for one in data["metrics"]} == {"helpful": 1, "safe": 1, "kl": -1}
+    first = data["policies"][0]
+    assert (first["run"], first["adapter"]) == ("../runs/w=0.1", "../runs/w=0.1/adapter")
+    assert first["settings"] == {"w": "0.1", "seed": "0", "dataset.kind": "toy"}
+    recorded = json.loads((runs[0] / "result.json").read_text())["metrics"]["helpful"]
+    assert first["metrics"]["helpful"][:4] == [recorded["mean"], *recorded["ci95"], 12]
+    assert [one["text"] for one in page.data("prompts")] == [f"prompt {index}" for index in range(6)]
+    said = page.data("policy-0")
+    assert said["response"][:2] == ["answer 0 of w=0.1 to 0", "answer 1 of w=0.1 to 0"]
+    assert said["prompt"] == [index // 2 for index in range(12)]
+    assert said["scores"]["helpful"][:2] == [0.2, 1.2]
+    assert said["curves"]["step"] == list(range(1, 10))
+    assert data["folded"] is False
+
+
+def test_a_paired_difference_between_any_two(tmp_path):
+    data = Parsed(written(write_front(tmp_path / "runs"), tmp_path / "front.html")).data("data")
+    found = {(one["a"], one["b"], one["metric"]): one for one in data["differences"]}
+    assert len(found) == 3 * 3  # pairs times metrics
+    one = found[0, 2, "helpful"]
+    assert (one["mean"], one["groups"]) == (pytest.approx(1.6), 6)
+    assert one["low"] < 1.6 < one["high"]
+
+
+def test_hostile_text_stays_text(tmp_path):
+    samples = [(text, text, {"helpful": 1.0 + index, "safe": float(index % 3)}) for index, text in enumerate(HOSTILE)]
+    runs = [
+        write_run(
+            tmp_path / "runs" / f"{index} <img src=x onerror=alert(1)> </script>".replace("/", "_"),
+            w=w,
+            samples=samples,
+            recipe={"<b>": text},
+        )
+        for index, (w, text) in enumerate(zip((0.1, 0.9), HOSTILE, strict=False))
+    ]
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "result.json").write_text(
+        json.dumps({"status": "failed", "error": HOSTILE[1] + "\x1b[31m"})
+    )
+    path = written([*runs, tmp_path / "runs" / "broken"], tmp_path / "front.html", names=Names(HOSTILE[0], HOSTILE[2]))
+    page = check_safe(path)
+    assert {tag for tag, _ in page.tags} <= {
+        "html", "head", "meta", "title", "style", "body", "header", "h1", "nav", "a", "main", "noscript", "p",
+        "section", "div", "label", "select", "option", "input",
+        "span", "output", "button", "script",
+    }  # fmt: skip
+    assert "<script>alert(1)</script>" in "".join(page.texts)
+    assert not set("\x00\x07\x08\x1b\u202e\u2066\u2069") & set(path.read_text(encoding="utf-8"))
+    asked = [one["text"] for one in page.data("prompts")]
+    assert asked[: len(HOSTILE) - 1] == [front_page.visible(text) for text in HOSTILE[:-1]]
+    assert page.data("policy-0")["response"][1] == HOSTILE[1]
+    assert page.data("data")["failures"][0]["error"].startswith("</script><script>alert(1)</script>\\u001b")
+
+
+def test_the_check_sees_what_would_act(tmp_path):
+    """Control: an added script, a changed script and a remote address are seen."""
+    path = written(write_front(tmp_path / "runs"), tmp_path / "front.html")
+    text = path.read_text()
+    for wrong in (
+        text.replace("</body>", "<script>alert(1)</script></body>"),
+        text.replace('"use strict";', '"use strict"; '),
+        text.replace("<nav>", "<nav><a href='https://example.org'>x</a>"),
+        text.replace("<main", "<main onclick='alert(1)'"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(AssertionError):
+            check_safe(path)
+
+
+def test_real_data_is_folded_and_private(tmp_path):
+    path = written(write_front(tmp_path / "runs", kind="pku_saferlhf"), tmp_path / "front.html")
+    assert Parsed(path).data("data")["folded"] is True
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_run_without_samples_has_a_policy(tmp_path):
+    (run, *others) = write_front(tmp_path / "runs")
+    for name in ("generations.jsonl", "scores.jsonl", "metrics.jsonl", "config.json"):
+        (run / name).unlink()
+    page = check_safe(written([run, *others], tmp_path / "front.html"))
+    assert page.data("data")["policies"][0]["samples"] == 0
+    assert page.data("policy-0") == {"prompt": [], "response": [], "scores": {}, "curves": {}}
+    assert page.data("data")["folded"] is True, "unknown is not harmless"
+
+
+def test_a_page_keeps_its_size(tmp_path, monkeypatch):
+    runs = write_front(tmp_path / "runs", prompts=40)
+    monkeypatch.setattr(front_page, "MOST_BYTES", 2500)
+    page = Parsed(written(runs, tmp_path / "front.html"))
+    counts = page.data("data")["prompts"]
+    assert counts["all"] == 40
+    assert 0 < counts["kept"] < 40
+    assert len(page.data("prompts")) == counts["kept"]
+    assert max(page.data("policy-1")["prompt"]) == counts["kept"] - 1
+
+
+def test_categories_messages_and_unknown_scores(tmp_path):
+    user, system = {"role": "user", "content": "hi"}, {"role": "system", "content": "s"}
+    rows = [
+        {"id": "a", "prompt": [user], "response": "x", "category": ["c", "d"]},
+        {"id": "b", "prompt": [system, user], "response": "y"},
+    ]
+    text = "\n".join(map(json.dumps, rows)) + '\n{"id": "torn'
+    (tmp_path / "generations.jsonl").write_text(text)
+    (tmp_path / "scores.jsonl").write_text('{"id": "a", "safe": null}\n{"id": "b", "safe": 2, "note": "z"}\n')
+    said = read_said(tmp_path)
+    assert list(said.texts.values()) == ["hi", "system: s\n\nuser: hi"]
+    assert list(said.categories.values()) == ["c, d"]
+    assert said.scores == {"safe": [None, 2.0]}
+    assert list(said.means("safe").values()) == [2.0]
+
+
+def test_a_long_curve_is_thinned_and_ends_at_its_end(tmp_path):
+    rows = [{"step": step, "loss": 1.0} for step in range(1, 1001)] + [{"step": 1000, "train_runtime": 3.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curve = learning_curves(tmp_path)
+    assert len(curve["step"]) <= 300
+    assert curve["step"][-1] == 1000
+    assert "train_runtime" not in curve
+
+
+def test_links_stay_in_the_folder_tree():
+    for href in ("https://example.org", "javascript:alert(1)", "/etc/passwd", "//example.org"):
+        with pytest.raises(ValueError, match="relative"):
+            Link("x", href)
+    assert Link("x", "../index.html").href == "../index.html"
+
+
+def test_the_library_is_the_one_that_the_readme_names():
+    folder = files("alignlab.pages") / "vendor"
+    (packed,) = [file for file in folder.iterdir() if file.name.endswith(".gz")]
+    code = gzip.decompress(packed.read_bytes())
+    assert hashlib.sha256(code).hexdigest() in (folder / "README.md").read_text()
+    assert "MIT License" in (folder / "LICENSE").read_text()
+    assert b"</script" not in code.lower()
+    assert b"<!--" not in code
+
+
+def test_failed_runs_alone_make_no_page_of_policies(tmp_path):
+    found = collect([tmp_path / "missing"])
+    assert found.failures == (FailedRun(tmp_path / "missing", "missing", "no result.json"),)
+    page = check_safe(write_front_page(found, tmp_path / "x.html", names=Names("a", "b"), exact=None, reference=None))
+    assert page.data("data")["policies"] == []
+
+
+@pytest.fixture
+def logic():
+    """Evaluate an expression with the page's logic, `l`, under node."""
+    if shutil.which("node") is None:
+        pytest.skip("no node")
+
+    def evaluate(expression):
+        code = f"const l = require({json.dumps(str(LOGIC))}); console.log(JSON.stringify({expression}))"
+        return json.loads(subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True).stdout)
+
+    return evaluate
+
+
+def test_the_logic(logic):
+    policies = [
+        {"metrics": {"a": [a, a - 0.1, a + 0.1, 9, 9], "kl": [kl, None, None, 9, 9]}}
+        for a, kl in ((1, 3), (2, 2), (0, 9))
+    ]
+    text = json.dumps(
+        [
+            {**policy, "weights": {"x": w, "y": 1 - w}, "run": "=1+1", "series": 's,"', "w": "-1", "seed": 0}
+            for w, policy in zip((0.9, 0.1, 0.5), policies, strict=True)
+        ]
+    )
+    assert logic(f"l.best({text}, ['a', 'kl'], [1, -1]).map((p) => p.metrics.a[0])") == [2]
+    assert logic(f"l.best({text}, ['a', 'kl'], [1, 1]).map((p) => p.metrics.a[0])") == [1, 2, 0]
+    assert logic(f"{text}.map((p) => l.meets(p, 'kl', 2, -1))") == [False, True, False]
+    assert logic(f"{text}.map((p) => l.meets(p, 'a', 1.95, 1, true))") == [False, False, False]
+    assert logic(f"l.meets({text}[0], 'kl', 5, -1, true)") is None, "an unknown interval meets nothing"
+    assert logic(f"l.line({text}, 'a', 'kl')") == [[2, 2], [0, 9], [1, 3]]
+    assert logic("[l.height(3, [1, 5], 1), l.height(1, [1, 5], -1), l.height(1, [1, 1], 1)]") == [0.5, 1, 0.5]
+    assert logic("[l.show(null), l.show(0), l.show(0.0000123)]") == ["unknown", "0.000", "0.0000123"]
+    csv = logic(f"l.csv({text}, [{{name: 'a'}}])").splitlines()
+    assert csv[1] == '\'=1+1,"s,""",-1,0,1,0.9,1.1,9,9'
+    assert logic("[['a'], ['a', 'b'], ['b', 'a']].map((c) => l.click(c, 'c'))") == [["a", "c"], ["a", "c"], ["b", "c"]]
+    assert logic("l.click(['a', 'b'], 'a')") == ["b"]
+    assert logic("l.plain('<b>&amp;')") == "&lt;b&gt;&amp;amp;"
+
+
+def test_prompts_are_searched_and_sorted(logic):
+    side = {"prompt": [0, 1, 1, 2], "response": ["one", "two", "Three", "x"], "scores": {"s": [1, 2, None, 0]}}
+    other = {"prompt": [0, 1, 2], "response": ["o", "t", "x"], "scores": {"s": [4, 2.5, -5]}}
+    prompts = [{"text": "A", "category": "c"}, {"text": "B", "category": "d"}, {"text": "C", "category": "d"}]
+    sides = f"[{json.dumps(side)}, {json.dumps(other)}].map((said) => ({{said, grouped: l.byPrompt(said)}}))"
+
+    def arranged(**options):
+        wanted = json.dumps({"metric": "s", "order": "difference", **options})
+        call = f"l.arrange({json.dumps(prompts)}, {sides}, {wanted})"
+        return logic(f"{call}.map((row) => [row.index, row.difference])")
+
+    assert arranged() == [[2, -5], [0, 3], [1, 0.5]]
+    assert arranged(order="gains") == [[0, 3], [1, 0.5], [2, -5]]
+    assert arranged(query="three") == [[1, 0.5]]
+    assert arranged(category="d", order="asked") == [[1, 0.5], [2, -5]]
+
+
+def test_a_link_keeps_the_state_and_nothing_else(logic):
+    defaults = {"x": "a", "chosen": [], "bound": None, "texts": False, "query": ""}
+    state = {"x": "b&=<", "chosen": ["1", "2"], "bound": 0.5, "texts": True, "query": "ä #"}
+    assert logic(f"l.fromHash('#' + l.toHash({json.dumps(state)}), {json.dumps(defaults)})") == state
+    assert logic(f"l.fromHash('#__proto__=1&evil=2&bound=x', {json.dumps(defaults)})") == defaults

@@ -1,0 +1,86 @@
+"""Small hand-written run folders of a front: what a page is made of, without any training."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignlab.stats import mean_interval
+
+AXES = {"better": "helpful", "safer": "safe"}
+
+
+def write_run(
+    folder: Path,
+    *,
+    w: float,
+    samples: Sequence[tuple[object, str, Mapping[str, float]]],
+    seed: int = 0,
+    algorithm: str = "modpo",
+    kind: str = "toy",
+    **changed: Any,
+) -> Path:
+    """A finished run that gave these samples: (prompt, response, scores).
+
+    Args:
+        folder: of the run.
+        w: weight of the first objective.
+        samples: what the policy said.
+        seed: of the run.
+        algorithm: its name.
+        kind: dataset.kind in config.json.
+        **changed: fields of result.json.
+    """
+    folder.mkdir(parents=True)
+    groups = [json.dumps(prompt) for prompt, _, _ in samples]
+    names = list(samples[0][2])
+    record = {
+        "status": "done",
+        "algorithm": algorithm,
+        "model": "tiny",
+        "dataset": "toy",
+        "seed": seed,
+        "w": w,
+        "weights": {"better": w, "safer": round(1 - w, 9)},
+        "beta": 1.0,
+        "loss_type": "sigmoid",
+        "axes": AXES,
+        "metrics": {name: mean_interval([one[2][name] for one in samples], groups).as_record() for name in names},
+        "artifacts": {"adapter": "adapter"},
+        "seconds": {"total": 12.5},
+        "error": None,
+    }
+    _write(folder / "result.json", [{**record, **changed}])
+    _write(folder / "config.json", [{"w": w, "seed": seed, "dataset": {"kind": kind}}])
+    rows = [
+        {"id": f"{index:04}", "prompt": prompt, "response": text} for index, (prompt, text, _) in enumerate(samples)
+    ]
+    _write(folder / "generations.jsonl", rows)
+    _write(folder / "scores.jsonl", [{"id": f"{index:04}", **one[2]} for index, one in enumerate(samples)])
+    _write(folder / "metrics.jsonl", [{"step": step, "loss": 1 / step, "epoch": step / 9} for step in range(1, 10)])
+    return folder
+
+
+def _write(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_front(root: Path, *, prompts: int = 6, ws: Sequence[float] = (0.1, 0.5, 0.9), **changed: Any) -> list[Path]:
+    """Runs whose scores follow w, two samples a prompt."""
+    return [
+        write_run(
+            root / f"w={w}",
+            w=w,
+            samples=[
+                (
+                    f"prompt {p}",
+                    f"answer {s} of w={w} to {p}",
+                    {"helpful": 2 * w + p / 9 + s, "safe": 2 - w - p / 7, "kl": 0.1 + w / 3},
+                )
+                for p in range(prompts)
+                for s in range(2)
+            ],
+            **changed,
+        )
+        for w in ws
+    ]
