@@ -49,14 +49,14 @@ def run_job(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from alignlab.runs.progress import hide_bars
-    from alignlab.runs.runner import run_in_folder
+    from alignlab.runs.runner import run_and_score
     from alignlab.runs.summary import print_summary
 
     if not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
         hide_bars()
     try:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        result = run_in_folder(plan_of(run_config(composed)), folder)
+        result, folder = run_and_score(plan_of(run_config(composed)), folder)
         if HydraConfig.get().mode == RunMode.RUN:
             print_summary(result, folder)
     except OnlyPlanned as plan:

@@ -13,6 +13,9 @@ from alignlab.config.schema import (
     GoldConfig,
     HttpConfig,
     ImplicitConfig,
+    JudgedConfig,
+    LocalJudgeConfig,
+    OpenAIJudgeConfig,
     ProbeConfig,
     PythonConfig,
 )
@@ -37,7 +40,12 @@ def check_rewards(plan: Plan[Any]) -> None:
             raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
         if name == objectives.trained and algorithm.uses.trains:
             raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
-    for source in plan.rewards.values():
+    if plan.scorers:
+        _ = plan.local_generator  # refuses a server
+    for name in plan.scorers:
+        if name not in objectives.weights:
+            raise ConfigError(f"scorers.{name}: no such objective; {nearest(name, objectives.weights)}")
+    for source in (*plan.rewards.values(), *plan.scorers.values()):
         check = _CHECKS.get(type(source.settings))
         if check is not None:
             check(source, source.settings)
@@ -58,8 +66,6 @@ def _check_named(source: RewardSource) -> None:
             f"{source.key}: dataset={source.dataset} has no labels of {source.objective}, so no reward of "
             f"kind={source.settings.kind} can be trained for it; choose another kind, e.g. {source.key}.kind=length"
         )
-    if source.made_by is None:
-        raise ConfigError(f"{source.key}: must name a reward; algorithm={source.algorithm} makes none")
 
 
 def _check_gold(source: RewardSource, settings: GoldConfig) -> None:
@@ -136,6 +142,14 @@ def _check_http(source: RewardSource, settings: HttpConfig) -> None:
     require_key(source.key, settings.api_key_env)
 
 
+def _check_judged(source: RewardSource, settings: JudgedConfig) -> None:
+    match settings.settings:
+        case LocalJudgeConfig(path=path):
+            check_folder(f"{source.key}.path", str(path), "config.json")
+        case OpenAIJudgeConfig(api_key_env=variable):
+            require_key(source.key, variable)
+
+
 def _json(file: Path) -> dict[str, Any]:
     """A JSON object, or an empty one where there is no such file."""
     if not file.is_file():
@@ -155,4 +169,5 @@ _CHECKS: dict[type, Callable[[RewardSource, Any], None]] = {
     BeaverConfig: _check_beaver,
     PythonConfig: _check_python,
     HttpConfig: _check_http,
+    JudgedConfig: _check_judged,
 }

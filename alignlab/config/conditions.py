@@ -89,6 +89,7 @@ on_toy = _if(lambda config: config.dataset.kind == "toy", "on dataset={config.da
 off_toy = _if(lambda config: config.dataset.kind != "toy", "on dataset={config.dataset.name}")
 scratch = _if(lambda config: config.model.kind == "scratch", "on algorithm={config.algorithm.name}")
 others = _if(lambda config: bool(rewarded(config)), "at w={config.w}, where no other objective weighs anything")
+scored = _if(lambda config: bool(config.scorers), "without scorers")
 named = _if(lambda config: bool(value_at(config, "algorithm.rewards")), "without algorithm.rewards")
 makes = _if(
     lambda config: any(_is_made(config, name) for name in rewarded(config)),
@@ -150,7 +151,18 @@ TRAINING: Reads = {
 
 ON_ONE_PROCESS: Reads = {"hardware.processes": one_process, "hardware.fsdp": one_process}
 
-SAMPLING: Reads = {"generator": gold_rewards, "dataset.exact_samples": both(gold_rewards, on_toy)}
+SCORING: Reads = {
+    "scorers": always,
+    "generator": either(gold_rewards, scored),
+    "generator.prompts": both(scored, off_toy),
+}
+"""A policy whose samples on held-out prompts are scored."""
+
+SAMPLING: Reads = {
+    "generator": gold_rewards,
+    "generator.prompts": not_here,
+    "dataset.exact_samples": both(gold_rewards, on_toy),
+}
 """Sampling the policy where the data knows its true rewards."""
 
 LOSS: Reads = {"algorithm": always, "algorithm.label_smoothing": smoothed}

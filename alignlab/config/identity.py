@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -34,6 +34,8 @@ def run_folder(config: RunConfig) -> PurePosixPath:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that a run uses and that changes its result, as plain JSON values by dotted key."""
+    if config.algorithm.uses.trains:
+        config = replace(config, scorers={})  # what a policy is does not depend on how its samples are scored
     values = dict(_leaves(asdict(config), ""))
     resolved = tuple(f"{key}." for key in _RESOLVED)
     fields = {

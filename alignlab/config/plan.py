@@ -17,6 +17,7 @@ from alignlab.config.recipe import TrackerSettings, TrainingRecipe
 from alignlab.config.schema import (
     AlgorithmConfig,
     DatasetConfig,
+    EvaluateConfig,
     FromScratchConfig,
     GeneratorConfig,
     HardwareConfig,
@@ -91,6 +92,8 @@ class RewardSource:
     made_by: "Plan[RewardModelConfig] | None"
     beta: float
     """Of an implicit reward whose adapter has no card, in 1/nat."""
+    group: str
+    """The group of settings that it stands in: `algorithm.rewards` or `scorers`."""
     prompt_template: str | None
     max_length: int
     batch_size: int
@@ -99,7 +102,7 @@ class RewardSource:
     @property
     def key(self) -> str:
         """What its settings stand under."""
-        return f"algorithm.rewards.{self.objective}"
+        return f"{self.group}.{self.objective}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,8 @@ class Plan(Generic[A_co]):
     model: ModelSource
     rows: RowSource
     rewards: dict[str, RewardSource]
+    scorers: dict[str, RewardSource]
+    """What scores the policy's samples, by objective."""
     recipe: TrainingRecipe
     generator: GeneratorConfig
     judge: JudgeConfig
@@ -141,6 +146,12 @@ class Plan(Generic[A_co]):
         """The plan of the same run with other settings of its algorithm."""
         algorithm = dataclasses.replace(self.algorithm, **changes)
         return plan_of(dataclasses.replace(self.config, algorithm=algorithm))
+
+    def evaluation(self, adapter: Path | None) -> "Plan[EvaluateConfig]":
+        """The run that samples and scores a policy with this run's scorers; of the reference without an adapter."""
+        name = None if adapter is None else str(adapter)
+        algorithm = EvaluateConfig(name="evaluate", adapter=name, beta=self.config.dataset.beta)
+        return plan_of(dataclasses.replace(self.config, algorithm=algorithm, force=False))
 
     @property
     def local_generator(self) -> LocalGeneratorConfig:
@@ -174,7 +185,8 @@ def plan_of(config: RunConfig) -> Plan[Any]:
         seed=config.seed,
         model=_model_source(config, rows, inputs),
         rows=rows,
-        rewards={name: _reward_source(config, name) for name in rewarded(config)},
+        rewards={name: _reward_source(config, name, reward_of(config, name)) for name in rewarded(config)},
+        scorers={name: _reward_source(config, name, one, "scorers") for name, one in _scorers(config).items()},
         recipe=_recipe(config),
         generator=config.generator,
         judge=config.judge,
@@ -216,15 +228,22 @@ def _model_source(config: RunConfig, rows: RowSource, inputs: dict[str, str]) ->
     return ModelSource(model, scratch, dtype, config.hardware.device, config.hardware.bf16, files)
 
 
-def _reward_source(config: RunConfig, objective: str) -> RewardSource:
-    settings = reward_of(config, objective)
+def _scorers(config: RunConfig) -> dict[str, RewardConfig]:
+    """The scorers of an algorithm that uses some."""
+    return config.scorers if why_unused(config, "scorers") is None else {}
+
+
+def _reward_source(
+    config: RunConfig, objective: str, settings: RewardConfig, group: str = "algorithm.rewards"
+) -> RewardSource:
     own = value_at(config, "algorithm.beta")
     beta = value_at(settings, "beta") or own
     named = value_at(settings, "adapter" if settings.kind == "implicit" else "path")
     known = config.dataset.objectives.get(objective)
     labelled = known is not None and known.label is not None
     made_by = None
-    if labelled and settings.kind in MADE_REWARDS and named is None and config.algorithm.uses.makes_rewards:
+    makes = group == "scorers" or config.algorithm.uses.makes_rewards
+    if labelled and settings.kind in MADE_REWARDS and named is None and makes:
         # Classifiers and probes have no beta: every run that needs one shares it.
         made_by = plan_of(_reward_run(config, objective, settings, beta if settings.kind == "implicit" else own))
     return RewardSource(
@@ -236,6 +255,7 @@ def _reward_source(config: RunConfig, objective: str) -> RewardSource:
         algorithm=config.algorithm.name,
         made_by=made_by,
         beta=beta,
+        group=group,
         prompt_template=config.model.prompt_template,
         max_length=config.trainer.max_length,
         batch_size=config.trainer.per_device_eval_batch_size,

@@ -58,6 +58,7 @@ EVERY_RUN_WRITES = ("result.json", "metrics.jsonl", "processes.log", "checkpoint
 
 NOT_IN_RUN_ID = (
     "force",
+    "scorers",
     "paths",
     "tracker",
     "trainer.save_steps",

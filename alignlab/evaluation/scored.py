@@ -1,19 +1,35 @@
-"""Rewards as scorers: what a policy says on held-out prompts, scored by every reward that an evaluation names."""
+"""The front's points on any data: a policy's own responses to held-out prompts, scored, beside the reference's."""
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from alignlab.config.uses import NOT_IN_RUN_ID
+from alignlab.data.files import read_rows
 from alignlab.data.records import Prompt, RankedRow, prompt_as_json
-from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy, Sampling, sample, sample_requests
+from alignlab.engine.sampling.base import Continuation, PrefixRequest, sample_id
+from alignlab.engine.sampling.generate import generate
+from alignlab.engine.scoring.logps import divergence
+from alignlab.errors import ConfigError
+from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy, Sampling
 from alignlab.io.atomic import write_jsonl
+from alignlab.io.hashes import text_id
+from alignlab.io.records import Records
+from alignlab.judges.base import has_words
+from alignlab.models.adapters import adapter_id
+from alignlab.models.prompts import Encoded
+from alignlab.models.with_adapter import with_adapter
 from alignlab.rewards.base import Reward
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
-from alignlab.stats import mean_interval
+from alignlab.stats import mean_interval, paired_difference, ratio_interval, share_interval
 
 
 @dataclass(frozen=True)
@@ -25,46 +41,10 @@ class Said:
     """Of its prompt."""
     prompt: Prompt
     response: str
-
-
-def score_samples(
-    policy: Policy,
-    run: RunFolder,
-    outcome: Outcome,
-    rewards: Mapping[str, Reward],
-    *,
-    rows: Sequence[RankedRow],
-    most_prompts: int,
-    sampling: Callable[[], Sampling],
-) -> None:
-    """`OBJECTIVE_reward` of every reward: metrics, and columns of scores.jsonl.
-
-    What `measure` has sampled is scored as it is; elsewhere held-out prompts are sampled.
-
-    Args:
-        policy: what is sampled.
-        run: times the stages and keeps the records.
-        outcome: takes the metrics.
-        rewards: objective -> reward.
-        rows: where held-out prompts come from.
-        most_prompts: how many of them are sampled.
-        sampling: how.
-    """
-    said = _sampled_before(run.path) if "generations" in outcome.artifacts else None
-    if said is None:
-        said = _sampled(policy, run, outcome, held_out_prompts(rows, most_prompts), sampling())
-    columns: dict[str, list[float]] = {}
-    for name, one in rewards.items():
-        with run.stage("scoring"):
-            columns[f"{name}_reward"] = one.score([row.prompt for row in said], [row.response for row in said]).tolist()
-        one.release()
-    groups = [row.group for row in said]
-    for name, values in columns.items():
-        outcome.metrics[name] = mean_interval(values, groups).as_record()
-    _add_columns(run.path / SCORES, said, columns)
-    outcome.artifacts["scores"] = SCORES
-    if set(rewards) == set(outcome.axes):
-        outcome.axes = {name: f"{name}_reward" for name in outcome.axes}
+    tokens: list[int]
+    """Of the response, its end included; empty where they were not kept."""
+    finish: str
+    """"stop" if the policy ended its turn, "length" if generator.max_new_tokens did."""
 
 
 def held_out_prompts(rows: Sequence[RankedRow], most: int) -> dict[str, Prompt]:
@@ -73,45 +53,209 @@ def held_out_prompts(rows: Sequence[RankedRow], most: int) -> dict[str, Prompt]:
     return {group: prompts[group] for group in sorted(prompts)[:most]}
 
 
-def _sampled(
-    policy: Policy, run: RunFolder, outcome: Outcome, prompts: Mapping[str, Prompt], sampling: Sampling
-) -> list[Said]:
-    """Sample the policy, write down what it says, and how far it is from the reference."""
-    encoder, samples = policy.base.encoder, sampling.generator.samples
-    requests = sample_requests({group: encoder.prompt_ids(prompt) for group, prompt in prompts.items()}, samples)
-    say(f"samples {len(requests)} responses to {len(prompts)} held-out prompts")
-    with run.stage("sampling"):
-        responses, distance = sample(policy, requests, sampling)
-    texts = [encoder.response_text(row.response_ids) for row in responses]
-    groups = [group for group in prompts for _ in range(samples)]
-    said = [
-        Said(request.id, group, prompts[group], text)
-        for request, group, text in zip(requests, groups, texts, strict=True)
-    ]
-    if distance is not None:
-        outcome.metrics["kl"] = mean_interval(distance.kl.double().tolist(), groups).as_record()
-    write_jsonl(
-        run.path / GENERATIONS,
-        [{"id": row.id, "prompt": prompt_as_json(row.prompt), "response": row.response} for row in said],
-    )
-    outcome.artifacts["generations"] = GENERATIONS
+def sampled(policy: Policy, run: RunFolder, prompts: Mapping[str, Prompt], sampling: Sampling) -> list[Said]:
+    """Sample the policy; what an earlier attempt has sampled is kept. Write generations.jsonl, and KL to scores.jsonl.
+
+    Args:
+        policy: what is sampled.
+        run: times the stages and keeps the records.
+        prompts: group -> prompt.
+        sampling: how.
+    """
+    ids = {group: policy.base.encoder.prompt_ids(prompt) for group, prompt in prompts.items()}
+    numbers = range(sampling.generator.samples)
+    names = [_name(group, number) for group in prompts for number in numbers]
+    with Records(run.path / GENERATIONS, names, made_for=_made_for(policy, ids, sampling)) as records:
+        missing = set(records.missing())
+        if missing:
+            say(f"samples {len(missing)} responses to {len(prompts)} held-out prompts")
+            known = {group: frozenset(n for n in numbers if _name(group, n) not in missing) for group in ids}
+            requests = [PrefixRequest(group, ids[group], len(numbers), known[group]) for group in ids]
+            with run.stage("sampling"):
+                _draw(policy, requests, prompts, sampling, records)
+        records.finish()
+    said = read_said(run.path, prompts)
+    if not any(has_words(row.response) for row in said):
+        raise ConfigError(
+            f"generator: none of {len(said)} responses holds a word; look for NaN in the policy's weights, and compare "
+            "model.prompt_template with the template that it was trained with"
+        )
+    _add_divergence(policy, run, sampling, said, ids)
     return said
 
 
-def _sampled_before(folder: Path) -> list[Said]:
-    """What `measure` has sampled on the toy, whose prompts are plain texts."""
-    rows = [json.loads(line) for line in (folder / GENERATIONS).read_text(encoding="utf-8").splitlines()]
-    return [Said(row["id"], row["prompt"], row["prompt"], row["response"]) for row in rows]
+def _draw(
+    policy: Policy,
+    requests: Sequence[PrefixRequest],
+    prompts: Mapping[str, Prompt],
+    sampling: Sampling,
+    records: Records,
+) -> None:
+    def note(group: str, number: int, drawn: Continuation) -> None:
+        record = {"id": _name(group, number), "group": group, "prompt": prompt_as_json(prompts[group])}
+        records.add(record | {"response": drawn.text, "finish": drawn.finish, "tokens": drawn.token_ids})
+
+    with _model_of(policy) as model:
+        generate(
+            model,
+            requests,
+            config=sampling.generator,
+            seed=sampling.seed,
+            encoder=policy.base.encoder,
+            on_done=note,
+            label="sampling",
+        )
 
 
-def _add_columns(file: Path, said: Sequence[Said], columns: dict[str, list[float]]) -> None:
-    known: dict[str, dict[str, Any]] = {}
-    if file.exists():
-        known = {row["id"]: row for row in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
-    write_jsonl(
-        file,
-        [
-            known.get(row.id, {"id": row.id}) | {name: values[place] for name, values in columns.items()}
-            for place, row in enumerate(said)
-        ],
-    )
+def read_said(folder: Path, prompts: Mapping[str, Prompt]) -> list[Said]:
+    """The responses in a run's generations.jsonl, in its order.
+
+    Args:
+        folder: the run's.
+        prompts: group -> prompt; the toy's own records name no group.
+    """
+    groups = {json.dumps(prompt_as_json(prompt)): group for group, prompt in prompts.items()}
+    said = []
+    for _, row in read_rows(folder / GENERATIONS):
+        group = row.get("group") or groups[json.dumps(row["prompt"])]
+        one = Said(row["id"], group, prompts[group], row["response"], row.get("tokens", []), row.get("finish", ""))
+        said.append(one)
+    return said
+
+
+def _name(group: str, number: int) -> str:
+    return text_id(sample_id(group, number))
+
+
+def _made_for(policy: Policy, ids: Mapping[str, list[int]], sampling: Sampling) -> dict[str, Any]:
+    """Everything that the samples depend on."""
+    prompts = hashlib.sha256(json.dumps([[group, prefix] for group, prefix in ids.items()]).encode()).hexdigest()
+    return {
+        "base": policy.base.id,
+        "adapter": None if policy.adapter is None else adapter_id(policy.adapter),
+        "sampling": decoding(sampling),
+        "seed": sampling.seed,
+        "prompts": prompts,
+    }
+
+
+def decoding(sampling: Sampling) -> dict[str, Any]:
+    """The settings of a generator that change what is drawn."""
+    settings = asdict(sampling.generator)
+    return {key: value for key, value in settings.items() if f"generator.{key}" not in NOT_IN_RUN_ID}
+
+
+def _model_of(policy: Policy) -> AbstractContextManager[Any]:
+    """The base with the policy's adapter on it."""
+    if policy.adapter is None:
+        return nullcontext(policy.base.model)
+    return with_adapter(policy.base.model, policy.adapter)
+
+
+def _add_divergence(
+    policy: Policy, run: RunFolder, sampling: Sampling, said: Sequence[Said], ids: Mapping[str, list[int]]
+) -> None:
+    """KL to the reference along every response, into scores.jsonl; none where sampling changes the distribution."""
+    known = columns_of(run.path)
+    if all("kl" in known.get(row.id, {}) for row in said):
+        return
+    if sampling.generator.temperature != 1 or sampling.generator.top_p != 1:
+        say("no KL: generator.temperature and top_p must be 1 to sample the policy")
+        return
+    kl = [0.0] * len(said)
+    if policy.adapter is not None:
+        rows = [Encoded(ids[row.group], row.tokens) for row in said]
+        with run.stage("KL to the reference"), _model_of(policy) as model:
+            kl = divergence(model, rows, batch_size=policy.batch_size, label="KL to the reference").kl.double().tolist()
+    add_columns(run.path, said, {"kl": kl})
+
+
+def columns_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Id -> row of scores.jsonl; empty where there is none."""
+    file = folder / SCORES
+    return {row["id"]: row for _, row in read_rows(file)} if file.exists() else {}
+
+
+def add_columns(folder: Path, said: Sequence[Said], columns: Mapping[str, Sequence[float | None]]) -> None:
+    """Add columns to scores.jsonl, or replace them; a row a response, joined by id."""
+    known = columns_of(folder)
+    rows = [
+        {"id": row.id, "group": row.group}
+        | known.get(row.id, {})
+        | {name: values[index] for name, values in columns.items()}
+        for index, row in enumerate(said)
+    ]
+    write_jsonl(folder / SCORES, rows)
+
+
+def score_said(
+    said: Sequence[Said], run: RunFolder, outcome: Outcome, scorers: Iterable[tuple[str, Reward]], *, shares: set[str]
+) -> None:
+    """`OBJECTIVE_reward` of every scorer: metrics, and columns of scores.jsonl.
+
+    Args:
+        said: the responses.
+        run: times the stages and keeps the records.
+        outcome: takes the metrics.
+        scorers: (objective, scorer), one after another, so that only one is in memory.
+        shares: objectives whose scores are shares of yes.
+
+    Raises:
+        ConfigError: for a scorer that gives no score at all.
+    """
+    groups = [row.group for row in said]
+    for name, scorer in scorers:
+        with run.stage("scoring"):
+            found = scorer.score([row.prompt for row in said], [row.response for row in said]).double().numpy()
+        scorer.release()
+        values = [None if np.isnan(value) else float(value) for value in found]
+        _refuse_useless(name, values)
+        add_columns(run.path, said, {f"{name}_reward": values})
+        interval = share_interval if name in shares else mean_interval
+        outcome.metrics[f"{name}_reward"] = interval(values, groups).as_record()
+        outcome.extra.setdefault("scorers", {}).setdefault(name, {})["id"] = scorer.id
+    outcome.artifacts["scores"] = SCORES
+
+
+def _refuse_useless(name: str, values: Sequence[float | None]) -> None:
+    known = {value for value in values if value is not None}
+    if not known:
+        raise ConfigError(f"scorers.{name}: gave no score to any of {len(values)} responses")
+    if len(known) == 1 and len(values) > 1:
+        say(f"warning: scorers.{name}: gives all {len(values)} responses the score {next(iter(known)):g}")
+
+
+def describe(said: Sequence[Said], folder: Path, outcome: Outcome) -> None:
+    """Metrics of the responses themselves: KL, KL per token, length, and the shares that are cut or empty.
+
+    Args:
+        said: the responses.
+        folder: the run's, with the KL in its scores.jsonl.
+        outcome: takes the metrics.
+    """
+    groups, lengths = [row.group for row in said], [float(len(row.tokens)) for row in said]
+    rows = columns_of(folder)
+    if all("kl" in rows.get(row.id, {}) for row in said):
+        kl = [float(rows[row.id]["kl"]) for row in said]
+        outcome.metrics["kl"] = mean_interval(kl, groups).as_record()
+        outcome.metrics["kl_per_token"] = ratio_interval(kl, lengths, groups).as_record()
+    outcome.metrics["tokens"] = mean_interval(lengths, groups).as_record()
+    outcome.metrics["cut"] = share_interval([float(row.finish == "length") for row in said], groups).as_record()
+    outcome.metrics["empty"] = share_interval([float(not has_words(row.response)) for row in said], groups).as_record()
+
+
+def against_reference(folder: Path, reference: Path, outcome: Outcome, shares: set[str]) -> None:
+    """`OBJECTIVE_gain`: the score minus the reference's on the same prompts, paired by prompt.
+
+    Args:
+        folder: the run's.
+        reference: folder of the reference's evaluation.
+        outcome: takes the metrics.
+        shares: objectives whose scores are shares of yes.
+    """
+    own, other = columns_of(folder).values(), columns_of(reference).values()
+    for name in outcome.extra.get("scorers", {}):
+        before, after = (
+            ([row.get(f"{name}_reward") for row in rows], [row["group"] for row in rows]) for rows in (other, own)
+        )
+        outcome.metrics[f"{name}_gain"] = paired_difference(before, after, shares=name in shares).as_record()

@@ -9,7 +9,7 @@ from pathlib import Path
 from alignlab.stats import Interval
 
 RESULT = "result.json"
-COMPARED_INPUTS = ("model", "dataset")
+COMPARED_INPUTS = ("model", "dataset", "scorers", "decoding", "prompts")
 """The input hashes that must agree on one front. Others (a margin adapter's) may differ between its points."""
 
 
@@ -36,6 +36,8 @@ class FrontPoint:
     """Settings of the training that make another series, such as its number of steps."""
     unproven: tuple[str, ...] = ()
     """Objectives whose reward was not shown to agree with its own labels."""
+    flattered: tuple[str, ...] = ()
+    """Objectives that a reward scores which the policy was trained on."""
     variant: str = ""
     """What of beta, loss and recipe differs between the collected runs, e.g. 'beta=0.5'; names this run's series."""
     inputs: Mapping[str, str] | None = None
@@ -84,6 +86,11 @@ class Collection:
     def axes(self) -> tuple[str, ...]:
         """The axes that all points share; empty without points."""
         return self.points[0].axes if self.points else ()
+
+    @property
+    def flattered(self) -> list[str]:
+        """Objectives that a reward scores which some policy was trained on."""
+        return list(dict.fromkeys(name for point in self.points for name in point.flattered))
 
     @property
     def unproven(self) -> list[str]:
@@ -154,10 +161,11 @@ def _point(folder: Path, record: Mapping[str, object]) -> FrontPoint | FailedRun
     metrics = {name: _interval(name, value) for name, value in _mapping(record, "metrics").items()}
     axes = _axes(record["axes"], metrics)
     weights = _weights(_mapping(record, "weights"), axes)
-    seed, inputs, beta = record.get("seed"), _mapping(record, "inputs"), record.get("beta")
+    policy = _mapping(record, "policy")
+    seed, inputs, beta = policy.get("seed", record.get("seed")), _mapping(record, "inputs"), record.get("beta")
     return FrontPoint(
         folder=folder,
-        algorithm=str(record.get("algorithm", "")),
+        algorithm=str(policy.get("algorithm") or record.get("algorithm", "")),
         w=_w(record.get("w")),
         weights=weights,
         seed=seed if isinstance(seed, int) else None,
@@ -170,6 +178,7 @@ def _point(folder: Path, record: Mapping[str, object]) -> FrontPoint | FailedRun
         loss_type=str(record.get("loss_type") or ""),
         recipe=_mapping(record, "recipe"),
         unproven=_unproven(_mapping(record, "rewards")),
+        flattered=_flattered(_mapping(record, "scorers")),
         inputs={name: str(value) for name, value in inputs.items()},
     )
 
@@ -222,6 +231,11 @@ def _unproven(rewards: Mapping[str, object]) -> tuple[str, ...]:
         known = next((part for part in parts if isinstance(part, dict)), {})
         found += [name] if known.get("sign") == "not shown" else []
     return tuple(found)
+
+
+def _flattered(scorers: Mapping[str, object]) -> tuple[str, ...]:
+    """Objectives whose scorer is a reward that the policy was trained on."""
+    return tuple(name for name, one in scorers.items() if isinstance(one, dict) and one.get("trained_on") is True)
 
 
 def _in_one_order(points: Sequence[FrontPoint]) -> list[FrontPoint]:

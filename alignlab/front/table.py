@@ -17,13 +17,16 @@ from alignlab.stats import Interval
 if TYPE_CHECKING:
     from rich.table import Table
 
-KNOWN_METRICS = ("kl", "attained_share", "kl_to_optimum", "well_formed")
+KNOWN_METRICS = ("kl", "attained_share", "kl_to_optimum", "well_formed", "tokens", "cut", "empty")
 """The metrics that follow the axes, in this order, wherever a run has them."""
 TITLES = {
     "kl": "KL to\nreference",
     "attained_share": "attained\nshare",
     "kl_to_optimum": "KL to\noptimum",
     "well_formed": "well-\nformed",
+    "tokens": "tokens",
+    "cut": "cut at\nthe limit",
+    "empty": "empty",
 }
 RUN_COLUMNS = ("folder", "status", "error", "algorithm", "variant", "model", "dataset", "w", "seed")
 METRIC_COLUMNS = ("mean", "low", "high", "n", "groups", "missing")
@@ -82,6 +85,9 @@ def _caption(collection: Collection, known: Sequence[str], exact: ExactCurve | N
     parts += ["in brackets: the exact front"] if exact is not None else []
     if collection.unproven:
         parts.append(f"reward not shown to agree with its labels: {', '.join(collection.unproven)}")
+    if collection.flattered:
+        named = ", ".join(collection.flattered)
+        parts.append(f"scored by a reward that the policy was trained on, which flatters it: {named}")
     if any(setting.at_chance(collection.axes) for setting in settings):
         parts.append(f"{CHANCE_MARK.strip()}: not told from chance, which is the reference's own accuracy")
     return "; ".join(parts)

@@ -36,7 +36,7 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
 
 def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
     """The front of a sweep's runs, whatever became of them."""
-    folders = list(dict.fromkeys(folder for _, folder in jobs))
+    folders = list(dict.fromkeys(each for plan, folder in jobs for each in _points_of(plan, folder)))
     if len(folders) < 2:
         return
     plan = jobs[0][0]
@@ -47,6 +47,17 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
         present(plan.model, plan.rows, folders, target)
     except (ConfigError, ValueError) as error:
         say(f"no front: {error}")
+
+
+def _points_of(plan: Plan[Any], folder: Path) -> list[Path]:
+    """The folders that a job of a sweep gives the front: its own, or its policy's evaluation, and the reference's."""
+    if not plan.scorers:
+        return [folder]
+    reference = plan.evaluation(None).folder
+    if not plan.algorithm.uses.trains:
+        return [folder, reference]
+    adapter = folder / "adapter"
+    return [plan.evaluation(adapter).folder if adapter.is_dir() else folder, reference]
 
 
 def present(model: ModelSource, rows: RowSource, folders: Sequence[Path], target: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """MODPO: one objective's pairs against a reference that the other objectives' rewards tilt (arXiv 2310.03708)."""
 
+import dataclasses
 import shutil
 
 from alignlab.config.plan import Plan
@@ -8,6 +9,7 @@ from alignlab.engine.cache.scores import ScoreCache
 from alignlab.evaluation.measure import Policy, Sampling, measure
 from alignlab.io.atomic import new_folder
 from alignlab.jobs.preference import record_cache, train_and_measure
+from alignlab.models.cards import read_card, save_card
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards
 from alignlab.prerequisites.rewards import RewardParts, implicit_adapter
@@ -44,6 +46,9 @@ def _take_reward_policy(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcom
     own = run.path / "adapter"
     with new_folder(own) as folder:
         shutil.copytree(adapter, folder, dirs_exist_ok=True)
+        card = read_card(folder)
+        if card is not None:
+            save_card(folder, dataclasses.replace(card, algorithm=plan.algorithm.name, seed=plan.seed))
     outcome.artifacts["adapter"] = own.name
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     outcome.beta, outcome.loss_type = beta, plan.algorithm.loss_type

@@ -75,7 +75,7 @@ def train_and_measure(
     )
     with run.stage("training"):
         adapter = train_on_processes(plan.recipe, base, table, loss, run.path)
-        save_card(adapter, _card(plan, base.id, data=outcome.inputs["pairs"]))
+        save_card(adapter, _card(plan, base.id, outcome, {name: one.id for name, one in rewards.items()}))
     outcome.artifacts["adapter"] = adapter.name
     policy = Policy(base, adapter, algorithm.beta, objectives, cache, trainer.per_device_eval_batch_size)
     held_out = ranked_by_rewards(
@@ -86,8 +86,8 @@ def train_and_measure(
     record_cache(outcome, cache.counts)
 
 
-def _card(plan: Plan[PreferenceConfig], base_id: str, *, data: str) -> AdapterCard:
-    """What travels with the adapter; `data` is the hash of the rows that it was trained on."""
+def _card(plan: Plan[PreferenceConfig], base_id: str, outcome: Outcome, rewards: dict[str, str]) -> AdapterCard:
+    """What travels with the adapter; `rewards` are the ids of those that it was trained on."""
     return AdapterCard(
         objective=plan.objectives.trained,
         beta=plan.algorithm.beta,
@@ -96,7 +96,12 @@ def _card(plan: Plan[PreferenceConfig], base_id: str, *, data: str) -> AdapterCa
         dataset=plan.rows.settings.name,
         weights=plan.objectives.weights,
         max_length=plan.recipe.trainer.max_length,
-        data=data,
+        data=outcome.inputs["pairs"],
+        algorithm=plan.algorithm.name,
+        seed=plan.seed,
+        loss_type=plan.algorithm.loss_type,
+        recipe=outcome.recipe,
+        rewards=rewards,
     )
 
 

@@ -27,6 +27,13 @@ class AdapterCard:
     """Longest prompt plus response that it was trained on, tokens."""
     data: str = ""
     """Hash of the rows and labels that it was trained on."""
+    algorithm: str = ""
+    seed: int | None = None
+    loss_type: str = ""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """What else tells policies of one w apart."""
+    rewards: dict[str, str] = field(default_factory=dict)
+    """Objective -> id of the reward that it was trained on: a score by the same reward flatters it."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each file beside the card, as it was saved."""
 

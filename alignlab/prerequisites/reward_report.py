@@ -129,7 +129,7 @@ def normalised(
         if name in known and known[name].id == rewards[name].id:
             statistics[name] = known[name]
         else:
-            statistics[name] = statistics_of(f"algorithm.rewards.{name}", rewards[name], rows)
+            statistics[name] = statistics_of(context.sources[name].key, rewards[name], rows)
     write_statistics(context.folder, statistics)
     outcome.artifacts["rewards"] = STATISTICS
     return rewards | {name: Normalised(rewards[name], statistics[name]) for name in wanted}
@@ -156,7 +156,7 @@ def _judge(context: RewardContext, name: str, one: Reward, found: Mapping[str, A
     Raises:
         ConfigError: if it agrees significantly less than half the time, on training or on held-out pairs.
     """
-    key = f"algorithm.rewards.{name}"
+    key = context.sources[name].key
     for part, agreed in found.items():
         if agreed is None or agreed.sign is not Sign.REVERSED:
             continue
@@ -173,10 +173,10 @@ def _judge(context: RewardContext, name: str, one: Reward, found: Mapping[str, A
         return
     told = f"{key}: agrees with its labels on {_shown(best.share)} of {best.share.n} pairs"
     say(f"warning: {told}: {not_shown(best.share)}" if best.sign is Sign.NOT_SHOWN else told)
-    _say_scale(context.sources[name].settings, name, one, best)
+    _say_scale(context.sources[name].settings, key, one, best)
 
 
-def _say_scale(settings: RewardConfig, name: str, one: Reward, agreed: Agreement) -> None:
+def _say_scale(settings: RewardConfig, key: str, one: Reward, agreed: Agreement) -> None:
     """Names a learned reward whose differences are far from the labels' log-odds."""
     scale, learned = agreed.scale, settings.kind in MADE_REWARDS
     if scale is None or not learned or settings.normalise or agreed.share.n < FEWEST_PAIRS:
@@ -184,7 +184,7 @@ def _say_scale(settings: RewardConfig, name: str, one: Reward, agreed: Agreement
     if 1 / FOREIGN_SCALE < scale < FOREIGN_SCALE:
         return
     hint = f"; was it trained at beta={one.beta * scale:.2g}?" if isinstance(one, ImplicitReward) else ""
-    say(f"warning: algorithm.rewards.{name}: fits its labels best when multiplied by {scale:.2g}{hint}")
+    say(f"warning: {key}: fits its labels best when multiplied by {scale:.2g}{hint}")
 
 
 def _cure(settings: RewardConfig, key: str) -> str:

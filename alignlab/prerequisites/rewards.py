@@ -13,6 +13,7 @@ from alignlab.config.schema import (
     GoldConfig,
     HttpConfig,
     ImplicitConfig,
+    JudgedConfig,
     LengthConfig,
     ProbeConfig,
     PythonConfig,
@@ -21,6 +22,8 @@ from alignlab.config.schema import (
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.cache.states import StateCache
 from alignlab.errors import ConfigError
+from alignlab.judges import load_judge
+from alignlab.judges.reward import JudgeReward
 from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base
 from alignlab.rewards.base import Reward
@@ -157,6 +160,11 @@ def _endpoint(source: RewardSource, parts: RewardParts, settings: HttpConfig) ->
     return EndpointReward(settings, **_keeping(source, parts))
 
 
+def _judged(source: RewardSource, parts: RewardParts, settings: JudgedConfig) -> Reward:
+    load = partial(load_judge, settings.settings, cache=parts.cache.root.parent, device=source.device)
+    return JudgeReward(_naming(source.key, load), parts.base.encoder)
+
+
 def _naming(key: str, load: Callable[[], Any]) -> Callable[[], Any]:
     """The same, with the objective's key in its errors."""
 
@@ -183,4 +191,5 @@ _BUILDERS: dict[type[RewardConfig], Callable[[RewardSource, RewardParts, Any], R
     LengthConfig: _length,
     PythonConfig: _program,
     HttpConfig: _endpoint,
+    JudgedConfig: _judged,
 }

@@ -4,6 +4,8 @@ import ctypes
 import functools
 import gc
 import importlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +64,15 @@ def make_run(plan: Plan[Any]) -> Path:
     return plan.folder
 
 
+def run_and_score(plan: Plan[Any], folder: Path) -> tuple[RunResult, Path]:
+    """The run's result and folder; of a policy that has scorers those of its evaluation, which comes after it."""
+    result = run_in_folder(plan, folder)
+    if not plan.scorers or not plan.algorithm.uses.trains:
+        return result, folder
+    evaluation = plan.evaluation(folder / result.artifacts["adapter"])
+    return run_in_folder(evaluation, evaluation.folder, wait=True), evaluation.folder
+
+
 def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunResult:
     """The result of a run: read when the folder is finished, else computed and recorded there.
 
@@ -79,7 +90,7 @@ def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunRe
     with claim(folder, wait=wait):
         _refuse_another_run(plan, folder)
         done = finished_result(folder)
-        if done is not None and not plan.force and not plan.collects:
+        if done is not None and not plan.force and not plan.collects and not _lacks_scores(plan, done):
             say(f"done before: {folder}")
             return done
         say(f"running: {folder}")
@@ -94,6 +105,17 @@ def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunRe
     result = finished_result(folder)
     assert result is not None
     return result
+
+
+def _lacks_scores(plan: Plan[Any], done: RunResult) -> bool:
+    """Whether a finished evaluation has no scores by a scorer that is asked for now; its samples are there."""
+    if plan.algorithm.uses.trains:
+        return False
+    known = done.extra.get("scorers") or {}
+    return any(
+        known.get(name, {}).get("settings") != json.loads(json.dumps(asdict(source.settings)))
+        for name, source in plan.scorers.items()
+    )
 
 
 def _refuse_another_run(plan: Plan[Any], folder: Path) -> None:

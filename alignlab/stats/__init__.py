@@ -7,7 +7,7 @@ from alignlab.stats.differences import Difference, holm, paired_difference
 from alignlab.stats.groups import bootstrap_weights, percentile_bounds
 from alignlab.stats.interval import Bounds, Interval
 from alignlab.stats.judge_errors import JudgeErrors, corrected_shares
-from alignlab.stats.means import clustered_slope, mean_interval, perplexity, token_loss
+from alignlab.stats.means import clustered_slope, mean_interval, perplexity, ratio_interval, token_loss
 from alignlab.stats.shares import groups_needed, pooled_share, share_interval
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "percentile_bounds",
     "perplexity",
     "pooled_share",
+    "ratio_interval",
     "share_interval",
     "token_loss",
 ]

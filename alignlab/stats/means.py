@@ -72,6 +72,18 @@ def clustered_ratio(numerators_G: Floats, denominators_G: Floats, *, n: int) -> 
     return Interval.of(ratio, bounds, n, groups=num_groups)
 
 
+def ratio_interval(numerators: Iterable[float], denominators: Iterable[float], groups: Iterable[Hashable]) -> Interval:
+    """Sum of one kind of values over the sum of another, e.g. KL a token, with its interval over groups.
+
+    Args:
+        numerators: one number each.
+        denominators: their weights, >= 0; their sum must be > 0.
+        groups: the group of each.
+    """
+    data, weights = grouped(numerators, groups), np.asarray(list(denominators), dtype=np.float64)
+    return clustered_ratio(data.sums_G(), data.sums_G(weights), n=len(data.values_N))
+
+
 def clustered_slope(y: Iterable[float], x: Iterable[float], groups: Iterable[Hashable]) -> Interval:
     """Slope of y on x through the origin, with a cluster-robust t-interval; unknown where x is 0 everywhere.
 

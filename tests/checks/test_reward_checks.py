@@ -118,11 +118,6 @@ def test_nothing_is_trained_for_an_objective_without_labels(here, capsys, kind):
     assert main(["--cfg", "job", UNLABELLED, f"{SAFER}.kind=length"]) == 0
 
 
-def test_an_evaluation_trains_no_reward(here, capsys):
-    assert main(["algorithm=evaluate", f"{SAFER}.normalise=true"]) == 2
-    assert "must name a reward; algorithm=evaluate makes none" in capsys.readouterr().err
-
-
 def test_w_0_is_no_policy_behind_a_normalised_reward(here, capsys):
     assert main(["w=0", "reward.normalise=true"]) == 2
     assert "w=0: is the policy behind the reward of safer" in capsys.readouterr().err

@@ -155,6 +155,5 @@ def test_an_objective_without_labels_can_be_a_reward_only(run_of, runs_of):
         runs_of("dataset.objectives.better.label=null", UNLABELLED)
 
 
-def test_an_evaluation_needs_the_rewards_that_it_names(run_of):
-    assert rewarded(run_of("algorithm=evaluate")) == []
-    assert rewarded(run_of("algorithm=evaluate", f"{SAFER}.kind=length")) == ["safer"]
+def test_an_evaluation_trains_on_no_reward(run_of):
+    assert rewarded(run_of("algorithm=evaluate", "scorers.safer.kind=length")) == []

@@ -131,7 +131,7 @@ def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_lat
     evaluated = ["algorithm=evaluate", f"algorithm.adapter={out}/adapter", f"hydra.run.dir={place}/z_evaluated"]
     changed = {"safer": statistics | {"mean": statistics["mean"] + 1}}
     (out / "rewards.json").write_text(json.dumps(changed))
-    assert run(place, *evaluated, *z) == 0
+    assert run(place, *evaluated, *[item.replace("algorithm.rewards", "scorers") for item in z]) == 0
     found = result_in(place, "z_evaluated")["metrics"]
     expected = (found["safe"]["mean"] - changed["safer"]["mean"]) / statistics["difference_std"]
     assert found["safer_reward"]["mean"] == pytest.approx(expected, abs=1e-5), "the run's own, not computed anew"
@@ -139,8 +139,7 @@ def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_lat
 
 def test_an_evaluation_scores_what_the_policy_says(place):
     out = place / "scored"
-    rewards = ["algorithm.rewards.better.kind=length", "algorithm.rewards.better.unit=words"]
-    rewards += ["algorithm.rewards.safer.kind=gold"]
+    rewards = ["scorers.better.kind=length", "scorers.better.unit=words", "scorers.safer.kind=gold"]
     assert run(place, "algorithm=evaluate", *rewards, f"hydra.run.dir={out}") == 0
     result = result_in(place, "scored")
     said, scores = (lines_of(out / f"{name}.jsonl") for name in ("generations", "scores"))
@@ -161,8 +160,8 @@ def test_a_policy_on_real_data_is_sampled_and_scored(place):
     model = ["model=hf", f"model.path={reference}", "model.prompt_template='user: {raw_prompt} assistant: '"]
     for order in (1, -1):
         (place / "rows.jsonl").write_text("\n".join(rows[::order]) + "\n")
-        given = ["dataset=pku_saferlhf", f"dataset.path={place}/rows.jsonl", "algorithm.prompts=3", "reward=length"]
-        given += ["algorithm.rewards.better.unit=words", "algorithm.rewards.safer.kind=python"]
+        given = ["dataset=pku_saferlhf", f"dataset.path={place}/rows.jsonl", "generator.prompts=3"]
+        given += ["scorers.better.kind=length", "scorers.better.unit=words", "scorers.safer.kind=python"]
         out = place / f"on_file{order}"
         places = [f"paths.cache={place}/cache", f"hydra.run.dir={out}"]
         assert main(["algorithm=evaluate", *model, *given, *small, *places]) == 0
@@ -176,7 +175,7 @@ def test_a_policy_on_real_data_is_sampled_and_scored(place):
         assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
         assert result["metrics"]["better_reward"]["n"] == 6
         assert result["axes"] == {"better": "better_reward", "safer": "safer_reward"}
-        assert result["rewards"]["safer"]["train"]["agreement"]["mean"] == 0.5, "both responses are of four words"
+        assert result["rewards"]["safer"]["held_out"]["agreement"]["mean"] == 0.5, "both responses are of four words"
     assert (place / "on_file1" / "scores.jsonl").read_bytes() == (place / "on_file-1" / "scores.jsonl").read_bytes()
 
 
@@ -201,7 +200,7 @@ def test_a_classifier_with_all_weights_is_a_model_of_its_own(place):
     full = ["algorithm=reward_model", "algorithm.kind=classifier", "algorithm.full=true"]
     assert run(place, *full, f"hydra.run.dir={place}/full") == 0
     assert (place / "full" / "reward" / "config.json").exists()
-    path = f"algorithm.rewards.safer.path={place}/full/reward"
-    overrides = ["algorithm=evaluate", "algorithm.rewards.safer.kind=classifier", path]
+    path = f"scorers.safer.path={place}/full/reward"
+    overrides = ["algorithm=evaluate", "scorers.safer.kind=classifier", path]
     assert run(place, *overrides, f"hydra.run.dir={place}/by_full") == 0
     assert result_in(place, "by_full")["metrics"]["safer_reward"]["n"] > 0

@@ -61,7 +61,7 @@ def flags_last(argv: Sequence[str]) -> list[str]:
     return overrides + flags
 
 
-_OPEN = re.compile(r"algorithm\.rewards\.\w+\.\w+=|generator\.extra_body(\.\w+)?=")
+_OPEN = re.compile(r"(algorithm\.rewards|scorers)\.\w+\.\w+=|generator\.extra_body(\.\w+)?=")
 
 
 def admit_new_keys(argv: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from alignlab.config.conditions import (
     ON_ONE_PROCESS,
     PREFERENCES,
     SAMPLING,
+    SCORING,
     SCRATCH,
     TRAINING,
     adapter,
@@ -20,11 +21,11 @@ from alignlab.config.conditions import (
     gold_rewards,
     if_kind,
     makes,
-    named,
     no_card,
     off_toy,
     on_toy,
     others,
+    scored,
     scratch,
     trains_at_w,
     unless_set,
@@ -127,7 +128,7 @@ class DpoConfig(PreferenceConfig):
     """DPO, whose loss may also pull at the chosen responses themselves."""
 
     uses: ClassVar[Uses] = Uses(
-        reads={**PREFERENCES, **MODEL, **TRAINING, **LOSS, **SAMPLING},
+        reads={**PREFERENCES, **MODEL, **TRAINING, **LOSS, **SAMPLING, **SCORING},
         data="preferences",
         trains=True,
         samples=gold_rewards,
@@ -253,8 +254,8 @@ class MergeConfig(AlgorithmConfig):
             require_one_of("algorithm.dtype", self.dtype, DTYPES)
 
 
-_SCORED = either(named, gold_rewards)
-_READS_ROWS = either(either(adapter, named), scratch)
+_SAMPLES = either(scored, gold_rewards)
+_READS_ROWS = either(either(adapter, scored), scratch)
 """The reference alone is not measured on preferences."""
 
 
@@ -271,29 +272,24 @@ class EvaluateConfig(AlgorithmConfig):
             "dataset.objectives": always,
             "dataset.use": always,
             "dataset.exact_samples": both(gold_rewards, on_toy),
-            "generator": _SCORED,
-            "seed": _SCORED,
+            "scorers": always,
+            "generator": _SAMPLES,
+            "generator.prompts": both(scored, off_toy),
+            "seed": _SAMPLES,
             "algorithm": always,
             "algorithm.beta": either(no_card, unless_set("algorithm.adapter", ", whose card says it")),
-            "algorithm.prompts": both(named, off_toy),
-            "reward": named,
             "trainer.max_length": _READS_ROWS,
             "trainer.per_device_eval_batch_size": _READS_ROWS,
         },
         data="preferences",
-        rewards=frozenset({"named"}),
-        samples=_SCORED,
+        samples=_SAMPLES,
         writes=("rewards.json", *_SAMPLED),
         after_sweep="alignlab.jobs.front",
     )
     adapter: str | None = MISSING
     beta: float = MISSING
-    rewards: dict[str, Any] = MISSING
-    """Objective -> RewardConfig, as MODPO's."""
-    prompts: int = MISSING
 
     def __post_init__(self) -> None:
-        require(self.prompts > 0, "algorithm.prompts", self.prompts, "must be > 0")
         require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
 
 

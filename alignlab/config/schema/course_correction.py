@@ -7,7 +7,7 @@ from omegaconf import MISSING
 
 from alignlab.config.conditions import MODEL, REQUESTS, both, if_kind, unless_set, when
 from alignlab.config.schema.algorithm import AlgorithmConfig
-from alignlab.config.uses import Uses, always
+from alignlab.config.uses import Uses, always, not_here
 from alignlab.errors import require, require_one_of
 
 PROFILES = ("strict", "words", "paper")
@@ -24,6 +24,7 @@ class CourseCorrectionConfig(AlgorithmConfig):
     uses: ClassVar[Uses] = Uses(
         reads={
             **when(_MEASURES, {**REQUESTS, **MODEL, "generator": always, "judge": always, "seed": always}),
+            "generator.prompts": not_here,
             "dataset.name": always,
             "model.name": always,
             "paths": always,

@@ -1,4 +1,4 @@
-"""Fills up what the command line says of an objective's reward from the group `reward`, or from another kind's file."""
+"""Fill up what the command line says of an objective's reward or scorer from the group `reward`, or a kind's file."""
 
 import functools
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from alignlab.config.roots import config_root
-from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig, typed_reward
+from alignlab.config.schema.judge import JUDGE_KINDS
+from alignlab.config.schema.reward import JUDGED_KINDS, REWARD_KINDS, JudgedConfig, RewardConfig, typed_as, typed_reward
 from alignlab.errors import ConfigError, require_one_of
 
 
@@ -24,6 +25,43 @@ def complete_rewards(rewards: Mapping[str, Any], default: RewardConfig) -> dict[
     return {name: _complete(f"algorithm.rewards.{name}", given, default) for name, given in rewards.items()}
 
 
+def complete_scorers(scorers: Mapping[str, Any]) -> dict[str, RewardConfig]:
+    """Objective -> scorer, every key known; what is not given comes from its kind's own file.
+
+    Kinds are those of conf/reward/, and `judge` and `guard`, whose keys are those of a judge in conf/judge/.
+
+    Raises:
+        ConfigError: naming objective and key.
+    """
+    return {name: _scorer(f"scorers.{name}", given) for name, given in scorers.items()}
+
+
+def _scorer(key: str, given: Any) -> RewardConfig:
+    if isinstance(given, RewardConfig):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{key}={given}: is a group; set its keys, e.g. {key}.kind=length")
+    kind = given.get("kind")
+    if kind in JUDGED_KINDS:
+        return _judged(key, given, str(kind))
+    require_one_of(f"{key}.kind", str(kind), [*REWARD_KINDS, *JUDGED_KINDS])
+    return typed_reward(key, {**_defaults("reward", str(kind)), **given})
+
+
+_JUDGED = ("kind", "judge", "settings", "normalise")
+"""A judge's keys stand beside these, and under `settings` where a run has recorded them."""
+
+
+def _judged(key: str, given: Mapping[str, Any], kind: str) -> JudgedConfig:
+    name = str(given.get("judge") or JUDGED_KINDS[kind])
+    files = sorted(file.stem for file in (config_root("conf") / "judge").glob("*.yaml"))
+    require_one_of(f"{key}.judge", name, files)
+    rest = _defaults("judge", name)
+    own = {**(given.get("settings") or {}), **{key: value for key, value in given.items() if key not in _JUDGED}}
+    settings = typed_as(JUDGE_KINDS[rest["kind"]], key, {**rest, **own}, shown=f"judge={name}")
+    return JudgedConfig(kind=kind, normalise=False, judge=name, settings=settings)
+
+
 def _complete(key: str, given: Any, default: RewardConfig) -> RewardConfig:
     if isinstance(given, RewardConfig):
         return given
@@ -31,13 +69,13 @@ def _complete(key: str, given: Any, default: RewardConfig) -> RewardConfig:
         raise ConfigError(f"{key}={given}: holds keys of its own; set those, e.g. {key}.kind=length")
     kind = str(given.get("kind") or default.kind)
     require_one_of(f"{key}.kind", kind, REWARD_KINDS)
-    rest = asdict(default) if kind == default.kind else dict(_defaults(kind))
+    rest = asdict(default) if kind == default.kind else _defaults("reward", kind)
     return typed_reward(key, {**rest, **given, "kind": kind})
 
 
 @functools.cache
-def _defaults(kind: str) -> dict[str, Any]:
+def _defaults(group: str, name: str) -> dict[str, Any]:
     """The values in a kind's own file."""
-    loaded = OmegaConf.to_container(OmegaConf.load(config_root("conf") / "reward" / f"{kind}.yaml"))
+    loaded = OmegaConf.to_container(OmegaConf.load(config_root("conf") / group / f"{name}.yaml"))
     assert isinstance(loaded, dict)
     return {str(key): value for key, value in loaded.items() if key != "defaults"}

@@ -18,12 +18,14 @@ class GeneratorConfig:
 
     kind: str = MISSING
     samples: int = MISSING
+    prompts: int = MISSING
     temperature: float = MISSING
     top_p: float = MISSING
     max_new_tokens: int = MISSING
 
     def __post_init__(self) -> None:
         require(self.samples > 0, "generator.samples", self.samples, "must be > 0")
+        require(self.prompts > 0, "generator.prompts", self.prompts, "must be > 0")
         require(self.temperature >= 0, "generator.temperature", self.temperature, "must be >= 0")
         require(0 < self.top_p <= 1, "generator.top_p", self.top_p, "must be in (0, 1]")
         require(self.max_new_tokens > 0, "generator.max_new_tokens", self.max_new_tokens, "must be > 0")

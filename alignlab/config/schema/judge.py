@@ -129,6 +129,14 @@ class LocalJudgeConfig(AskingJudgeConfig):
             require(bool(self.wordings), "judge.wordings", "[]", "must name at least one wording")
 
 
+JUDGE_KINDS: dict[str, type[JudgeConfig]] = {
+    "openai": OpenAIJudgeConfig,
+    "local": LocalJudgeConfig,
+    "rules": RulesJudgeConfig,
+}
+"""judge.kind -> its keys."""
+
+
 def require_server(section: str, base_url: str, api_key_env: str | None, *, name: str = "base_url") -> None:
     """An address that a key may be sent to, and the name of the variable that holds the key."""
     require_name_of_key(f"{section}.api_key_env", api_key_env)

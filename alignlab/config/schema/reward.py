@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from alignlab.config.schema.judge import require_patience, require_server
+from alignlab.config.schema.judge import JudgeConfig, require_patience, require_server
 from alignlab.errors import ConfigError, nearest, require, require_one_of
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -160,6 +160,16 @@ class HttpConfig(RewardConfig):
         require(self.batch_size > 0, "reward.batch_size", self.batch_size, "must be > 0")
 
 
+@dataclass
+class JudgedConfig(RewardConfig):
+    """A judge as a scorer: its share of yes. Nobody is trained on one."""
+
+    judge: str = MISSING
+    """Name of a file in conf/judge/."""
+    settings: JudgeConfig = MISSING
+    """That judge's own keys."""
+
+
 REWARD_KINDS: dict[str, type[RewardConfig]] = {
     "implicit": ImplicitConfig,
     "gold": GoldConfig,
@@ -172,7 +182,11 @@ REWARD_KINDS: dict[str, type[RewardConfig]] = {
 }
 """reward.kind -> its keys."""
 
-_KEY = re.compile(r"\breward\.(?=[a-z_]+)")
+JUDGED_KINDS = {"judge": "local", "guard": "guard"}
+"""Kinds of scorers that ask a judge -> the file in conf/judge/ that they begin with."""
+
+_KEY = re.compile(r"\b(reward|judge)\.(?=[a-z_]+)")
+Typed = TypeVar("Typed")
 _TYPES = ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (str, "text"))
 
 
@@ -188,29 +202,45 @@ def typed_reward(key: str, given: Mapping[str, Any]) -> RewardConfig:
     """
     kind = str(given.get("kind"))
     require_one_of(f"{key}.kind", kind, REWARD_KINDS)
-    typed = OmegaConf.structured(REWARD_KINDS[kind])
+    return typed_as(REWARD_KINDS[kind], key, given, shown=f"kind={kind}", others=REWARD_KINDS.values())
+
+
+def typed_as(
+    known: type[Typed], key: str, given: Mapping[str, Any], *, shown: str, others: Iterable[type[Any]] = ()
+) -> Typed:
+    """The typed, checked form of settings that stand under a name of the user's.
+
+    Args:
+        known: their type.
+        key: what they stand under.
+        given: their values.
+        shown: the choice that makes them this type, for an error.
+        others: types whose keys have no effect here.
+
+    Raises:
+        ConfigError: for a key that the type does not have, a value of another type, or one out of range.
+    """
+    typed = OmegaConf.structured(known)
     for name, value in given.items():
-        _check_name(key, name, value, kind)
+        _check_name(known, key, name, value, shown, others)
         try:
             OmegaConf.update(typed, name, value)
         except OmegaConfBaseException:
-            raise ConfigError(f"{key}.{name}={value}: must be {_wanted(kind, name)}") from None
+            raise ConfigError(f"{key}.{name}={value}: must be {_wanted(known, name)}") from None
     try:
-        reward = OmegaConf.to_object(typed)
+        return cast(Typed, OmegaConf.to_object(typed))
     except (MissingMandatoryValue, ConfigError) as error:
         raise ConfigError(_KEY.sub(f"{key}.", str(error).splitlines()[0])) from None
-    assert isinstance(reward, RewardConfig)
-    return reward
 
 
-def _check_name(key: str, name: str, value: object, kind: str) -> None:
-    known = [item.name for item in fields(REWARD_KINDS[kind])]
+def _check_name(kind: type[Any], key: str, name: str, value: object, shown: str, others: Iterable[type[Any]]) -> None:
+    known = [item.name for item in fields(kind)]
     if name not in known:
-        elsewhere = any(name == item.name for other in REWARD_KINDS.values() for item in fields(other))
-        why = f"has no effect with kind={kind}; " if elsewhere else ""
+        elsewhere = any(name == item.name for other in others for item in fields(other))
+        why = f"has no effect with {shown}; " if elsewhere else ""
         raise ConfigError(f"{key}.{name}={value}: {why}{nearest(str(name), known)}")
 
 
-def _wanted(kind: str, name: str) -> str:
-    annotation = str(next(item.type for item in fields(REWARD_KINDS[kind]) if item.name == name))
+def _wanted(kind: type[Any], name: str) -> str:
+    annotation = str(next(item.type for item in fields(kind) if item.name == name))
     return next((words for kind_of, words in _TYPES if kind_of.__name__ in annotation), annotation)

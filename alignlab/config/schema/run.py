@@ -20,9 +20,9 @@ from alignlab.config.schema.algorithm import (
 )
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
-from alignlab.config.schema.defaults import complete_rewards
+from alignlab.config.schema.defaults import complete_rewards, complete_scorers
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
-from alignlab.config.schema.judge import JudgeConfig, LocalJudgeConfig, OpenAIJudgeConfig, RulesJudgeConfig
+from alignlab.config.schema.judge import JUDGE_KINDS, JudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.pairs import PairsConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
@@ -70,6 +70,8 @@ class RunConfig:
     weights: WeightsConfig = MISSING
     peft: PeftConfig = MISSING
     reward: RewardConfig = MISSING
+    scorers: dict[str, Any] = MISSING
+    """Objective -> RewardConfig, untyped for Hydra as algorithm.rewards is."""
     trainer: TrainerConfig = MISSING
     generator: GeneratorConfig = MISSING
     judge: JudgeConfig = MISSING
@@ -89,6 +91,7 @@ class RunConfig:
         require(own, "reward.kind", self.reward.kind, "choose it by reward=NAME")
         if hasattr(self.algorithm, "rewards"):
             self.algorithm.rewards = complete_rewards(self.algorithm.rewards, self.reward)
+        self.scorers = complete_scorers(self.scorers)
         for key, value in _numbers(self, ""):
             require(math.isfinite(value), key, value, "must be a finite number")
 
@@ -121,6 +124,6 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
     },
     "reward": REWARD_KINDS,
     "generator": {"transformers": LocalGeneratorConfig, "server": ServerGeneratorConfig},
-    "judge": {"openai": OpenAIJudgeConfig, "local": LocalJudgeConfig, "rules": RulesJudgeConfig},
+    "judge": {**JUDGE_KINDS},
 }
 """Groups whose choices differ in their keys: group -> schema name -> type."""

@@ -8,7 +8,7 @@ from omegaconf import MISSING
 from alignlab.config.conditions import MODEL, REQUESTS, both, if_kind, unless_set, when
 from alignlab.config.names import PAIR_STRATEGIES
 from alignlab.config.schema.algorithm import AlgorithmConfig
-from alignlab.config.uses import Uses, always
+from alignlab.config.uses import Uses, always, not_here
 from alignlab.errors import require, require_one_of
 
 _WRITES = unless_set("algorithm.merge", "=[...], which joins what other runs have written")
@@ -22,6 +22,7 @@ class SynthesisConfig(AlgorithmConfig):
     uses: ClassVar[Uses] = Uses(
         reads={
             **when(_WRITES, {**REQUESTS, **MODEL, "generator": always, "seed": always, "judge": _ASKS_JUDGE}),
+            "generator.prompts": not_here,
             "generator.samples": lambda config: "on algorithm=synthesis, which writes each response once",
             "dataset.name": always,
             "model.name": always,
