@@ -112,14 +112,13 @@ def read_said(folder: Path, prompts: Mapping[str, Prompt]) -> list[Said]:
 
     Args:
         folder: the run's.
-        prompts: group -> prompt; the toy's own records name no group.
+        prompts: group -> prompt; the toy's own records name no group, there a prompt is one.
     """
-    groups = {json.dumps(prompt_as_json(prompt)): group for group, prompt in prompts.items()}
     said = []
     for _, row in read_rows(folder / GENERATIONS):
-        group = row.get("group") or groups[json.dumps(row["prompt"])]
-        one = Said(row["id"], group, prompts[group], row["response"], row.get("tokens", []), row.get("finish", ""))
-        said.append(one)
+        group = row.get("group", row["prompt"])
+        prompt = prompts.get(group, row["prompt"])
+        said.append(Said(row["id"], group, prompt, row["response"], row.get("tokens", []), row.get("finish", "")))
     return said
 
 

@@ -53,6 +53,8 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
         outcome.objectives, outcome.beta = objectives, card.beta
         outcome.loss_type, outcome.recipe = card.loss_type or None, card.recipe
         outcome.extra["policy"] = {"algorithm": card.algorithm, "seed": card.seed}
+    if adapter is None:
+        outcome.extra["policy"] = {"algorithm": "reference", "seed": plan.seed}
     beta = card.beta if card else algorithm.beta
     policy = Policy(base, adapter, beta, objectives, cache, trainer.per_device_eval_batch_size)
     sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
@@ -89,12 +91,11 @@ def _score(
     sampling, shares = Sampling(plan.local_generator, plan.seed), set()
     parts = RewardParts(policy.base, policy.cache, run.make_run)
     rewards = _rewards(plan, parts, run, outcome, held_out, policy.adapter)
-    most = plan.local_generator.prompts if plan.rows.toy is None else len(held_out)
-    prompts = held_out_prompts(held_out, most)
-    if not prompts:
-        raise ConfigError(f"dataset={plan.rows.settings.name}: its {plan.rows.settings.eval_split} split is empty")
+    prompts = held_out_prompts(held_out, plan.local_generator.prompts)
     if "generations" in outcome.artifacts:
-        said = read_said(run.path, prompts)
+        said = read_said(run.path, {})
+    elif not prompts:
+        raise ConfigError(f"dataset={plan.rows.settings.name}: its {plan.rows.settings.eval_split} split is empty")
     else:
         said = sampled(policy, run, prompts, sampling)
         outcome.artifacts["generations"] = GENERATIONS
@@ -113,7 +114,7 @@ def _score(
     outcome.inputs |= {
         "scorers": json.dumps(ids, sort_keys=True),
         "decoding": json.dumps(decoding(sampling), sort_keys=True),
-        "prompts": text_id(*sorted(prompts)),
+        "prompts": text_id(*sorted({row.group for row in said})),
     }
 
 

@@ -90,6 +90,7 @@ def _sample_texts(base: Base, prompts: Sequence[str], samples: int, purpose: str
     generator = LocalGeneratorConfig(
         kind="transformers",
         samples=samples,
+        prompts=len(prompts),
         temperature=1.0,  # the reference itself: any other setting samples another policy
         top_p=1.0,
         max_new_tokens=MAX_NEW_TOKENS,

@@ -260,6 +260,7 @@ def test_the_servers_name_of_an_adapter_is_sent(tmp_path, monkeypatch):
     sent = []
     monkeypatch.setattr("alignlab.prerequisites.policy.generate", lambda *_, config, **__: sent.append(config.model))
     settings = ServerGeneratorConfig(
+        prompts=1,
         kind="server", samples=1, temperature=0.8, top_p=0.7, max_new_tokens=4, base_url="http://localhost:1/v1",
         model="base", adapter_name="mine", api_key_env=None, prompt_format="tokens", samples_per_call=1, extra_body={},
         workers=1, timeout_s=1.0, deadline_s=2.0, backoff_s=1.0,

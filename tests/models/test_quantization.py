@@ -59,7 +59,7 @@ def test_nf4(config, tmp_path):
     assert not left.equal(right)
 
     how = LocalGeneratorConfig(
-        kind="transformers", samples=3, temperature=0.8, top_p=0.9, max_new_tokens=6, batch_size=4
+        prompts=1, kind="transformers", samples=3, temperature=0.8, top_p=0.9, max_new_tokens=6, batch_size=4
     )
     requests = [PrefixRequest(text, base.encoder.prompt_ids(text), 3) for text in TEXTS]
     found = generate(base.model, requests, config=how, seed=0, encoder=base.encoder)

@@ -18,7 +18,7 @@ PROMPTS = {group_of(prompt): ("train", prompt) for prompt in toy.all_prompts()[:
 
 def generator(samples=3):
     return LocalGeneratorConfig(
-        kind="transformers", samples=samples, temperature=1.0, top_p=1.0, max_new_tokens=6, batch_size=4
+        prompts=1, kind="transformers", samples=samples, temperature=1.0, top_p=1.0, max_new_tokens=6, batch_size=4
     )
 
 

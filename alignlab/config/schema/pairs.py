@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from alignlab.config.conditions import FILES, MODEL, SCRATCH, TRAINING, if_kind, makes, named, off_toy, when
 from alignlab.config.schema.algorithm import AlgorithmConfig
-from alignlab.config.uses import Uses, always
+from alignlab.config.uses import Uses, always, not_here
 from alignlab.errors import require, require_one_of
 
 SELECTIONS = ("extremes", "all", "random", "consistent", "pareto", "weighted")
@@ -30,6 +30,7 @@ class PairsConfig(AlgorithmConfig):
             "dataset.pairs": off_toy,
             "dataset.exact_samples": off_toy,
             "generator": always,
+            "generator.prompts": not_here,
             "algorithm": always,
             "algorithm.beta": named,
             "algorithm.temperature": if_kind("algorithm.labels", "bradley_terry"),

@@ -12,7 +12,7 @@ from support.templates import FAMILIES, tokenizer_of
 
 def draw(base, requests, *, batch_size=64, seed=0, **changes):
     how = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 12} | changes
-    config = LocalGeneratorConfig(kind="transformers", samples=1, batch_size=batch_size, **how)
+    config = LocalGeneratorConfig(kind="transformers", samples=1, prompts=1, batch_size=batch_size, **how)
     stops = stop_tokens(base.model, base.encoder)
     rows = sample_responses(base.model, requests, config=config, seed=seed, stops=stops, label="")
     assert [row.prompt_ids for row in rows] == [request.prompt_ids for request in requests]
@@ -64,7 +64,9 @@ def test_a_turn_ends_with_the_templates_own_end_token():
     encoder = PromptEncoder(tokenizer_of(FAMILIES["phi3"]), None)
     end, eos = encoder.end_id, encoder.tokenizer.eos_token_id
     other = next(token for token in range(9) if token not in (end, eos))
-    config = LocalGeneratorConfig("transformers", samples=1, batch_size=2, temperature=0.0, top_p=1.0, max_new_tokens=5)
+    config = LocalGeneratorConfig(
+        "transformers", samples=1, prompts=1, batch_size=2, temperature=0.0, top_p=1.0, max_new_tokens=5
+    )
     model = new_llama(ArchitectureConfig(len(encoder.tokenizer), 16, 16, 1, 2, 64, 0.02), encoder.tokenizer, seed=0)
     model.eval().lm_head = torch.nn.Linear(16, len(encoder.tokenizer))
     endings = {}

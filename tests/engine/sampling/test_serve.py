@@ -118,7 +118,7 @@ def server_config(url, folder, **changes):
     settings = HOW | {"prompt_format": "text", "samples_per_call": 1, "send_seed": True, "extra_body": {}} | changes
     patience = {"workers": 1, "timeout_s": 60.0, "deadline_s": 120.0, "backoff_s": 0.1}
     return ServerGeneratorConfig(
-        kind="server", base_url=url, model=str(folder), api_key_env=None, **settings, **patience
+        prompts=1, kind="server", base_url=url, model=str(folder), api_key_env=None, **settings, **patience
     )
 
 
@@ -142,7 +142,7 @@ def test_the_server_continues_the_very_prefix(url, subject):
         encoder=encoder,
         on_done=lambda request, sample, continuation: told.append((request, sample)),
     )
-    here = LocalGeneratorConfig(kind="transformers", batch_size=8, **HOW)
+    here = LocalGeneratorConfig(kind="transformers", prompts=1, batch_size=8, **HOW)
     local = generate(model, requests, config=here, seed=0, encoder=encoder)
     assert sorted(told) == sorted((request.id, sample) for request in requests for sample in range(2))
     assert served.keys() == local.keys()

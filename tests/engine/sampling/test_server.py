@@ -107,7 +107,7 @@ def config_for(server, **changes):
         "deadline_s": 10.0,
         "backoff_s": 0.01,
     }
-    return ServerGeneratorConfig(kind="server", **settings | changes)
+    return ServerGeneratorConfig(kind="server", prompts=1, **settings | changes)
 
 
 REQUESTS = [PrefixRequest("b", [5, 6, 9], 3), PrefixRequest("a", [5, 6], 3), PrefixRequest("c", [5, 6, 9, 9], 3)]

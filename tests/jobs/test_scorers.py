@@ -1,0 +1,215 @@
+"""A policy's own responses to a file's held-out prompts, scored: the sweep, its front, and the price of a scorer."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from alignlab.cli import main
+from alignlab.config.schema import BeaverConfig, JudgedConfig, LengthConfig
+from alignlab.config.schema.defaults import complete_scorers
+from alignlab.data.worlds import toy
+from alignlab.errors import ConfigError
+
+SMALL = [
+    "model=hf",
+    "model.prompt_template='user: {raw_prompt} assistant: '",
+    "dataset=pku_saferlhf",
+    "trainer.max_steps=2",
+    "trainer.per_device_train_batch_size=8",
+    "trainer.logging_steps=1",
+    "trainer.max_length=64",
+    "generator.samples=3",
+    "generator.prompts=4",
+    "generator.max_new_tokens=8",
+]
+SCORERS = ["scorers.better.kind=length", "scorers.better.unit=words", "scorers.safer.kind=python"]
+
+
+@pytest.fixture(scope="module")
+def place(base, tmp_path_factory):
+    """A base model's folder, a file of preferences, and where this module's runs and cache lie."""
+    root = tmp_path_factory.mktemp("scorers")
+    (root / "model").symlink_to(base.path)
+    row = {"response_0": "mind the red first", "response_1": "what a lovely red thing", "safer_response_id": 0}
+    rows = [json.dumps({"prompt": prompt, **row, "better_response_id": 1}) for prompt in toy.all_prompts()[:80]]
+    (root / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    return root
+
+
+def command(place, *given):
+    """Exit code of a command on the small model and the file."""
+    here = [f"model.path={place}/model", f"dataset.path={place}/rows.jsonl"]
+    return main([*given, *SMALL, *here, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def evaluations(place):
+    """Weight of the first objective (None: the reference) -> (folder, result)."""
+    found = {}
+    for file in place.glob("runs/evaluate/**/result.json"):
+        result = json.loads(file.read_text())
+        found[(result["weights"] or {}).get("better")] = (file.parent, result)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sweep(place):
+    """What a sweep over w with scorers leaves."""
+    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS) == 0
+    return evaluations(place)
+
+
+def test_a_sweep_ends_in_the_front_of_scored_samples(place, sweep):
+    assert set(sweep) == {None, 0.3, 0.7}
+    with next(place.glob("runs/front/**/front.csv")).open() as stream:
+        rows = {row["weight_better"]: row for row in csv.DictReader(stream)}
+    assert set(rows) == {"", "0.3", "0.7"}
+    assert rows[""]["algorithm"] == "reference"
+    assert {rows["0.3"]["algorithm"], rows["0.7"]["algorithm"]} == {"modpo"}
+    for weight, (folder, result) in sweep.items():
+        said = lines_of(folder / "generations.jsonl")
+        by_prompt = {}
+        for row in said:
+            by_prompt.setdefault(row["group"], []).append(-len(row["response"].split()))
+        assert len(by_prompt) == 4
+        expected = np.mean([np.mean(scores) for scores in by_prompt.values()])
+        assert float(rows["" if weight is None else str(weight)]["better_reward_mean"]) == pytest.approx(expected)
+        assert result["axes"] == {"better": "better_reward", "safer": "safer_reward"}
+        assert result["metrics"]["tokens"]["mean"] == pytest.approx(np.mean([len(row["tokens"]) for row in said]))
+        assert result["metrics"]["kl"]["mean"] == 0 if weight is None else result["metrics"]["kl"]["mean"] > 0
+
+
+def test_gains_are_paired_with_the_reference_by_prompt(sweep):
+    def means(folder):
+        held = {}
+        for row in lines_of(folder / "scores.jsonl"):
+            held.setdefault(row["group"], []).append(row["better_reward"])
+        return {group: np.mean(scores) for group, scores in held.items()}
+
+    folder, result = sweep[0.7]
+    own, other = means(folder), means(sweep[None][0])
+    assert own.keys() == other.keys()
+    expected = np.mean([own[group] - other[group] for group in own])
+    assert result["metrics"]["better_gain"]["mean"] == pytest.approx(expected)
+    assert "better_gain" not in sweep[None][1]["metrics"]
+
+
+def test_an_evaluation_of_the_adapters_gives_the_same_numbers(place, sweep, tmp_path):
+    adapters = sorted(str(path) for path in place.glob("runs/modpo/**/adapter"))
+    moved = [tmp_path / name for name in ("one", "two")]
+    for adapter, target in zip(adapters, moved, strict=True):
+        target.symlink_to(adapter)
+    before = {weight: result["metrics"] for weight, (_, result) in sweep.items()}
+    joined = ",".join(map(str, moved))
+    assert command(place, "-m", "algorithm=evaluate", f"algorithm.adapter={joined}", *SCORERS) == 0
+    again = [json.loads(file.read_text()) for file in place.glob("runs/evaluate/**/result.json")]
+    assert len(again) == 5
+    for result in again:
+        assert result["metrics"] == before[(result["weights"] or {}).get("better")]
+    fronts = [next(csv.DictReader(file.open()))["dataset"] for file in place.glob("runs/front/**/front.csv")]
+    assert fronts == ["pku_saferlhf"] * 2
+
+
+def test_another_scorer_samples_nothing_and_trains_nothing(place, sweep, monkeypatch):
+    import alignlab.evaluation.scored as scored
+    import alignlab.training.launch as launch
+
+    def never(*_, **__):
+        raise AssertionError("sampled or trained again")
+
+    monkeypatch.setattr(scored, "_draw", never)
+    monkeypatch.setattr(launch, "train_on_processes", never)
+    before = {weight: (folder / "generations.jsonl").read_bytes() for weight, (folder, _) in sweep.items()}
+    other = [*SCORERS[:2], "scorers.safer.kind=python", "scorers.safer.function=distinct"]
+    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *other) == 0
+    for weight, (folder, result) in evaluations(place).items():
+        if folder in [held for held, _ in sweep.values()]:
+            assert (folder / "generations.jsonl").read_bytes() == before[weight]
+            assert result["scorers"]["safer"]["settings"]["function"] == "distinct"
+
+
+def test_a_killed_sampling_goes_on(place, sweep, monkeypatch):
+    """The samples that were drawn before the kill are kept; the file is that of an undisturbed run."""
+    import alignlab.evaluation.scored as scored
+    from alignlab.io.records import Records
+
+    folder, _ = sweep[None]
+    undisturbed = (folder / "generations.jsonl").read_bytes()
+    real, added = Records.add, []
+
+    def killed(self, record):
+        if len(added) == 5:
+            raise KeyboardInterrupt
+        added.append(record["id"])
+        real(self, record)
+
+    out = f"hydra.run.dir={place}/again"
+    monkeypatch.setattr(Records, "add", killed)
+    assert command(place, "algorithm=evaluate", *SCORERS, out) == 130
+    monkeypatch.setattr(Records, "add", real)
+    drawn, draw = [], scored._draw
+
+    def counted(policy, requests, *rest):
+        drawn.extend(number for request in requests for number in request.missing())
+        return draw(policy, requests, *rest)
+
+    monkeypatch.setattr(scored, "_draw", counted)
+    assert command(place, "algorithm=evaluate", *SCORERS, out) == 0
+    assert len(drawn) == 12 - 5
+    assert (place / "again" / "generations.jsonl").read_bytes() == undisturbed
+
+
+def test_scorers_are_typed_by_their_kind():
+    found = complete_scorers(
+        {
+            "a": {"kind": "length", "scale": 2.0},
+            "b": {"kind": "beaver", "path": "owner/cost"},
+            "c": {"kind": "guard", "path": "owner/guard"},
+            "d": {"kind": "judge", "judge": "openai", "model": "m", "workers": 2},
+        }
+    )
+    assert isinstance(found["a"], LengthConfig)
+    assert isinstance(found["b"], BeaverConfig)
+    assert isinstance(found["c"], JudgedConfig)
+    assert found["c"].settings.ask == "conversation"
+    assert found["d"].settings.workers == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "lenght"}, "scorers.safer.kind=lenght: did you mean length?"),
+        ({"scale": 2}, "scorers.safer.kind=None: choose one of"),
+        ({"kind": "length", "scale": 0}, "scorers.safer.scale=0.0: must be a finite number > 0"),
+        ({"kind": "guard"}, "scorers.safer.path=null: must name a folder"),
+        ({"kind": "guard", "path": "x", "threshold": 2}, "scorers.safer.threshold=2.0: must be between 0 and 1"),
+        ({"kind": "judge", "judge": "guardd"}, "scorers.safer.judge=guardd: did you mean guard?"),
+        ({"kind": "judge", "judge": "rules", "model": "m"}, "scorers.safer.model=m"),
+    ],
+)
+def test_a_wrong_scorer_is_refused_in_one_line(given, said):
+    with pytest.raises(ConfigError) as error:
+        complete_scorers({"safer": given})
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+
+
+def test_a_scorer_of_no_objective(place, capsys):
+    assert command(place, "algorithm=evaluate", "scorers.saver.kind=length") == 2
+    assert "scorers.saver: no such objective; did you mean safer?" in capsys.readouterr().err
+
+
+def test_a_scorer_that_scores_nothing(place, capsys, monkeypatch):
+    import torch
+
+    from alignlab.rewards.length import LengthReward
+
+    monkeypatch.setattr(LengthReward, "score", lambda self, prompts, responses: torch.full((len(prompts),), torch.nan))
+    nothing = ["scorers.better.kind=length", f"hydra.run.dir={place}/nothing"]
+    assert command(place, "algorithm=evaluate", *nothing) == 2
+    assert "scorers.better: gave no score to any of 12 responses" in capsys.readouterr().err
