@@ -98,6 +98,9 @@ def check(plan: Plan[Any]) -> None:
             check_folder("judge.path", str(path), "config.json")
     if plan.samples and algorithm.uses.data == "preferences":
         _ = plan.local_generator  # refuses a server
+    if plan.generator.max_new_tokens == 0 and plan.samples and algorithm.uses.data != "preferences":
+        what = f"algorithm={algorithm.name} has no responses to take a length from; give a number of tokens"
+        raise ConfigError(f"generator.max_new_tokens=0: {what}")
     for kind in type(algorithm).__mro__:
         if kind in _CHECKS:
             _CHECKS[kind](algorithm, plan)

@@ -34,6 +34,9 @@ from alignlab.config.schema import (
 from alignlab.config.uses import value_at, why_unused
 from alignlab.errors import ConfigError
 
+TOY_TOKENS = 32
+"""The toy grammar's longest response and its end, with a margin for what is not well-formed."""
+
 A_co = TypeVar("A_co", bound=AlgorithmConfig, covariant=True)
 
 
@@ -163,6 +166,8 @@ class Plan(Generic[A_co]):
         if not isinstance(self.generator, LocalGeneratorConfig):
             what = f"algorithm={self.algorithm.name} samples the policy in its own process"
             raise ConfigError(f"generator={self.generator.kind}: {what}; use generator=transformers")
+        if self.rows.toy is not None and self.generator.max_new_tokens == 0:
+            return dataclasses.replace(self.generator, max_new_tokens=TOY_TOKENS)
         return self.generator
 
 

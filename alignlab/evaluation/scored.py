@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -23,13 +24,16 @@ from alignlab.io.hashes import text_id
 from alignlab.io.records import Records
 from alignlab.judges.base import has_words
 from alignlab.models.adapters import adapter_id
-from alignlab.models.prompts import Encoded
+from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.models.with_adapter import with_adapter
 from alignlab.rewards.base import Reward
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
 from alignlab.stats import mean_interval, paired_difference, ratio_interval, share_interval
+
+LENGTH_QUANTILE = 0.95
+MOST_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,22 @@ def held_out_prompts(rows: Sequence[RankedRow], most: int) -> dict[str, Prompt]:
     """Group -> prompt, at most so many, the same ones whatever the order of the rows."""
     prompts = {row.group: row.prompt for row in rows}
     return {group: prompts[group] for group in sorted(prompts)[:most]}
+
+
+def response_limit(rows: Sequence[RankedRow], encoder: PromptEncoder) -> int:
+    """Tokens that LENGTH_QUANTILE of the rows' responses fit into, a multiple of 8, at most MOST_TOKENS.
+
+    Raises:
+        ConfigError: if the rows hold no responses.
+    """
+    texts = dict.fromkeys((row.prompt, text) for row in rows for text in row.responses)
+    lengths = [len(row.response_ids) for row in encoder.encode_all(list(texts))]
+    if not lengths:
+        raise ConfigError(
+            "generator.max_new_tokens=0: the data holds no responses to take a length from; give a number"
+        )
+    needed = float(np.quantile(lengths, LENGTH_QUANTILE))
+    return min(MOST_TOKENS, 8 * max(1, math.ceil(needed / 8)))
 
 
 def sampled(policy: Policy, run: RunFolder, prompts: Mapping[str, Prompt], sampling: Sampling) -> list[Said]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from alignlab.config.objectives import Objectives
@@ -18,6 +18,7 @@ from alignlab.evaluation.scored import (
     describe,
     held_out_prompts,
     read_said,
+    response_limit,
     sampled,
     score_said,
 )
@@ -32,6 +33,7 @@ from alignlab.prerequisites.rows import data_report, held_out_rows, training_row
 from alignlab.rewards.base import Reward
 from alignlab.rewards.normalise import read_statistics
 from alignlab.runs.folder import RunFolder
+from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
 
 
@@ -88,7 +90,11 @@ def _score(
     plan: Plan[EvaluateConfig], policy: Policy, run: RunFolder, outcome: Outcome, held_out: list[RankedRow]
 ) -> None:
     """Sample the policy on held-out prompts, unless `measure` has, and score what it says by every scorer."""
-    sampling, shares = Sampling(plan.local_generator, plan.seed), set()
+    generator = plan.local_generator
+    if generator.max_new_tokens == 0:
+        generator = replace(generator, max_new_tokens=response_limit(held_out, policy.base.encoder))
+        say(f"generator.max_new_tokens: {generator.max_new_tokens}, by the length of the data's own responses")
+    sampling = Sampling(generator, plan.seed)
     parts = RewardParts(policy.base, policy.cache, run.make_run)
     rewards = _rewards(plan, parts, run, outcome, held_out, policy.adapter)
     prompts = held_out_prompts(held_out, plan.local_generator.prompts)

@@ -11,6 +11,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from alignlab.config.plan import TOY_TOKENS
 from alignlab.config.schema import LocalGeneratorConfig, ToyConfig
 from alignlab.data.worlds import toy
 from alignlab.engine.sampling.generate import stop_tokens
@@ -21,8 +22,6 @@ from alignlab.runs.progress import say
 
 BATCH_SIZE = 1024
 """Responses sampled at once."""
-MAX_NEW_TOKENS = 32
-"""The grammar's longest response and EOS, with room for what is not well-formed."""
 
 
 def toy_pairs_file(dataset: ToyConfig, base: Base, cache: Path) -> Path:
@@ -93,7 +92,7 @@ def _sample_texts(base: Base, prompts: Sequence[str], samples: int, purpose: str
         prompts=len(prompts),
         temperature=1.0,  # the reference itself: any other setting samples another policy
         top_p=1.0,
-        max_new_tokens=MAX_NEW_TOKENS,
+        max_new_tokens=TOY_TOKENS,
         batch_size=BATCH_SIZE,
     )
     rows = sample_responses(

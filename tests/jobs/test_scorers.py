@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from alignlab.cli import main
 from alignlab.config.schema import BeaverConfig, JudgedConfig, LengthConfig
 from alignlab.config.schema.defaults import complete_scorers
+from alignlab.data.records import RankedRow
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
+from alignlab.evaluation.scored import response_limit
 
 SMALL = [
     "model=hf",
@@ -162,6 +165,17 @@ def test_a_killed_sampling_goes_on(place, sweep, monkeypatch):
     assert command(place, "algorithm=evaluate", *SCORERS, out) == 0
     assert len(drawn) == 12 - 5
     assert (place / "again" / "generations.jsonl").read_bytes() == undisturbed
+
+
+def test_the_length_limit_comes_from_the_data(base):
+    row = RankedRow("please outline the blue basket", ("mind the red first", " ".join(["red"] * 40)), {})
+    short = [replace(row, responses=("red", "mind the red"))] * 1
+    assert response_limit(short, base.encoder) == 8
+    assert response_limit([row], base.encoder) == 40  # 95 % between 5 and 41 tokens, in eights
+    long = replace(row, responses=(" ".join(["red"] * 900), " ".join(["mind"] * 900)))
+    assert response_limit([long], base.encoder) == 512
+    with pytest.raises(ConfigError, match=r"^generator\.max_new_tokens=0: the data holds no responses"):
+        response_limit([replace(row, responses=())], base.encoder)
 
 
 def test_scorers_are_typed_by_their_kind():

@@ -22,13 +22,15 @@ class GeneratorConfig:
     temperature: float = MISSING
     top_p: float = MISSING
     max_new_tokens: int = MISSING
+    """0: as long as the data's own responses are."""
 
     def __post_init__(self) -> None:
         require(self.samples > 0, "generator.samples", self.samples, "must be > 0")
         require(self.prompts > 0, "generator.prompts", self.prompts, "must be > 0")
         require(self.temperature >= 0, "generator.temperature", self.temperature, "must be >= 0")
         require(0 < self.top_p <= 1, "generator.top_p", self.top_p, "must be in (0, 1]")
-        require(self.max_new_tokens > 0, "generator.max_new_tokens", self.max_new_tokens, "must be > 0")
+        rule = "must be > 0, or 0 for the length of the data's own responses"
+        require(self.max_new_tokens >= 0, "generator.max_new_tokens", self.max_new_tokens, rule)
 
 
 @dataclass
