@@ -171,11 +171,11 @@ def _check_synthesis(algorithm: SynthesisConfig, plan: Plan[Any]) -> None:
 
 def _check_pairs(algorithm: PairsConfig, plan: Plan[Any]) -> None:
     names = ", ".join(plan.objectives.weights)
-    require(bool(plan.rewards), "algorithm.rewards", "{}", f"must say what scores the answers, by objective ({names})")
+    require(bool(plan.scorers), "scorers", "{}", f"must say what scores the answers, by objective ({names})")
     for source in algorithm.sources:
         _check_adapter(source, plan)
     if algorithm.select == "weighted":
-        missing = [name for name, weight in plan.objectives.weights.items() if weight and name not in plan.rewards]
+        missing = [name for name, weight in plan.objectives.weights.items() if weight and name not in plan.scorers]
         require(not missing, "algorithm.select", "weighted", f"needs a scorer of {', '.join(missing)} too")
 
 
@@ -229,6 +229,8 @@ def _check_data(plan: Plan[Any]) -> None:
         check_requests(source.settings)
     elif uses.data == "prompts":
         check_source(source.settings)
+    elif source.made_by is not None:
+        check(source.made_by)
     elif uses.data == "preferences":
         trained = plan.objectives.trained if uses.trains or uses.weighs else None
         check_source(source.settings, max_length=source.max_length, trained=trained)

@@ -40,7 +40,7 @@ def check_rewards(plan: Plan[Any]) -> None:
             raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
         if name == objectives.trained and algorithm.uses.trains:
             raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
-    if plan.scorers:
+    if plan.scorers and algorithm.uses.data != "prompts":
         _ = plan.local_generator  # refuses a server
     for name in plan.scorers:
         if name not in objectives.weights:

@@ -9,6 +9,7 @@ from alignlab.config.objectives import objectives_of, reward_of, rewarded
 from alignlab.config.uses import Reason, always, not_here, value_at
 
 if TYPE_CHECKING:
+    from alignlab.config.schema.reward import RewardConfig
     from alignlab.config.schema.run import RunConfig
 
 Reads = Mapping[str, Reason]
@@ -55,7 +56,10 @@ def _if(test: Callable[["RunConfig"], bool], why: str) -> Reason:
 
 def _is_made(config: "RunConfig", objective: str) -> bool:
     """Whether a reward_model run makes an objective's reward."""
-    reward = reward_of(config, objective)
+    return _is_to_be_made(reward_of(config, objective))
+
+
+def _is_to_be_made(reward: "RewardConfig") -> bool:
     path = value_at(reward, "adapter" if reward.kind == "implicit" else "path")
     return reward.kind in MADE_REWARDS and path is None
 
@@ -65,6 +69,12 @@ def _from_group(config: "RunConfig", key: str) -> bool:
     value = value_at(config, key)
     rewards = [reward_of(config, name) for name in rewarded(config)]
     return any(one.kind == config.reward.kind and value_at(one, key.partition(".")[2]) == value for one in rewards)
+
+
+def makes_pairs(config: "RunConfig") -> bool:
+    """Whether a run trains on pairs that its model makes first."""
+    uses = config.algorithm.uses
+    return config.dataset.kind == "prompts" and uses.data == "preferences" and (uses.trains or uses.weighs)
 
 
 def epochs(config: "RunConfig") -> str | None:
@@ -86,11 +96,17 @@ def gold_rewards(config: "RunConfig") -> str | None:
 
 
 on_toy = _if(lambda config: config.dataset.kind == "toy", "on dataset={config.dataset.name}")
+off_prompts = _if(lambda config: config.dataset.kind != "prompts", "on dataset={config.dataset.name}")
 off_toy = _if(lambda config: config.dataset.kind != "toy", "on dataset={config.dataset.name}")
+from_prompts = _if(makes_pairs, "on dataset={config.dataset.name}, which ranks responses itself")
 scratch = _if(lambda config: config.model.kind == "scratch", "on algorithm={config.algorithm.name}")
 others = _if(lambda config: bool(rewarded(config)), "at w={config.w}, where no other objective weighs anything")
 scored = _if(lambda config: bool(config.scorers), "without scorers")
 named = _if(lambda config: bool(value_at(config, "algorithm.rewards")), "without algorithm.rewards")
+makes_scorers = _if(
+    lambda config: any(_is_to_be_made(scorer) for scorer in config.scorers.values()),
+    "on algorithm={config.algorithm.name}, which trains nothing here",
+)
 makes = _if(
     lambda config: any(_is_made(config, name) for name in rewarded(config)),
     "on algorithm={config.algorithm.name}, which trains nothing here",
@@ -117,8 +133,13 @@ PREFERENCES: Reads = {
     **FILES,
     "dataset.requests": not_here,
     "dataset.exact_samples": not_here,
+    "dataset.pairs": either(off_prompts, from_prompts),
+    "scorers": from_prompts,
 }
 """Preferences by each objective."""
+
+OWN_PAIRS: Reads = {"generator": from_prompts, "generator.samples": not_here}
+"""How the model is sampled for pairs on prompts alone; dataset.pairs.samples says how often."""
 
 REQUESTS: Reads = {
     "dataset": always,
@@ -154,12 +175,14 @@ ON_ONE_PROCESS: Reads = {"hardware.processes": one_process, "hardware.fsdp": one
 SCORING: Reads = {
     "scorers": always,
     "generator": either(gold_rewards, scored),
+    "generator.samples": either(gold_rewards, scored),
     "generator.prompts": both(scored, off_toy),
 }
 """A policy whose samples on held-out prompts are scored."""
 
 SAMPLING: Reads = {
-    "generator": gold_rewards,
+    "generator": either(from_prompts, gold_rewards),
+    "generator.samples": gold_rewards,
     "generator.prompts": not_here,
     "dataset.exact_samples": both(gold_rewards, on_toy),
 }

@@ -8,8 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from alignlab import __version__
+from alignlab.config.conditions import makes_pairs
 from alignlab.config.fingerprints import input_fingerprints
 from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
+from alignlab.config.own_pairs import pairs_run
 from alignlab.config.programs import program_version
 from alignlab.config.schema import RewardConfig, RunConfig
 from alignlab.config.schema.dataset import SPLIT_VERSION
@@ -34,7 +36,7 @@ def run_folder(config: RunConfig) -> PurePosixPath:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that a run uses and that changes its result, as plain JSON values by dotted key."""
-    if config.algorithm.uses.trains:
+    if config.algorithm.uses.trains and not makes_pairs(config):
         config = replace(config, scorers={})  # what a policy is does not depend on how its samples are scored
     values = dict(_leaves(asdict(config), ""))
     resolved = tuple(f"{key}." for key in _RESOLVED)
@@ -55,6 +57,11 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields["weights"] = objectives_of(config).weights
     if config.dataset.kind != "toy" and why_unused(config, "dataset.test_share") is None:
         fields["split_version"] = SPLIT_VERSION
+    if config.algorithm.uses.data == "prompts":
+        fields["scorers"] = {name: _identity_of(scorer) for name, scorer in config.scorers.items()}
+    if makes_pairs(config):  # whose folder stands for how they were sampled and scored
+        fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}
+        fields["pairs"] = str(run_folder(pairs_run(config)))
     fields["rewards"] = {name: _identity_of(reward_of(config, name)) for name in rewarded(config)}
     return {**fields, "inputs": input_fingerprints(config), "version": __version__.rsplit(".", 1)[0]}
 

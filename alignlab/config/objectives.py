@@ -1,5 +1,6 @@
 """Which objective a run trains on, what each weighs, and where the others' rewards come from."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,11 @@ def objectives_of(config: "RunConfig") -> Objectives:
     if uses.data == "prompts":
         labelled = list(objectives)  # scorers rank the answers, whatever the data's labels say of other ones
     elif config.dataset.kind == "prompts":
-        needs = f"holds prompts and no responses, of which algorithm={config.algorithm.name} needs pairs"
-        raise ConfigError(f"dataset={config.dataset.name}: {needs}; choose pairs or scored")
+        labelled = [name for name in objectives if name in config.scorers]
+        if not labelled:
+            needs = f"holds prompts and no responses, of which algorithm={config.algorithm.name} needs pairs"
+            scorer = f"scorers.{next(iter(objectives))}.kind=probe"
+            raise ConfigError(f"dataset={config.dataset.name}: {needs}; say what scores the model's own, e.g. {scorer}")
     if not labelled:
         names = ", ".join(objectives)
         raise ConfigError(f"dataset.objectives: none of {names} has a label: there is nothing to train on")
@@ -67,9 +71,16 @@ def objectives_of(config: "RunConfig") -> Objectives:
 
 
 def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
-    """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`."""
+    """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`.
+
+    On prompts alone it is the scorer whose scores the pairs were made by, in units of its differences.
+    """
     rewards: dict[str, RewardConfig] = value_at(config, "algorithm.rewards") or {}
-    return rewards.get(objective, config.reward)
+    scorer = config.scorers.get(objective) if config.dataset.kind == "prompts" else None
+    if objective in rewards or scorer is None or scorer.kind in ("judge", "guard"):  # which leave some unscored
+        return rewards.get(objective, config.reward)
+    own: RewardConfig = dataclasses.replace(scorer, normalise=True)
+    return own
 
 
 def rewarded(config: "RunConfig") -> list[str]:

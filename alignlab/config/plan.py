@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from alignlab.config.conditions import makes_pairs
 from alignlab.config.fingerprints import input_fingerprints
 from alignlab.config.identity import run_folder
 from alignlab.config.names import MADE_REWARDS
 from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
+from alignlab.config.own_pairs import pairs_run, scored_rows
 from alignlab.config.recipe import TrackerSettings, TrainingRecipe
 from alignlab.config.schema import (
     AlgorithmConfig,
@@ -24,6 +26,7 @@ from alignlab.config.schema import (
     JudgeConfig,
     LocalGeneratorConfig,
     ModelConfig,
+    PairsConfig,
     ProbeConfig,
     RewardConfig,
     RewardModelConfig,
@@ -52,6 +55,8 @@ class RowSource:
     identity: str
     """Hash of the file, or the hub id; empty for the toy."""
     cache: Path
+    made_by: "Plan[PairsConfig] | None" = None
+    """The run that makes the rows, of the model's own answers; None where they are read or sampled."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +223,9 @@ def text_limit(config: RunConfig) -> int | None:
 def _row_source(config: RunConfig, inputs: dict[str, str]) -> RowSource:
     toy = config.dataset if isinstance(config.dataset, ToyConfig) else None
     identity = inputs.get("dataset.path") or str(value_at(config, "dataset.hub") or "")
-    return RowSource(config.dataset, toy, text_limit(config), identity, Path(config.paths.cache))
+    made_by = plan_of(pairs_run(config)) if makes_pairs(config) else None
+    settings = config.dataset if made_by is None else scored_rows(config, made_by.folder)
+    return RowSource(settings, toy, text_limit(config), identity, Path(config.paths.cache), made_by)
 
 
 def _model_source(config: RunConfig, rows: RowSource, inputs: dict[str, str]) -> ModelSource:
@@ -241,11 +248,12 @@ def _scorers(config: RunConfig) -> dict[str, RewardConfig]:
 def _reward_source(
     config: RunConfig, objective: str, settings: RewardConfig, group: str = "algorithm.rewards"
 ) -> RewardSource:
-    own = value_at(config, "algorithm.beta")
+    own = value_at(config, "algorithm.beta") or config.dataset.beta
     beta = value_at(settings, "beta") or own
     named = value_at(settings, "adapter" if settings.kind == "implicit" else "path")
     known = config.dataset.objectives.get(objective)
-    labelled = known is not None and known.label is not None
+    scored = group != "scorers" and makes_pairs(config) and objective in config.scorers
+    labelled = scored or (known is not None and known.label is not None)
     made_by = None
     makes = group == "scorers" or config.algorithm.uses.makes_rewards
     if labelled and settings.kind in MADE_REWARDS and named is None and makes:

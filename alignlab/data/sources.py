@@ -262,8 +262,12 @@ def load_prompts(config: DatasetConfig, *, max_length: int | None = None) -> dic
 def _made_rows(config: DatasetConfig, path: Path) -> list[RankedRow]:
     """Rows that were sampled, which may repeat and hold the same response twice."""
     read, notes = SOURCES[config.kind].read, Report("").notes
-    numbered = ((location, raw) for file in data_files(path) for location, raw in read_rows(file.path))
-    return [replace(row, location=location) for location, raw in numbered for row in read(raw, config, notes)]
+    return [
+        replace(row, location=location, split=file.split)
+        for file in data_files(path)
+        for location, raw in read_rows(file.path)
+        for row in read(raw, config, notes)
+    ]
 
 
 def _read(config: FileConfig, max_length: int | None) -> Loaded:

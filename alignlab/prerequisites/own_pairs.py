@@ -3,6 +3,7 @@
 Shape letters: N answers, M objectives.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,13 +91,13 @@ def score_answers(plan: Plan[PairsConfig], answers: Comparable, folder: Path, ma
     prompts = [prompt_in({"prompt": row["prompt"]}) for row in rows]
     texts, ids, groups = ([row[key] for row in rows] for key in ("response", "id", "prompt_id"))
     columns, asked = [], {}
-    for name, source in plan.rewards.items():
+    for name, source in plan.scorers.items():
         one = reward(source, parts)
         path = folder / "scores" / f"{name}.jsonl"
         column, asked[name] = kept_scores(path, name, one, ids, list(zip(prompts, texts, strict=True)))
         columns.append(column)
         one.release()  # two of 7B at once are too much for most machines
-    names = list(plan.rewards)
+    names = list(plan.scorers)
     scored = Scored(names, np.stack(columns, axis=1), asked)
     check_scores(scored.scores_NM, names, ids, groups)
     scored.notes["correlation"] = correlations(scored.scores_NM, names, groups)
@@ -131,11 +132,11 @@ def kept_scores(
             except (ArithmeticError, ValueError, EndpointError) as error:
                 kept = f"{len(ids) - len(records.missing())} of {len(ids)} scores are kept"
                 raise ConfigError(f"scorers.{name}: {error}; {kept}, rerun the same command to resume") from None
-            wrong = (~torch.isfinite(scores)).nonzero().flatten().tolist()
+            wrong = torch.isinf(scores).nonzero().flatten().tolist()
             if wrong:
                 raise ConfigError(f"scorers.{name}: the score of answer {part[wrong[0]][0]} is {scores[wrong[0]]:g}")
             for (key, _), score in zip(part, scores.tolist(), strict=True):
-                records.add({"id": key, "score": score})
+                records.add({"id": key, "score": None if math.isnan(score) else score})  # a judge's "unscored"
         records.finish()
         known = {row["id"]: row["score"] for row in records.rows()}
     return np.array([known[key] for key in ids], dtype=float), len(missing)
@@ -181,5 +182,5 @@ def card_settings(plan: Plan[PairsConfig]) -> Mapping[str, Any]:
     """Settings for the card, without places and keys."""
     groups = {name: plan.record[name] for name in ("model", "dataset", "algorithm", "generator")}
     plain = {name: {key: value for key, value in group.items() if key not in _LOCAL} for name, group in groups.items()}
-    plain["algorithm"]["rewards"] = {name: source.settings.kind for name, source in plan.rewards.items()}
+    plain["scorers"] = {name: {"kind": source.settings.kind} for name, source in plan.scorers.items()}
     return {**plain, "seed": plan.seed, "inputs": dict(plan.inputs)}

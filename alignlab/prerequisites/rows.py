@@ -13,8 +13,10 @@ from alignlab.runs.progress import say
 
 
 def ranked_rows(source: RowSource, base: Base, split: str | None) -> list[RankedRow]:
-    """The rows of one split; the toy's are sampled from the reference first."""
+    """The rows of one split; the toy's are sampled from the reference first, and a pairs run has made own pairs."""
     made = None if source.toy is None else toy_pairs_file(source.toy, base, source.cache)
+    if source.made_by is not None:
+        made = source.made_by.folder / "rows"
     rows = read_ranked_rows(source.settings, made, max_length=source.max_length)
     return select_split(rows, source.settings, split)
 
@@ -33,9 +35,9 @@ def held_out_rows(source: RowSource, base: Base) -> list[RankedRow]:
 def data_report(source: RowSource) -> dict[str, object]:
     """`data` of result.json: what the data check counted. A hub's rows are checked here, before a model is loaded.
 
-    Nothing for the toy, whose rows are made.
+    Nothing for rows that are made.
     """
-    if source.toy is not None:
+    if source.toy is not None or source.made_by is not None:
         return {}
     loaded = load(source.settings, max_length=source.max_length)
     notice = split_notice(loaded.rows, source.settings)

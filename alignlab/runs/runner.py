@@ -67,7 +67,7 @@ def make_run(plan: Plan[Any]) -> Path:
 def run_and_score(plan: Plan[Any], folder: Path) -> tuple[RunResult, Path]:
     """The run's result and folder; of a policy that has scorers those of its evaluation, which comes after it."""
     result = run_in_folder(plan, folder)
-    if not plan.scorers or not plan.algorithm.uses.trains:
+    if not plan.scorers or not plan.algorithm.uses.trains or "adapter" not in result.artifacts:
         return result, folder
     evaluation = plan.evaluation(folder / result.artifacts["adapter"])
     return run_in_folder(evaluation, evaluation.folder, wait=True), evaluation.folder
@@ -97,6 +97,9 @@ def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunRe
         job = load_job(plan.algorithm.name)
         with recording(folder, plan, make_run) as (run, outcome):
             try:
+                if plan.rows.made_by is not None:
+                    with run.stage("pairs"):
+                        run.make_run(plan.rows.made_by)
                 job.run(plan, run, outcome)
             except BaseException:
                 # The next job of this process must not find a base model that was left with half an adapter in it.

@@ -90,7 +90,7 @@ def test_algorithms_that_need_pairs_refuse_prompts_in_a_line(on, run_with, tmp_p
     config = on("prompts", [{"prompt": "a"}])
     with pytest.raises(ConfigError, match=r"^dataset=prompts: holds prompts and no responses"):
         check_source(config, trained="better")
-    with pytest.raises(ConfigError, match=r"^dataset=prompts: .* algorithm=dpo needs pairs; choose pairs or scored$"):
+    with pytest.raises(ConfigError, match=r"^dataset=prompts: .* algorithm=dpo needs pairs; say what scores"):
         objectives_of(run_with("prompts", path=tmp_path / "rows.jsonl"))
 
 

@@ -11,6 +11,7 @@ from hydra import compose
 from alignlab.cli import main
 from alignlab.config.hydra.compose import composing, run_config
 from alignlab.data.sources import load
+from alignlab.data.worlds import toy
 
 SMALL = [
     "model.pretraining.rows=640",
@@ -20,11 +21,12 @@ SMALL = [
     "trainer.max_steps=2",
     "trainer.per_device_train_batch_size=8",
 ]
+TEMPLATE = "model.prompt_template=user: {raw_prompt} assistant: "
 PAIRS = ["algorithm=pairs", "model.pretraining.rows=640", "generator.max_new_tokens=24", "dataset.max_rows=12"]
 
 
 def scorers(**kinds):
-    return [f"algorithm.rewards.{name}.kind={kind}" for name, kind in kinds.items()]
+    return [f"scorers.{name}.kind={kind}" for name, kind in kinds.items()]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_learned_scorers_make_pairs(folder, kind):
 
 
 def test_opposites_are_warned_of(folder, programs, capfd):
-    names = ["algorithm.rewards.better.function=longer", "algorithm.rewards.safer.function=shorter"]
+    names = ["scorers.better.function=longer", "scorers.safer.function=shorter"]
     result = made(folder, "opposite", *scorers(better="python", safer="python"), *names)
     assert "scorers of better, safer are exact opposites" in capfd.readouterr().out
     assert result["correlation"]["better, safer"] == pytest.approx(-1)
@@ -111,7 +113,7 @@ def test_opposites_are_warned_of(folder, programs, capfd):
     ],
 )
 def test_scores_that_rank_nothing_are_one_line(folder, programs, capfd, function, line):
-    overrides = [*scorers(better="gold", safer="python"), f"algorithm.rewards.safer.function={function}"]
+    overrides = [*scorers(better="gold", safer="python"), f"scorers.safer.function={function}"]
     assert run(folder, *PAIRS, *overrides) == 2
     said = capfd.readouterr().err.strip()
     assert line in said
@@ -142,7 +144,7 @@ def test_a_scorers_server_that_dies_loses_nothing(folder, capfd, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scores)
     server.seen, server.most = [], 16
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    key = "algorithm.rewards.safer"
+    key = "scorers.safer"
     url = f"{key}.url=http://127.0.0.1:{server.server_address[1]}"
     timing = [f"{key}.timeout_s=5", f"{key}.deadline_s=5", f"{key}.workers=1"]
     overrides = [*scorers(better="gold", safer="http"), url, *timing]
@@ -199,3 +201,40 @@ def test_the_rows_are_trained_on(folder):
         config = run_config(compose("config", overrides=[*path, "dataset.use=[better,safer]"]))
     read = {row.responses: row.scores["safer"] for row in load(config.dataset).rows}
     assert all(list(read[tuple(row["responses"])]) == row["labels"]["safer"] for row in rows)
+
+
+def test_training_on_prompts_makes_pairs_once_for_a_sweep(folder, tmp_path, programs, capfd):
+    """Each w scores and samples nothing anew; the other objective's scorer is the margin."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in toy.all_prompts()[:40]))
+    data = ["dataset=prompts", f"dataset.path={file}", "dataset.pairs.samples=3", "generator.max_new_tokens=12"]
+    scored = ["scorers.better.kind=length", "scorers.safer.kind=python", "scorers.safer.function=longer"]
+    small = ["trainer.max_steps=2", "trainer.per_device_train_batch_size=8", "trainer.max_length=64"]
+    where = [f"paths.runs={folder}/swept", f"paths.cache={folder}/cache"]
+    model = ["model=hf", f"model.path={next((folder / 'cache' / 'references').glob('tiny-*'))}", TEMPLATE]
+    both = [*data, *scored, *small, *where, *model]
+    assert main(["-m", "w=0.3,0.7", *both]) == 0
+    (made_once,) = (folder / "swept").glob("pairs/*/*/*/result.json")
+    pairs = json.loads(made_once.read_text())
+    assert pairs["sampled"] == pairs["pairs"]["answers"] > 0
+    results = [json.loads(path.read_text()) for path in (folder / "swept").glob("modpo/*/*/*/*/result.json")]
+    assert len(results) == 2
+    for result in results:
+        (reward,) = result["rewards"].values()
+        assert reward["kind"] in ("length", "python")
+        assert result["rows"]["train"] > 0
+        assert result["metrics"]["better_accuracy"]["n"] > 0
+    capfd.readouterr()
+    changed = [*both, "w=0.3", "scorers.better.unit=words"]
+    assert main(changed) == 0, "another scorer is another run"
+    assert len(list((folder / "swept").glob("pairs/*/*/*/result.json"))) == 2
+    assert "answers: " not in capfd.readouterr().out
+
+
+def test_prompts_without_scorers_are_refused(folder, tmp_path, capfd):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "a"}\n')
+    assert run(folder, "dataset=prompts", f"dataset.path={file}", "model=scratch") == 2
+    assert (
+        "of which algorithm=modpo needs pairs; say what scores the model's own, e.g. scorers." in capfd.readouterr().err
+    )

@@ -20,6 +20,7 @@ from alignlab.config.schema.dataset import (
     DatasetConfig,
     FileConfig,
     ObjectiveConfig,
+    PromptsConfig,
     ShpConfig,
     ToyConfig,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "PretrainedConfig",
     "PretrainingConfig",
     "ProbeConfig",
+    "PromptsConfig",
     "PythonConfig",
     "RewardConfig",
     "RewardModelConfig",

@@ -10,6 +10,7 @@ from alignlab.config.conditions import (
     LOSS,
     MODEL,
     ON_ONE_PROCESS,
+    OWN_PAIRS,
     PREFERENCES,
     SAMPLING,
     SCORING,
@@ -18,6 +19,7 @@ from alignlab.config.conditions import (
     adapter,
     both,
     either,
+    from_prompts,
     gold_rewards,
     if_kind,
     makes,
@@ -91,6 +93,7 @@ class RewardModelConfig(PreferenceConfig):
             **MODEL,
             **when(_TRAINED, TRAINING),
             **when(_IMPLICIT, {**LOSS, **SAMPLING}),
+            "generator": either(from_prompts, both(_IMPLICIT, gold_rewards)),
             "algorithm": always,
             "hardware.processes": either(_IMPLICIT, ON_ONE_PROCESS["hardware.processes"]),
             "hardware.fsdp": either(_IMPLICIT, ON_ONE_PROCESS["hardware.fsdp"]),
@@ -193,6 +196,7 @@ class AuditConfig(AlgorithmConfig):
         reads={
             **PREFERENCES,
             **MODEL,
+            **OWN_PAIRS,
             **when(makes, {**TRAINING, **SAMPLING}),
             "algorithm": always,
             "w": always,
@@ -228,7 +232,7 @@ class SftConfig(AlgorithmConfig):
     """Supervised fine-tuning on a preference set's responses."""
 
     uses: ClassVar[Uses] = Uses(
-        reads={**PREFERENCES, **MODEL, **TRAINING, **ON_ONE_PROCESS, "algorithm": always},
+        reads={**PREFERENCES, **OWN_PAIRS, **MODEL, **TRAINING, **ON_ONE_PROCESS, "algorithm": always},
         data="preferences",
         trains=True,
         writes=("adapter",),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from alignlab.config.names import PAIR_STRATEGIES
+from alignlab.config.schema.selection import OwnPairs
 from alignlab.errors import ConfigError, nearest, require, require_name, require_one_of
 
 SPLITS = ("train", "dev", "test")
@@ -170,6 +171,17 @@ class FileConfig(DatasetConfig):
 
 
 @dataclass
+class PromptsConfig(FileConfig):
+    """Prompts alone; the model's own answers are scored and made into pairs where an algorithm needs these."""
+
+    pairs: OwnPairs = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_one_of("dataset.kind", self.kind, (NO_RESPONSES,))
+
+
+@dataclass
 class ShpConfig(FileConfig):
     """Stanford Human Preferences: votes on Reddit answers."""
 
@@ -210,6 +222,7 @@ class C2SynConfig(FileConfig):
 DATASET_VARIANTS: dict[str, type[DatasetConfig]] = {
     "toy": ToyConfig,
     "file": FileConfig,
+    "prompts": PromptsConfig,
     "shp": ShpConfig,
     "beavertails": BeaverTailsConfig,
     "c2_syn": C2SynConfig,

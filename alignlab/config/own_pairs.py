@@ -1,0 +1,39 @@
+"""Training on prompts alone: the pairs run that comes first, and the rows that it leaves."""
+
+import dataclasses
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignlab.config.schema.dataset import FileConfig, ObjectiveConfig, PromptsConfig
+from alignlab.config.schema.pairs import PairsConfig
+
+if TYPE_CHECKING:
+    from alignlab.config.schema.run import RunConfig
+
+
+def pairs_run(config: "RunConfig") -> "RunConfig":
+    """The pairs run of a run on prompts: the same model, prompts, generator and scorers."""
+    assert isinstance(config.dataset, PromptsConfig)
+    chosen = config.dataset.pairs
+    algorithm = PairsConfig(
+        name="pairs",
+        sources=[],
+        **{item.name: getattr(chosen, item.name) for item in fields(chosen) if item.name != "samples"},
+    )
+    generator = dataclasses.replace(config.generator, samples=chosen.samples)
+    return dataclasses.replace(config, algorithm=algorithm, generator=generator, force=False)
+
+
+def scored_rows(config: "RunConfig", folder: Path) -> FileConfig:
+    """The rows that a pairs run leaves, as a data set that is ranked by every objective with a scorer.
+
+    Args:
+        config: a run on prompts.
+        folder: the pairs run's.
+    """
+    own = {item.name: getattr(config.dataset, item.name) for item in fields(FileConfig)}
+    names = config.dataset.objectives
+    labels = {name: ObjectiveConfig(label=name if name in config.scorers else None) for name in names}
+    own |= {"kind": "scored", "objectives": labels, "use": None, "unlabelled": [], "path": str(folder / "rows")}
+    return FileConfig(**own)
