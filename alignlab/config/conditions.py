@@ -175,7 +175,7 @@ ON_ONE_PROCESS: Reads = {"hardware.processes": one_process, "hardware.fsdp": one
 SCORING: Reads = {
     "scorers": always,
     "generator": either(gold_rewards, scored),
-    "generator.samples": either(gold_rewards, scored),
+    "generator.samples": either(scored, gold_rewards),
     "generator.prompts": both(scored, off_toy),
 }
 """A policy whose samples on held-out prompts are scored."""

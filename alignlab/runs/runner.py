@@ -112,7 +112,7 @@ def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunRe
 
 def _lacks_scores(plan: Plan[Any], done: RunResult) -> bool:
     """Whether a finished evaluation has no scores by a scorer that is asked for now; its samples are there."""
-    if plan.algorithm.uses.trains:
+    if plan.algorithm.uses.trains or plan.algorithm.uses.data == "prompts":
         return False
     known = done.extra.get("scorers") or {}
     return any(

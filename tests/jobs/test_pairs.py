@@ -166,9 +166,7 @@ def test_a_scorers_server_that_dies_loses_nothing(folder, capfd, monkeypatch):
 
 def test_nothing_to_score_by_is_refused_before_a_model_loads(folder, capfd):
     assert run(folder, *PAIRS) == 2
-    assert (
-        "algorithm.rewards={}: must say what scores the answers, by objective (better, safer)" in capfd.readouterr().err
-    )
+    assert "scorers={}: must say what scores the answers, by objective (better, safer)" in capfd.readouterr().err
     assert run(folder, *PAIRS, *scorers(safer="gold"), "algorithm.select=weighted") == 2
     assert "algorithm.select=weighted: needs a scorer of better too" in capfd.readouterr().err
 
@@ -207,7 +205,13 @@ def test_training_on_prompts_makes_pairs_once_for_a_sweep(folder, tmp_path, prog
     """Each w scores and samples nothing anew; the other objective's scorer is the margin."""
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in toy.all_prompts()[:40]))
-    data = ["dataset=prompts", f"dataset.path={file}", "dataset.pairs.samples=3", "generator.max_new_tokens=12"]
+    data = [
+        "dataset=prompts",
+        f"dataset.path={file}",
+        "dataset.pairs.samples=3",
+        "generator.max_new_tokens=12",
+        "generator.samples=2",
+    ]
     scored = ["scorers.better.kind=length", "scorers.safer.kind=python", "scorers.safer.function=longer"]
     small = ["trainer.max_steps=2", "trainer.per_device_train_batch_size=8", "trainer.max_length=64"]
     where = [f"paths.runs={folder}/swept", f"paths.cache={folder}/cache"]
