@@ -9,6 +9,8 @@ from pathlib import Path
 from alignlab.stats import Interval
 
 RESULT = "result.json"
+REFERENCE = "reference"
+"""What the evaluation of a reference stands under, in place of an algorithm."""
 COMPARED_INPUTS = ("model", "dataset", "scorers", "decoding", "prompts")
 """The input hashes that must agree on one front. Others (a margin adapter's) may differ between its points."""
 
@@ -36,6 +38,8 @@ class FrontPoint:
     """Settings of the training that make another series, such as its number of steps."""
     unproven: tuple[str, ...] = ()
     """Objectives whose reward was not shown to agree with its own labels."""
+    scorers: Mapping[str, str] | None = None
+    """Objective -> kind of what scored the policy's samples."""
     flattered: tuple[str, ...] = ()
     """Objectives that a reward scores which the policy was trained on."""
     variant: str = ""
@@ -86,6 +90,16 @@ class Collection:
     def axes(self) -> tuple[str, ...]:
         """The axes that all points share; empty without points."""
         return self.points[0].axes if self.points else ()
+
+    @property
+    def references(self) -> tuple[FrontPoint, ...]:
+        """Evaluations of the reference: one a seed."""
+        return tuple(point for point in self.points if point.algorithm == REFERENCE)
+
+    @property
+    def policies(self) -> tuple[FrontPoint, ...]:
+        """All points but the reference; the reference itself where there is nothing else."""
+        return tuple(point for point in self.points if point.algorithm != REFERENCE) or self.points
 
     @property
     def flattered(self) -> list[str]:
@@ -178,6 +192,7 @@ def _point(folder: Path, record: Mapping[str, object]) -> FrontPoint | FailedRun
         loss_type=str(record.get("loss_type") or ""),
         recipe=_mapping(record, "recipe"),
         unproven=_unproven(_mapping(record, "rewards")),
+        scorers=_kinds(_mapping(record, "scorers")),
         flattered=_flattered(_mapping(record, "scorers")),
         inputs={name: str(value) for name, value in inputs.items()},
     )
@@ -231,6 +246,12 @@ def _unproven(rewards: Mapping[str, object]) -> tuple[str, ...]:
         known = next((part for part in parts if isinstance(part, dict)), {})
         found += [name] if known.get("sign") == "not shown" else []
     return tuple(found)
+
+
+def _kinds(scorers: Mapping[str, object]) -> dict[str, str]:
+    """Objective -> kind of its scorer."""
+    settings = {name: one.get("settings") for name, one in scorers.items() if isinstance(one, dict)}
+    return {name: str(one.get("kind")) for name, one in settings.items() if isinstance(one, dict)}
 
 
 def _flattered(scorers: Mapping[str, object]) -> tuple[str, ...]:

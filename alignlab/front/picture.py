@@ -315,6 +315,9 @@ def _caption(series: Mapping[str, list[PlotPoint]], shown: str, axes: Sequence[s
     unproven = dict.fromkeys(name for setting in settings for run in setting.runs for name in run.unproven)
     if unproven:
         parts.append(f"reward not shown to agree with its labels: {', '.join(unproven)}")
+    flattered = dict.fromkeys(name for setting in settings for run in setting.runs for name in run.flattered)
+    if flattered:
+        parts.append(f"scored by a reward that the policy was trained on: {', '.join(flattered)}")
     if any(setting.at_chance(axes) for setting in settings):
         parts.append("hollow: an accuracy that is not told from chance (.5)")
     lines = [part + ("\n" if index % 2 else ";  ") for index, part in enumerate(parts[:-1])] + parts[-1:]

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignlab.front.collect import Collection
+import numpy as np
+
+from alignlab.front.collect import Collection, FrontPoint
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.page import Names, write_front_page
 from alignlab.front.picture import draw_front, front_subject
@@ -35,13 +37,16 @@ def write_front(
         dataset: its name, for the title.
         model: its name, for the title.
     """
+    if reference is None and collection.references:
+        reference = np.mean([point.position for point in collection.references], axis=0).tolist()
     if reference is None and are_accuracies(collection.axes):
         reference = [CHANCE] * len(collection.axes)
+        say(f"axes: held-out preference accuracies; {_scorer_hint(collection)} scores what the policies say instead")
     console.print(front_table(collection, exact))
     write_csv(collection, target / "front.csv")
     artifacts = {"csv": "front.csv"}
     if collection.points:
-        summary = front_summary(collection.points, exact=exact, reference=reference)
+        summary = front_summary(collection.policies, exact=exact, reference=reference)
         write_json(target / "front.json", summary)
         artifacts["summary"] = "front.json"
         differences = differences_table(summary)
@@ -51,11 +56,12 @@ def write_front(
     say(f"table:   {target / 'front.csv'}")
     if collection.points and len(collection.axes) > 1:
         draw_front(
-            collection.points,
+            collection.policies,
             path=target / "front.png",
             exact=exact,
             reference=reference,
             title=f"{dataset}: {front_subject(collection.axes)} ({model})",
+            measures=_measures(collection.points[0]),
         )
         artifacts["picture"] = "front.png"
         say(f"picture: {target / 'front.png'}")
@@ -71,6 +77,18 @@ def write_front(
         artifacts["page"] = "front.html"
         say(f"page:    {target / 'front.html'}")
     return artifacts
+
+
+def _scorer_hint(collection: Collection) -> str:
+    names = [name for point in collection.points[:1] for name in point.objectives]
+    return "scorers=beaver, or " + " ".join(f"scorers.{name}.kind=..." for name in names) + ","
+
+
+def _measures(point: FrontPoint) -> dict[str, str]:
+    """Axis -> what it measures, where a scorer gives it."""
+    kinds = point.scorers or {}
+    axes = zip(point.objectives, point.axes, strict=True)
+    return {axis: f"mean score by {kinds[name]}" for name, axis in axes if name in kinds}
 
 
 def _say_directions(summary: Mapping[str, Any]) -> None:

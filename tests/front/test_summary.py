@@ -83,8 +83,9 @@ def volume_of(points, name="modpo"):
 
 
 @pytest.mark.parametrize("num_seeds", [1, 3, 10])
-def test_the_volume_does_not_grow_with_the_number_of_seeds(num_seeds):
+def test_the_volume_does_not_grow_with_the_number_of_seeds(num_seeds, monkeypatch):
     """Over many worlds means over seeds come near the truth; one volume over all runs counts the luckiest of each w."""
+    monkeypatch.setattr("alignlab.front.prompts.NUM_RESAMPLES", 2)  # the interval is not looked at
     rng, weights = np.random.default_rng(1), np.linspace(0, 1, 5)
     truth = volume_of([a_run(w) for w in weights])["points"]
     own, pooled = [], []

@@ -14,6 +14,7 @@ from alignlab.data.records import RankedRow
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.evaluation.scored import response_limit
+from support.beaver import checkpoint, plain_score, small_llama
 
 SMALL = [
     "model=hf",
@@ -211,6 +212,27 @@ def test_a_wrong_scorer_is_refused_in_one_line(given, said):
         complete_scorers({"safer": given})
     assert str(error.value).startswith(said)
     assert "\n" not in str(error.value)
+
+
+def test_the_papers_axes_equal_a_plain_recomputation(place):
+    """Reward and minus cost by scorers=beaver, against a forward of each generation alone and means by hand."""
+    llama = small_llama()
+    for kind in ("reward", "cost"):
+        checkpoint(llama, place / f"beaver-{kind}", score_type=kind)
+    given = ["scorers=beaver", f"scorers.better.path={place}/beaver-reward", f"scorers.safer.path={place}/beaver-cost"]
+    given += ["scorers.better.dtype=float32", "scorers.safer.dtype=float32"]
+    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *given) == 0
+    file = max(place.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns)
+    with file.open() as stream:
+        for row in csv.DictReader(stream):
+            sums = {}
+            for said in lines_of(file.parent / row["folder"] / "generations.jsonl"):
+                texts = said["prompt"], said["response"]
+                scores = [plain_score(llama, *texts), plain_score(llama, *texts, cost=True)]
+                sums.setdefault(said["group"], []).append(scores)
+            expected = np.mean([np.mean(scores, axis=0) for scores in sums.values()], axis=0)
+            found = [float(row[f"{name}_reward_mean"]) for name in ("better", "safer")]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_scorer_of_no_objective(place, capsys):

@@ -1,22 +1,16 @@
 """A tiny checkpoint in safe-rlhf's layout scores as its own formula says, written out here once more."""
 
-import json
-import math
-
 import pytest
 import torch
-from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from alignlab.checks.rewards import check_beaver_config
 from alignlab.config.schema import BeaverConfig
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
-from alignlab.models.scratch import bpe_tokenizer
 from alignlab.rewards.beaver import beaver_id, beaver_source, load_beaver
 from alignlab.rewards.scorer import ScorerReward
+from support.beaver import checkpoint, head_of, plain_score, small_llama
 
-HIDDEN = 16
 ROWS = [("how are you", " fine"), ("tell me more of it", " no"), ("what", " a longer answer than the others are")]
 TEMPLATE = "BEGINNING OF CONVERSATION: USER: {raw_prompt} ASSISTANT:{response}"
 
@@ -24,45 +18,7 @@ TEMPLATE = "BEGINNING OF CONVERSATION: USER: {raw_prompt} ASSISTANT:{response}"
 @pytest.fixture(scope="module")
 def llama():
     """A random Llama with its tokenizer."""
-    tokenizer = bpe_tokenizer(["BEGINNING OF CONVERSATION: USER: how are you ASSISTANT: fine"] * 3, 300)
-    shape = {"hidden_size": HIDDEN, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.4, max_position_embeddings=128, **shape)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return LlamaForCausalLM(config).eval(), tokenizer
-
-
-def head_of(*, bias=True):
-    generator = torch.Generator().manual_seed(1)
-    tensors = {"score_head.weight": torch.randn(1, HIDDEN, generator=generator)}
-    if bias:
-        tensors["score_head.bias"] = torch.tensor([0.75])
-    normalizer = {"mean": torch.tensor([-3.0]), "var": torch.tensor([6.25]), "count": torch.tensor([100])}
-    return tensors | {f"normalizer.{name}": tensor for name, tensor in normalizer.items()}
-
-
-def checkpoint(llama, folder, *, files=1, without=(), head=None, **changed):
-    """A folder in the layout of PKU-Alignment/beaver-7b-v1.0-reward."""
-    model, tokenizer = llama
-    tensors = {f"model.{name}": tensor.clone() for name, tensor in model.model.state_dict().items()}
-    tensors |= head or head_of()
-    tensors = {name: tensor for name, tensor in tensors.items() if name not in without}
-    names = sorted(tensors)
-    folder.mkdir()
-    if files == 1:
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    else:
-        place = {name: f"model-{number % files + 1:05}-of-{files:05}.safetensors" for number, name in enumerate(names)}
-        for file in set(place.values()):
-            part = {name: tensors[name] for name in names if place[name] == file}
-            save_file(part, folder / file, metadata={"format": "pt"})
-        index = {"metadata": {}, "weight_map": place}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    own = {"architectures": ["LlamaModelForScore"], "score_dim": 1, "score_type": "reward", "do_normalize": True}
-    settings = model.config.to_dict() | own | {"normalizer_type": "ExponentialMovingAverage", "momentum": 0.9} | changed
-    (folder / "config.json").write_text(json.dumps(settings))
-    tokenizer.save_pretrained(folder)
-    return folder
+    return small_llama()
 
 
 def settings(folder, **changed):
@@ -83,21 +39,9 @@ def scores(folder, cache, **changed):
     return reward.score(*zip(*ROWS, strict=True))
 
 
-def plain(llama, *, normalised, cost=False, bias=0.75, eos=True):
-    """Each row alone: Llama's last hidden state, times the head, plus its bias, normalised, in float64."""
-    model, tokenizer = llama
-    weight = head_of()["score_head.weight"][0].double()
-    found = []
-    for prompt, response in ROWS:
-        text = f"BEGINNING OF CONVERSATION: USER: {prompt} ASSISTANT:{response}" + ("<eos>" if eos else "")
-        ids = torch.tensor([tokenizer(text)["input_ids"]])
-        with torch.no_grad():
-            hidden = model.model(ids).last_hidden_state[0, -1].double()
-        score = float(hidden @ weight) + bias
-        if normalised:
-            score = (score if cost else score + 3.0) / (math.sqrt(6.25) + 1e-8)
-        found.append(-score if cost else score)
-    return torch.tensor(found).float()
+def plain(llama, **settings):
+    """Each row alone."""
+    return torch.tensor([plain_score(llama, *row, **settings) for row in ROWS]).float()
 
 
 @pytest.mark.parametrize("files", [1, 3], ids=["one file", "three files"])
