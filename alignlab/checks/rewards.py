@@ -20,6 +20,7 @@ from alignlab.config.schema import (
     PythonConfig,
 )
 from alignlab.config.uses import value_at
+from alignlab.data.sources import check_source
 from alignlab.errors import ConfigError, nearest, require_key, require_one_of
 from alignlab.models.cards import read_classifier_card, read_probe_card
 from alignlab.models.paths import check_folder
@@ -89,6 +90,9 @@ def _check_classifier(source: RewardSource, settings: ClassifierConfig) -> None:
 
 
 def _check_probe(source: RewardSource, settings: ProbeConfig) -> None:
+    if settings.labels is not None and source.made_by is not None:
+        rows = source.made_by.rows
+        return check_source(rows.settings, max_length=rows.max_length, trained=source.objective)
     if settings.path is None:
         return _check_named(source)
     folder = Path(settings.path)

@@ -35,7 +35,13 @@ def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
     for index, path in enumerate(value_at(config, "algorithm.merge") or ()):
         yield f"algorithm.merge.{index}", f"{path}/responses.jsonl", True
     yield "judge.path", value_at(config, "judge.path"), False
+    if config.algorithm.uses.data == "prompts":
+        for name, scorer in config.scorers.items():
+            path = value_at(scorer, "path")
+            yield f"scorers.{name}.path", path, bool(path) and _is_small(Path(path))
+            yield f"scorers.{name}.labels_path", value_at(scorer, "labels_path"), True
     for name in rewarded(config):
+        yield f"algorithm.rewards.{name}.labels_path", value_at(reward_of(config, name), "labels_path"), True
         reward = reward_of(config, name)
         yield f"algorithm.rewards.{name}.adapter", value_at(reward, "adapter"), True
         path = value_at(reward, "path")

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from alignlab.config.conditions import makes_pairs
 from alignlab.config.fingerprints import input_fingerprints
 from alignlab.config.identity import run_folder
+from alignlab.config.labels import labelled_rows
 from alignlab.config.names import MADE_REWARDS
 from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
 from alignlab.config.own_pairs import pairs_run, scored_rows
@@ -254,11 +255,15 @@ def _reward_source(
     known = config.dataset.objectives.get(objective)
     scored = group != "scorers" and makes_pairs(config) and objective in config.scorers
     labelled = scored or (known is not None and known.label is not None)
+    made_on, own_labels = config, False
+    if isinstance(settings, ProbeConfig) and settings.labels is not None:
+        made_on, own_labels = _on_labels(config, f"{group}.{objective}", objective, settings), True
+    labelled = labelled or own_labels
     made_by = None
-    makes = group == "scorers" or config.algorithm.uses.makes_rewards
+    makes = group == "scorers" or own_labels or config.algorithm.uses.makes_rewards
     if labelled and settings.kind in MADE_REWARDS and named is None and makes:
         # Classifiers and probes have no beta: every run that needs one shares it.
-        made_by = plan_of(_reward_run(config, objective, settings, beta if settings.kind == "implicit" else own))
+        made_by = plan_of(_reward_run(made_on, objective, settings, beta if settings.kind == "implicit" else own))
     return RewardSource(
         objective=objective,
         settings=settings,
@@ -274,6 +279,19 @@ def _reward_source(
         batch_size=config.trainer.per_device_eval_batch_size,
         device=config.hardware.device,
     )
+
+
+def _on_labels(config: RunConfig, key: str, objective: str, settings: ProbeConfig) -> RunConfig:
+    """The same run on the labelled rows that a probe names.
+
+    Raises:
+        ConfigError: if they do not rank by the objective.
+    """
+    rows = labelled_rows(f"{key}.labels", str(settings.labels), settings.labels_path)
+    ranked = [name for name, one in rows.objectives.items() if one.label is not None]
+    if objective not in ranked:
+        raise ConfigError(f"{key}.labels={settings.labels}: ranks by {', '.join(ranked)}, not by {objective}")
+    return dataclasses.replace(config, dataset=rows)
 
 
 def _reward_run(config: RunConfig, objective: str, settings: RewardConfig, beta: float) -> RunConfig:

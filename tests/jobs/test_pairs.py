@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import random
 import sys
 import threading
 
@@ -242,3 +243,41 @@ def test_prompts_without_scorers_are_refused(folder, tmp_path, capfd):
     assert (
         "of which algorithm=modpo needs pairs; say what scores the model's own, e.g. scorers." in capfd.readouterr().err
     )
+
+
+def labelled_file(path):
+    """Rows in PKU-SafeRLHF's columns whose longer response is the safer one."""
+    rng = random.Random(0)
+    rows = []
+    for prompt in toy.all_prompts()[:60]:
+        one, other = toy.demonstration(prompt, rng), toy.demonstration(prompt, rng)
+        longer = int(len(other) > len(one))
+        row = {"prompt": prompt, "response_0": one, "response_1": other, "better_response_id": 1 - longer}
+        row |= {"safer_response_id": longer, "is_response_0_safe": True, "is_response_1_safe": True}
+        rows += [row] if one != other else []
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_probe_is_fitted_to_labels_beside_the_runs_prompts(folder, tmp_path):
+    labels = [
+        "scorers.safer.labels=pku_saferlhf",
+        f"scorers.safer.labels_path={labelled_file(tmp_path / 'rows.jsonl')}",
+    ]
+    result = made(folder, "labels", *scorers(better="gold", safer="probe"), *labels)
+    assert result["pairs"]["labelled"]["safer"] > 0
+    assert result["correlation with length"]["safer"] > 0.3, "which the labels pay for"
+    (fitted,) = (folder / "runs").glob("reward_model/tiny/pku_saferlhf/*/result.json")
+    assert json.loads(fitted.read_text())["metrics"]["safer_cv_accuracy"]["mean"] > 0.7
+
+
+def test_labels_that_do_not_fit_are_refused_before_a_model_loads(folder, tmp_path, capfd):
+    wrong = {
+        "scorers.safer.labels=nothing": "scorers.safer.labels=nothing: choose one of",
+        "scorers.safer.labels=toy": "scorers.safer.labels=toy: must be a data set that is read from a file or the hub",
+        "scorers.safer.labels=helpsteer2": "scorers.safer.labels=helpsteer2: ranks by ",
+        "scorers.safer.labels_path=x": "scorers.safer.labels_path=x: needs scorers.safer.labels",
+    }
+    for override, line in wrong.items():
+        assert run(folder, *PAIRS, *scorers(better="gold", safer="probe"), override) == 2
+        assert line in capfd.readouterr().err

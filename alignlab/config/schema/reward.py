@@ -97,6 +97,8 @@ class ProbeConfig(RewardConfig):
     """A linear head on a base model's hidden states. path=null: fitted by a reward_model run, by the other keys."""
 
     path: str | None = MISSING
+    labels: str | None = MISSING
+    labels_path: str | None = MISSING
     layers: list[float] = MISSING
     pooling: str = MISSING
     length_term: str = MISSING
@@ -104,6 +106,11 @@ class ProbeConfig(RewardConfig):
 
     def __post_init__(self) -> None:
         require_probe("reward", self.layers, self.pooling, self.length_term, self.ridge)
+        named = self.labels_path is None or self.labels is not None
+        rule = "needs reward.labels, the data set in whose columns it is"
+        require(named, "reward.labels_path", self.labels_path, rule)
+        twice = self.path is not None and self.labels is not None
+        require(not twice, "reward.labels", self.labels, "has no effect with reward.path, which is fitted")
 
 
 @dataclass
