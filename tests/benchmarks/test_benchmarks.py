@@ -66,3 +66,22 @@ def test_the_sweep_computes_reference_and_margin_once(rows, tmp_path):
     # six pairs and a held-out one; the original evaluates that one after each of its two steps
     assert found["rows"]["alignlab"] == {"0.3": {"reference": 14, "margin": 14}, "0.7": {"reference": 0, "margin": 0}}
     assert found["rows"]["original"]["0.7"] == {"reference": 24 + 8, "margin": 12 + 4}
+
+
+@pytest.mark.slow
+def test_answers_are_drawn_alike_both_ways(tmp_path):
+    found = figures("answers", tmp_path, "--limit", 12, "--samples", 8, "--new-tokens", 24, "--slices", 2)
+    assert found["answers"] == 96
+    assert found["p_lengths"] > 0.001
+    assert found["p_first_tokens"] > 0.001
+    assert found["ratio"] > 0
+
+
+def test_answers_that_are_drawn_otherwise_are_seen():
+    """Control of the comparison."""
+    from benchmarks.answers import p_of_first_tokens, p_of_lengths
+
+    rng = random.Random(0)
+    short, long = ([[rng.randrange(5)] * (size + rng.randrange(5)) for _ in range(80)] for size in (3, 6))
+    assert p_of_lengths(short, long) < 0.01 < p_of_lengths(short[:40], short[40:])
+    assert p_of_first_tokens(short, [[answer[0] // 2] for answer in short]) < 0.01
