@@ -3,8 +3,8 @@
     python -m benchmarks.answers --model DIR --prompts prompts.jsonl --json OUT
 
 `generate` gets left-padded batches of 128 rows, each prompt repeated n times, with top-k off. Prompts are taken in
-slices; each slice runs both ways, the order turns from slice to slice. Lengths and first tokens of all answers are compared by
-permutation tests. Without a model a small random one answers random tokens.
+slices; each slice runs both ways, the order turns from slice to slice. Lengths and first tokens of all answers are
+compared by permutation tests. Without a model a small random one answers random tokens.
 """
 
 import argparse
