@@ -141,3 +141,15 @@ def test_the_card_knows_how_long_chosen_and_rejected_are():
     assert counts.tokens["short"] == {"chosen": 1, "rejected": 3}
     assert (counts.agree["long, short"], counts.both["long, short"]) == (0, 1)
     assert found == {COPY: 0}
+
+
+def test_an_end_token_within_the_prompt_ends_no_answer(base, counted, tmp_path):
+    """TRL #6802: asked over prompt and answer, "did it end?" is always yes where the template ends each turn by EOS."""
+
+    class EndsEachTurn:
+        def prompt_ids(self, prompt):
+            return [*base.encoder.prompt_ids(prompt), base.encoder.end_id]
+
+    file, _ = sample_answers(PROMPTS, EndsEachTurn(), sampler(samples=8), tmp_path)
+    cut = [record for record in answers_of(file) if record["tokens"] == 6]
+    assert any(record["finish"] == "length" for record in cut)
