@@ -67,7 +67,7 @@ REFUSED = {
     "algorithm=dpo algorithm.objective=nope": "algorithm.objective=nope: no such objective",
     "algorithm=evaluate algorithm.adapter=/nope": "algorithm.adapter=/nope: no such folder",
     "algorithm=front algorithm.runs=[/nope]": "algorithm.runs=/nope: no such folder",
-    "reward=gold w=0": "w=0: is the policy behind the reward of safer",
+    "reward=gold w=0 algorithm.objective=better": "w=0: is the policy behind the reward of safer",
     "model=hf": "model.path=null: must name a folder or a hub id",
     "model=hf model.path=/nope": "model.path=/nope: no such folder",
     "model=hf model.path=nope": "model.path=nope: no such folder",

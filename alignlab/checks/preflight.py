@@ -232,7 +232,7 @@ def _check_data(plan: Plan[Any]) -> None:
     elif source.made_by is not None:
         check(source.made_by)
     elif uses.data == "preferences":
-        trained = plan.objectives.trained if uses.trains or uses.weighs else None
+        trained = plan.objectives.trained or None if uses.trains or uses.weighs else None
         check_source(source.settings, max_length=source.max_length, trained=trained)
 
 

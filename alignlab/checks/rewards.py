@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alignlab.config.objectives import HEAVIEST
 from alignlab.config.plan import Plan, RewardSource
 from alignlab.config.programs import programs
 from alignlab.config.schema import (
@@ -33,13 +34,15 @@ SCORE_TYPES = ("reward", "cost")
 def check_rewards(plan: Plan[Any]) -> None:
     """Raise ConfigError for the first reward that cannot work, naming objective and key."""
     algorithm, objectives = plan.algorithm, plan.objectives
+    labelled = [name for name, one in plan.rows.settings.objectives.items() if one.label is not None]
     adapter = value_at(plan.model.settings, "adapter")
     if value_at(algorithm, "kind") == "classifier" and adapter:
         raise ConfigError(f"model.adapter={adapter}: not with algorithm.kind=classifier; merge it into a model first")
     for name in value_at(algorithm, "rewards") or ():
         if name not in objectives.weights:
             raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
-        if name == objectives.trained and algorithm.uses.trains:
+        by_weight = value_at(algorithm, "objective") == HEAVIEST and len(labelled) > 1
+        if name == objectives.trained and algorithm.uses.trains and not by_weight:
             raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
     if plan.scorers and algorithm.uses.data != "prompts":
         _ = plan.local_generator  # refuses a server

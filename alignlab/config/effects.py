@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
+from alignlab.config.objectives import why_no_reward
 from alignlab.config.schema import RunConfig
 from alignlab.config.uses import why_unused
 from alignlab.errors import masked
@@ -26,7 +27,7 @@ def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is
         if key == "algorithm":
             continue  # the choice itself
         if key.partition(".")[0] in groups:
-            reasons = [why_unused(config, key) for config in configs]
+            reasons = [why_unused(config, key) or why_no_reward(config, key) for config in configs]
         elif not is_sweep and key.startswith(_SWEEP_ONLY):
             reasons = ["without -m"]
         elif is_sweep and key == "hydra.run.dir":

@@ -50,7 +50,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
     }
     if why_unused(config, _BATCH[0]) is None:
         fields["batch"] = values[_BATCH[0]] * values[_BATCH[1]]
-    if "algorithm.objective" in values and why_unused(config, "algorithm.objective") is None:
+    chosen = "algorithm.objective" in values and why_unused(config, "algorithm.objective") is None
+    if chosen or config.algorithm.uses.weighs:
         objectives = objectives_of(config)
         fields["objectives"] = [objectives.trained, list(objectives.weights)]
     if not config.algorithm.uses.weighs and why_unused(config, "w") is None:

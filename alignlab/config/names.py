@@ -28,6 +28,9 @@ PER_TOKEN_LOSSES = ("ipo", "sigmoid_norm")
 A constant that is added to both rewards of a prompt, which no reward model fixes, would change them.
 """
 
+REGRESSION_LOSSES = ("squared", "huber", "clipped")
+"""algorithm.loss of rebel: losses of how far a pair's log-ratios are from its reward difference. They take no label."""
+
 LOSSES = (*TILTABLE_LOSSES, *PER_TOKEN_LOSSES)
 """TRL's DPO losses that alignlab trains."""
 

@@ -13,12 +13,19 @@ if TYPE_CHECKING:
     from alignlab.config.schema.run import RunConfig
 
 
+HEAVIEST = "heaviest"
+"""algorithm.objective that leaves the choice to the weights."""
+
+
 @dataclass(frozen=True)
 class Objectives:
-    """Which objective is trained on pairs, and what each weighs."""
+    """Which objective's labels are trained on, and what each objective weighs."""
 
     trained: str
+    """Empty where no labels are trained on: every objective then enters as a reward."""
     weights: dict[str, float]
+    first: str
+    """The objective whose weight a single number w is."""
 
     @property
     def trained_weight(self) -> float:
@@ -34,7 +41,7 @@ class Objectives:
     def plain(self) -> float | list[float]:
         """As short as it says all: the first objective's weight where there are two that sum to 1, else all."""
         if len(self.weights) <= 2 and abs(sum(self.weights.values()) - 1) < 1e-9:
-            return self.weights[self.trained]
+            return self.weights[self.first]
         return list(self.weights.values())
 
 
@@ -54,20 +61,34 @@ def objectives_of(config: "RunConfig") -> Objectives:
             needs = f"holds prompts and no responses, of which algorithm={config.algorithm.name} needs pairs"
             scorer = f"scorers.{next(iter(objectives))}.kind=probe"
             raise ConfigError(f"dataset={config.dataset.name}: {needs}; say what scores the model's own, e.g. {scorer}")
+    if not uses.labels:
+        first = next(iter(objectives))
+        weights = resolve_weights(config.w, objectives=list(objectives), trained=first, scheme=config.weights.scheme)
+        return Objectives("", weights, first)
     if not labelled:
         names = ", ".join(objectives)
         raise ConfigError(f"dataset.objectives: none of {names} has a label: there is nothing to train on")
-    trained = value_at(config, "algorithm.objective") or labelled[min(uses.trained, len(labelled) - 1)]
-    if trained not in objectives:
-        raise ConfigError(f"algorithm.objective={trained}: no such objective; {nearest(trained, objectives)}")
-    if trained not in labelled:
+    asked = value_at(config, "algorithm.objective")
+    by_weight = uses.weighs and asked == HEAVIEST
+    first = labelled[min(uses.trained, len(labelled) - 1)] if by_weight or asked is None else asked
+    if first not in objectives:
+        known = [*objectives, HEAVIEST] if uses.weighs else objectives
+        raise ConfigError(f"algorithm.objective={first}: no such objective; {nearest(first, known)}")
+    if first not in labelled:
         reason = f"dataset={config.dataset.name} has no labels of it, so it can be a reward only"
-        raise ConfigError(f"algorithm.objective={trained}: {reason}; {nearest(trained, labelled)}")
-    if uses.weighs or value_at(config, "algorithm.select") == "weighted":
-        weights = resolve_weights(config.w, objectives=list(objectives), trained=trained, scheme=config.weights.scheme)
-    else:
-        weights = {name: float(name == trained) for name in objectives}
-    return Objectives(trained=trained, weights=weights)
+        raise ConfigError(f"algorithm.objective={first}: {reason}; {nearest(first, labelled)}")
+    if not uses.weighs and value_at(config, "algorithm.select") != "weighted":
+        return Objectives(first, {name: float(name == first) for name in objectives}, first)
+    weights = resolve_weights(config.w, objectives=list(objectives), trained=first, scheme=config.weights.scheme)
+    trained = _heaviest(config, weights, labelled) if by_weight else first
+    return Objectives(trained, weights, first)
+
+
+def _heaviest(config: "RunConfig", weights: dict[str, float], labelled: list[str]) -> str:
+    """The labelled objective of the largest weight; one that a reward is named for is trained on only if all are."""
+    named = value_at(config, "algorithm.rewards") or {}
+    free = [name for name in labelled if name not in named] or labelled
+    return max(free, key=lambda name: weights[name])
 
 
 def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
@@ -78,7 +99,8 @@ def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
     rewards: dict[str, RewardConfig] = value_at(config, "algorithm.rewards") or {}
     scorer = config.scorers.get(objective) if config.dataset.kind == "prompts" else None
     if objective in rewards or scorer is None or scorer.kind in ("judge", "guard"):  # which leave some unscored
-        return rewards.get(objective, config.reward)
+        found = rewards.get(objective, config.reward)
+        return dataclasses.replace(found, normalise=True) if value_at(config, "algorithm.normalise") else found
     own: RewardConfig = dataclasses.replace(scorer, normalise=True)
     return own
 
@@ -89,3 +111,12 @@ def rewarded(config: "RunConfig") -> list[str]:
     others = list(objectives_of(config).others) if "others" in needed else []
     given = list(value_at(config, "algorithm.rewards") or {}) if "named" in needed else []
     return list(dict.fromkeys([*others, *given]))
+
+
+def why_no_reward(config: "RunConfig", key: str) -> str | None:
+    """Why a key of algorithm.rewards.<objective> changes nothing in a run; None for any other key."""
+    parts = key.split(".")
+    if parts[:2] != ["algorithm", "rewards"] or len(parts) < 3 or parts[2] in rewarded(config):
+        return None
+    trained = objectives_of(config).trained == parts[2]
+    return f"at w={config.w}, where {parts[2]} {'is trained on its pairs' if trained else 'weighs nothing'}"

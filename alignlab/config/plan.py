@@ -27,6 +27,7 @@ from alignlab.config.schema import (
     JudgeConfig,
     LocalGeneratorConfig,
     ModelConfig,
+    ModpoConfig,
     PairsConfig,
     ProbeConfig,
     RewardConfig,
@@ -40,6 +41,9 @@ from alignlab.errors import ConfigError
 
 TOY_TOKENS = 32
 """The toy grammar's longest response and its end, with a margin for what is not well-formed."""
+
+ANSWER_TOKENS = 128
+"""Longest answer to a prompt of data that hold no responses."""
 
 A_co = TypeVar("A_co", bound=AlgorithmConfig, covariant=True)
 
@@ -148,6 +152,8 @@ class Plan(Generic[A_co]):
     """Whether the run's model is sampled."""
     judges: bool
     """Whether a judge is asked."""
+    same_as: "Plan[RewardModelConfig] | None"
+    """The reward_model run that trains the very same policy, where no other objective weighs anything."""
     collects: bool
     """Whether the run looks at other runs, whatever they are by now, so that it is never done before."""
 
@@ -172,8 +178,6 @@ class Plan(Generic[A_co]):
         if not isinstance(self.generator, LocalGeneratorConfig):
             what = f"algorithm={self.algorithm.name} samples the policy in its own process"
             raise ConfigError(f"generator={self.generator.kind}: {what}; use generator=transformers")
-        if self.rows.toy is not None and self.generator.max_new_tokens == 0:
-            return dataclasses.replace(self.generator, max_new_tokens=TOY_TOKENS)
         return self.generator
 
 
@@ -189,17 +193,17 @@ def plan_of(config: RunConfig) -> Plan[Any]:
     """
     inputs = input_fingerprints(config)
     rows = _row_source(config, inputs)
-    runs = Path(config.paths.runs)
+    runs, objectives = Path(config.paths.runs), objectives_of(config)
     return Plan(
         algorithm=config.algorithm,
-        objectives=objectives_of(config),
+        objectives=objectives,
         seed=config.seed,
         model=_model_source(config, rows, inputs),
         rows=rows,
         rewards={name: _reward_source(config, name, reward_of(config, name)) for name in rewarded(config)},
         scorers={name: _reward_source(config, name, one, "scorers") for name, one in _scorers(config).items()},
         recipe=_recipe(config),
-        generator=config.generator,
+        generator=_generator(config),
         judge=config.judge,
         cache=Path(config.paths.cache),
         runs=runs,
@@ -211,6 +215,7 @@ def plan_of(config: RunConfig) -> Plan[Any]:
         dataset=config.dataset.name if why_unused(config, "dataset.name") is None else None,
         samples=config.algorithm.uses.samples(config) is None,
         judges=config.algorithm.uses.judges(config) is None,
+        same_as=_same_as(config, objectives),
         collects=config.algorithm.uses.collects(config) is None,
     )
 
@@ -241,6 +246,14 @@ def _model_source(config: RunConfig, rows: RowSource, inputs: dict[str, str]) ->
     return ModelSource(model, scratch, dtype, config.hardware.device, config.hardware.bf16, files)
 
 
+def _generator(config: RunConfig) -> GeneratorConfig:
+    """The generator, with a length where the data hold no responses that say one."""
+    limit = {"toy": TOY_TOKENS, "prompts": ANSWER_TOKENS}.get(config.dataset.kind)
+    if config.generator.max_new_tokens or limit is None:
+        return config.generator
+    return dataclasses.replace(config.generator, max_new_tokens=limit)
+
+
 def _scorers(config: RunConfig) -> dict[str, RewardConfig]:
     """The scorers of an algorithm that uses some."""
     return config.scorers if why_unused(config, "scorers") is None else {}
@@ -249,7 +262,7 @@ def _scorers(config: RunConfig) -> dict[str, RewardConfig]:
 def _reward_source(
     config: RunConfig, objective: str, settings: RewardConfig, group: str = "algorithm.rewards"
 ) -> RewardSource:
-    own = value_at(config, "algorithm.beta") or config.dataset.beta
+    own = value_at(config, "algorithm.reward_beta") or value_at(config, "algorithm.beta") or config.dataset.beta
     beta = value_at(settings, "beta") or own
     named = value_at(settings, "adapter" if settings.kind == "implicit" else "path")
     known = config.dataset.objectives.get(objective)
@@ -311,6 +324,17 @@ def _reward_run(config: RunConfig, objective: str, settings: RewardConfig, beta:
         ridge=probe.ridge if probe else None,
     )
     return dataclasses.replace(config, algorithm=algorithm, force=False)
+
+
+def _same_as(config: RunConfig, objectives: Objectives) -> Plan[RewardModelConfig] | None:
+    """The implicit reward that other points of a sweep read, where its policy is this very run's."""
+    match config.algorithm:
+        case ModpoConfig(loss_type="sigmoid", sft_weight=0, beta=beta) if objectives.trained_weight == 1:
+            trained = objectives.trained
+            source = _reward_source(config, trained, reward_of(config, trained))
+            if not objectives.others and source.settings.kind == "implicit" and source.beta == beta:
+                return source.made_by
+    return None
 
 
 def _recipe(config: RunConfig) -> TrainingRecipe:

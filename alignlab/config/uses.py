@@ -35,11 +35,13 @@ class Uses:
     """Whether it trains a policy or a reward, so that its result is of the run's own objectives."""
     weighs: bool = False
     """Whether it balances several objectives by w, which then stands in the run folder's name."""
+    labels: bool = True
+    """Whether an objective's labels say which response of a pair is chosen; else every objective enters as a reward."""
     trained: int = 0
     """Index, among the labelled objectives, of the one that is trained on unless algorithm.objective names one."""
     rewards: frozenset[Literal["others", "named"]] = frozenset()
-    """Whose rewards it needs: of the objectives that it does not train on but that weigh something, or of those that
-    algorithm.rewards names."""
+    """Whose rewards it needs: of the objectives that weigh something and whose labels it does not train on, or of those
+    that algorithm.rewards names."""
     makes_rewards: bool = False
     """Whether a reward without a path or an adapter is trained first, by a reward_model run."""
     samples: Reason = not_here
@@ -97,12 +99,12 @@ NOT_IN_REWARD_ID = ("api_key_env", "batch_size", "workers", "timeout_s", "deadli
 """The same of a reward's settings."""
 
 SOURCE_OF = {
-    "model.learning_rate": "trainer.learning_rate",
-    "dataset.beta": "algorithm.beta",
-    "dataset.sft_weight": "algorithm.sft_weight",
-    "dataset.k": "algorithm.k",
+    "model.learning_rate": ("trainer.learning_rate",),
+    "dataset.beta": ("algorithm.reward_beta", "algorithm.beta"),
+    "dataset.sft_weight": ("algorithm.sft_weight",),
+    "dataset.k": ("algorithm.k",),
 }
-"""Keys that only recommend a value for another key."""
+"""Keys that only recommend a value for another key: the first of these that the run has."""
 
 
 def value_at(config: Any, key: str) -> Any:
@@ -116,8 +118,9 @@ def value_at(config: Any, key: str) -> Any:
 
 def why_unused(config: "RunConfig", key: str) -> str | None:
     """Why a key or a group changes nothing in a run, as the end of `KEY: has no effect ...`; None where it is read."""
-    target = SOURCE_OF.get(key)
-    if target is not None:
+    if key in SOURCE_OF:
+        *rest, last = SOURCE_OF[key]
+        target = next((name for name in rest if value_at(config, name) is not None), last)
         if value_at(config, target) != value_at(config, key):
             return f"with {target}={value_at(config, target)}"
         return why_unused(config, target)

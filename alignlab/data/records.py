@@ -1,7 +1,8 @@
 """The one record that every source is read into, and the pairs that an objective makes of it."""
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from alignlab.io.hashes import text_id
@@ -135,12 +136,35 @@ def pairs_by(rows: Iterable[RankedRow], objective: str) -> list[Pair]:
 
     Ids are unique: of rows that occur several times the later ones are numbered.
     """
+    return _pairs(rows, lambda row: ranked_pairs(row, objective), objective)
+
+
+def all_pairs(rows: Iterable[RankedRow]) -> list[Pair]:
+    """Any two different responses of every row, whatever its labels say; ids are those of `pairs_by`."""
+
+    def different(row: RankedRow) -> Iterator[tuple[int, int]]:
+        firsts = [row.responses.index(text) for text in dict.fromkeys(row.responses)]
+        return itertools.combinations(firsts, 2)
+
+    return _pairs(rows, different, "")
+
+
+def _pairs(
+    rows: Iterable[RankedRow], chosen: Callable[[RankedRow], Iterable[tuple[int, int]]], objective: str
+) -> list[Pair]:
+    """The pairs of responses whose indices (chosen, rejected) a function names.
+
+    Args:
+        rows: prompts with their responses.
+        chosen: the indices of a row's pairs.
+        objective: recorded in each pair.
+    """
     seen: Counter[str] = Counter()
     pairs = []
     for row in rows:
         seen[row_id := row.id] += 1
         repeated = f"#{seen[row_id]}" if seen[row_id] > 1 else ""
-        for better, worse in ranked_pairs(row, objective):
+        for better, worse in chosen(row):
             which = f"-{min(better, worse)}-{max(better, worse)}" if len(row.responses) > 2 else ""
             pairs.append(
                 Pair(

@@ -52,6 +52,8 @@ class Policy:
     cache: ScoreCache
     batch_size: int
     """Rows of one forward."""
+    scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What the rewards of some objectives were divided by before they were weighed."""
 
     @property
     def reward(self) -> ImplicitReward:
@@ -235,7 +237,8 @@ def _sampled_metrics(
         return
     with run.stage("exact front"):
         rewards_PSM = reference_samples(toy_data, policy.base, prompts, cache=run.plan.cache)
-    weights, beta = policy.objectives.weights, policy.beta
+    scaled, beta = policy.objectives.weights.items(), policy.beta
+    weights = {name: weight / policy.scales.get(name, 1.0) for name, weight in scaled}
     weighted = sum(weight * scores[golds[name]] for name, weight in weights.items())
     excess = distance.log_ratio.double().numpy() - np.asarray(weighted) / beta
     try:

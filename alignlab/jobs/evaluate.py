@@ -58,7 +58,8 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     if adapter is None:
         outcome.extra["policy"] = {"algorithm": "reference", "seed": plan.seed}
     beta = card.beta if card else algorithm.beta
-    policy = Policy(base, adapter, beta, objectives, cache, trainer.per_device_eval_batch_size)
+    scales = card.scales if card else {}
+    policy = Policy(base, adapter, beta, objectives, cache, trainer.per_device_eval_batch_size, scales)
     sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
     measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
     if plan.scorers:
@@ -83,7 +84,7 @@ def _adapter(
 def _of_card(card: AdapterCard | None, own: Objectives) -> Objectives:
     """Objective and weights that a policy was trained for; this run's where nobody knows, or where they are others."""
     known = card is not None and set(card.weights) == set(own.weights)
-    return Objectives(card.objective, card.weights) if card is not None and known else own
+    return Objectives(card.objective, card.weights, own.first) if card is not None and known else own
 
 
 def _score(

@@ -23,10 +23,10 @@ CURVE_POINTS = 41
 
 
 def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Collect the runs that the config names, or all MODPO and DPO runs of this model and dataset."""
+    """Collect the runs that the config names, or all MODPO, REBEL and DPO runs of this model and dataset."""
     model, data = plan.model.settings.name, plan.rows.settings.name
     roots = [Path(root) for root in plan.algorithm.runs] or [
-        plan.runs / name / model / data for name in ("modpo", "dpo")
+        plan.runs / name / model / data for name in ("modpo", "rebel", "dpo")
     ]
     folders = [folder for root in roots if root.is_dir() for folder in find_runs(root)]
     if not folders:
@@ -93,7 +93,8 @@ def exact_front(
     """The toy's exact front and the reference's own rewards; (None, None) where they cannot be known."""
     betas = {point.beta for point in points if point.beta is not None}
     golds = [str(objective.gold) for objective in rows.settings.objectives.values()]
-    if rows.toy is None or len(betas) > 1 or list(points[0].axes) != golds:
+    normalised = any((point.recipe or {}).get("normalised") for point in points)  # w then weighs other units
+    if rows.toy is None or len(betas) > 1 or normalised or list(points[0].axes) != golds:
         return None, None
     from alignlab.data.worlds import toy
     from alignlab.prerequisites.models import reference

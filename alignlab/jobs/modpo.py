@@ -20,29 +20,33 @@ from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train and measure. Where the trained objective weighs 0, the policy is the other reward's own adapter."""
+    """Train and measure. At the ends of a front the policy is an implicit reward's own adapter."""
     algorithm = plan.algorithm
-    if plan.objectives.trained_weight > 0:
-        train_and_measure(plan, run, outcome, sft_weight=algorithm.sft_weight, check=algorithm.check_rewards)
-    else:
+    if plan.objectives.trained_weight == 0 or plan.same_as is not None:
         _take_reward_policy(plan, run, outcome)
+    else:
+        train_and_measure(plan, run, outcome, sft_weight=algorithm.sft_weight, check=algorithm.check_rewards)
 
 
 def _take_reward_policy(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
-    """w_k = 0: pi_ref * exp(r/beta) is the policy that the implicit reward r was read from; nothing is trained."""
+    """One objective alone: pi_ref * exp(r/beta) is the policy that its implicit reward r is read from."""
     trainer, cache = plan.recipe.trainer, ScoreCache(plan.cache / "scores")
-    (other,) = plan.objectives.others
     with run.stage("prerequisites"):
         outcome.extra |= data_report(plan.rows)
         base = reference(plan.model)
         parts = RewardParts(base, cache, run.make_run)
-        adapter, beta = implicit_adapter(plan.rewards[other], parts)
+        if plan.same_as is not None:
+            only, beta = plan.objectives.trained, plan.algorithm.beta
+            adapter = run.make_run(plan.same_as) / "adapter"
+        else:
+            (only,) = plan.objectives.others
+            adapter, beta = implicit_adapter(plan.rewards[only], parts)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
         context = RewardContext(
             plan.rewards, parts, run.path, trainer.max_length, plan.rows.settings.on_long, plan.algorithm.check_rewards
         )
         prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
-    say(f"w=0: takes the policy behind the reward of {other}, {adapter}; no training")
+    say(f"{only} alone: takes the policy behind its implicit reward, {adapter}; no training")
     own = run.path / "adapter"
     with new_folder(own) as folder:
         shutil.copytree(adapter, folder, dirs_exist_ok=True)

@@ -1,25 +1,28 @@
 """What dpo, modpo and reward_model share: rows with a tilted reference, training, measuring."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from alignlab.config.objectives import Objectives
 from alignlab.config.plan import Plan
 from alignlab.config.schema import PreferenceConfig
-from alignlab.data.records import num_unranked, pairs_by
+from alignlab.data.records import RankedRow, num_unranked, pairs_by
 from alignlab.engine.cache.scores import CacheCount, ScoreCache
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
 from alignlab.evaluation.measure import Policy, Sampling, measure, ranked_by_rewards
+from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards, record_tilts
 from alignlab.prerequisites.rewards import RewardParts
 from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import reference_logps
+from alignlab.rewards.normalise import read_statistics
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -55,7 +58,7 @@ def train_and_measure(
     outcome.recipe = {"sft_weight": sft_weight} if sft_weight else {}
     trained_on = pairs_by(ranked, objectives.trained)
     pairs = encode_pairs(trained_on, base.encoder, max_length=trainer.max_length, on_long=on_long)
-    _say_left_out(pairs, outcome, unranked=num_unranked(ranked, objectives.trained))
+    say_left_out(pairs, outcome, unranked=num_unranked(ranked, objectives.trained))
     with run.stage("reference and rewards"):
         rows = pairs.responses()
         ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=trainer.per_device_eval_batch_size)
@@ -63,7 +66,7 @@ def train_and_measure(
         record_tilts(outcome, columns, objectives, algorithm.beta)
         if sft_weight:
             outcome.extra["likelihood"] = likelihood_term(pairs, sft_weight, plan.rows.settings.name)
-        table = tilted_pairs(pairs, ref_logps_B, columns, objectives, algorithm.beta)
+        table = tilted_pairs(pairs, ref_logps_B, columns, objectives.others, algorithm.beta)
         for one in rewards.values():
             one.release()  # training needs the memory
     loss = PreferenceLoss(
@@ -73,36 +76,59 @@ def train_and_measure(
         label_smoothing=algorithm.label_smoothing,
         sft_weight=sft_weight,
     )
+    finish(plan, run, outcome, Trained(base, cache, table, loss, rewards, held_out))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is trained, and on what."""
+
+    base: Base
+    cache: ScoreCache
+    table: Dataset
+    loss: PreferenceLoss
+    rewards: Mapping[str, Reward]
+    held_out: Sequence[RankedRow]
+
+
+def finish(plan: Plan[Any], run: RunFolder, outcome: Outcome, trained: Trained) -> None:
+    """Train the adapter, give it its card, and measure the policy.
+
+    Args:
+        plan: the run.
+        run: its folder.
+        outcome: takes the result.
+        trained: rows and loss; its rewards rank the held-out responses of objectives without labels.
+    """
+    base, beta = trained.base, trained.loss.beta
+    scales = {name: found.difference_std for name, found in read_statistics(run.path).items() if name in plan.rewards}
     with run.stage("training"):
-        adapter = train_on_processes(plan.recipe, base, table, loss, run.path)
-        save_card(adapter, _card(plan, base.id, outcome, {name: one.id for name, one in rewards.items()}))
+        adapter = train_on_processes(plan.recipe, base, trained.table, trained.loss, run.path)
+        card = AdapterCard(
+            objective=plan.objectives.trained,
+            beta=beta,
+            base=base.id,
+            prompt_template=plan.model.settings.prompt_template,
+            dataset=plan.rows.settings.name,
+            weights=plan.objectives.weights,
+            max_length=plan.recipe.trainer.max_length,
+            scales=scales,
+            data=outcome.inputs["pairs"],
+            algorithm=plan.algorithm.name,
+            seed=plan.seed,
+            loss_type=outcome.loss_type or "",
+            recipe=outcome.recipe,
+            rewards={name: one.id for name, one in trained.rewards.items()},
+        )
+        save_card(adapter, card)
     outcome.artifacts["adapter"] = adapter.name
-    policy = Policy(base, adapter, algorithm.beta, objectives, cache, trainer.per_device_eval_batch_size)
-    held_out = ranked_by_rewards(
-        held_out, {name: one for name, one in rewards.items() if not plan.rewards[name].labelled}
-    )
+    batch_size = plan.recipe.trainer.per_device_eval_batch_size
+    policy = Policy(base, adapter, beta, plan.objectives, trained.cache, batch_size, scales)
+    unlabelled = {name: one for name, one in trained.rewards.items() if not plan.rewards[name].labelled}
+    held_out = ranked_by_rewards(trained.held_out, unlabelled)
     sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
     measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
-    record_cache(outcome, cache.counts)
-
-
-def _card(plan: Plan[PreferenceConfig], base_id: str, outcome: Outcome, rewards: dict[str, str]) -> AdapterCard:
-    """What travels with the adapter; `rewards` are the ids of those that it was trained on."""
-    return AdapterCard(
-        objective=plan.objectives.trained,
-        beta=plan.algorithm.beta,
-        base=base_id,
-        prompt_template=plan.model.settings.prompt_template,
-        dataset=plan.rows.settings.name,
-        weights=plan.objectives.weights,
-        max_length=plan.recipe.trainer.max_length,
-        data=outcome.inputs["pairs"],
-        algorithm=plan.algorithm.name,
-        seed=plan.seed,
-        loss_type=plan.algorithm.loss_type,
-        recipe=outcome.recipe,
-        rewards=rewards,
-    )
+    record_cache(outcome, trained.cache.counts)
 
 
 def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[str, float]:
@@ -124,17 +150,17 @@ def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[st
 
 
 def tilted_pairs(
-    pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], objectives: Objectives, beta: float
+    pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], weights: Mapping[str, float], beta: float
 ) -> Dataset:
     """Tokens, reference log-probabilities and tilts of every pair, and the number of its ranked set.
 
-    The columns are `PreferenceTrainer`'s; those of the tilt are left out where no other objective weighs.
+    The columns are `PreferenceTrainer`'s; those of the tilt are left out where no reward weighs.
 
     Args:
         pairs: N pairs.
         ref_logps_B: of all chosen, then all rejected responses, so B = 2N.
-        columns: the other objectives' rewards of the same responses, each (B,).
-        objectives: the weights.
+        columns: rewards of the same responses, each (B,).
+        weights: of the objectives that enter as rewards.
         beta: KL strength, 1/nat.
     """
     numbers = {name: number for number, name in enumerate(dict.fromkeys(pair.set for pair in pairs.pairs))}
@@ -149,9 +175,9 @@ def tilted_pairs(
         "ref_chosen_logps": ref_chosen.tolist(),
         "ref_rejected_logps": ref_rejected.tolist(),
     }
-    if objectives.others:
-        rewards_BM = torch.stack([columns[name] for name in objectives.others], dim=1)
-        weights_M = torch.tensor(list(objectives.others.values()))
+    if weights:
+        rewards_BM = torch.stack([columns[name] for name in weights], dim=1)
+        weights_M = torch.tensor(list(weights.values()))
         chosen, rejected = reward_tilt(rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
         table |= {"chosen_tilt": chosen.tolist(), "rejected_tilt": rejected.tolist()}
     return Dataset.from_dict(table)
@@ -165,7 +191,14 @@ def record_cache(outcome: Outcome, counts: Mapping[str, CacheCount]) -> None:
         say(f"log-probabilities: {'; '.join(shown)}")
 
 
-def _say_left_out(pairs: EncodedPairs, outcome: Outcome, *, unranked: int) -> None:
+def say_left_out(pairs: EncodedPairs, outcome: Outcome, *, unranked: int) -> None:
+    """Say how many pairs are left out or cut, and record it.
+
+    Args:
+        pairs: those that are trained on.
+        outcome: takes the counts.
+        unranked: rows that make no pair.
+    """
     outcome.extra["rows"] = {
         "train": len(pairs.pairs),
         "unranked": unranked,

@@ -17,6 +17,7 @@ class AdapterCard:
     """What a DPO-trained adapter is; without it an implicit reward has no scale."""
 
     objective: str
+    """Whose labels it was trained on; empty where it learnt rewards alone."""
     beta: float
     base: str
     """Base.id of the model that it was trained on."""
@@ -25,6 +26,8 @@ class AdapterCard:
     weights: dict[str, float]
     max_length: int | None = None
     """Longest prompt plus response that it was trained on, tokens."""
+    scales: dict[str, float] = field(default_factory=dict)
+    """What the rewards of some objectives were divided by before they were weighed."""
     data: str = ""
     """Hash of the rows and labels that it was trained on."""
     algorithm: str = ""

@@ -71,6 +71,26 @@ def sigmoid_norm(mean_differences_P: Tensor, *, beta: float) -> Tensor:
     return dpo(beta * mean_differences_P)
 
 
+def squared(residuals_P: Tensor) -> Tensor:
+    """residual^2, the residual being beta * D log-ratio - sum_i w_i D r_i; zero for every pair at pi_ref exp(w.r/beta).
+
+    Gao et al. 2024 (REBEL), arXiv:2404.16767, eq. 2, with eta = 1/beta; also Fisch et al. 2024, arXiv:2405.19316.
+    Over all pairs of n responses, with residual d_i - d_j, the mean is 2/(n - 1) sum_i (d_i - mean d)^2: it takes the
+    n responses once each.
+    """
+    return residuals_P**2
+
+
+def huber(residuals_P: Tensor, *, threshold: float) -> Tensor:
+    """`squared` up to the threshold, linear beyond: 2 threshold |residual| - threshold^2."""
+    return 2 * F.huber_loss(residuals_P, torch.zeros_like(residuals_P), reduction="none", delta=threshold)
+
+
+def clipped(residuals_P: Tensor, *, threshold: float) -> Tensor:
+    """`squared` up to the threshold, constant beyond: such a pair has no gradient until the others bring it nearer."""
+    return residuals_P.clamp(-threshold, threshold) ** 2
+
+
 def modpo(differences_P: Tensor, reward_gaps_PM: Tensor, *, weight: float, weights_M: Tensor, beta: float) -> Tensor:
     """MODPO as it is published: DPO's margin over w_k, less the other objectives' weighted reward gaps over w_k.
 
@@ -172,10 +192,14 @@ class PairLogps:
 
 @dataclass(frozen=True)
 class PreferenceLoss:
-    """A loss and its settings; with weight < 1 the reference is a tilted one, and the loss is MODPO's."""
+    """A loss and its settings.
+
+    With weight < 1 the reference is tilted by the other objectives' rewards, and the loss is MODPO's. A regression loss
+    takes a reference that all rewards tilt: the margin inside it is then the residual.
+    """
 
     loss_type: str
-    """One of alignlab.config.names.LOSSES, TRL's names."""
+    """One of alignlab.config.names.LOSSES, TRL's names, or of REGRESSION_LOSSES."""
     beta: float
     """KL strength, > 0, 1/nat."""
     weight: float = 1.0
@@ -184,6 +208,8 @@ class PreferenceLoss:
     """Fraction of labels taken to be wrong; only robust and exo_pair have a use for it."""
     sft_weight: float = 0.0
     """Weight of the chosen responses' own loss: see `chosen_nll`."""
+    threshold: float = math.inf
+    """Residual beyond which huber is linear and clipped constant, in the rewards' unit."""
 
     @property
     def temperature(self) -> float:
@@ -207,12 +233,15 @@ class PreferenceLoss:
         margins_P = self.temperature * pairs.differences_P
         if self.loss_type in _OF_MARGINS:
             return _OF_MARGINS[self.loss_type](margins_P)
+        if self.loss_type in _THRESHOLDED:
+            return _THRESHOLDED[self.loss_type](margins_P, threshold=self.threshold)
         if self.loss_type in _SMOOTHED:
             return _SMOOTHED[self.loss_type](margins_P, label_smoothing=self.label_smoothing)
         raise ValueError(f"loss_type={self.loss_type}: unknown")
 
 
-_OF_MARGINS = {"sigmoid": dpo, "hinge": hinge, "discopop": discopop}
+_OF_MARGINS = {"sigmoid": dpo, "hinge": hinge, "discopop": discopop, "squared": squared}
+_THRESHOLDED = {"huber": huber, "clipped": clipped}
 _SMOOTHED = {"robust": robust, "exo_pair": exo_pair}
 
 

@@ -119,7 +119,7 @@ def test_nothing_is_trained_for_an_objective_without_labels(here, capsys, kind):
 
 
 def test_w_0_is_no_policy_behind_a_normalised_reward(here, capsys):
-    assert main(["w=0", "reward.normalise=true"]) == 2
+    assert main(["w=0", "algorithm.objective=better", "reward.normalise=true"]) == 2
     assert "w=0: is the policy behind the reward of safer" in capsys.readouterr().err
 
 

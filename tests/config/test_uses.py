@@ -34,6 +34,7 @@ OTHER = {
     "algorithm.filter": "requests",
     "algorithm.objective": "safer",
     "algorithm.loss_type": "hinge",
+    "algorithm.loss": "huber",
     "algorithm.num_shards": "2",
     "algorithm.shard": None,  # must be below num_shards
     "algorithm.k": "[3,4]",

@@ -99,13 +99,30 @@ def population_rows(rewards_BM: Tensor, weights_M: Sequence[float], *, beta: flo
     return Dataset.from_list(rows)
 
 
-def minimise(model: TableModel, rows: Dataset, *, beta: float, folder: Path) -> TableModel:
+def any_two(rewards_BM: Tensor, weights_M: Sequence[float], *, beta: float, ref_logps_B: Tensor) -> Dataset:
+    """Every unordered pair once, without a label, with a reference that all rewards tilt."""
+    tilted = tilted_reference(ref_logps_B, rewards_BM, weights_M=torch.tensor(weights_M), beta=beta).tolist()
+    return Dataset.from_list(
+        [
+            {
+                "prompt_ids": RESPONSES[first].prompt_ids,
+                "chosen_ids": RESPONSES[first].response_ids,
+                "rejected_ids": RESPONSES[second].response_ids,
+                "ref_chosen_logps": tilted[first],
+                "ref_rejected_logps": tilted[second],
+            }
+            for first, second in itertools.combinations(range(len(RESPONSES)), 2)
+        ]
+    )
+
+
+def minimise(model: TableModel, rows: Dataset, *, loss: PreferenceLoss, folder: Path) -> TableModel:
     """The population loss's minimiser: alignlab's trainer gives the loss, L-BFGS goes to the bottom."""
     engine = PreferenceTrainer(
         model=model,
         args=TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"),
         rows=rows,
-        loss=PreferenceLoss("sigmoid", beta),
+        loss=loss,
     )
     (batch,) = engine.data_collator(list(engine.train_dataset))["forwards"]
     optimizer = torch.optim.LBFGS(
@@ -114,9 +131,9 @@ def minimise(model: TableModel, rows: Dataset, *, beta: float, folder: Path) -> 
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss: Tensor = engine.compute_loss(model, batch)
-        loss.backward()
-        return loss
+        value: Tensor = engine.compute_loss(model, batch)
+        value.backward()
+        return value
 
     optimizer.step(closure)
     return model

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from support.enumerable import ODDS, TableModel, logps_of, minimise, population_rows
+from alignlab.training.losses import PreferenceLoss
+from support.enumerable import ODDS, TableModel, any_two, logps_of, minimise, population_rows
 
 BETA = 0.5
 TRAINED = torch.tensor(ODDS).log()
@@ -19,7 +20,8 @@ def kl_to_theory(weights, tmp_path, *, margin_scale=1.0):
     reference = logps_of(TableModel())
     optimum = torch.log_softmax((reference + (weight * TRAINED + rewards @ torch.tensor(others)) / BETA).double(), 0)
     rows = population_rows(margin_scale * rewards, others, beta=BETA, ref_logps_B=reference)
-    trained = torch.log_softmax(logps_of(minimise(TableModel(), rows, beta=BETA / weight, folder=tmp_path)).double(), 0)
+    loss = PreferenceLoss("sigmoid", BETA / weight)
+    trained = torch.log_softmax(logps_of(minimise(TableModel(), rows, loss=loss, folder=tmp_path)).double(), 0)
     return float((optimum.exp() * (optimum - trained)).sum())
 
 
@@ -36,6 +38,31 @@ def test_three_objectives(tmp_path):
 @pytest.mark.parametrize("wrong", [-1.0, 5.0, 0.0], ids=["sign", "scale", "missing"])
 def test_a_wrong_margin_is_seen(wrong, tmp_path):
     assert kl_to_theory([0.5, 0.5], tmp_path, margin_scale=wrong) > 1e-2
+
+
+def regressed(weights, tmp_path, *, name="squared", threshold=100.0, scale=1.0):
+    """KL(pi* || trained) of rebel, nats, where all objectives enter as rewards."""
+    rewards = torch.cat([TRAINED[:, None], OTHERS], dim=1)[:, : len(weights)]
+    reference = logps_of(TableModel())
+    optimum = torch.log_softmax((reference + rewards @ torch.tensor(weights) / BETA).double(), 0)
+    rows = any_two(scale * rewards, weights, beta=BETA, ref_logps_B=reference)
+    loss = PreferenceLoss(name, BETA, threshold=threshold)
+    trained = torch.log_softmax(logps_of(minimise(TableModel(), rows, loss=loss, folder=tmp_path)).double(), 0)
+    return float((optimum.exp() * (optimum - trained)).sum())
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.02, 0.98], [0.5, 0.5], [0.9, 0.1], [0.5, 0.3, 0.2]])
+def test_reward_differences_without_labels(weights, tmp_path):
+    assert regressed(weights, tmp_path) < 1e-6
+
+
+@pytest.mark.parametrize(("name", "threshold"), [("huber", 0.5), ("clipped", 4.0)])
+def test_other_losses_of_reward_differences(name, threshold, tmp_path):
+    assert regressed([0.5, 0.5], tmp_path, name=name, threshold=threshold) < 1e-6
+
+
+def test_wrong_reward_differences_are_seen(tmp_path):
+    assert regressed([0.5, 0.5], tmp_path, scale=-1.0) > 1e-2
 
 
 def test_the_responses_are_all_there_are():

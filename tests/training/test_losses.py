@@ -8,8 +8,8 @@ import pytest
 import torch
 from trl.trainer.utils import FusedCausalLMOutput
 
-from alignlab.config.names import LOSSES, PER_TOKEN_LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES
-from alignlab.training.losses import PairLogps, PreferenceLoss, dpo, modpo, reward_tilt
+from alignlab.config.names import LOSSES, PER_TOKEN_LOSSES, REFUSED_LOSSES, REGRESSION_LOSSES, SMOOTHED_LOSSES
+from alignlab.training.losses import PairLogps, PreferenceLoss, clipped, dpo, huber, modpo, reward_tilt, squared
 from support.against_trl import assert_alike, engine_of, model_of, table_of, trained
 from support.pairs_of_tokens import plain_pairs, ranked_pairs
 
@@ -172,3 +172,33 @@ def test_modpo_of_one_pair_by_hand():
     got = modpo(torch.tensor([2.0]), torch.tensor([[1.5]]), weight=0.75, weights_M=torch.tensor([0.25]), beta=0.3)
     assert float(got) == pytest.approx(math.log(1 + math.exp(-0.3)))
     assert float(dpo(torch.tensor([0.3]))) == pytest.approx(float(got))
+
+
+def test_regression_losses_by_hand():
+    residuals = torch.tensor([-3.0, -0.5, 0.0, 2.0], dtype=torch.float64)
+    assert squared(residuals).tolist() == [9.0, 0.25, 0.0, 4.0]
+    assert huber(residuals, threshold=2.0).tolist() == [8.0, 0.25, 0.0, 4.0]
+    assert clipped(residuals, threshold=2.0).tolist() == [4.0, 0.25, 0.0, 4.0]
+
+
+def test_all_pairs_of_a_group_cost_its_responses_once():
+    """Mean over all pairs of (d_i - d_j)^2 is 2/(n - 1) sum_i (d_i - mean d)^2, whatever is added to all of a group."""
+    d = torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    first, second = torch.combinations(torch.arange(5), 2).T
+    log_ratios, tilts = 3 * d + 7, 3 * d + 7 - d  # any parts that differ by d
+    zeros = torch.zeros(len(first), dtype=torch.float64)
+    pairs = PairLogps(log_ratios[first], log_ratios[second], zeros, zeros, zeros, zeros)
+    losses = PreferenceLoss("squared", 1.0).per_pair(pairs.tilted(tilts[first], tilts[second]))
+    grouped = 2 / 4 * ((d - d.mean()) ** 2).sum()
+    assert float(losses.mean()) == pytest.approx(float(grouped), abs=1e-9)
+    assert float(losses[1:].mean()) != pytest.approx(float(grouped), abs=1e-3)  # control: every pair counts
+
+
+@pytest.mark.parametrize("loss", REGRESSION_LOSSES)
+def test_a_regression_takes_no_label(loss):
+    residuals = torch.linspace(-4, 4, 33, dtype=torch.float64)
+    zeros = torch.zeros_like(residuals)
+    this_way, other_way = PairLogps(residuals, *[zeros] * 5), PairLogps(zeros, residuals, *[zeros] * 4)
+    one = PreferenceLoss(loss, 0.7, threshold=1.5)
+    assert one.per_pair(this_way).equal(one.per_pair(other_way))
+    assert one.per_pair(this_way).max() > 0

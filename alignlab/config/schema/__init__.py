@@ -10,6 +10,7 @@ from alignlab.config.schema.algorithm import (
     MergeConfig,
     ModpoConfig,
     PreferenceConfig,
+    RebelConfig,
     RewardModelConfig,
     SftConfig,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "ProbeConfig",
     "PromptsConfig",
     "PythonConfig",
+    "RebelConfig",
     "RewardConfig",
     "RewardModelConfig",
     "RulesJudgeConfig",

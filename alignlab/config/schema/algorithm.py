@@ -33,7 +33,14 @@ from alignlab.config.conditions import (
     unless_set,
     when,
 )
-from alignlab.config.names import LOSSES, PER_TOKEN_LOSSES, REFUSED_LOSSES, SMOOTHED_LOSSES, TILTABLE_LOSSES
+from alignlab.config.names import (
+    LOSSES,
+    PER_TOKEN_LOSSES,
+    REFUSED_LOSSES,
+    REGRESSION_LOSSES,
+    SMOOTHED_LOSSES,
+    TILTABLE_LOSSES,
+)
 from alignlab.config.schema.reward import DTYPES, require_probe
 from alignlab.config.uses import Uses, always
 from alignlab.errors import ConfigError, require, require_one_of
@@ -182,6 +189,52 @@ class ModpoConfig(DpoConfig):
         rule = "divides each response's reward by its length; choose algorithm=dpo, or one of "
         fits = self.loss_type not in PER_TOKEN_LOSSES
         require(fits, "algorithm.loss_type", self.loss_type, rule + ", ".join(TILTABLE_LOSSES))
+
+
+@dataclass
+class RebelConfig(AlgorithmConfig):
+    """Teach the policy the weighted reward differences of any two responses."""
+
+    uses: ClassVar[Uses] = Uses(
+        reads={
+            **PREFERENCES,
+            **MODEL,
+            **TRAINING,
+            **SAMPLING,
+            **SCORING,
+            "algorithm": always,
+            "algorithm.threshold": if_kind("algorithm.loss", "huber", "clipped"),
+            "algorithm.reward_beta": makes,
+            "reward": always,
+            "w": always,
+            "weights": always,
+        },
+        data="preferences",
+        trains=True,
+        weighs=True,
+        labels=False,
+        rewards=frozenset({"others"}),
+        makes_rewards=True,
+        samples=gold_rewards,
+        writes=("adapter", "rewards.json", *_SAMPLED),
+        after_sweep="alignlab.jobs.front",
+    )
+    beta: float = MISSING
+    loss: str = MISSING
+    threshold: float = MISSING
+    normalise: bool = MISSING
+    reward_beta: float = MISSING
+    rewards: dict[str, Any] = MISSING
+    """As ModpoConfig's."""
+    check_rewards: bool = MISSING
+
+    def __post_init__(self) -> None:
+        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
+        rule = "must be a finite number > 0, in 1/nat"
+        require(0 < self.reward_beta < math.inf, "algorithm.reward_beta", self.reward_beta, rule)
+        require_one_of("algorithm.loss", self.loss, REGRESSION_LOSSES)
+        rule = "must be a finite number > 0, in the rewards' unit"
+        require(0 < self.threshold < math.inf, "algorithm.threshold", self.threshold, rule)
 
 
 def _own_limit(config: Any) -> str:

@@ -15,6 +15,7 @@ from alignlab.config.schema.algorithm import (
     FrontConfig,
     MergeConfig,
     ModpoConfig,
+    RebelConfig,
     RewardModelConfig,
     SftConfig,
 )
@@ -114,6 +115,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "reward_model": RewardModelConfig,
         "dpo": DpoConfig,
         "modpo": ModpoConfig,
+        "rebel": RebelConfig,
         "audit": AuditConfig,
         "merge": MergeConfig,
         "evaluate": EvaluateConfig,

@@ -97,8 +97,11 @@ class _Tree:
 
 
 def padded_batch(rows: Sequence[Encoded]) -> TokenBatch:
-    """Each row for itself, padded on the right to the longest."""
-    trees = [_grow([row.prompt_ids + row.response_ids], [index]) for index, row in enumerate(rows)]
+    """Each row for itself, padded on the right to the longest; identical rows are one."""
+    same: dict[tuple[int, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        same.setdefault((*row.prompt_ids, *row.response_ids), []).append(index)
+    trees = [_grow([list(text)] * len(indices), indices) for text, indices in same.items()]
     width = max(len(tree.ids) for tree in trees)
     return _assemble(rows, trees, starts=range(0, width * len(trees), width), shape=(len(trees), width))[0]
 

@@ -1,0 +1,117 @@
+"""REBEL: the policy learns the weighted reward differences of any two responses (arXiv 2404.16767)."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from alignlab.config.plan import Plan
+from alignlab.config.schema import RebelConfig
+from alignlab.data.records import all_pairs
+from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
+from alignlab.jobs.preference import Trained, finish, say_left_out, tilted_pairs
+from alignlab.prerequisites.models import reference
+from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards, record_tilts
+from alignlab.prerequisites.rewards import RewardParts
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.rewards.implicit import reference_logps
+from alignlab.rewards.normalise import read_statistics
+from alignlab.runs.folder import RunFolder
+from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
+from alignlab.training.losses import PreferenceLoss
+
+OPPOSITE = -0.999
+"""Correlation of two rewards' differences from which they are called opposites."""
+FAR = 10.0
+"""Nats between optimum and reference from which beta is called small."""
+
+
+def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Train and measure. Rows, references and scores are the same for every w."""
+    algorithm, objectives, trainer = plan.algorithm, plan.objectives, plan.recipe.trainer
+    cache, on_long = ScoreCache(plan.cache / "scores"), plan.rows.settings.on_long
+    with run.stage("prerequisites"):
+        outcome.extra |= data_report(plan.rows)
+        base = reference(plan.model)
+        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+        parts = RewardParts(base, cache, run.make_run)
+        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, on_long, algorithm.check_rewards)
+        rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
+    outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss
+    outcome.recipe = {"normalised": True} if algorithm.normalise else {}
+    pairs = encode_pairs(all_pairs(ranked), base.encoder, max_length=trainer.max_length, on_long=on_long)
+    say_left_out(pairs, outcome, unranked=0)
+    with run.stage("reference and rewards"):
+        rows = pairs.responses()
+        ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=trainer.per_device_eval_batch_size)
+        columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
+        record_tilts(outcome, columns, objectives, algorithm.beta)
+        for one in rewards.values():
+            one.release()  # training needs the memory
+    _say_normalised(run)
+    _say_opposites(columns)
+    total_B = torch.stack([weight * columns[name].double() for name, weight in objectives.others.items()]).sum(dim=0)
+    outcome.extra["optimum_nats"] = _say_distance(total_B, algorithm.beta)
+    pairs, order_B = higher_first(pairs, total_B)
+    columns = {name: scores[order_B] for name, scores in columns.items()}
+    table = tilted_pairs(pairs, ref_logps_B[order_B], columns, objectives.others, algorithm.beta)
+    loss = PreferenceLoss(algorithm.loss, beta=algorithm.beta, threshold=algorithm.threshold)
+    finish(plan, run, outcome, Trained(base, cache, table, loss, rewards, held_out))
+
+
+def higher_first(pairs: EncodedPairs, scores_B: Tensor) -> tuple[EncodedPairs, Tensor]:
+    """The pairs with the response of the higher score as the chosen one, and the responses' new order.
+
+    The loss is the same either way; training's metrics then say how often the policy ranks as the rewards do.
+
+    Args:
+        pairs: N pairs.
+        scores_B: of all chosen, then all rejected responses, so B = 2N.
+    """
+    chosen_N, rejected_N = scores_B.chunk(2)
+    turned_N = chosen_N < rejected_N
+    index_N, number = torch.arange(len(turned_N)), len(turned_N)
+    first_N = torch.where(turned_N, index_N + number, index_N)
+    turned = [
+        replace(pair, chosen=pair.rejected, rejected=pair.chosen) if turn else pair
+        for pair, turn in zip(pairs.pairs, turned_N.tolist(), strict=True)
+    ]
+    return replace(pairs, pairs=turned), torch.cat([first_N, (first_N + number) % (2 * number)])
+
+
+def _say_normalised(run: RunFolder) -> None:
+    shown = [f"{name} by {found.difference_std:.3g}" for name, found in read_statistics(run.path).items()]
+    if shown:
+        what = "the deviation of its differences between two training responses to one prompt"
+        say(f"rewards are divided, {', '.join(shown)}: {what}; algorithm.normalise=false keeps their own units")
+
+
+def _say_opposites(columns: Mapping[str, Tensor]) -> None:
+    """Warn of two rewards that leave nothing to weigh."""
+    gaps = {name: torch.sub(*scores_B.double().chunk(2)) for name, scores_B in columns.items()}
+    for first, second in itertools.combinations(gaps, 2):
+        norm = gaps[first].norm() * gaps[second].norm()
+        if norm > 0 and float(gaps[first] @ gaps[second] / norm) <= OPPOSITE:
+            say(
+                f"warning: {first} and {second} are exact opposites on these pairs: the front is a straight line "
+                "through the reference, and w says only how far along it"
+            )
+
+
+def _say_distance(total_B: Tensor, beta: float) -> float:
+    """Estimated KL of pi_ref exp(w.r/beta) to the reference, nats: variance / (2 beta^2), the first term of its series.
+
+    Args:
+        total_B: weighted rewards of all chosen, then all rejected responses.
+        beta: KL strength.
+    """
+    chosen_N, rejected_N = total_B.chunk(2)
+    nats = float((chosen_N - rejected_N).square().mean()) / 2 / (2 * beta**2)
+    told = f"algorithm.beta={beta:g}: the optimum at these weights lies some {nats:.2g} nats from the reference"
+    say(f"warning: {told}, which is far; raise it" if nats > FAR else told)
+    return nats
