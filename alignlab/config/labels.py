@@ -10,13 +10,14 @@ from alignlab.config.schema.dataset import DATASET_VARIANTS, FileConfig, dataset
 from alignlab.errors import ConfigError, require_one_of
 
 
-def labelled_rows(key: str, choice: str, path: str | None) -> FileConfig:
+def labelled_rows(key: str, choice: str, path: str | None, max_rows: int | None) -> FileConfig:
     """The data set of a choice, with its own defaults.
 
     Args:
         key: what the choice stands under, e.g. `scorers.safer.labels`.
         choice: a file of conf/dataset.
         path: a file or folder in its columns; None reads the hub.
+        max_rows: use at most this many rows; None for all.
 
     Raises:
         ConfigError: if there is no such choice, or its rows are not read from files.
@@ -32,7 +33,9 @@ def labelled_rows(key: str, choice: str, path: str | None) -> FileConfig:
     if not issubclass(kind, FileConfig):
         raise ConfigError(f"{key}={choice}: must be a data set that is read from a file or the hub")
     try:
-        found = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), plain, {"path": path}))
+        found = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(kind), plain, {"path": path, "max_rows": max_rows})
+        )
     except (OmegaConfBaseException, ConfigError) as error:
         raise ConfigError(f"{key}={choice}: {str(error).splitlines()[0]}") from None
     assert isinstance(found, FileConfig)

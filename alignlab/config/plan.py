@@ -300,7 +300,7 @@ def _on_labels(config: RunConfig, key: str, objective: str, settings: ProbeConfi
     Raises:
         ConfigError: if they do not rank by the objective.
     """
-    rows = labelled_rows(f"{key}.labels", str(settings.labels), settings.labels_path)
+    rows = labelled_rows(f"{key}.labels", str(settings.labels), settings.labels_path, settings.labels_rows)
     ranked = [name for name, one in rows.objectives.items() if one.label is not None]
     if objective not in ranked:
         raise ConfigError(f"{key}.labels={settings.labels}: ranks by {', '.join(ranked)}, not by {objective}")

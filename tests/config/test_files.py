@@ -16,6 +16,7 @@ CHOICES = sorted(path for path in ROOTS["conf"].rglob("*.yaml") if path.parent !
 SWEEPS = sorted(ROOTS["sweeps"].rglob("*.yaml"))
 LAUNCHERS = sorted(ROOTS["launchers"].rglob("*.yaml"))
 GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "judge", "reward"} | {
+    "scorers",
     "tracker",
     "experiment",
 }

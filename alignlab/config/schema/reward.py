@@ -99,6 +99,7 @@ class ProbeConfig(RewardConfig):
     path: str | None = MISSING
     labels: str | None = MISSING
     labels_path: str | None = MISSING
+    labels_rows: int | None = MISSING
     layers: list[float] = MISSING
     pooling: str = MISSING
     length_term: str = MISSING
@@ -109,6 +110,8 @@ class ProbeConfig(RewardConfig):
         named = self.labels_path is None or self.labels is not None
         rule = "needs reward.labels, the data set in whose columns it is"
         require(named, "reward.labels_path", self.labels_path, rule)
+        enough = self.labels_rows is None or self.labels_rows > 0
+        require(enough, "reward.labels_rows", self.labels_rows, "must be > 0, or null for all rows of reward.labels")
         twice = self.path is not None and self.labels is not None
         require(not twice, "reward.labels", self.labels, "has no effect with reward.path, which is fitted")
 
