@@ -229,6 +229,8 @@ def test_training_on_prompts_makes_pairs_once_for_a_sweep(folder, tmp_path, prog
         assert reward["kind"] in ("length", "python")
         assert result["rows"]["train"] > 0
         assert result["metrics"]["better_accuracy"]["n"] > 0
+    assert main([*both, "algorithm=rebel", "w=0.5"]) == 0
+    assert len(list((folder / "swept").glob("pairs/*/*/*/result.json"))) == 1, "rebel takes the same pairs"
     capfd.readouterr()
     changed = [*both, "w=0.3", "scorers.better.unit=words"]
     assert main(changed) == 0, "another scorer is another run"
