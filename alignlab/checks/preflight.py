@@ -89,6 +89,11 @@ def check(plan: Plan[Any]) -> None:
     share_batch(recipe.trainer, recipe.hardware.processes)
     if recipe.hardware.fsdp:
         _check_shareable(recipe)
+    wanted = algorithm.uses.trains and recipe.tracker.kind in ("wandb", "wandb_offline")
+    if wanted and importlib.util.find_spec("wandb") is None:
+        raise ConfigError(
+            f"tracker={recipe.tracker.kind}: needs wandb; pip install 'alignlab[wandb]', or tracker=local"
+        )
     _check_data(plan)
     _check_model(plan)
     check_rewards(plan)

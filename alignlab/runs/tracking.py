@@ -1,17 +1,28 @@
 """Where training metrics go: metrics.jsonl in the run folder always, wandb when asked. TRL's metric names."""
 
+import importlib.util
 import json
 import math
 import os
-from collections.abc import Iterator
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from transformers import TrainerCallback
 
 from alignlab.config.recipe import TrackerSettings
 from alignlab.io.atomic import write_jsonl
+from alignlab.runs.progress import say
+
+_Mode = Literal["online", "offline"]
+CONNECT_TIMEOUT_S = 5.0
+"""For a connection to wandb's server."""
+INIT_TIMEOUT_S = 30.0
+"""For wandb's own start; its default of 90 s holds a compute node without a network for that long."""
 
 
 class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -68,19 +79,61 @@ def tracking(settings: TrackerSettings, folder: Path) -> Iterator[Tracker]:
 
 
 def _wandb_run(settings: TrackerSettings, folder: Path) -> Any | None:
-    kind = settings.kind
-    if kind == "auto":
-        kind = "wandb" if os.environ.get("WANDB_API_KEY") else "local"
-    if kind == "local":
+    mode = wandb_mode(settings.kind)
+    if mode is None:
         return None
     import wandb
 
-    return wandb.init(
-        project=settings.project,
-        dir=str(folder),
-        mode="online" if kind == "wandb" else "offline",
-        group=settings.group,
-        name=settings.name,
-        config=settings.config,
-        settings=wandb.Settings(console="off", silent=True, x_disable_meta=True),
-    )
+    def begin(mode: _Mode) -> Any:
+        return wandb.init(
+            project=settings.project,
+            dir=str(folder),
+            mode=mode,
+            group=settings.group,
+            name=settings.name,
+            config=settings.config,
+            settings=wandb.Settings(console="off", silent=True, x_disable_meta=True, init_timeout=INIT_TIMEOUT_S),
+        )
+
+    if mode == "online" and not _reachable():
+        return _offline(begin, "its server cannot be reached")
+    try:
+        return begin(mode)
+    except wandb.errors.Error as error:  # the key is refused, or the server answers nothing
+        if mode == "offline":
+            raise
+        return _offline(begin, " ".join(str(error).split())[:200])
+
+
+def _offline(begin: Callable[[_Mode], Any], reason: str) -> Any:
+    say(f"tracker: wandb is offline for this run: {reason}; `wandb sync` sends what it wrote to the run folder")
+    return begin("offline")
+
+
+def wandb_mode(kind: str) -> _Mode | None:
+    """online, offline or None for a local log alone; WANDB_MODE and WANDB_DISABLED are obeyed as wandb does.
+
+    Args:
+        kind: the tracker's, as in conf/tracker.
+    """
+    wanted = os.environ.get("WANDB_MODE", "").strip().lower()
+    off = wanted == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1")
+    if kind == "local" or off or (kind == "auto" and not os.environ.get("WANDB_API_KEY")):
+        return None
+    if kind == "auto" and importlib.util.find_spec("wandb") is None:
+        say("tracker=auto: WANDB_API_KEY is set and wandb is not installed; only metrics.jsonl is written")
+        return None
+    return "offline" if kind == "wandb_offline" or wanted in ("offline", "dryrun") else "online"
+
+
+def _reachable() -> bool:
+    """Whether wandb's server takes a connection within seconds; through a proxy it is not asked."""
+    if urllib.request.getproxies():
+        return True
+    address = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=CONNECT_TIMEOUT_S):
+            return True
+    except OSError:
+        return False

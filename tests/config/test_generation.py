@@ -78,6 +78,17 @@ def test_4_bits_need_bitsandbytes(run_of, monkeypatch):
     check(plan_of(run_of(*NF4[:1], *NF4[2:])))
 
 
+def test_wandb_is_asked_for_before_anything_runs(run_of, monkeypatch):
+    asked = ("tracker=wandb", "algorithm=dpo")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "wandb" else found(name))
+    check(plan_of(run_of(*asked)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else found(name))
+    with pytest.raises(ConfigError, match=r"^tracker=wandb: needs wandb; pip install 'alignlab\[wandb\]'"):
+        check(plan_of(run_of(*asked)))
+    check(plan_of(run_of("tracker=local", "algorithm=dpo")))
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
