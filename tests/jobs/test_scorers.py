@@ -249,3 +249,16 @@ def test_a_scorer_that_scores_nothing(place, capsys, monkeypatch):
     nothing = ["scorers.better.kind=length", f"hydra.run.dir={place}/nothing"]
     assert command(place, "algorithm=evaluate", *nothing) == 2
     assert "scorers.better: gave no score to any of 12 responses" in capsys.readouterr().err
+
+
+def test_a_preview_reads_the_references_own_evaluation(place, sweep):
+    few = ["algorithm.min_ess=1", "algorithm.points=3"]
+    before = (sweep[None][0] / "generations.jsonl").stat().st_mtime_ns
+    assert command(place, "algorithm=preview", *SCORERS, *few) == 0
+    assert (sweep[None][0] / "generations.jsonl").stat().st_mtime_ns == before, "nothing is sampled again"
+    (file,) = place.glob("runs/preview/**/preview.json")
+    points = [row for row in json.loads(file.read_text())["points"] if row["point"] == "optimum"]
+    assert [row["weights"]["better"] for row in points] == [0, 0.5, 1]
+    own = sweep[None][1]["metrics"]["better_reward"]["mean"]
+    assert points[2]["scores"]["better"]["mean"] >= own, "the optimum for it is at least as good as the reference"
+    assert points[2]["kl"]["mean"] >= 0

@@ -351,6 +351,26 @@ class EvaluateConfig(AlgorithmConfig):
 
 
 @dataclass
+class PreviewConfig(AlgorithmConfig):
+    """Estimate what could be had without training, from samples of the reference."""
+
+    uses: ClassVar[Uses] = Uses(
+        reads={**EvaluateConfig.uses.reads, "algorithm.beta": always},
+        data="preferences",
+        samples=_SAMPLES,
+        writes=("preview.csv", "preview.json"),
+    )
+    beta: float = MISSING
+    points: int = MISSING
+    min_ess: float = MISSING
+
+    def __post_init__(self) -> None:
+        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
+        require(2 <= self.points <= 1000, "algorithm.points", self.points, "must be in 2..1000")
+        require(1 <= self.min_ess < math.inf, "algorithm.min_ess", self.min_ess, "must be a finite number >= 1")
+
+
+@dataclass
 class FrontConfig(AlgorithmConfig):
     """Collect runs into a front."""
 

@@ -1,0 +1,108 @@
+"""What could be had without training: the KL-regularised optimum and best-of-n, estimated from the reference's samples.
+
+Shape letters: P prompts, S samples of the reference a prompt, M objectives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln  # type: ignore[import-untyped]
+
+from alignlab.front.exact import Floats, exact_point
+from alignlab.stats import Interval, mean_interval
+
+MOST_OF_SAMPLES = 4
+"""Best-of-n is estimated up to a quarter of the samples: beyond it too few of them are the best of any n."""
+
+
+@dataclass(frozen=True)
+class PreviewPoint:
+    """The estimated optimum at one weighting; unknown where too few samples carry its weight."""
+
+    weights: tuple[float, ...]
+    ess: float
+    """Effective samples of the prompt that has fewest."""
+    means: tuple[Interval, ...] | None
+    """Mean reward of each objective, in its own unit."""
+    kl: Interval | None
+    """KL to the reference, nats."""
+
+
+def preview_point(rewards_PSM: Floats, *, weights: Sequence[float], beta: float, min_ess: float) -> PreviewPoint:
+    """The optimum pi_ref * exp(w.r / beta) by importance weights, with intervals over prompts.
+
+    Each prompt is estimated by `exact_point` on its own; the mean is low or high by about 1/ESS of the gain.
+
+    Args:
+        rewards_PSM: rewards of the reference's samples, (P, S, M).
+        weights: one an objective.
+        beta: KL strength, reward units a nat.
+        min_ess: least effective samples of every prompt for which the point counts as known.
+
+    Raises:
+        ValueError: for a wrong shape, a reward that is not finite, or beta <= 0.
+    """
+    points = [exact_point(rewards_1SM[None], weights=weights, beta=beta, min_ess=0) for rewards_1SM in rewards_PSM]
+    ess = min(float(point.ess_P[0]) for point in points)
+    if ess < min_ess:
+        return PreviewPoint(tuple(weights), ess, None, None)
+    means = tuple(
+        mean_interval([float(point.means_M[index]) for point in points]) for index in range(rewards_PSM.shape[2])
+    )
+    return PreviewPoint(tuple(weights), ess, means, mean_interval([point.kl for point in points]))
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """The response with the highest weighted reward among n."""
+
+    n: int
+    means: tuple[Interval, ...]
+    """Mean reward of each objective."""
+    kl: Interval
+    """KL to the reference, nats."""
+
+
+def best_of_n(rewards_PSM: Floats, *, weights: Sequence[float], n: int) -> BestOfN:
+    """Reward and KL of best-of-n, over all choices of n among each prompt's S samples.
+
+    Responses of equal score share their probability, so the KL is that of the scores' own distribution: below the bound
+    log(n) - (n-1)/n where scores are tied.
+
+    Args:
+        rewards_PSM: rewards of the reference's samples, (P, S, M).
+        weights: one an objective.
+        n: responses to choose from, 1..S.
+
+    Raises:
+        ValueError: if n is out of range.
+    """
+    num_samples = rewards_PSM.shape[1]
+    if not 1 <= n <= num_samples:
+        raise ValueError(f"n={n}: must be in 1..{num_samples}, the samples a prompt")
+    rows = [_best_of_prompt(rewards_SM, np.asarray(weights, dtype=np.float64), n) for rewards_SM in rewards_PSM]
+    means = tuple(mean_interval([float(row[0][index]) for row in rows]) for index in range(rewards_PSM.shape[2]))
+    return BestOfN(n, means, mean_interval([row[1] for row in rows]))
+
+
+def _best_of_prompt(rewards_SM: Floats, weights_M: Floats, n: int) -> tuple[Floats, float]:
+    """Mean reward of each objective, (M,), and KL of one prompt."""
+    scores_S, num_samples = rewards_SM @ weights_M, len(rewards_SM)
+    _, level_S, count_L = np.unique(scores_S, return_inverse=True, return_counts=True)
+    up_to_L = np.cumsum(count_L)
+    below_L = np.concatenate([[0], up_to_L[:-1]])
+    best_L = _choices(up_to_L, n, num_samples) - _choices(below_L, n, num_samples)
+    means_M = (best_L / count_L)[level_S] @ rewards_SM
+    share_L = up_to_L / num_samples  # with replacement, as n fresh responses are drawn
+    drawn_L = share_L**n - (below_L / num_samples) ** n
+    return means_M, float((drawn_L * np.log(drawn_L / (count_L / num_samples))).sum())
+
+
+def _choices(among_L: NDArray[Any], n: int, num_samples: int) -> Floats:
+    """Share of the choices of n among all samples that lie among the given ones, shape (L,)."""
+    held_L = np.maximum(among_L, n)
+    logs_L = gammaln(held_L + 1) - gammaln(held_L - n + 1) - gammaln(num_samples + 1) + gammaln(num_samples - n + 1)
+    return np.where(among_L >= n, np.exp(logs_L), 0.0)

@@ -1,0 +1,78 @@
+"""What could be had without training: against a distribution that is known whole, by simulation, and from the job."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from alignlab.front.exact import exact_point
+from alignlab.front.preview import best_of_n, preview_point
+
+VALUES_AM = np.array([[0.0, 1.0], [1.0, 0.2], [0.4, 0.6], [1.5, -1.0]])
+"""Rewards of the four answers that the reference gives to any prompt, equally often up to the prompt's tilt."""
+WEIGHTS, BETA = (0.7, 0.3), 0.8
+
+
+def reference_odds(rng, num_prompts):
+    return rng.dirichlet(np.full(4, 5.0), size=num_prompts)
+
+
+def optimum(odds_A):
+    tilted_A = odds_A * np.exp(VALUES_AM @ np.array(WEIGHTS) / BETA)
+    return tilted_A / tilted_A.sum() @ VALUES_AM
+
+
+def samples(rng, odds_PA, num_samples):
+    return np.array([VALUES_AM[rng.choice(4, size=num_samples, p=odds_A)] for odds_A in odds_PA])
+
+
+def test_it_is_the_exact_front_averaged_over_prompts():
+    rng = np.random.default_rng(0)
+    rewards_PSM = samples(rng, reference_odds(rng, 6), 400)
+    exact = exact_point(rewards_PSM, weights=WEIGHTS, beta=BETA)
+    found = preview_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=50)
+    assert [one.mean for one in found.means] == pytest.approx(exact.means_M.tolist(), abs=1e-12)
+    assert found.kl.mean == pytest.approx(exact.kl, abs=1e-12)
+    assert found.ess == pytest.approx(exact.ess_P.min())
+
+
+def test_too_few_effective_samples_are_no_point():
+    rng = np.random.default_rng(0)
+    rewards_PSM = samples(rng, reference_odds(rng, 6), 400)
+    sharp = preview_point(rewards_PSM * 100, weights=WEIGHTS, beta=BETA, min_ess=200)
+    assert sharp.means is None
+    assert sharp.kl is None
+    assert sharp.ess < 200
+
+
+def test_the_true_optimum_lies_in_its_interval_in_95_of_100_simulations():
+    rng, hits, trials = np.random.default_rng(1), np.zeros(2), 400
+    truth = np.mean([optimum(odds_A) for odds_A in reference_odds(np.random.default_rng(9), 20_000)], axis=0)
+    for _ in range(trials):
+        rewards_PSM = samples(rng, reference_odds(rng, 20), 120)
+        found = preview_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=50)
+        hits += [one.low <= value <= one.high for one, value in zip(found.means, truth, strict=True)]
+    assert ((hits / trials > 0.92) & (hits / trials < 0.98)).all(), hits / trials
+
+
+def test_best_of_n_is_the_mean_over_all_choices():
+    rng = np.random.default_rng(2)
+    rewards_SM = rng.normal(size=(6, 2))
+    best = [max(chosen, key=lambda row: row @ np.array(WEIGHTS)) for chosen in product(rewards_SM, repeat=1)]
+    assert [one.mean for one in best_of_n(rewards_SM[None], weights=WEIGHTS, n=1).means] == pytest.approx(
+        np.mean(best, axis=0).tolist()
+    )
+    pairs = [(first, second) for first, second in product(range(6), repeat=2) if first < second]
+    better = [max(rewards_SM[list(pair)], key=lambda row: row @ np.array(WEIGHTS)) for pair in pairs]
+    found = best_of_n(rewards_SM[None], weights=WEIGHTS, n=2)
+    assert [one.mean for one in found.means] == pytest.approx(np.mean(better, axis=0).tolist())
+
+
+def test_best_of_n_has_the_known_kl_without_ties_and_none_where_all_are_tied():
+    rng = np.random.default_rng(3)
+    free = best_of_n(rng.normal(size=(1, 4000, 2)), weights=WEIGHTS, n=4)
+    assert free.kl.mean == pytest.approx(np.log(4) - 3 / 4, abs=2e-3)
+    tied = best_of_n(np.ones((1, 100, 2)), weights=WEIGHTS, n=4)
+    assert tied.kl.mean == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match="n=5: must be"):
+        best_of_n(np.ones((1, 4, 2)), weights=WEIGHTS, n=5)
