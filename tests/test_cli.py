@@ -52,7 +52,7 @@ REFUSED = {
     "w=1.5": "w=1.5: must be between 0 and 1",
     "w=abc": "w=abc: must be a finite number",
     "w=nan": "w=nan: must be a finite number",
-    "w=0.01": "w=0.01: the weight of better must be 0 or at least 0.05",
+    "algorithm.objective=better w=0.01": "w=0.01: the weight of better must be 0 or at least 0.05",
     "w=[0.5,0.6]": "weights sum to 1.1, must sum to 1",
     "-m w=0.1,2.0": "w=2.0: must be between 0 and 1",
     "--config-name w_front w=7": "w=7: must be between 0 and 1",

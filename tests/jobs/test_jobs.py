@@ -94,18 +94,30 @@ def test_w_1_is_dpo_to_the_bit(place, modpo_at_half):
     assert not all(left[name].equal(other[name]) for name in left)
 
 
-def test_w_0_is_the_margin_adapter(place, modpo_at_half):
+def test_w_0_is_the_other_objectives_margin_adapter(place, modpo_at_half):
+    rewards = lambda: set(place.glob("runs/reward_model/tiny/toy/*"))  # noqa: E731
+    made = rewards()
     assert run(place, "w=0") == 0
+    assert rewards() == made, "the one of w=0.5"
     result, folder = result_of(place, "modpo/tiny/toy/w=0/*")
-    _, reward = result_of(place, "reward_model/tiny/toy/*")
-    left, right = adapter_of(folder), adapter_of(reward)
+    cards = {json.loads((one / "adapter/alignlab.json").read_text())["objective"]: one for one in made}
+    left, right = adapter_of(folder), adapter_of(cards["safer"])
     assert all(left[name].equal(right[name]) for name in left)
     assert "training" not in result["seconds"]
+    assert result["weights"] == {"better": 0.0, "safer": 1.0}
+
+
+def test_the_heavier_objective_is_trained_on(place, modpo_at_half):
+    assert run(place, "w=0.3") == 0
+    result, folder = result_of(place, "modpo/tiny/toy/w=0.3/*")
+    assert json.loads((folder / "adapter" / "alignlab.json").read_text())["objective"] == "safer"
+    assert list(result["rewards"]) == ["better"]
+    assert (result["w"], result["weights"]) == (0.3, {"better": 0.3, "safer": 0.7})
 
 
 def test_step_0_loss_is_that_of_the_tilted_margin(place, modpo_at_half):
     """Before the first step the policy is the reference: DPO's loss is ln 2, MODPO's -log sigmoid of the tilt."""
-    dpo = [json.loads(line) for line in next(place.glob("runs/modpo/tiny/toy/w=1/*/metrics.jsonl")).open()]
+    dpo = [json.loads(line) for line in next(place.glob("runs/reward_model/tiny/toy/*/metrics.jsonl")).open()]
     assert dpo[0]["loss"] == pytest.approx(0.6931472, abs=2e-6)
     _, folder = modpo_at_half
     modpo = [json.loads(line) for line in (folder / "metrics.jsonl").open()]

@@ -73,11 +73,11 @@ def result_of(place, w):
 
 
 def test_the_second_weight_loads_tokenises_and_scores_nothing(place, counted):
-    run(place, "w=0.3")
+    run(place, "w=0.6")
     first = dict(counted)
     assert first["loaded"] == 1  # for the reward that had to be made, and for the run itself
     assert first["texts"] <= 24 + 2 * 24  # each prompt and each response once, whichever objective ranks them
-    rows = result_of(place, "0.3")["cache"]
+    rows = result_of(place, "0.6")["cache"]
     assert rows["safer"]["computed"] == 48
     run(place, "w=0.7")
     assert counted == first
@@ -90,19 +90,19 @@ def test_a_reward_that_was_made_by_hand_is_found(place, counted):
     """`algorithm=reward_model` names no objective; the one that it trains is what the next run needs."""
     run(place, "algorithm=reward_model")
     assert len(list(place.glob("runs/reward_model/*/*/*"))) == 1
-    run(place, "w=0.3")
+    run(place, "w=0.6")
     assert len(list(place.glob("runs/reward_model/*/*/*"))) == 1
 
 
 def test_weights_changed_in_place_are_loaded_again(place, counted):
-    run(place, "w=0.3")
+    run(place, "w=0.6")
     (file,) = (place / "model").glob("*.safetensors")
     weights = load_file(file)
     weights["lm_head.weight"] += 0.1 * torch.randn_like(weights["lm_head.weight"])
     save_file(weights, file, metadata={"format": "pt"})
-    before = result_of(place, "0.3")
-    run(place, "w=0.3")
-    after = result_of(place, "0.3")
+    before = result_of(place, "0.6")
+    run(place, "w=0.6")
+    after = result_of(place, "0.6")
     assert counted["loaded"] == 2
     assert after["inputs"]["model"] != before["inputs"]["model"]
     assert after["cache"]["safer"]["computed"] == 48
@@ -123,8 +123,8 @@ def test_a_base_adapter_changed_in_place_is_merged_again(place, counted):
 
 
 def test_another_template_tokenises_anew(place, counted):
-    run(place, "w=0.3")
+    run(place, "w=0.6")
     first = counted["texts"]
-    run(place, "w=0.3", "model.prompt_template='user: please {raw_prompt} assistant: '")
+    run(place, "w=0.6", "model.prompt_template='user: please {raw_prompt} assistant: '")
     assert counted["loaded"] == 2
     assert counted["texts"] == 2 * first

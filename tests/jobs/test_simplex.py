@@ -79,6 +79,7 @@ def test_the_front_has_three_axes_and_the_exact_one_beside(swept):
 )
 def test_refused_in_one_line(place, capfd, w, said):
     given = ["dataset=toy_three", "algorithm.rewards.brief.kind=gold", f"paths.runs={place}/none", f"w={w}"]
+    given += ["algorithm.objective=better"]
     assert main(given) == 2
     error = capfd.readouterr().err
     assert said in error
