@@ -37,6 +37,13 @@ def result_of(place, pattern):
     return json.loads(file.read_text()), file.parent
 
 
+def margin_of(place):
+    """result.json and folder of the run behind the reward of safer."""
+    folders = place.glob("runs/reward_model/tiny/toy/*")
+    cards = {json.loads((one / "adapter/alignlab.json").read_text())["objective"]: one for one in folders}
+    return json.loads((cards["safer"] / "result.json").read_text()), cards["safer"]
+
+
 def adapter_of(folder: Path):
     return load_file(folder / "adapter" / "adapter_model.safetensors")
 
@@ -72,7 +79,7 @@ def test_generations_and_scores_join_by_id(modpo_at_half):
 
 
 def test_the_reward_was_made_and_says_what_it_is(place, modpo_at_half):
-    result, folder = result_of(place, "reward_model/tiny/toy/*")
+    result, folder = margin_of(place)
     card = json.loads((folder / "adapter" / "alignlab.json").read_text())
     assert card["objective"] == "safer"
     assert card["beta"] == 1.0
@@ -95,13 +102,11 @@ def test_w_1_is_dpo_to_the_bit(place, modpo_at_half):
 
 
 def test_w_0_is_the_other_objectives_margin_adapter(place, modpo_at_half):
-    rewards = lambda: set(place.glob("runs/reward_model/tiny/toy/*"))  # noqa: E731
-    made = rewards()
+    made = set(place.glob("runs/reward_model/tiny/toy/*"))
     assert run(place, "w=0") == 0
-    assert rewards() == made, "the one of w=0.5"
+    assert set(place.glob("runs/reward_model/tiny/toy/*")) == made, "the one of w=0.5"
     result, folder = result_of(place, "modpo/tiny/toy/w=0/*")
-    cards = {json.loads((one / "adapter/alignlab.json").read_text())["objective"]: one for one in made}
-    left, right = adapter_of(folder), adapter_of(cards["safer"])
+    left, right = adapter_of(folder), adapter_of(margin_of(place)[1])
     assert all(left[name].equal(right[name]) for name in left)
     assert "training" not in result["seconds"]
     assert result["weights"] == {"better": 0.0, "safer": 1.0}
@@ -160,7 +165,7 @@ def run_hf(place, *overrides):
 
 
 def test_an_adapter_made_elsewhere_needs_its_beta(place, modpo_at_half, capfd):
-    _, reward = result_of(place, "reward_model/tiny/toy/*")
+    _, reward = margin_of(place)
     foreign = place / "foreign"
     shutil.copytree(reward / "adapter", foreign)
     (foreign / "alignlab.json").unlink()
@@ -171,7 +176,7 @@ def test_an_adapter_made_elsewhere_needs_its_beta(place, modpo_at_half, capfd):
 
 
 def test_a_reward_at_another_beta_is_refused(place, modpo_at_half, capfd):
-    _, reward = result_of(place, "reward_model/tiny/toy/*")
+    _, reward = margin_of(place)
     named = f"algorithm.rewards.safer.adapter={reward}/adapter"
     assert run(place, "w=0.5", named, "algorithm.rewards.safer.beta=5.0") == 2
     assert "beta=1" in capfd.readouterr().err

@@ -1,15 +1,19 @@
 """What rebel makes of scored pairs before it trains."""
 
+import itertools
+
 import pytest
 import torch
 
 from alignlab.data.records import RankedRow, all_pairs
+from alignlab.data.worlds import toy
 from alignlab.engine.scoring.forward import BatchLayout, make_batch
 from alignlab.engine.scoring.rows import encode_pairs
 from alignlab.jobs import rebel
 from alignlab.jobs.preference import tilted_pairs
 
-ROW = RankedRow("How?", ("one", "two", "three", "one"), {"better": (None,) * 4})
+WORDS = toy.VOCABULARY[5:8]
+ROW = RankedRow("How?", (*WORDS, WORDS[0]), {"better": (None,) * 4})
 
 
 @pytest.fixture
@@ -19,7 +23,7 @@ def pairs(base):
 
 def test_any_two_different_responses_are_a_pair_without_labels():
     found = {frozenset((pair.chosen, pair.rejected)) for pair in all_pairs([ROW])}
-    assert found == {frozenset(two) for two in (("one", "two"), ("one", "three"), ("two", "three"))}
+    assert found == {frozenset(two) for two in itertools.combinations(WORDS, 2)}
     assert len({pair.set for pair in all_pairs([ROW])}) == 1
     assert len({pair.id for pair in all_pairs([ROW])}) == 3
 
