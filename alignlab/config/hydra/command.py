@@ -5,7 +5,7 @@ import functools
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import yaml
@@ -33,22 +33,35 @@ def commands_of(records: Sequence[Mapping[str, Any]]) -> list[str | None]:
     """
     register()
     with composing():
-        bases: dict[tuple[str, ...], DictConfig] = {}
-        return [_command(record, bases) for record in records]
+        finder = _Finder({group: choices_of(group) for group in config_groups()}, {})
+        return [finder.command(record) for record in records]
 
 
-def _command(record: Mapping[str, Any], bases: dict[tuple[str, ...], DictConfig]) -> str | None:
-    try:
-        choices = tuple(_choices(record))
-        if choices not in bases:
-            bases[choices] = compose("config", overrides=list(choices))
-        first = [value for value in _values(bases[choices], record) if "." not in value.split("=")[0]]
-        # Now the rest: some of it follows what came first, as dataset.seed follows seed.
-        values = [*first, *_values(_overridden(bases[choices], first), record)]
-        same = _said(asdict(run_config(_overridden(bases[choices], values)))) == _said(record)
-    except (ConfigError, OmegaConfBaseException, HydraException, ValueError, TypeError, KeyError):
-        return None
-    return shlex.join(["python", "-m", "alignlab", *choices, *values]) if same else None
+@dataclass(frozen=True)
+class _Finder:
+    """Finds commands; what several records share is composed once."""
+
+    choices: Mapping[str, Sequence[str]]
+    """Group -> names of its files."""
+    bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]]
+    """Overrides that choose files -> what they compose to, also as plain values."""
+
+    def command(self, record: Mapping[str, Any]) -> str | None:
+        """The command of one record, None where there is none."""
+        try:
+            chosen = tuple(_chosen(record, self.choices))
+            if chosen not in self.bases:
+                composed = compose("config", overrides=list(chosen))
+                self.bases[chosen] = composed, _plain(composed)
+            base, plain = self.bases[chosen]
+            values = _values(plain, record)
+            first = [value for value in values if "." not in value.split("=")[0]]
+            if len(first) < len(values):  # some of the rest may follow what comes first, as dataset.seed follows seed
+                values = [*first, *_values(_plain(_overridden(base, first)), record)]
+            same = _said(asdict(run_config(_overridden(base, values)))) == _said(record)
+        except (ConfigError, OmegaConfBaseException, HydraException, ValueError, TypeError, KeyError):
+            return None
+        return shlex.join(["python", "-m", "alignlab", *chosen, *values]) if same else None
 
 
 def _overridden(base: DictConfig, overrides: list[str]) -> DictConfig:
@@ -61,18 +74,18 @@ def _said(record: Mapping[str, Any]) -> dict[str, Any]:
     return dict(_leaves({key: value for key, value in record.items() if key not in NOT_SAID}, ""))
 
 
-def _choices(record: Mapping[str, Any]) -> Iterator[str]:
+def _chosen(record: Mapping[str, Any], choices: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """`GROUP=CHOICE` for each group whose recorded values fit another file than the default better."""
     default_of = {
         key: value for entry in _file("config")["defaults"] if isinstance(entry, dict) for key, value in entry.items()
     }
-    for group in config_groups():
+    for group, names in choices.items():
         own = record.get(group)
         if not isinstance(own, Mapping) or group not in default_of:
             continue
         flat = dict(_leaves(own, ""))
         usual = default_of[group]
-        best = min(choices_of(group), key=lambda choice: (_misfit(group, choice, flat), choice != usual))
+        best = min(names, key=lambda choice: (_misfit(group, choice, flat), choice != usual))
         if best != usual:
             yield f"{group}={best}"
 
@@ -91,13 +104,11 @@ def _misfit(group: str, choice: str, own: Mapping[str, Any]) -> tuple[bool, int,
     return other, len(flat) - agreeing, -agreeing
 
 
-def _values(base: DictConfig, record: Mapping[str, Any]) -> Iterator[str]:
+def _values(base: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """`KEY=VALUE` for every value that differs."""
-    before, after = _said(_plain(base)), _said(record)
-    for key, value in after.items():
-        if key not in before or before[key] != value:
-            added = "" if key in before else "+"
-            yield f"{added}{key}={_written(value)}"
+    before, after = _said(base), _said(record)
+    differing = {key: value for key, value in after.items() if key not in before or before[key] != value}
+    return [f"{'' if key in before else '+'}{key}={_written(value)}" for key, value in differing.items()]
 
 
 def _plain(base: DictConfig) -> dict[str, Any]:
