@@ -26,6 +26,7 @@ def write_front(
     reference: Sequence[float] | None,
     dataset: str,
     model: str,
+    index: str | None = None,
 ) -> dict[str, str]:
     """Print the tables and write front.csv, front.json, front.png and front.html; returns these artifacts.
 
@@ -36,6 +37,7 @@ def write_front(
         reference: the reference policy's mean on each axis; chance where the axes are accuracies.
         dataset: its name, for the title.
         model: its name, for the title.
+        index: relative path of the page that lists all runs.
     """
     if reference is None and collection.references:
         reference = np.mean([point.position for point in collection.references], axis=0).tolist()
@@ -72,7 +74,7 @@ def write_front(
             names=Names(dataset, model),
             exact=exact,
             reference=reference,
-            links=[Link(name, name) for name in artifacts.values()],
+            links=[*([Link("all runs", index)] if index else []), *(Link(name, name) for name in artifacts.values())],
         )
         artifacts["page"] = "front.html"
         say(f"page:    {target / 'front.html'}")

@@ -1,6 +1,7 @@
 """Collects runs into front.csv, front.png, front.html and a table; after a sweep, and on its own."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect, find_runs
 from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.report import write_front
+from alignlab.pages.index import INDEX, write_index
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import Outcome
@@ -31,7 +33,8 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
     folders = [folder for root in roots if root.is_dir() for folder in find_runs(root)]
     if not folders:
         raise ConfigError(f"algorithm.runs={[str(root) for root in roots]}: no run found; train some first")
-    outcome.artifacts |= present(plan.model, plan.rows, folders, run.path)
+    outcome.artifacts |= present(plan.model, plan.rows, folders, run.path, root=plan.runs)
+    write_index(plan.runs)
 
 
 def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
@@ -44,7 +47,8 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
     target = plan.runs / "front" / plan.model.settings.name / plan.rows.settings.name / f"sweep-{name}"
     quiet_libraries()
     try:
-        present(plan.model, plan.rows, folders, target)
+        present(plan.model, plan.rows, folders, target, root=plan.runs)
+        write_index(plan.runs)
     except (ConfigError, ValueError) as error:
         say(f"no front: {error}")
 
@@ -60,7 +64,9 @@ def _points_of(plan: Plan[Any], folder: Path) -> list[Path]:
     return [plan.evaluation(adapter).folder if adapter.is_dir() else folder, reference]
 
 
-def present(model: ModelSource, rows: RowSource, folders: Sequence[Path], target: Path) -> dict[str, str]:
+def present(
+    model: ModelSource, rows: RowSource, folders: Sequence[Path], target: Path, *, root: Path
+) -> dict[str, str]:
     """Print the table and write front.csv, front.png and front.html into `target`; return these artifacts.
 
     Args:
@@ -68,6 +74,7 @@ def present(model: ModelSource, rows: RowSource, folders: Sequence[Path], target
         rows: the data.
         folders: of the runs.
         target: where the front is written.
+        root: of the runs; the page links to its index.html where the front lies below it.
 
     Raises:
         ConfigError: if the runs cannot stand on one front; says which two and why.
@@ -84,7 +91,9 @@ def present(model: ModelSource, rows: RowSource, folders: Sequence[Path], target
     except ValueError as error:
         say(f"no exact front: {error}")
     names = {"dataset": rows.settings.name, "model": model.settings.name}
-    return write_front(collection, target, exact=exact, reference=at_reference, **names)
+    below = target.resolve().is_relative_to(root.resolve())
+    index = os.path.relpath(root / INDEX, target) if below else None
+    return write_front(collection, target, exact=exact, reference=at_reference, index=index, **names)
 
 
 def exact_front(

@@ -129,10 +129,13 @@ def losses(folder):
     return [(row["step"], row["loss"], row["grad_norm"]) for row in logged(folder) if "loss" in row]
 
 
+OVERWRITTEN = ("multirun.yaml", "index.html")
+
+
 def snapshot(*roots):
-    """Every file's time and size; locks, Hydra's own note and the drawn front do not count."""
+    """Every file's time and size; locks, Hydra's own note, the drawn front and the index do not count."""
     files = (file for root in roots for file in Path(root).rglob("*") if file.is_file())
-    kept = (file for file in files if not file.name.endswith(".lock") and file.name != "multirun.yaml")
+    kept = (file for file in files if not file.name.endswith(".lock") and file.name not in OVERWRITTEN)
     return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in kept if "front" not in file.parts}
 
 

@@ -388,3 +388,10 @@ class FrontConfig(AlgorithmConfig):
         collects=always,
     )
     runs: list[str] = MISSING
+
+
+@dataclass
+class IndexConfig(AlgorithmConfig):
+    """List the runs and fronts of a root."""
+
+    uses: ClassVar[Uses] = Uses(reads={"paths": always, "force": always, "algorithm": always}, collects=always)

@@ -1,0 +1,111 @@
+"""index.html of a root of runs: every front and run below it, by relative links, so that the folder can be served."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from alignlab.pages.parts import Cell, Column, Table, number
+from alignlab.pages.shell import write_page
+from alignlab.runs.result import RESULT, RunResult, read_result
+
+INDEX = "index.html"
+FRONT = "front.csv"
+"""A folder with this file holds a front."""
+OWN = "index"
+"""The algorithm that writes the page; its own runs are no news."""
+_PASSED = ("adapter", "checkpoints", "model", "reward", "stage", "records", "wandb")
+"""Folders of a run that hold no other run."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What the page lists."""
+
+    path: Path
+    runs: int
+    fronts: int
+
+
+def write_index(root: Path) -> Indexed:
+    """Write index.html into a root of runs, atomically; what it lists.
+
+    Args:
+        root: an existing folder with runs below it.
+    """
+    folders = list(_folders(root))
+    fronts = [folder for folder in folders if (folder / FRONT).is_file()]
+    runs = [folder for folder in folders if (folder / RESULT).is_file() and folder not in fronts]
+    results = [(folder, read_result(folder)) for folder in runs]
+    listed = [(folder, one) for folder, one in results if one is None or one.algorithm != OWN]
+    path = write_page(
+        root / INDEX,
+        "index.html.j2",
+        title=f"Runs in {root.resolve().name}",
+        fronts=Table(
+            [Column("front", False), "policies", Column("written", False), Column("files", False)],
+            [_front_row(folder, root) for folder in fronts],
+        ),
+        runs=Table(
+            [
+                *(Column(name, False) for name in ("run", "algorithm", "model", "data", "w")),
+                "seed",
+                Column("status", False),
+                Column("objectives: mean and 95 % interval", False),
+                "seconds",
+                Column("page", False),
+            ],
+            [_run_row(folder, one, root) for folder, one in listed],
+        ),
+    )
+    return Indexed(path, len(listed), len(fronts))
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Every folder below the root that may hold a run, sorted; links are not followed."""
+    for folder, names, _ in os.walk(root):
+        inside = (Path(folder) / RESULT).is_file()
+        names[:] = sorted(name for name in names if not name.startswith(".") and not (inside and name in _PASSED))
+        yield Path(folder)
+
+
+def _href(path: Path, root: Path) -> str:
+    return "./" + quote(path.relative_to(root).as_posix())
+
+
+def _front_row(folder: Path, root: Path) -> tuple[object, ...]:
+    name = folder.relative_to(root).as_posix()
+    page = folder / "front.html"
+    files = [file for file in ("front.html", "front.png", FRONT, "front.json") if (folder / file).is_file()]
+    lines = (folder / FRONT).read_text(encoding="utf-8", errors="replace").splitlines()
+    written = datetime.fromtimestamp((folder / FRONT).stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    first = Cell(name, _href(page if page.is_file() else folder / FRONT, root))
+    return first, max(0, len(lines) - 1), written, ", ".join(files)
+
+
+def _run_row(folder: Path, result: RunResult | None, root: Path) -> tuple[object, ...]:
+    first = Cell(folder.relative_to(root).as_posix(), _href(folder, root) + "/")
+    if result is None:
+        return first, "-", "-", "-", "-", "-", f"unreadable: {RESULT}", "-", "-", "-"
+    pages = [name for name in result.artifacts.values() if str(name).endswith(".html")]
+    page = Cell(pages[0], _href(folder / pages[0], root)) if pages else "-"
+    status = result.status if result.error is None else f"{result.status}: {result.error}"
+    w = "-" if result.w is None else result.w if isinstance(result.w, list) else f"{result.w:g}"
+    seed = "-" if result.seed is None else result.seed
+    seconds = result.seconds.get("total")
+    row = (first, result.algorithm, result.model, result.dataset or "-", w, seed, status, _objectives(result))
+    return *row, "-" if seconds is None else number(seconds, 1), page
+
+
+def _objectives(result: RunResult) -> str:
+    """The mean of each axis with its interval, in words."""
+    found = []
+    for axis in result.axes.values():
+        record = result.metrics.get(axis)
+        if isinstance(record, dict):
+            ends = record.get("ci95")
+            between = f" [{number(ends[0], 2)}, {number(ends[1], 2)}]" if ends else ""
+            found.append(f"{axis} {number(record.get('mean'), 2)}{between}")
+    return "; ".join(found) or "-"
