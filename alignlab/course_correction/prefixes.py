@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from alignlab.course_correction.phrases import Phrase, affirmative_prefix, paper_prefix
-from alignlab.data.records import HarmRequest, prompt_text
+from alignlab.data.records import HarmRequest, Turn, prompt_text
 from alignlab.io.hashes import text_id
 from alignlab.models.prefill import cut_answer, open_turn
 from alignlab.models.prompts import PromptEncoder
@@ -197,6 +197,5 @@ def paper_ids(encoder: PromptEncoder, prompt: str, prefix: str) -> list[int]:
         prefix: affirmative prefix and beginning of the response.
     """
     assert encoder.template is None, "checked before a model is loaded"
-    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": prefix}]
-    text = encoder.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    text = encoder.literal((Turn("user", prompt), Turn("assistant", prefix)))
     return list(encoder.tokenizer(text.replace("</s>", ""))["input_ids"])

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from alignlab.config.schema import LocalJudgeConfig, PretrainedConfig
+from alignlab.data.records import Turn
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
 from alignlab.judges.asking import Ask, AskingJudge, OnAnswer
 from alignlab.judges.base import ID_DIGITS, Answer
 from alignlab.judges.wording import WORD_FORM, as_data, build_prompt, prompt_id
 from alignlab.models.base import Base, load_base
+from alignlab.models.chat import ChatTemplate
 
 CONVERSATION = "conversation"
 """The name under which a guard model's answers stand, since its own template holds the question."""
@@ -33,6 +35,7 @@ class LocalJudge(AskingJudge):
         self._base = _load(config, device)
         tokenizer = self._base.tokenizer
         self._yes, self._no = _first_tokens(config, tokenizer)
+        self._chat = ChatTemplate(tokenizer, key="judge.prompt_template") if config.ask == "conversation" else None
         self._control = sorted({str(token) for token in tokenizer.added_tokens_decoder.values()}, key=len, reverse=True)
         settings = (config.prompt_template, config.ask, config.answer_prefix, config.threshold, config.min_mass)
         parts = ("local", self._base.scorer, *map(str, settings), str(self._yes), str(self._no))
@@ -53,15 +56,15 @@ class LocalJudge(AskingJudge):
 
     def _prompt_ids(self, ask: Ask) -> list[int]:
         tokenizer, prefix = self._base.tokenizer, self._config.answer_prefix
-        if self._config.ask == "question":
+        if self._chat is None:
             prompt = build_prompt(ask.item, ask.wording, form=WORD_FORM, control=self._control)
             ids = self._base.encoder.prompt_ids(prompt)
         else:
-            dialogue = [
-                {"role": "user", "content": as_data(ask.item.request, self._control)},
-                {"role": "assistant", "content": as_data(ask.item.continuation, self._control)},
-            ]
-            text = tokenizer.apply_chat_template(dialogue, add_generation_prompt=True, tokenize=False)
+            dialogue = (
+                Turn("user", as_data(ask.item.request, self._control)),
+                Turn("assistant", as_data(ask.item.continuation, self._control)),
+            )
+            [text] = self._chat.dialogues([dialogue], ask=True)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         return [*ids, *(tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else ())]
 

@@ -62,7 +62,7 @@ def load_base(
         autocast: compute in bfloat16, whatever the weights' type.
         key: what the model stands under, for errors.
     """
-    encoder = load_encoder(config, folder=folder)
+    encoder = load_encoder(config, folder=folder, key=key)
     path, revision = _place(config, folder)
     if isinstance(config, PretrainedConfig):
         dtype: torch.dtype = getattr(torch, config.dtype)
@@ -85,18 +85,20 @@ def load_base(
     return Base(model, encoder.tokenizer, encoder, path, identity, autocast, revision)
 
 
-def load_encoder(config: ModelConfig, *, folder: Path | None) -> PromptEncoder:
+def load_encoder(config: ModelConfig, *, folder: Path | None, key: str = "model.path") -> PromptEncoder:
     """The model's tokenizer and prompt template without the model, which a server may have.
 
     Args:
         config: the model's settings.
         folder: where a from-scratch reference lies; None for a pretrained model.
+        key: what the model stands under, for errors.
+
+    Raises:
+        ConfigError: if there is no tokenizer, or it has no end token or no chat template that can be used.
     """
     path, revision = _place(config, folder)
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return PromptEncoder(tokenizer, config.prompt_template)
+    tokenizer = load_tokenizer(key, path, revision)
+    return PromptEncoder(tokenizer, config.prompt_template, key=key)
 
 
 def _place(config: ModelConfig, folder: Path | None) -> tuple[str, str | None]:

@@ -6,7 +6,8 @@ One BOS, one assistant header, no end token after the prefix, and what looks lik
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alignlab.data.records import Prompt, Turn
+from alignlab.data.records import Prompt
+from alignlab.models.chat import common_start
 from alignlab.models.prompts import PromptEncoder
 
 TURNS = ("continue", "reinject_header")
@@ -76,7 +77,7 @@ def open_turn(
 def header_ids(encoder: PromptEncoder, prompt: Prompt) -> list[int]:
     """Tokens up to the answer's first: prompt, assistant's header, an empty thought where the family writes one."""
     left, right = _continued(encoder, prompt, *_STAND_INS)
-    return left[: _common(left, right)]
+    return left[: common_start(left, right)]
 
 
 def cut_answer(encoder: PromptEncoder, prompt: Prompt, *, opener: str, answer: str) -> CutAnswer:
@@ -93,8 +94,8 @@ def cut_answer(encoder: PromptEncoder, prompt: Prompt, *, opener: str, answer: s
     """
     first = opener.strip()
     whole, opened, *stand_ins = _continued(encoder, prompt, f"{first} {answer.strip()}".strip(), first, *_STAND_INS)
-    header = min(_common(text, whole) for text in stand_ins)
-    start = max(header, _common(opened, whole)) if first else header
+    header = min(common_start(text, whole) for text in stand_ins)
+    start = max(header, common_start(opened, whole)) if first else header
     return CutAnswer(whole[:header], whole[header:start], whole[start:])
 
 
@@ -102,8 +103,8 @@ def _continued(encoder: PromptEncoder, prompt: Prompt, *texts: str) -> list[list
     """The open turn after each text, all tokenised together."""
     controls = _controls(encoder)
     turns = []
-    for row in encoder.encode_all([(prompt, text) for text in texts]):
-        said = row.response_ids[:-1]  # a response ends with its end token; this one goes on
+    for row in encoder.open_all([(prompt, text) for text in texts]):
+        said = row.response_ids
         control = sorted(controls.intersection(said))
         if control:
             name = encoder.tokenizer.convert_ids_to_tokens(control[0])
@@ -116,8 +117,7 @@ def _begun_anew(encoder: PromptEncoder, prompt: Prompt, text: str) -> list[int]:
     """The turn is closed, and its header comes again."""
     tokenizer = encoder.tokenizer
     if encoder.template is None:
-        said = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
-        ids = encoder.prompt_ids((*said, Turn("assistant", text)))
+        ids = encoder.reopened_ids(prompt, text)
         return [token for token in ids if tokenizer.eos_token != "</s>" or token != tokenizer.eos_token_id]
     header = encoder.template.rpartition("{raw_prompt}")[2].rstrip()
     if tokenizer.eos_token == "</s>":
@@ -136,9 +136,3 @@ def _controls(encoder: PromptEncoder) -> set[int]:
         for number, token in tokenizer.added_tokens_decoder.items()
         if token.special or (token.content in template and not token.content.isspace())
     } - unknown
-
-
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    limit = min(len(left), len(right))
-    return next((place for place in range(limit) if left[place] != right[place]), limit)

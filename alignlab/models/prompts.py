@@ -1,17 +1,20 @@
 """From a request to prompt tokens and response tokens: one place for templates, BOS, EOS and the boundary."""
 
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
 from alignlab.data.records import Prompt, Turn, fill_template
-from alignlab.models.chat import ChatTemplate
+from alignlab.models.chat import ChatTemplate, Split, common_start
+from alignlab.models.rendering import TemplateError
 
 TEXTS_AT_ONCE = 4096
 """Texts that are tokenised together: what a tokenizer says of them besides their ids takes far more memory."""
+
+_Splitter = Callable[[ChatTemplate, Sequence[tuple[Sequence[Turn], str]]], list[Split]]
 
 
 @dataclass(frozen=True)
@@ -39,58 +42,94 @@ class PromptEncoder:
     Args:
         tokenizer: a transformers tokenizer.
         template: a string with {raw_prompt}, or None for the tokenizer's own chat template.
+        key: what the model stands under, for errors.
 
     Raises:
-        ValueError: if the template is None and the tokenizer has no chat template, or if it has no EOS token.
+        TemplateError: if the template is None and the tokenizer has no chat template that can be used, or if it has no
+            EOS token.
     """
 
-    def __init__(self, tokenizer: Any, template: str | None) -> None:
+    def __init__(self, tokenizer: Any, template: str | None, *, key: str = "model.path") -> None:
+        setting = f"{key.rpartition('.')[0]}.prompt_template"
         if template is None and not getattr(tokenizer, "chat_template", None):
-            raise ValueError("model.prompt_template=null: this tokenizer has no chat template; give a string")
+            remedy = "give a text with {raw_prompt}, such as 'USER: {raw_prompt} ASSISTANT:'"
+            raise TemplateError(f"{setting}=null: {tokenizer.name_or_path} has no chat template; {remedy}")
         if tokenizer.eos_token_id is None:
-            raise ValueError("the tokenizer has no EOS token, so a response could never end")
+            what = "its tokenizer has no EOS token, so a response could never end; set eos_token in tokenizer_config.json"
+            raise TemplateError(f"{key}={tokenizer.name_or_path}: {what}")
         self.tokenizer = tokenizer
         self.template = template
-        self._chat = ChatTemplate(tokenizer) if template is None else None
+        self._chat = ChatTemplate(tokenizer, key=setting) if template is None else None
         self._gap = "" if template is None else template[len(template.rstrip(" ")) :]
         """A string template's last spaces: with the answer's first word they are a token, alone they are another."""
         self.end_id = self._chat.end_id if self._chat else int(tokenizer.eos_token_id)
         """The token that ends a response."""
-        self._known: dict[tuple[Prompt, str], Encoded] = {}
+        self._known: dict[tuple[Prompt, str, bool], Encoded] = {}
         """What was tokenised before, by this run or an earlier one of the process: a sweep reads its data once."""
         self._numbers = list(range(len(tokenizer)))
-        """One int object a token; a tokenizer makes a new one at each place, which takes four times the memory."""
+        """One int object a token; a tokenizer makes a new one at each position, which takes four times the memory."""
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of the rendered prompt; they begin with one BOS if the tokenizer puts one before texts."""
-        return self._tokens_of([self._render(prompt)])[0]
+        turns = _turns(prompt)
+        return self._tokens_of([self._render(turns)] if self._chat is None else self._chat.prompts([turns]))[0]
 
     def encode(self, prompt: Prompt, response: str) -> Encoded:
         """Tokens of prompt and response, as the tokenizer reads them in one text; the end token is appended once."""
         return self.encode_all([(prompt, response)])[0]
 
-    def encode_all(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
-        """The same for many (prompt, response), tokenised together; of equal ones once, and they share their tokens."""
-        new = [given for given in dict.fromkeys(texts) if given not in self._known]
-        self._known.update(zip(new, self._encoded(new), strict=True))
-        return [self._known[given] for given in texts]
+    def encode_all(self, texts: Sequence[tuple[Prompt, str]], *, sampled: bool = False) -> list[Encoded]:
+        """The same for many (prompt, response), tokenised together; of equal ones once, and they share their tokens.
 
-    def _encoded(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
-        rendered = {prompt: self._render(prompt) for prompt, _ in texts}
-        prompts = dict(zip(rendered, self._tokens_of(list(rendered.values())), strict=True))
-        whole = self._tokens_of([rendered[prompt] + self._answer(response) for prompt, response in texts])
-        return [self._split(prompts[given[0]], ids, *given) for given, ids in zip(texts, whole, strict=True)]
+        Args:
+            texts: prompts and responses.
+            sampled: a model wrote the responses: one that the chat template would change keeps the model's words.
 
-    def _split(self, prompt_ids: list[int], ids: list[int], prompt: Prompt, response: str) -> Encoded:
-        merged = ids[: len(prompt_ids)] != prompt_ids
-        shared = _common_prefix(prompt_ids, ids) if merged else len(prompt_ids)
-        return Encoded(ids[:shared] if merged else prompt_ids, [*ids[shared:], self.end_id], prompt, response, merged)
+        Raises:
+            TemplateError: if a chat template refuses a prompt, drops a turn, or changes a response of the data.
+        """
+        new = [given for given in dict.fromkeys(texts) if (*given, sampled) not in self._known]
+        encoded = self._encoded(new, lambda chat, part: chat.splits(part, sampled=sampled))
+        self._known.update(((*given, sampled), row) for given, row in zip(new, encoded, strict=True))
+        return [self._known[(*given, sampled)] for given in texts]
+
+    def open_all(self, texts: Sequence[tuple[Prompt, str]]) -> list[Encoded]:
+        """The same for answers that have only begun: no end token, and a thought is text like any other."""
+        rows = self._encoded(texts, lambda chat, part: chat.opened(part))
+        return [replace(row, response_ids=row.response_ids[:-1]) for row in rows]
+
+    def _encoded(self, texts: Sequence[tuple[Prompt, str]], split: _Splitter) -> list[Encoded]:
+        found: list[Encoded] = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            part = texts[start : start + TEXTS_AT_ONCE]
+            given = [(_turns(prompt), response) for prompt, response in part]
+            splits = list(map(self._by_string, given)) if self._chat is None else split(self._chat, given)
+            asked = list(dict.fromkeys(one.prompt for one in splits))
+            prompts = dict(zip(asked, self._tokens_of(asked), strict=True))
+            whole = self._tokens_of([one.whole for one in splits])
+            for pair, one, ids in zip(part, splits, whole, strict=True):
+                found.append(_split(prompts[one.prompt], [*ids, self.end_id], *pair))
+        return found
+
+    def _by_string(self, given: tuple[Sequence[Turn], str]) -> Split:
+        text = self._render(given[0])
+        return Split(text, text + self._gap + given[1])
 
     def response_text(self, ids: list[int]) -> str:
         """Text of generated tokens, up to and without the first that ends a response."""
         ends = (self.end_id, self.tokenizer.eos_token_id)
-        end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+        end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
         return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+
+    def reopened_ids(self, prompt: Prompt, answer: str) -> list[int]:
+        """Tokens of a conversation whose answer is over, with the assistant's header again; of a chat template."""
+        assert self._chat is not None
+        return self._tokens_of([self._chat.reopened(_turns(prompt), answer)])[0]
+
+    def literal(self, turns: Sequence[Turn]) -> str:
+        """The chat template's text of turns and a generation prompt; control tokens in their words stay such."""
+        assert self._chat is not None
+        return self._chat.literal(turns)
 
     def raw_prompt(self, ids: list[int]) -> str:
         """The request inside a rendered prompt; only for string templates of whole words, as the toy's."""
@@ -99,15 +138,10 @@ class PromptEncoder:
         text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         return text[len(before) : len(text) - len(after.rstrip())].strip()
 
-    def _render(self, prompt: Prompt) -> str:
-        turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
-        if self._chat is not None:
-            return self._chat.prompt(turns)
+    def _render(self, turns: Sequence[Turn]) -> str:
+        """The turns by the string template."""
         assert self.template is not None
         return fill_template(self.template, turns).removesuffix(self._gap)
-
-    def _answer(self, response: str) -> str:
-        return self._chat.answer(response) if self._chat is not None else self._gap + response
 
     def _tokens_of(self, texts: Sequence[str]) -> list[list[int]]:
         rows: list[list[int]] = []
@@ -125,6 +159,11 @@ class PromptEncoder:
         return [ids[:-1] if ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
 
 
-def _common_prefix(left: list[int], right: list[int]) -> int:
-    limit = min(len(left), len(right))
-    return next((place for place in range(limit) if left[place] != right[place]), limit)
+def _split(prompt_ids: list[int], ids: list[int], prompt: Prompt, response: str) -> Encoded:
+    merged = ids[: len(prompt_ids)] != prompt_ids
+    shared = common_start(prompt_ids, ids) if merged else len(prompt_ids)
+    return Encoded(ids[:shared] if merged else prompt_ids, ids[shared:], prompt, response, merged)
+
+
+def _turns(prompt: Prompt) -> tuple[Turn, ...]:
+    return (Turn("user", prompt),) if isinstance(prompt, str) else prompt

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignlab.data.records import Prompt, Turn, fill_template, messages_of, prompt_text
+from alignlab.data.records import Prompt, Turn, fill_template, prompt_text
 from alignlab.errors import ConfigError
+from alignlab.models.chat import ChatTemplate
 
 PAIR = "pair"
 
@@ -43,6 +44,7 @@ class TextReader:
             raise ConfigError("reward.eos=true: this scorer's tokenizer has no EOS token")
         self.tokenizer, self.template = tokenizer, template
         self.eos, self.max_length = eos, max_length
+        self._chat = ChatTemplate(tokenizer, key="reward.template") if template is None else None
         self._control = _control_tokens(tokenizer, template)
         self.cut = 0
         """Rows that were cut at the limit."""
@@ -60,17 +62,18 @@ class TextReader:
             )
             types = found.get("token_type_ids") or [None] * len(rows)
             return [Tokens(ids, kinds) for ids, kinds in zip(found["input_ids"], types, strict=True)]
-        texts = [self._text(prompt, response) for prompt, response in rows]
+        dialogues = [self._turns(prompt, response) for prompt, response in rows]
+        if self._chat is not None:
+            texts = self._chat.dialogues(dialogues, ask=False)
+        else:
+            texts = [fill_template(str(self.template), turns) for turns in dialogues]
         return [
             Tokens(self._ended(ids)) for ids in self.tokenizer(texts, add_special_tokens=self.by_string)["input_ids"]
         ]
 
-    def _text(self, prompt: Prompt, response: str) -> str:
+    def _turns(self, prompt: Prompt, response: str) -> tuple[Turn, ...]:
         turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
-        turns = tuple(Turn(turn.role, self._plain(turn.content)) for turn in (*turns, Turn("assistant", response)))
-        if self.template is not None:
-            return fill_template(self.template, turns)
-        return str(self.tokenizer.apply_chat_template(messages_of(turns), tokenize=False))
+        return tuple(Turn(turn.role, self._plain(turn.content)) for turn in (*turns, Turn("assistant", response)))
 
     def _ended(self, ids: list[int]) -> list[int]:
         """The row with one BOS and, where asked for, one EOS; a row over the limit is cut and has not ended."""

@@ -143,7 +143,9 @@ def test_a_thought_in_a_response_keeps_its_tokens_and_in_a_request_does_not():
     thought = encoder.tokenizer.convert_tokens_to_ids("<think>")
     row = encoder.encode("say <think> please", "<think>\nhm\n</think>\n\nwell")
     assert thought in row.response_ids
-    assert row.prompt_ids.count(thought) == encoder.prompt_ids(REQUEST).count(thought) == 1
+    assert row.response_ids.count(thought) == 1, "the answer opens its own thought, and no second one"
+    assert row.prompt_ids.count(thought) == 0
+    assert encoder.prompt_ids("say <think> please").count(thought) == 1, "the empty one of an answer at once"
 
 
 def test_many_rows_are_tokenised_as_one_by_one(family):

@@ -1,0 +1,107 @@
+"""Every chat template that TRL ships: prompt and response are its own rendering, or it is refused by name."""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import jinja2
+import pytest
+import trl
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from alignlab.data.records import Turn
+from alignlab.models.prompts import PromptEncoder
+from alignlab.models.rendering import TemplateError
+
+FOLDER = Path(trl.__file__).parent / "chat_templates"
+TEMPLATES = sorted(FOLDER.glob("*.jinja"))
+SAID, THOUGHT = "Sure, take 2 eggs.\n\nThen stir.", "<think>\nHm, eggs.\n</think>\n\n"
+FIRST, LATER = "How do I bake?", "And with 3 eggs?"
+CONVERSATIONS = {
+    "request": (Turn("user", FIRST),),
+    "system": (Turn("system", "Be kind to bakers."), Turn("user", FIRST)),
+    "talk": (Turn("user", FIRST), Turn("assistant", "With flour."), Turn("user", LATER)),
+    "thoughtful talk": (Turn("user", FIRST), Turn("assistant", f"{THOUGHT}With flour."), Turn("user", LATER)),
+    "system and talk": (
+        Turn("system", "Be kind to bakers."),
+        Turn("user", FIRST),
+        Turn("assistant", f"{THOUGHT}With flour."),
+        Turn("user", LATER),
+    ),
+}
+REFUSED = {
+    "deepseek_r1_distill": (5, "holds a thought"),
+}
+"""Template -> refused cases, of len(CASES), and the reason."""
+CASES = [(name, answer) for name in CONVERSATIONS for answer in (SAID, THOUGHT + SAID)]
+
+
+def tokenizer_for(template):
+    """Bytes, with all that looks like a control token in a template as one."""
+    tokenizer = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+    names = set(re.findall(r"<\|?[\w/｜▁ -]{2,30}\|?>|\[/?[A-Z_]+\]|<\|[\w]+>|<[\w]+\|>", template)) - {"<bos>", "<eos>"}
+    thoughts = {name for name in names if "think" in name.lower()}
+    made.add_special_tokens({"additional_special_tokens": sorted(names - thoughts)})
+    made.add_tokens([AddedToken(name, special=False, normalized=False) for name in sorted(thoughts)])
+    made.chat_template, made.name_or_path = template, "some-model"
+    return made
+
+
+def own_rendering(tokenizer, turns):
+    """Transformers' own text of the finished conversation, with content as parts where text would vanish."""
+    for content in (str, lambda text: [{"type": "text", "text": text}]):
+        messages = [{"role": turn.role, "content": content(turn.content)} for turn in turns]
+        with suppress(jinja2.TemplateError):
+            text = tokenizer.apply_chat_template(messages, tokenize=False)
+            if all(turn.content in text for turn in turns if turn.role == "user"):
+                return text
+    raise AssertionError("the template drops a request")
+
+
+def outcome(encoder, turns, answer):
+    """equal, or the refusal; fails where tokens differ."""
+    tokenizer = encoder.tokenizer
+    try:
+        row = encoder.encode(turns, answer)
+    except TemplateError as error:
+        assert "some-model" in str(error) and "\n" not in str(error)
+        return str(error)
+    whole = tokenizer(own_rendering(tokenizer, (*turns, Turn("assistant", answer))), add_special_tokens=False)["input_ids"]
+    ids = row.prompt_ids + row.response_ids
+    assert ids[:-1] == whole[: len(ids) - 1]
+    rest = whole[len(ids) - 1 :]
+    ends = [token for token in rest if token in tokenizer.added_tokens_decoder]
+    assert ids[-1] == (rest[0] if ends else encoder.end_id)
+    said = tokenizer.decode(row.response_ids)
+    assert LATER not in said and FIRST not in said and said.count("<think>") <= 1
+    assert not re.search("[\ufdd0-\ufdef]", tokenizer.decode(ids))
+    return "equal"
+
+
+@pytest.mark.parametrize("file", TEMPLATES, ids=lambda file: file.stem)
+def test_prompt_and_response_are_the_templates_own_rendering(file):
+    encoder = PromptEncoder(tokenizer_for(file.read_text()), None)
+    found = {case: outcome(encoder, CONVERSATIONS[case[0]], case[1]) for case in CASES}
+    refused = {case: said for case, said in found.items() if said != "equal"}
+    assert len(refused) == REFUSED.get(file.stem, (0, ""))[0], refused
+    assert all(REFUSED[file.stem][1] in said for said in refused.values())
+
+
+def test_the_walk_sees_every_template_and_most_are_split():
+    """Templates of later TRLs come with the fewest expectations: they are split, or they are listed here."""
+    assert len(TEMPLATES) >= 40
+    assert set(REFUSED) <= {file.stem for file in TEMPLATES}
+    assert sum(count for count, _ in REFUSED.values()) < len(TEMPLATES) * len(CASES) / 10
+
+
+def test_the_comparison_sees_a_marker():
+    """The control: a text that is changed before it is rendered does not pass."""
+    encoder = PromptEncoder(tokenizer_for((FOLDER / "qwen3.jinja").read_text()), None)
+    row = encoder.encode(FIRST, f"\ufdd0{SAID}")
+    assert row.response_ids == encoder.encode(FIRST, SAID).response_ids, "no text may hold such a code point"
+    with pytest.raises(AssertionError):
+        outcome(encoder, CONVERSATIONS["request"], f"\ufdd0{SAID}")
