@@ -190,9 +190,7 @@ class ChatTemplate:
                 for one in (Conversation(turns, ask=True), *(_answered(turns, probe) for probe in _PROBES))
             ]
         )
-        frames = {
-            turns: self._frame(turns, *found[3 * number : 3 * number + 3]) for number, turns in enumerate(new)
-        }
+        frames = {turns: self._frame(turns, *found[3 * number : 3 * number + 3]) for number, turns in enumerate(new)}
         return [frames[turns] for turns in conversations]
 
     def _frame(self, turns: tuple[Turn, ...], asked: Rendered, one: Rendered, other: Rendered) -> Frame:
@@ -241,7 +239,9 @@ class ChatTemplate:
             raise self._refused(turns, f"refuses {_roles(turns)}: {rendered.error}", remedy=_remedy(turns))
         lost = missing_turn(rendered.text, [Turn(turn.role, self._plain(turn.content, turn.role)) for turn in turns])
         if lost is not None:
-            raise self._refused(turns, f"drops or changes its {lost.role} turn ({_roles(turns)})", remedy=_remedy(turns))
+            raise self._refused(
+                turns, f"drops or changes its {lost.role} turn ({_roles(turns)})", remedy=_remedy(turns)
+            )
         return rendered.text
 
     def _check_roles(self, conversations: Sequence[tuple[tuple[Turn, ...], bool]]) -> None:
@@ -267,7 +267,9 @@ class ChatTemplate:
         """Renderings of the conversations, control tokens in data replaced."""
         return self._renderer.render_all(
             [
-                Conversation(tuple(Turn(turn.role, self._plain(turn.content, turn.role)) for turn in one.turns), one.ask)
+                Conversation(
+                    tuple(Turn(turn.role, self._plain(turn.content, turn.role)) for turn in one.turns), one.ask
+                )
                 for one in conversations
             ]
         )

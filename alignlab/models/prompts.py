@@ -55,7 +55,9 @@ class PromptEncoder:
             remedy = "give a text with {raw_prompt}, such as 'USER: {raw_prompt} ASSISTANT:'"
             raise TemplateError(f"{setting}=null: {tokenizer.name_or_path} has no chat template; {remedy}")
         if tokenizer.eos_token_id is None:
-            what = "its tokenizer has no EOS token, so a response could never end; set eos_token in tokenizer_config.json"
+            what = (
+                "its tokenizer has no EOS token, so a response could never end; set eos_token in tokenizer_config.json"
+            )
             raise TemplateError(f"{key}={tokenizer.name_or_path}: {what}")
         self.tokenizer = tokenizer
         self.template = template

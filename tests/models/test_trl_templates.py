@@ -31,7 +31,8 @@ CONVERSATIONS = {
     ),
 }
 REFUSED = {
-    "deepseek_r1_distill": (5, "holds a thought"),
+    **dict.fromkeys(("deepseek_r1_distill", "deepseekv3", "deepseekv3_training"), (5, "holds a thought")),
+    **dict.fromkeys(("gemma", "gemma_training"), (4, "put the system turn's words into the first user turn")),
 }
 """Template -> refused cases, of len(CASES), and the reason."""
 CASES = [(name, answer) for name in CONVERSATIONS for answer in (SAID, THOUGHT + SAID)]
@@ -39,11 +40,16 @@ CASES = [(name, answer) for name in CONVERSATIONS for answer in (SAID, THOUGHT +
 
 def tokenizer_for(template):
     """Bytes, with all that looks like a control token in a template as one."""
-    tokenizer = Tokenizer(models.BPE(vocab={c: n for n, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[]))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={c: n for n, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[])
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
-    names = set(re.findall(r"<\|?[\w/｜▁ -]{2,30}\|?>|\[/?[A-Z_]+\]|<\|[\w]+>|<[\w]+\|>", template)) - {"<bos>", "<eos>"}
+    names = set(re.findall(r"<\|?[\w/｜▁ -]{2,30}\|?>|\[/?[A-Z_]+\]|<\|[\w]+>|<[\w]+\|>", template)) - {
+        "<bos>",
+        "<eos>",
+    }
     thoughts = {name for name in names if "think" in name.lower()}
     made.add_special_tokens({"additional_special_tokens": sorted(names - thoughts)})
     made.add_tokens([AddedToken(name, special=False, normalized=False) for name in sorted(thoughts)])
@@ -70,7 +76,9 @@ def outcome(encoder, turns, answer):
     except TemplateError as error:
         assert "some-model" in str(error) and "\n" not in str(error)
         return str(error)
-    whole = tokenizer(own_rendering(tokenizer, (*turns, Turn("assistant", answer))), add_special_tokens=False)["input_ids"]
+    whole = tokenizer(own_rendering(tokenizer, (*turns, Turn("assistant", answer))), add_special_tokens=False)[
+        "input_ids"
+    ]
     ids = row.prompt_ids + row.response_ids
     assert ids[:-1] == whole[: len(ids) - 1]
     rest = whole[len(ids) - 1 :]
