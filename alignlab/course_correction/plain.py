@@ -75,7 +75,7 @@ def plain_kl(folder: Path, policy: Policy, *, batch_size: int) -> Metrics:
 
 
 def _encoded(policy: Policy, prompt: Prompt, text: str, finish: str) -> Encoded:
-    row = policy.encoder.encode(prompt, text)
+    (row,) = policy.encoder.encode_all([(prompt, text)], sampled=True)
     return row if finish == "stop" else dataclasses.replace(row, response_ids=row.response_ids[:-1])
 
 

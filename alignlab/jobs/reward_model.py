@@ -40,7 +40,7 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
         base = reference(plan.model)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
-    tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision)
+    tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision, trust_remote_code=False)
     reader = TextReader(tokenizer, template=model.prompt_template, eos=True, max_length=trainer.max_length)
     read = read_pairs(pairs_by(ranked, objective), reader)
     outcome.extra["rows"] = {"train": len(read.table), "alike": read.alike, "cut": read.cut}

@@ -14,7 +14,7 @@ from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import ModelConfig, PretrainedConfig
 from alignlab.errors import ConfigError
 from alignlab.models.adapters import adapter_id, local_adapter
-from alignlab.models.loading import load_weights
+from alignlab.models.loading import load_tokenizer, load_weights
 from alignlab.models.merge import merge_adapter
 from alignlab.models.prompts import PromptEncoder
 

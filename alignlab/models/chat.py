@@ -1,9 +1,9 @@
 """Split conversations that a tokenizer's own chat template renders into the prompt and the assistant's answer.
 
-The template sees the texts as they are, thoughts included; nothing is marked inside it. Where the answer begins and ends
-is found by rendering the conversation with two probe answers, and what stands there is compared with the answer given: a
-template that changes it is refused. Only control tokens in data are replaced, each by three code points that no text may
-hold, so that they are read as text afterwards.
+The template sees the texts as they are, thoughts included; nothing is marked inside it. Where the answer begins and
+ends is found by rendering the conversation with two probe answers, and what stands there is compared with the answer
+given: a template that changes it is refused. Only control tokens in data are replaced, each by three code points that
+no text may hold, so that they are read as text afterwards.
 """
 
 import re

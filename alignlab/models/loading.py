@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from transformers import AutoTokenizer
 
 from alignlab.errors import ConfigError
 from alignlab.models.checkpoint import check_model_folder
@@ -13,6 +14,29 @@ from alignlab.runs.progress import say
 
 SHOWN = 3
 """Names of tensors in one line."""
+
+
+def load_tokenizer(key: str, path: str, revision: str | None) -> Any:
+    """The tokenizer of a folder or a hub id; its end token pads where it names no padding.
+
+    A repository's own code is never run, and nobody is asked whether it may be.
+
+    Args:
+        key: what the model stands under, e.g. `model.path`.
+        path: a folder or a hub id.
+        revision: the hub's commit.
+
+    Raises:
+        ConfigError: if there is none that can be read.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"{key}={path}: its tokenizer cannot be loaded: {why}") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def load_weights(

@@ -97,7 +97,8 @@ class TemplateRenderer:
         if self._owner != os.getpid():  # a forked process starts its own
             self._owner, self._worker = os.getpid(), None
         worker = self._worker = self._worker or self._started()
-        assert worker.stdin is not None and worker.stdout is not None
+        assert worker.stdin is not None
+        assert worker.stdout is not None
         with contextlib.suppress(OSError):  # it may end while it is written to
             worker.stdin.write(json.dumps(given) + "\n")
             worker.stdin.flush()

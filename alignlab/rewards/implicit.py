@@ -37,7 +37,9 @@ class ImplicitReward(Reward):
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""
-        return self.score_encoded(self.base.encoder.encode_all(list(zip(prompts, responses, strict=True))))
+        return self.score_encoded(
+            self.base.encoder.encode_all(list(zip(prompts, responses, strict=True)), sampled=True)
+        )
 
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
         """The same for rows that are tokenised, shape (n,)."""

@@ -26,7 +26,7 @@ class LengthReward(TextReward):
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Rewards, never above 0, shape (n,)."""
         if self.unit == "tokens":
-            return self._by_tokens(self.encoder.encode_all(list(zip(prompts, responses, strict=True))))
+            return self._by_tokens(self.encoder.encode_all(list(zip(prompts, responses, strict=True)), sampled=True))
         return torch.tensor([-self.scale * len(response.split()) for response in responses])
 
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:

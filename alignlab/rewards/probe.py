@@ -134,7 +134,7 @@ class ProbeReader:
         Raises:
             ConfigError: if the limit leaves nothing of a response.
         """
-        rows = self.encoder.encode_all(texts)
+        rows = self.encoder.encode_all(texts, sampled=True)
         too_long = [len(row.prompt_ids) for row in rows if len(row.prompt_ids) >= self.max_length]
         if too_long:
             what = f"{len(too_long)} of {len(rows)} prompts leave no room for a response, the longest takes"
