@@ -33,9 +33,10 @@ PAGE = """# Validity: does training find the front?
 
 Made by `make validity` (`python -m benchmarks.validity`); not edited by hand.
 
-The embedded default (`model=tiny dataset=toy`) over seeds {seeds}. The seed changes the pairs, their labels, the
-adapter's initial weights, the order of the rows and the evaluation's samples; the reference model is the same. All
-figures are on held-out prompts, which neither the reference nor a policy was trained on. The exact front is known
+The embedded default (`model=tiny dataset=toy`) over seeds {seeds}. The seed changes everything: the reference model,
+the pairs, their labels, the adapter's initial weights, the order of the rows and the evaluation's samples, so the
+intervals over seeds hold them all. At each w the pairs of the heavier objective are trained on. All figures are on
+held-out prompts, which neither the reference nor a policy was trained on. The exact front is known
 because the rewards are: see `alignlab/front/exact.py`.
 
 Mean over seeds ± half of the 95% t-interval over seeds:
@@ -46,7 +47,7 @@ Mean over seeds ± half of the 95% t-interval over seeds:
 
 Over all {num_runs} runs: {worst}.
 
-Slope of the safety margin on the gold reward, within held-out prompts, with its 95% interval over prompts: {slopes}.
+Slope of each implicit reward on its gold reward, within held-out prompts, with its 95% interval over prompts: {slopes}.
 
 Targets, for every single run: share at least 0.75, KL to the optimum at most 0.3 nats, well-formed at least 0.95, KL to
 the reference never negative, slope within 0.8 to 1.2. {targets}
@@ -66,15 +67,16 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/validity.md"))
     parser.add_argument("overrides", nargs="*", help="further alignlab overrides")
     arguments = parser.parse_args()
-    command = ["-m", f"seed={arguments.seeds}", f"w={','.join(map(str, WEIGHTS))}", f"paths.runs={arguments.runs}"]
-    code = alignlab([*command, *arguments.overrides])
-    if code:
-        return code
+    sweep = ["-m", f"w={','.join(map(str, WEIGHTS))}", f"paths.runs={arguments.runs}"]
+    for seed in map(int, arguments.seeds.split(",")):
+        code = alignlab([*sweep, f"seed={seed}", f"model.pretraining.seed={seed}", *arguments.overrides])
+        if code:
+            return code
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     policies = {
         w: [one_result(arguments.runs, f"modpo/tiny/toy/w={w}/seed={seed}-*") for seed in seeds] for w in WEIGHTS
     }
-    margins = [one_result(arguments.runs, f"reward_model/tiny/toy/seed={seed}-*") for seed in seeds]
+    margins = [one for seed in seeds for one in rewards_of(arguments.runs, seed)]
     missed = list(misses(policies, margins))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(page(policies, margins, seeds, missed))
@@ -89,6 +91,23 @@ def one_result(runs: Path, pattern: str) -> dict[str, Any]:
         raise SystemExit(f"{runs}/{pattern}: no result.json")
     result: dict[str, Any] = json.loads(files[-1].read_text())
     return result
+
+
+def rewards_of(runs: Path, seed: int) -> list[dict[str, Any]]:
+    """The newest implicit reward of each objective that a seed's runs made."""
+    files = sorted(runs.glob(f"reward_model/tiny/toy/seed={seed}-*/result.json"), key=lambda file: file.stat().st_mtime)
+    return list({objective_of(result): result for result in (json.loads(file.read_text()) for file in files)}.values())
+
+
+def objective_of(result: dict[str, Any]) -> str:
+    """The objective that a reward was trained on."""
+    return next(name for name, weight in result["weights"].items() if weight == 1)
+
+
+def slope_of(result: dict[str, Any]) -> dict[str, Any]:
+    """The slope of a reward on its objective's true one."""
+    slope: dict[str, Any] = result["metrics"][f"{objective_of(result)}_slope"]
+    return slope
 
 
 def mean_of(result: dict[str, Any], metric: str) -> float:
@@ -111,9 +130,9 @@ def misses(policies: dict[float, list[dict[str, Any]]], margins: Sequence[dict[s
                 if (low is not None and value < low) or (high is not None and value > high):
                     yield f"w={w} seed={result['seed']}: {metric}={value:.3f}"
     for result in margins:
-        slope = mean_of(result, "safer_slope")
+        slope = float(slope_of(result)["mean"])
         if not SLOPE_RANGE[0] <= slope <= SLOPE_RANGE[1]:
-            yield f"margin seed={result['seed']}: slope={slope:.3f}"
+            yield f"reward of {objective_of(result)}, seed={result['seed']}: slope={slope:.3f}"
 
 
 def page(
@@ -140,8 +159,9 @@ def page(
         for w, results in policies.items()
     ]
     slopes = ", ".join(
-        f"seed {result['seed']}: {mean_of(result, 'safer_slope'):.3f} "
-        f"[{result['metrics']['safer_slope']['ci95'][0]:.3f}, {result['metrics']['safer_slope']['ci95'][1]:.3f}]"
+        "{}, seed {}: {:.3f} [{:.3f}, {:.3f}]".format(
+            objective_of(result), result["seed"], slope_of(result)["mean"], *slope_of(result)["ci95"]
+        )
         for result in margins
     )
     seconds = np.sum([result["seconds"]["total"] for result in every])
