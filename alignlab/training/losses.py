@@ -208,7 +208,7 @@ class PreferenceLoss:
     """Fraction of labels taken to be wrong; only robust and exo_pair have a use for it."""
     sft_weight: float = 0.0
     """Weight of the chosen responses' own loss: see `chosen_nll`."""
-    threshold: float = math.inf
+    threshold: float = 1.0
     """Residual beyond which huber is linear and clipped constant, in the rewards' unit."""
 
     @property

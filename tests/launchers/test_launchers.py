@@ -13,7 +13,7 @@ import yaml
 from hydra import compose
 
 from alignlab.config.hydra.compose import composing, register
-from support.commands import REPOSITORY, SMALL, alignlab, environment, losses, means, result, run_folder
+from support.commands import PAIRS, REPOSITORY, SMALL, alignlab, environment, losses, means, result, run_folder
 
 LAUNCHERS = {
     "parallel": "hydra_plugins.hydra_joblib_launcher",
@@ -21,7 +21,7 @@ LAUNCHERS = {
     "ray_local": "hydra_plugins.hydra_ray_launcher",
     "slurm": "hydra_plugins.hydra_submitit_launcher",
 }
-SWEEP = ("-m", "paths.runs=runs", *SMALL, "w=0.3,0.7")  # relative paths: a worker has to find them too
+SWEEP = ("-m", "paths.runs=runs", *SMALL, PAIRS, "w=0.3,0.7")  # relative paths: a worker has to find them too
 
 
 def _needs(name):

@@ -24,6 +24,8 @@ SMALL = (
     "peft.dropout=0.1",  # so that a resumed run must draw the same random numbers too
 )
 
+PAIRS = "algorithm.objective=better"
+
 SERVER = """
 import importlib, json, os, signal, sys
 import alignlab.jobs.front, alignlab.jobs.modpo, alignlab.jobs.reward_model
@@ -90,7 +92,12 @@ def environment(cwd):
 
 
 def alignlab(*arguments, cwd, breaks=None, small=SMALL):
-    """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name)."""
+    """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name).
+
+    MODPO trains on the first objective's pairs at every w, so that all of them need the same reward.
+    """
+    if not any(argument.startswith(("algorithm=", "algorithm.objective=")) for argument in arguments):
+        small = (*small, PAIRS)
     server, out, err = _server(), Path(cwd) / "out.txt", Path(cwd) / "err.txt"
     flags = [argument for argument in arguments if argument.startswith("-")]
     values = [*small, *(argument for argument in arguments if not argument.startswith("-"))]  # the last one wins
