@@ -122,6 +122,11 @@ def configs(arguments: argparse.Namespace, folder: Path, *overrides: str, runs: 
         return [run_config(job) for job in command.jobs()]
 
 
+def one_objective(arguments: argparse.Namespace) -> str:
+    """The original trains on one objective's pairs at every w, so both sides do."""
+    return f"algorithm.objective={'better' if arguments.shape == 'pairs' else 'helpful'}"
+
+
 def run_here(arguments: argparse.Namespace) -> dict[str, Any]:
     """One kind's whole sweep, in this process."""
     import torch
@@ -150,7 +155,9 @@ def _alignlab(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     fresh = uuid.uuid4().hex[:8]
     shutil.copytree(folder / "prepared", folder / f"runs-{fresh}")
-    swept = configs(arguments, folder, f"w={arguments.w}", runs=f"runs-{fresh}", cache=f"cache-{fresh}")
+    swept = configs(
+        arguments, folder, f"w={arguments.w}", one_objective(arguments), runs=f"runs-{fresh}", cache=f"cache-{fresh}"
+    )
     told: dict[str, Any] = {"losses": {}, "rows": {}, "each": {}, "stages": {}}
     records: list[dict[str, Any]] = []
     start, cpu = time.perf_counter(), time.process_time()
@@ -218,7 +225,7 @@ def _original(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     recorded = torch.load(folder / RECORDED)
     (margin,) = (file.parent for file in (folder / "prepared").rglob("adapter_model.safetensors"))
     told: dict[str, Any] = {"attention": arguments.attention, "losses": {}, "rows": {}, "each": {}}
-    swept = configs(arguments, folder, f"w={arguments.w}", runs="none", cache="none")
+    swept = configs(arguments, folder, f"w={arguments.w}", one_objective(arguments), runs="none", cache="none")
     start, cpu = time.perf_counter(), time.process_time()
     for config in swept:
         begin, w = time.perf_counter(), f"{config.w:g}"
