@@ -171,7 +171,8 @@ class ChatTemplate:
 
     def literal(self, turns: Sequence[Turn]) -> str:
         """The conversation and a generation prompt, control tokens in its words as they are."""
-        return self._whole(turns, self._renderer.render_all([Conversation(tuple(turns), ask=True)])[0])
+        rendered = self._renderer.render_all([Conversation(tuple(turns), ask=True)])[0]
+        return self._checked(turns, turns, rendered)
 
     def tokens_of(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of rendered texts: the template's control tokens are tokens, those in data are text."""
@@ -235,9 +236,13 @@ class ChatTemplate:
 
     def _whole(self, turns: Sequence[Turn], rendered: Rendered) -> str:
         """The text, if every turn's words are in it."""
+        return self._checked(turns, [Turn(turn.role, self._plain(turn.content, turn.role)) for turn in turns], rendered)
+
+    def _checked(self, turns: Sequence[Turn], as_given: Sequence[Turn], rendered: Rendered) -> str:
+        """The text, if it holds the words of every turn as the template was given them."""
         if rendered.error:
             raise self._refused(turns, f"refuses {_roles(turns)}: {rendered.error}", remedy=_remedy(turns))
-        lost = missing_turn(rendered.text, [Turn(turn.role, self._plain(turn.content, turn.role)) for turn in turns])
+        lost = missing_turn(rendered.text, as_given)
         if lost is not None:
             raise self._refused(
                 turns, f"drops or changes its {lost.role} turn ({_roles(turns)})", remedy=_remedy(turns)

@@ -206,6 +206,7 @@ class RebelConfig(AlgorithmConfig):
             "algorithm.threshold": if_kind("algorithm.loss", "huber", "clipped"),
             "algorithm.reward_beta": makes,
             "reward": always,
+            "reward.normalise": unless_set("algorithm.normalise", "=true"),
             "w": always,
             "weights": always,
         },
