@@ -39,11 +39,7 @@ def write_front(
         model: its name, for the title.
         index: relative path of the page that lists all runs.
     """
-    if reference is None and collection.references:
-        reference = np.mean([point.position for point in collection.references], axis=0).tolist()
-    if reference is None and are_accuracies(collection.axes):
-        reference = [CHANCE] * len(collection.axes)
-        say(f"axes: held-out preference accuracies; {_scorer_hint(collection)} scores what the policies say instead")
+    reference = reference or _reference(collection)
     console.print(front_table(collection, exact))
     write_csv(collection, target / "front.csv")
     artifacts = {"csv": "front.csv"}
@@ -79,6 +75,17 @@ def write_front(
         artifacts["page"] = "front.html"
         say(f"page:    {target / 'front.html'}")
     return artifacts
+
+
+def _reference(collection: Collection) -> list[float] | None:
+    """The reference's means over its seeds, chance for accuracies, None where nobody measured it."""
+    if collection.references:
+        means: list[float] = np.mean([point.position for point in collection.references], axis=0).tolist()
+        return means
+    if not are_accuracies(collection.axes):
+        return None
+    say(f"axes: held-out preference accuracies; {_scorer_hint(collection)} scores what the policies say instead")
+    return [CHANCE] * len(collection.axes)
 
 
 def _scorer_hint(collection: Collection) -> str:

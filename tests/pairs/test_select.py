@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 
 from alignlab.pairs.select import ScoredAnswers, Selection, chance_of_first, labelled_pairs, spread_within
+from alignlab.training.losses import PreferenceLoss
 from support.enumerable import ODDS, PAIRS_EACH, RESPONSES, TableModel, logps_of, minimise
 
 SCORES = np.array([[0.0, 3.0], [1.0, 2.0], [2.0, 2.0], [3.0, 1.0]])
@@ -121,7 +122,8 @@ def kl_to_optimum(labels, folder):
                 "ref_rejected_logps": float(reference[rejected]),
             }
             rows += [row] * (0 if share is None else round(PAIRS_EACH * share))
-    trained = logps_of(minimise(TableModel(), Dataset.from_list(rows), beta=BETA, folder=folder)).double()
+    loss = PreferenceLoss("sigmoid", beta=BETA)
+    trained = logps_of(minimise(TableModel(), Dataset.from_list(rows), loss=loss, folder=folder)).double()
     optimum = torch.log_softmax(reference.double() + torch.tensor(scores[:, 0]) / BETA, 0)
     return float((optimum.exp() * (optimum - torch.log_softmax(trained, 0))).sum())
 
