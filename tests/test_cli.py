@@ -62,7 +62,7 @@ REFUSED = {
     "seed=x": "seed=x: must be a whole number",
     "algorithm=dpo algorithm.rewards.safer.beta=1": "algorithm.rewards: has no effect on algorithm=dpo",
     "algorithm.rewards.sfer.beta=1": "algorithm.rewards.sfer: no such objective; did you mean safer?",
-    "algorithm.rewards.better.beta=1": "is trained on its pairs",
+    "algorithm.objective=better algorithm.rewards.better.beta=1": "is trained on its pairs",
     "algorithm.rewards.safer.adapter=/nope": "algorithm.rewards.safer.adapter=/nope: no such folder",
     "algorithm=dpo algorithm.objective=nope": "algorithm.objective=nope: no such objective",
     "algorithm=evaluate algorithm.adapter=/nope": "algorithm.adapter=/nope: no such folder",

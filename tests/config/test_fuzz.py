@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from alignlab.cli import main
 from alignlab.config.roots import config_root
 
-COUNT = int(os.environ.get("ALIGNLAB_FUZZ", "80"))
+COUNT = int(os.environ.get("ALIGNLAB_FUZZ", "24"))
 SEED = int(os.environ.get("ALIGNLAB_FUZZ_SEED", "0"))
-CHUNKS = 4
+CHUNKS = 2
 MOST_LINES, MOST_SECONDS = 5, 2.0
 ALGORITHMS = sorted(file.stem for file in (config_root("conf") / "algorithm").glob("*.yaml") if file.stem != "front")
 GROUPS = ("model", "dataset", "algorithm", "weights", "peft", "hardware", "generator", "judge", "tracker")
