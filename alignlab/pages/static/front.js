@@ -355,7 +355,7 @@ class Page {
     const { x, y } = this.state;
     const names = [...new Set([x, y, ...this.data.axes, ...(this.metric.has("kl") ? ["kl"] : [])])];
     const lines = names.map((name) => `${logic.plain(this.metric.get(name).label)}: ${logic.withInterval(policy.metrics[name])}`);
-    return [`<b>${logic.plain(this.title(policy))}</b>`, ...lines, logic.plain(policy.run)].join("<br>");
+    return [logic.plain(this.title(policy)), ...lines, logic.plain(policy.run)].join("<br>");
   }
 
   drawPlot() {
@@ -604,7 +604,8 @@ class Page {
     const scores = [...new Set(sides.flatMap((side) => Object.keys(side.said.scores)))];
     if (!scores.includes(state.score)) state.score = scores[0] ?? "";
     const orders = two ? { difference: "largest difference first", gains: "B better first", losses: "A better first", asked: "as asked" } : { asked: "as asked", lowest: "lowest score first", highest: "highest score first" };
-    if (!Object.hasOwn(orders, state.order)) state.order = Object.keys(orders)[0];
+    if (!Object.hasOwn(orders, state.order) || (two && state.order === "asked" && this.sides === 1)) state.order = Object.keys(orders)[0];
+    this.sides = sides.length;
     const categories = [...new Set(prompts.map((one) => one.category).filter(Boolean))].sort();
     const list = el("div", {});
     const count = el("span", { class: "small" });
