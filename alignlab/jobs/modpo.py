@@ -5,15 +5,11 @@ import shutil
 
 from alignlab.config.plan import Plan
 from alignlab.config.schema import ModpoConfig
-from alignlab.engine.cache.scores import ScoreCache
 from alignlab.evaluation.measure import Policy, Sampling, measure
 from alignlab.io.atomic import new_folder
-from alignlab.jobs.preference import record_cache, train_and_measure
+from alignlab.jobs.preference import prepare, record_cache, train_and_measure
 from alignlab.models.cards import read_card, save_card
-from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards
-from alignlab.prerequisites.rewards import RewardParts, implicit_adapter
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.prerequisites.rewards import implicit_adapter
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -30,22 +26,13 @@ def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
 
 def _take_reward_policy(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
     """One objective alone: pi_ref * exp(r/beta) is the policy that its implicit reward r is read from."""
-    trainer, cache = plan.recipe.trainer, ScoreCache(plan.cache / "scores")
-    with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
-        base = reference(plan.model)
-        parts = RewardParts(base, cache, run.make_run)
-        if plan.same_as is not None:
-            only, beta = plan.objectives.trained, plan.algorithm.beta
-            adapter = run.make_run(plan.same_as) / "adapter"
-        else:
-            (only,) = plan.objectives.others
-            adapter, beta = implicit_adapter(plan.rewards[only], parts)
-        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
-        context = RewardContext(
-            plan.rewards, parts, run.path, trainer.max_length, plan.rows.settings.on_long, plan.algorithm.check_rewards
-        )
-        prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
+    prepared = prepare(plan, run, outcome, check=plan.algorithm.check_rewards)
+    if plan.same_as is not None:
+        only, beta = plan.objectives.trained, plan.algorithm.beta
+        adapter = run.make_run(plan.same_as) / "adapter"
+    else:
+        (only,) = plan.objectives.others
+        adapter, beta = implicit_adapter(plan.rewards[only], prepared.parts)
     say(f"{only} alone: takes the policy behind its implicit reward, {adapter}; no training")
     own = run.path / "adapter"
     with new_folder(own) as folder:
@@ -54,9 +41,9 @@ def _take_reward_policy(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcom
         if card is not None:
             save_card(folder, dataclasses.replace(card, algorithm=plan.algorithm.name, seed=plan.seed))
     outcome.artifacts["adapter"] = own.name
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     outcome.beta, outcome.loss_type = beta, plan.algorithm.loss_type
-    policy = Policy(base, own, beta, plan.objectives, cache, trainer.per_device_eval_batch_size)
+    batch_size = plan.recipe.trainer.per_device_eval_batch_size
+    policy = Policy(prepared.base, own, beta, plan.objectives, prepared.cache, batch_size)
     sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
-    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
-    record_cache(outcome, cache.counts)
+    measure(policy, run, outcome, source=plan.rows, held_out=prepared.held_out, sampling=sampling)
+    record_cache(outcome, prepared.cache.counts)

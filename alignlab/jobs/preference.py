@@ -1,6 +1,6 @@
-"""What dpo, modpo and reward_model share: rows with a tilted reference, training, measuring."""
+"""What dpo, modpo, rebel and reward_model share: preparing, rows with a tilted reference, training, measuring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +30,43 @@ from alignlab.training.launch import train_on_processes
 from alignlab.training.losses import PreferenceLoss, reward_tilt
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a run trains on, before its pairs are chosen."""
+
+    base: Base
+    parts: RewardParts
+    ranked: list[RankedRow]
+    held_out: list[RankedRow]
+    rewards: dict[str, Reward]
+
+    @property
+    def cache(self) -> ScoreCache:
+        """Scores that runs share."""
+        return self.parts.cache
+
+
+def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -> Prepared:
+    """Load or make the base model, the rows and the other objectives' rewards, and record them.
+
+    Args:
+        plan: the run.
+        run: its folder.
+        outcome: takes inputs and reports.
+        check: whether a reward that contradicts its labels ends the run.
+    """
+    with run.stage("prerequisites"):
+        outcome.extra |= data_report(plan.rows)
+        base = reference(plan.model)
+        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+        parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)
+        max_length, on_long = plan.recipe.trainer.max_length, plan.rows.settings.on_long
+        context = RewardContext(plan.rewards, parts, run.path, max_length, on_long, check)
+        rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
+    return Prepared(base, parts, ranked, held_out, rewards)
+
+
 def train_and_measure(
     plan: Plan[PreferenceConfig], run: RunFolder, outcome: Outcome, *, sft_weight: float = 0.0, check: bool = True
 ) -> None:
@@ -45,18 +82,12 @@ def train_and_measure(
         check: whether a reward that contradicts its labels ends the run.
     """
     algorithm, objectives, trainer = plan.algorithm, plan.objectives, plan.recipe.trainer
-    cache, on_long = ScoreCache(plan.cache / "scores"), plan.rows.settings.on_long
-    with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
-        base = reference(plan.model)
-        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
-        parts = RewardParts(base, cache, run.make_run)
-        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, on_long, check)
-        rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
+    prepared = prepare(plan, run, outcome, check=check)
+    base, ranked, rewards, cache = prepared.base, prepared.ranked, prepared.rewards, prepared.cache
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss_type
     outcome.recipe = {"sft_weight": sft_weight} if sft_weight else {}
     trained_on = pairs_by(ranked, objectives.trained)
+    on_long = plan.rows.settings.on_long
     pairs = encode_pairs(trained_on, base.encoder, max_length=trainer.max_length, on_long=on_long)
     say_left_out(pairs, outcome, unranked=num_unranked(ranked, objectives.trained))
     with run.stage("reference and rewards"):
@@ -76,34 +107,26 @@ def train_and_measure(
         label_smoothing=algorithm.label_smoothing,
         sft_weight=sft_weight,
     )
-    finish(plan, run, outcome, Trained(base, cache, table, loss, rewards, held_out))
+    finish(plan, run, outcome, prepared, table, loss)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What is trained, and on what."""
-
-    base: Base
-    cache: ScoreCache
-    table: Dataset
-    loss: PreferenceLoss
-    rewards: Mapping[str, Reward]
-    held_out: Sequence[RankedRow]
-
-
-def finish(plan: Plan[Any], run: RunFolder, outcome: Outcome, trained: Trained) -> None:
+def finish(
+    plan: Plan[Any], run: RunFolder, outcome: Outcome, prepared: Prepared, table: Dataset, loss: PreferenceLoss
+) -> None:
     """Train the adapter, give it its card, and measure the policy.
 
     Args:
         plan: the run.
         run: its folder.
         outcome: takes the result.
-        trained: rows and loss; its rewards rank the held-out responses of objectives without labels.
+        prepared: its rewards rank the held-out responses of objectives without labels.
+        table: the training rows, see `tilted_pairs`.
+        loss: what is minimised.
     """
-    base, beta = trained.base, trained.loss.beta
+    base, beta = prepared.base, loss.beta
     scales = {name: found.difference_std for name, found in read_statistics(run.path).items() if name in plan.rewards}
     with run.stage("training"):
-        adapter = train_on_processes(plan.recipe, base, trained.table, trained.loss, run.path)
+        adapter = train_on_processes(plan.recipe, base, table, loss, run.path)
         card = AdapterCard(
             objective=plan.objectives.trained,
             beta=beta,
@@ -118,17 +141,17 @@ def finish(plan: Plan[Any], run: RunFolder, outcome: Outcome, trained: Trained) 
             seed=plan.seed,
             loss_type=outcome.loss_type or "",
             recipe=outcome.recipe,
-            rewards={name: one.id for name, one in trained.rewards.items()},
+            rewards={name: one.id for name, one in prepared.rewards.items()},
         )
         save_card(adapter, card)
     outcome.artifacts["adapter"] = adapter.name
     batch_size = plan.recipe.trainer.per_device_eval_batch_size
-    policy = Policy(base, adapter, beta, plan.objectives, trained.cache, batch_size, scales)
-    unlabelled = {name: one for name, one in trained.rewards.items() if not plan.rewards[name].labelled}
-    held_out = ranked_by_rewards(trained.held_out, unlabelled)
+    policy = Policy(base, adapter, beta, plan.objectives, prepared.cache, batch_size, scales)
+    unlabelled = {name: one for name, one in prepared.rewards.items() if not plan.rewards[name].labelled}
+    held_out = ranked_by_rewards(prepared.held_out, unlabelled)
     sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
     measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
-    record_cache(outcome, trained.cache.counts)
+    record_cache(outcome, prepared.cache.counts)
 
 
 def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[str, float]:

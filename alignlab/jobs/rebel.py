@@ -10,13 +10,9 @@ from torch import Tensor
 from alignlab.config.plan import Plan
 from alignlab.config.schema import RebelConfig
 from alignlab.data.records import all_pairs
-from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
-from alignlab.jobs.preference import Trained, finish, say_left_out, tilted_pairs
-from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards, record_tilts
-from alignlab.prerequisites.rewards import RewardParts
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.jobs.preference import finish, prepare, say_left_out, tilted_pairs
+from alignlab.prerequisites.reward_report import record_tilts
 from alignlab.rewards.implicit import reference_logps
 from alignlab.rewards.normalise import read_statistics
 from alignlab.runs.folder import RunFolder
@@ -33,22 +29,20 @@ FAR = 10.0
 def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure. Rows, references and scores are the same for every w."""
     algorithm, objectives, trainer = plan.algorithm, plan.objectives, plan.recipe.trainer
-    cache, on_long = ScoreCache(plan.cache / "scores"), plan.rows.settings.on_long
-    with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
-        base = reference(plan.model)
-        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
-        parts = RewardParts(base, cache, run.make_run)
-        context = RewardContext(plan.rewards, parts, run.path, trainer.max_length, on_long, algorithm.check_rewards)
-        rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
+    prepared = prepare(plan, run, outcome, check=algorithm.check_rewards)
+    base, rewards = prepared.base, prepared.rewards
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss
     outcome.recipe = {"normalised": True} if algorithm.normalise else {}
-    pairs = encode_pairs(all_pairs(ranked), base.encoder, max_length=trainer.max_length, on_long=on_long)
+    pairs = encode_pairs(
+        all_pairs(prepared.ranked),
+        base.encoder,
+        max_length=trainer.max_length,
+        on_long=plan.rows.settings.on_long,
+    )
     say_left_out(pairs, outcome, unranked=0)
     with run.stage("reference and rewards"):
         rows = pairs.responses()
-        ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=trainer.per_device_eval_batch_size)
+        ref_logps_B = reference_logps(base, rows, cache=prepared.cache, batch_size=trainer.per_device_eval_batch_size)
         columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
         record_tilts(outcome, columns, objectives, algorithm.beta)
         for one in rewards.values():
@@ -61,7 +55,7 @@ def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
     columns = {name: scores[order_B] for name, scores in columns.items()}
     table = tilted_pairs(pairs, ref_logps_B[order_B], columns, objectives.others, algorithm.beta)
     loss = PreferenceLoss(algorithm.loss, beta=algorithm.beta, threshold=algorithm.threshold)
-    finish(plan, run, outcome, Trained(base, cache, table, loss, rewards, held_out))
+    finish(plan, run, outcome, prepared, table, loss)
 
 
 def higher_first(pairs: EncodedPairs, scores_B: Tensor) -> tuple[EncodedPairs, Tensor]:

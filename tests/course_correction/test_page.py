@@ -8,29 +8,7 @@ import pytest
 from alignlab.course_correction.page import MOST_TRANSCRIPTS, Transcript, visible, write_page
 from alignlab.course_correction.picture import corr_figure, draw_corr
 from alignlab.course_correction.statistics import Scored, corr_curve
-
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "</pre></details><iframe src='https://example.org'>",
-    '"><svg onload=alert(1)>',
-    "' onmouseover='alert(1)",
-    "javascript:alert(1)",
-    "[link](javascript:alert(1))",
-    "<a href=https://example.org>x</a>",
-    "<style>@import 'https://example.org'</style>",
-    "<meta http-equiv=refresh content=0>",
-    "{{ 7*7 }}{% raw %}",
-    "&lt;b&gt;",
-    '=HYPERLINK("https://example.org")',
-    "\x1b[31mred\x1b[0m",
-    "\x00nul",
-    "\u202eturned",
-    "\u2066isolate\u2069",
-    "\x07bell\x08",
-    "<!-- -->",
-    "]]><![CDATA[",
-)
+from support.pages import HOSTILE
 
 
 def curve(share=0.5):
