@@ -38,7 +38,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that a run uses and that changes its result, as plain JSON values by dotted key."""
     if config.algorithm.uses.trains and not makes_pairs(config):
         config = replace(config, scorers={})  # what a policy is does not depend on how its samples are scored
-    values = dict(_leaves(asdict(config), ""))
+    values, inputs = dict(_leaves(asdict(config), "")), input_fingerprints(config)
+    if "algorithm.adapter" in inputs:
+        del values["algorithm.adapter"]  # an adapter counts by its content, wherever it lies
     resolved = tuple(f"{key}." for key in _RESOLVED)
     fields = {
         key: value
@@ -64,7 +66,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}
         fields["pairs"] = str(run_folder(pairs_run(config)))
     fields["rewards"] = {name: _identity_of(reward_of(config, name)) for name in rewarded(config)}
-    return {**fields, "inputs": input_fingerprints(config), "version": __version__.rsplit(".", 1)[0]}
+    return {**fields, "inputs": inputs, "version": __version__.rsplit(".", 1)[0]}
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

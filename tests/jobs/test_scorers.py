@@ -1,5 +1,6 @@
 """A policy's own responses to a file's held-out prompts, scored: the sweep, its front, and the price of a scorer."""
 
+import contextlib
 import csv
 import json
 from dataclasses import replace
@@ -42,10 +43,11 @@ def place(base, tmp_path_factory):
     return root
 
 
-def command(place, *given):
+def command(place, *given, runs="runs"):
     """Exit code of a command on the small model and the file."""
     here = [f"model.path={place}/model", f"dataset.path={place}/rows.jsonl"]
-    return main([*given, *SMALL, *here, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+    with contextlib.chdir(place):  # run folders are relative, as by default
+        return main([*given, *SMALL, *here, f"paths.runs={runs}", f"paths.cache={place}/cache"])
 
 
 def lines_of(path):
@@ -110,13 +112,15 @@ def test_an_evaluation_of_the_adapters_gives_the_same_numbers(place, sweep, tmp_
         target.symlink_to(adapter)
     before = {weight: result["metrics"] for weight, (_, result) in sweep.items()}
     joined = ",".join(map(str, moved))
-    assert command(place, "-m", "algorithm=evaluate", f"algorithm.adapter={joined}", *SCORERS) == 0
-    again = [json.loads(file.read_text()) for file in place.glob("runs/evaluate/**/result.json")]
-    assert len(again) == 5
+    assert command(place, "-m", "algorithm=evaluate", f"algorithm.adapter={joined}", *SCORERS, runs="anew") == 0
+    again = [json.loads(file.read_text()) for file in place.glob("anew/evaluate/**/result.json")]
+    assert len(again) == 3
     for result in again:
         assert result["metrics"] == before[(result["weights"] or {}).get("better")]
-    fronts = [next(csv.DictReader(file.open()))["dataset"] for file in place.glob("runs/front/**/front.csv")]
-    assert fronts == ["pku_saferlhf"] * 2
+    (front,) = place.glob("anew/front/**/front.csv")
+    assert [row["status"] for row in csv.DictReader(front.open())] == ["done"] * 3
+    assert command(place, "-m", "algorithm=evaluate", f"algorithm.adapter={joined}", *SCORERS) == 0
+    assert len(evaluations(place)) == len([*place.glob("runs/evaluate/**/result.json")]) == 3, "wherever it lies"
 
 
 def test_another_scorer_samples_nothing_and_trains_nothing(place, sweep, monkeypatch):
