@@ -233,7 +233,7 @@ def _sampled_metrics(
     for name, values in columns.items():
         outcome.metrics[name] = mean_interval(values, groups).as_record()
     outcome.metrics["well_formed"] = share_interval(formed, groups).as_record()
-    if distance is None:
+    if distance is None or policy.adapter is None:  # the reference was trained for no weights: it has no optimum
         return
     with run.stage("exact front"):
         rewards_PSM = reference_samples(toy_data, policy.base, prompts, cache=run.plan.cache)

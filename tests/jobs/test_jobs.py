@@ -140,6 +140,7 @@ def test_evaluate_the_reference_and_an_adapter(place, modpo_at_half):
     assert run(place, "algorithm=evaluate", f"hydra.run.dir={place}/ev-ref") == 0
     reference = json.loads((place / "ev-ref" / "result.json").read_text())
     assert reference["metrics"]["kl"]["mean"] == 0
+    assert not {"attained_share", "kl_to_optimum"} & set(reference["metrics"]), "it has no weights to be optimal for"
     assert run(place, "algorithm=evaluate", f"algorithm.adapter={folder}/adapter", f"hydra.run.dir={place}/ev") == 0
     again = json.loads((place / "ev" / "result.json").read_text())
     before = json.loads((folder / "result.json").read_text())
