@@ -8,12 +8,13 @@ from torch import Tensor
 from alignlab.errors import ConfigError
 
 
-def refuse_non_finite(what: str, weights: Mapping[str, Tensor]) -> None:
+def refuse_non_finite(what: str, weights: Mapping[str, Tensor], *, remedy: str = "restore or train it again") -> None:
     """Refuse tensors that hold NaN or infinity.
 
     Args:
         what: `KEY=PATH`, which the error begins with.
         weights: tensors by name; those of integers pass.
+        remedy: what to do.
 
     Raises:
         ConfigError: naming the first such tensor and how many numbers of it are not finite.
@@ -23,7 +24,7 @@ def refuse_non_finite(what: str, weights: Mapping[str, Tensor]) -> None:
             continue
         if not _all_finite(tensor):
             count = int((~torch.isfinite(tensor.float())).sum())
-            rule = f"{count} of its {tensor.numel()} numbers are NaN or infinite; restore or train it again"
+            rule = f"{count} of its {tensor.numel()} numbers are NaN or infinite; {remedy}"
             raise ConfigError(f"{what}: the tensor {name} is damaged: {rule}")
 
 

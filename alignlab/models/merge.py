@@ -9,6 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from alignlab.errors import ConfigError
+from alignlab.models.finite import refuse_non_finite
 from alignlab.models.with_adapter import load_adapter
 
 
@@ -82,6 +83,9 @@ def merge_adapter(model: Any, folder: Path, *, dtype: torch.dtype) -> tuple[Any,
         if isinstance(module, BaseTunerLayer)
     ]
     merged = wrapped.unload().to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    remedy = "its numbers are too large for this type; look at the adapter, or take a wider algorithm.dtype"
+    refuse_non_finite(f"the merged model in {name}", dict(merged.named_parameters()), remedy=remedy)
     _say_untied(merged)
     return merged, MergeReport(tuple(layers))
 

@@ -9,6 +9,14 @@ from alignlab.data.records import Prompt
 from alignlab.io.hashes import text_digest
 from alignlab.models.prompts import Encoded, PromptEncoder
 
+LARGEST = 1e6
+"""In size: beyond it float32 tells scores apart by a sixteenth and more, and a softmax of them is an argmax."""
+
+
+def is_score(value: object) -> bool:
+    """Whether a value is a finite number of at most LARGEST in size, as every score must be; NaN is in no range."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+
 
 class Reward(Protocol):
     """Scores responses; higher is better, so a cost enters negated."""

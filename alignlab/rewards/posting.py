@@ -4,18 +4,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from alignlab.config.schema import HttpConfig
 from alignlab.data.records import Prompt, prompt_as_json
 from alignlab.io.client import Call, NoAnswer, Reply, Server, Transient
 from alignlab.io.endpoint import Endpoint
 from alignlab.io.http import Response
 from alignlab.io.openai_protocol import redirected, retry_after
+from alignlab.rewards.base import LARGEST, is_score
 
 Row = tuple[Prompt, str]
-GREATEST = float(np.finfo(np.float32).max)
-"""A score above it is none: scores are float32."""
 MOST_BYTES = 16 * 2**20
 """Of one answer; the rest is not read."""
 
@@ -113,8 +110,9 @@ def scores_of(content: bytes, count: int, start: int) -> list[float]:
     if len(scores) != count:
         raise EndpointError(f"{len(scores)} scores for {count} responses, rows {start}..{start + count - 1}")
     for index, value in enumerate(scores):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not -GREATEST <= value <= GREATEST:  # NaN is in no range
-            what = str(value)[:20] if number else type(value).__name__
-            raise EndpointError(f"the score of row {start + index} is {what}, must be a finite number")
+        if not is_score(value):
+            what = str(value)[:20] if type(value) in (int, float) else type(value).__name__
+            raise EndpointError(
+                f"the score of row {start + index} is {what}, must be a finite number of at most {LARGEST:g} in size"
+            )
     return [float(value) for value in scores]

@@ -6,7 +6,6 @@ Which names there are says `alignlab.config.programs`. A package adds its own by
     polite = "my_package.rewards:polite"      # polite(prompt: str, response: str) -> float
 """
 
-import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from alignlab.config.programs import program_version, programs
 from alignlab.data.records import Prompt, prompt_text
 from alignlab.models.prompts import PromptEncoder
-from alignlab.rewards.base import TextReward
+from alignlab.rewards.base import LARGEST, TextReward, is_score
 
 Program = Callable[[str, str], float]
 
@@ -68,11 +67,13 @@ class ProgramReward(TextReward):
         """The function's values, shape (n,).
 
         Raises:
-            ValueError: if one is no finite number; names the row, counted from 0.
+            ValueError: if one is no number, not finite or above LARGEST; names the row, counted from 0.
         """
         values = [self._program(prompt_text(prompt), text) for prompt, text in zip(prompts, responses, strict=True)]
         for row, value in enumerate(values):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not math.isfinite(value):
-                raise ValueError(f"reward.function={self.name}: row {row} scores {value!r}, must be a finite number")
+            if not is_score(value):
+                what = f"row {row} scores {value!r:.40}"
+                raise ValueError(
+                    f"reward.function={self.name}: {what}, must be a finite number of at most {LARGEST:g} in size"
+                )
         return torch.tensor([self._sign * value for value in values], dtype=torch.float32)

@@ -11,7 +11,7 @@ from alignlab.data.records import Prompt
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.models.base import free_memory
 from alignlab.models.prompts import Encoded, PromptEncoder
-from alignlab.rewards.base import TextReward, as_text_row, texts_of
+from alignlab.rewards.base import LARGEST, TextReward, as_text_row, texts_of
 from alignlab.rewards.reading import Tokens
 from alignlab.runs.progress import say, track
 
@@ -66,7 +66,7 @@ class ScorerReward(TextReward):
         """Scores, higher is better, shape (n,).
 
         Raises:
-            ArithmeticError: if one is not finite; names the row, counted from 0.
+            ArithmeticError: if one is not finite, or above LARGEST; names the row, counted from 0.
         """
         rows = [as_text_row(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         return self._sign * self._cache.scores(self._scorer_id, rows, self._ask, name=self._name).float()
@@ -86,8 +86,9 @@ class ScorerReward(TextReward):
         scores = scorer(reader.read_all([texts_of(row) for row in rows]))
         if reader.cut > before:
             say(f"reward of {self._name}: {reader.cut - before} texts cut at its max_length={reader.max_length}")
-        if not torch.isfinite(scores).all():
-            row = int((~torch.isfinite(scores)).nonzero()[0])
+        wrong = (~(scores.abs() <= LARGEST)).nonzero()  # NaN is in no range
+        if len(wrong):
+            row = int(wrong[0])
             raise ArithmeticError(f"reward of {self._name}: the score of row {row} is {scores[row].item()}")
         return scores
 

@@ -119,12 +119,18 @@ def _rows(losses: Sequence[tuple[Sequence[str], Tensor]]) -> str:
     return f"; {'rows' if bad else 'rows of the step'}: {', '.join(named[:MOST_NAMED])}{more}"
 
 
-def diverged(loss: float, untrained: float) -> str | None:
-    """What is wrong with a loss at the end of training, or None; both are means, in nats.
+def diverged(loss: float, untrained: float, *, knows_nothing: float = math.inf) -> str | None:
+    """What is wrong with a loss at the end of training, or None; all are means, in nats.
 
     Training only ever lowers a loss; one that ends far above the untrained model's has lost what the model knew. The
     bound leaves room for a few unlucky rows.
+
+    Args:
+        loss: at the end.
+        untrained: before training.
+        knows_nothing: of a model that guesses.
     """
-    if loss <= 3 * untrained + 1.5:
+    bound = min(3 * untrained + 1.5, max(0.95 * knows_nothing, 1.2 * untrained))
+    if loss <= bound:
         return None
     return f"the loss ended at {loss:.3g}, where the untrained model has {untrained:.3g}"

@@ -1,5 +1,6 @@
 """Supervised fine-tuning through TRL's SFTTrainer, on rows that are tokenised here."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,5 +62,5 @@ def train_sft(
         peft_config=peft,
         callbacks=list(callbacks),
     )
-    run_trainer(engine, checkpoints)
+    run_trainer(engine, checkpoints, knows_nothing=math.log(model.config.get_text_config().vocab_size))
     return engine.accelerator.unwrap_model(engine.model)

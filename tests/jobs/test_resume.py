@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import math
 import shutil
 import types
 
@@ -15,7 +16,7 @@ from transformers import TrainerControl, TrainerState
 
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.runs.tracking import Tracker
-from alignlab.training.callbacks import StopOnNonFinite
+from alignlab.training.callbacks import StopOnNonFinite, diverged
 from alignlab.training.checkpoints import MANIFEST, CheckpointManifest, last_whole_checkpoint
 from alignlab.training.losses import PreferenceLoss
 from alignlab.training.preference import PreferenceTrainer, train_preference
@@ -167,6 +168,15 @@ def test_an_infinite_loss_stops_the_training():
         StopOnNonFinite().on_log(None, TrainerState(global_step=6), None, logs={"loss": float("inf")})
     StopOnNonFinite().on_log(None, TrainerState(global_step=6), None, logs={"loss": 1.0})
     StopOnNonFinite().on_log(None, TrainerState(global_step=6), None, logs={"train_runtime": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("loss", "untrained", "fault"),
+    [(4.06, 1.0, True), (3.0, 1.0, False), (4.06, 4.07, False), (5.5, 4.07, True), (2.0, 0.1, True)],
+)
+def test_a_model_that_guesses_after_training_has_diverged(loss, untrained, fault):
+    """The toy has 58 words, and ln 58 is 4.06."""
+    assert (diverged(loss, untrained, knows_nothing=math.log(58)) is not None) == fault
 
 
 def _train(base, encoded_rows, folder, *, poison):

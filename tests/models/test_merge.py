@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from alignlab.engine.scoring.logps import response_logps
+from alignlab.errors import ConfigError
 from alignlab.models.merge import merge_adapter
 from alignlab.models.with_adapter import with_adapter
 from support.saved_adapters import ATTENTION, MAKES, saved
@@ -84,3 +85,10 @@ def test_a_small_update_to_a_16_bit_model_is_lost_and_counted(base, tmp_path):
     assert loss.share_lost > 0.5
     _, exact = merge_adapter(model, folder, dtype=torch.float32)
     assert exact.share_lost == 0
+
+
+def test_a_sum_beyond_the_type_is_refused(base, tmp_path):
+    folder = saved(base, tmp_path / "a", {"target_modules": ATTENTION, "lora_alpha": 1e6}, scale=1.0)
+    with pytest.raises(ConfigError, match=r"in float16: the tensor model.layers.0.* infinite.*wider"):
+        merge_adapter(copy.deepcopy(base.model), folder, dtype=torch.float16)
+    merge_adapter(copy.deepcopy(base.model), folder, dtype=torch.float32)

@@ -21,7 +21,7 @@ def package(tmp_path, monkeypatch):
     )
     (tmp_path / "fake_rewards.py").write_text(
         "def polite(prompt, response):\n    return response.count('please') - len(prompt) / 100\n"
-        "def broken(prompt, response):\n    return float('nan') if 'x' in response else 0\n"
+        "def broken(prompt, response):\n    return {'x': float('nan'), 'y': 1e308}.get(response, 1e6)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
@@ -81,3 +81,6 @@ def test_without_the_package_there_is_no_such_name():
 def test_a_value_that_is_no_number_names_its_row(base, package):
     with pytest.raises(ValueError, match=r"function=broken: row 1 scores nan"):
         score("broken", base.encoder, ("p", "a"), ("p", "x"))
+    with pytest.raises(ValueError, match=r"function=broken: row 1 scores 1e\+308, must be .* at most 1e\+06"):
+        score("broken", base.encoder, ("p", "a"), ("p", "y"))
+    assert score("broken", base.encoder, ("p", "a")) == [1e6]

@@ -20,6 +20,9 @@ _BLOCK = 64
 _MOST_ATTEMPTS = 64
 """After this many draws outside the nucleus, 0.3**64 at top_p=0.7, the most probable token is taken."""
 
+NO_TOKEN = -1
+"""In place of a token where the logits are not finite."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -60,6 +63,9 @@ def draw_tokens(logits_RV: Tensor, numbers_R: Tensor, again: Again, sampling: Sa
     The nucleus is drawn from without sorting: a token drawn from the whole distribution is kept if the tokens that are
     more probable than it hold less than top_p, else it and all less probable ones are out and the row draws again.
 
+    A row whose logits hold NaN or +inf has no distribution; its token is NO_TOKEN, for the caller to see where it reads
+    the tokens.
+
     Args:
         logits_RV: in any float type; computed in float32.
         numbers_R: uniform numbers, float64.
@@ -67,22 +73,33 @@ def draw_tokens(logits_RV: Tensor, numbers_R: Tensor, again: Again, sampling: Sa
         sampling: temperature and nucleus.
     """
     if sampling.temperature == 0:
-        return logits_RV.argmax(-1)
+        greatest_R, tokens_R = logits_RV.max(-1)
+        return tokens_R.where(greatest_R.isfinite(), NO_TOKEN)
     probs_RV = torch.softmax(logits_RV.float() / sampling.temperature, dim=-1)
+    known_R = probs_RV[:, 0].isfinite()  # softmax makes all of a row NaN, or nothing
     tokens_R = _inverse_cdf(probs_RV, numbers_R)
-    if sampling.top_p >= 1:
-        return tokens_R
+    if sampling.top_p < 1:
+        _redraw_outside_nucleus(tokens_R, probs_RV, again, sampling.top_p)
+    return tokens_R.where(known_R, NO_TOKEN)
+
+
+def no_distribution(name: str) -> FloatingPointError:
+    """The error of a sample whose token is NO_TOKEN."""
+    return FloatingPointError(f"sample {name}: the model's logits are NaN or infinite; look at its weights")
+
+
+def _redraw_outside_nucleus(tokens_R: Tensor, probs_RV: Tensor, again: Again, top_p: float) -> None:
+    """Replace the tokens that are not in the nucleus."""
     rows = torch.arange(len(probs_RV), device=probs_RV.device)
     for attempt in range(1, _MOST_ATTEMPTS):
         chosen_R1 = probs_RV.gather(-1, tokens_R[rows, None])
         above_RV = torch.where(probs_RV > chosen_R1, probs_RV, 0)
-        outside = (above_RV.sum(-1) >= sampling.top_p).nonzero()[:, 0]
+        outside = (above_RV.sum(-1) >= top_p).nonzero()[:, 0]
         if len(outside) == 0:
-            return tokens_R
+            return
         rows, probs_RV = rows[outside], above_RV[outside]
         tokens_R[rows] = _inverse_cdf(probs_RV, again(rows.tolist(), attempt))
     tokens_R[rows] = probs_RV.argmax(-1)
-    return tokens_R
 
 
 def _inverse_cdf(probs_RV: Tensor, numbers_R: Tensor) -> Tensor:
@@ -94,10 +111,11 @@ def _inverse_cdf(probs_RV: Tensor, numbers_R: Tensor) -> Tensor:
     total_R1 = ends_RK[:, -1:]
     wanted_R1 = torch.minimum(numbers_R[:, None] * total_R1, torch.nextafter(total_R1, torch.zeros_like(total_R1)))
     block_R1 = torch.searchsorted(ends_RK, wanted_R1, right=True)  # ends above the number: a block that has weight
+    block_R1 = block_R1.clamp(max=ends_RK.shape[-1] - 1)  # NaN is above no number
     start_R1 = torch.where(block_R1 > 0, ends_RK.gather(-1, (block_R1 - 1).clamp(min=0)), 0)
     inside_RB = blocks_RKB[torch.arange(rows, device=probs_RV.device), block_R1[:, 0]]
     offset_R1 = torch.searchsorted(inside_RB.double().cumsum(-1), wanted_R1 - start_R1, right=True)
     # Two roundings of one sum: the number can lie past the block's last token that has weight.
     last_R1 = (_BLOCK - 1) - (inside_RB > 0).flip(-1).int().argmax(-1, keepdim=True)
     tokens_R1: Tensor = block_R1 * _BLOCK + torch.minimum(offset_R1, last_R1)
-    return tokens_R1[:, 0]
+    return tokens_R1[:, 0].clamp(max=size - 1)

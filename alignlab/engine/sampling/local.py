@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from alignlab.engine.sampling.draw import Sampling, Uniforms, draw_tokens
+from alignlab.engine.sampling.draw import NO_TOKEN, Sampling, Uniforms, draw_tokens, no_distribution
 from alignlab.engine.sampling.prefixes import Branch, SharedPrefix, split
 from alignlab.engine.sampling.shared import BranchIndex, SharedCache, shared_attention
 
@@ -190,11 +190,13 @@ class Decoder:
         for sample, token in zip(samples, tokens_L.tolist(), strict=True):
             if sample.ended:
                 continue
+            if token == NO_TOKEN:
+                raise no_distribution(sample.branch.name)
             sample.tokens.append(token)
             if token in self._settings.stops or len(sample.tokens) == self._settings.max_new_tokens:
                 sample.ended = True
                 self._finished(sample.branch, sample.tokens)
-        return tokens_L
+        return tokens_L.clamp(min=0)  # what has ended runs along, whatever its logits are
 
 
 def _of_like_length(prefixes: Sequence[SharedPrefix]) -> Sequence[SharedPrefix]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from alignlab.engine.sampling.draw import Uniforms, draw_tokens
+from alignlab.engine.sampling.draw import NO_TOKEN, Uniforms, draw_tokens, no_distribution
 from alignlab.engine.sampling.local import Counts, DecodeSettings, Finished
 from alignlab.engine.sampling.prefixes import Branch, SharedPrefix
 
@@ -73,6 +73,7 @@ class _Drawing(LogitsProcessor):  # type: ignore[misc]  # transformers is untype
         count = settings.max_new_tokens
         self._uniforms = [Uniforms(branch.name, seed=settings.seed, count=count) for branch in branches]
         self._sampling, self._width = settings.sampling, width
+        self._names = [branch.name for branch in branches]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (branches, V) with everything but the drawn token at -inf."""
@@ -83,4 +84,7 @@ class _Drawing(LogitsProcessor):  # type: ignore[misc]  # transformers is untype
             return torch.tensor(values, dtype=torch.float64, device=scores.device)
 
         tokens = draw_tokens(scores, numbers(range(len(scores)), 0), numbers, self._sampling)
+        broken = (tokens == NO_TOKEN).nonzero()[:, 0].tolist()
+        if broken:
+            raise no_distribution(self._names[broken[0]])
         return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)

@@ -1,5 +1,7 @@
 """Decoding many samples of shared prefixes gives what each would give alone."""
 
+import copy
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -69,6 +71,18 @@ def test_draws_depend_on_seed_and_name_alone(sampling):
     assert decoded(model, branches, settings(sampling, seed=1)) != together
     one_prefix = {tuple(together[branch.name]) for branch in branches if branch.name.startswith("0/40/")}
     assert len(one_prefix) > 1, "samples of one prefix differ"
+
+
+@pytest.mark.parametrize("kind", [Decoder, PlainDecoder])
+@pytest.mark.parametrize("sampling", [GREEDY, USUAL], ids=["greedy", "nucleus"])
+def test_a_model_whose_logits_are_no_numbers_writes_nothing(kind, sampling):
+    """Finite weights can overflow too; the sample is named."""
+    model, branches = copy.deepcopy(model_of("Llama")), nested_branches(samples=1)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.fill_(3e38)
+    assert all(weights.isfinite().all() for weights in model.parameters())
+    with pytest.raises(FloatingPointError, match=r"sample \S+: the model's logits are NaN"):
+        decoded(model, branches, settings(sampling), kind=kind)
 
 
 def test_the_fallback_takes_nothing_from_the_models_defaults():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alignlab.engine.sampling.draw import Sampling, Uniforms, draw_tokens
+from alignlab.engine.sampling.draw import NO_TOKEN, Sampling, Uniforms, draw_tokens
 
 
 def numbers(rows, count=64, seed=0):
@@ -76,3 +76,15 @@ def test_seed_and_name_change_the_numbers():
     first = Uniforms("a", seed=0, count=5).attempt(0)
     assert (Uniforms("a", seed=1, count=5).attempt(0) != first).all()
     assert (Uniforms("b", seed=0, count=5).attempt(0) != first).all()
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (1.0, 1.0), (0.7, 0.9)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_row_without_a_distribution_has_no_token_and_leaves_the_others_alone(temperature, top_p, value):
+    logits = torch.randn(5, 130, generator=torch.Generator().manual_seed(0))
+    whole = draw(logits, temperature=temperature, top_p=top_p)
+    logits[2, 77] = value
+    torn = draw(logits, temperature=temperature, top_p=top_p)
+    assert torn[2] == NO_TOKEN
+    assert torn[[0, 1, 3, 4]].equal(whole[[0, 1, 3, 4]])
+    assert (whole >= 0).all()
