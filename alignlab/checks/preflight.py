@@ -15,6 +15,7 @@ from alignlab.config.recipe import TrainingRecipe
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     AuditConfig,
+    BestOfNConfig,
     CourseCorrectionConfig,
     EvaluateConfig,
     FromScratchConfig,
@@ -188,6 +189,28 @@ def _check_evaluate(algorithm: EvaluateConfig, plan: Plan[Any]) -> None:
     _check_adapter(algorithm.adapter, plan)
 
 
+def _check_best_of_n(algorithm: BestOfNConfig, plan: Plan[Any]) -> None:
+    _require_scorers(plan)
+    samples = algorithm.samples or plan.generator.samples
+    rule = f"must be at most {'algorithm' if algorithm.samples else 'generator'}.samples={samples}, to choose from"
+    require(algorithm.n <= samples, "algorithm.n", algorithm.n, rule)
+
+
+def _require_scorers(plan: Plan[Any]) -> None:
+    """Refuse a policy that only its scored samples can measure where some objective has no scorer.
+
+    Raises:
+        ConfigError: naming the objective.
+    """
+    objectives = plan.rows.settings.objectives
+    if plan.rows.toy is not None and all(objective.gold for objective in objectives.values()):
+        return
+    missing = next((name for name in objectives if name not in plan.scorers), None)
+    if missing is not None:
+        what = f"algorithm={plan.algorithm.name} needs a scorer of every objective"
+        raise ConfigError(f"scorers.{missing}: {what}; scorers.{missing}.kind=..., or scorers=beaver")
+
+
 def _check_audit(algorithm: AuditConfig, plan: Plan[Any]) -> None:
     if algorithm.adapter and not plan.objectives.trained_weight:
         raise ConfigError(
@@ -272,6 +295,7 @@ def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:
 _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     ModpoConfig: _check_modpo,
     AuditConfig: _check_audit,
+    BestOfNConfig: _check_best_of_n,
     MergeConfig: _check_merge,
     EvaluateConfig: _check_evaluate,
     CourseCorrectionConfig: _check_course_correction,

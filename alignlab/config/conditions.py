@@ -74,7 +74,7 @@ def _from_group(config: "RunConfig", key: str) -> bool:
 def makes_pairs(config: "RunConfig") -> bool:
     """Whether a run trains on pairs that its model makes first."""
     uses = config.algorithm.uses
-    return config.dataset.kind == "prompts" and uses.data == "preferences" and (uses.trains or uses.weighs)
+    return config.dataset.kind == "prompts" and uses.data == "preferences" and (uses.trains or bool(uses.rewards))
 
 
 def epochs(config: "RunConfig") -> str | None:

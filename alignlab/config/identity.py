@@ -60,7 +60,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields["weights"] = objectives_of(config).weights
     if config.dataset.kind != "toy" and why_unused(config, "dataset.test_share") is None:
         fields["split_version"] = SPLIT_VERSION
-    if config.algorithm.uses.data == "prompts":
+    if config.algorithm.uses.data == "prompts" or config.algorithm.uses.picks_by_scorers:
         fields["scorers"] = {name: _identity_of(scorer) for name, scorer in config.scorers.items()}
     if makes_pairs(config):  # whose folder stands for how they were sampled and scored
         fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}

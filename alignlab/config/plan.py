@@ -162,11 +162,19 @@ class Plan(Generic[A_co]):
         algorithm = dataclasses.replace(self.algorithm, **changes)
         return plan_of(dataclasses.replace(self.config, algorithm=algorithm))
 
-    def evaluation(self, adapter: Path | None) -> "Plan[EvaluateConfig]":
-        """The run that samples and scores a policy with this run's scorers; of the reference without an adapter."""
+    def evaluation(self, adapter: Path | None, *, samples: int | None = None) -> "Plan[EvaluateConfig]":
+        """The run that samples and scores a policy with this run's scorers; of the reference without an adapter.
+
+        Args:
+            adapter: the policy's.
+            samples: a prompt, in place of generator.samples.
+        """
         name = None if adapter is None else str(adapter)
         algorithm = EvaluateConfig(name="evaluate", adapter=name, beta=self.config.dataset.beta)
-        return plan_of(dataclasses.replace(self.config, algorithm=algorithm, force=False))
+        generator = self.config.generator
+        if samples is not None:
+            generator = dataclasses.replace(generator, samples=samples)
+        return plan_of(dataclasses.replace(self.config, algorithm=algorithm, generator=generator, force=False))
 
     @property
     def local_generator(self) -> LocalGeneratorConfig:

@@ -46,6 +46,8 @@ class Uses:
     """Whether a reward without a path or an adapter is trained first, by a reward_model run."""
     samples: Reason = not_here
     """Whether it samples the run's own model in this process."""
+    picks_by_scorers: bool = False
+    """Whether the scorers decide what the run's policy says, so that they are part of its identity."""
     judges: Reason = not_here
     """Whether it asks a judge."""
     collects: Reason = not_here

@@ -242,7 +242,7 @@ def _sampled_metrics(
     weighted = sum(weight * scores[golds[name]] for name, weight in weights.items())
     excess = distance.log_ratio.double().numpy() - np.asarray(weighted) / beta
     try:
-        outcome.metrics |= _against_optimum(excess, rewards_PSM, list(weights.values()), beta)
+        outcome.metrics |= against_optimum(excess, rewards_PSM, list(weights.values()), beta)
     except ValueError as error:  # too few effective samples: the optimum is not known, the run is none the worse
         say(f"no distance to the optimum: {error} (dataset.exact_samples, algorithm.beta)")
 
@@ -273,7 +273,7 @@ def sample(
         return rows, divergence(model, rows, batch_size=policy.batch_size, label="KL to the reference")
 
 
-def _against_optimum(
+def against_optimum(
     excess: Floats, rewards_PSM: Floats, weights: list[float], beta: float
 ) -> dict[str, dict[str, object]]:
     """attained_share and kl_to_optimum, with intervals over prompts, and the worst effective sample size.

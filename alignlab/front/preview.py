@@ -80,25 +80,49 @@ def best_of_n(rewards_PSM: Floats, *, weights: Sequence[float], n: int) -> BestO
     Raises:
         ValueError: if n is out of range.
     """
-    num_samples = rewards_PSM.shape[1]
+    weights_M = np.asarray(weights, dtype=np.float64)
+    chosen = [chosen_of_n(rewards_SM @ weights_M, n) for rewards_SM in rewards_PSM]
+    means_PM = [one.probability_S @ rewards_SM for one, rewards_SM in zip(chosen, rewards_PSM, strict=True)]
+    means = tuple(mean_interval([float(row_M[index]) for row_M in means_PM]) for index in range(rewards_PSM.shape[2]))
+    return BestOfN(n, means, mean_interval([one.kl for one in chosen]))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """How often each of one prompt's samples is the best among n."""
+
+    probability_S: Floats
+    """Over all choices of n of the S samples; samples of equal score share theirs. They sum to 1."""
+    kl: float
+    """KL to the reference, nats; see KL_ESTIMATOR."""
+
+
+KL_ESTIMATOR = "plug-in: the best of n draws from the samples' distribution over score levels"
+"""What estimates best-of-n's KL: tied scores are one level. For n >= 4 it is low by up to 8% at S = n samples, by under
+1% at S = 4n; for n = 2 by 33% and 3%."""
+
+
+def chosen_of_n(scores_S: Floats, n: int) -> Chosen:
+    """The best of n by the score, among one prompt's samples of the reference.
+
+    Args:
+        scores_S: weighted rewards, (S,).
+        n: responses to choose from, 1..S.
+
+    Raises:
+        ValueError: if n is out of range.
+    """
+    num_samples = len(scores_S)
     if not 1 <= n <= num_samples:
         raise ValueError(f"n={n}: must be in 1..{num_samples}, the samples a prompt")
-    rows = [_best_of_prompt(rewards_SM, np.asarray(weights, dtype=np.float64), n) for rewards_SM in rewards_PSM]
-    means = tuple(mean_interval([float(row[0][index]) for row in rows]) for index in range(rewards_PSM.shape[2]))
-    return BestOfN(n, means, mean_interval([row[1] for row in rows]))
-
-
-def _best_of_prompt(rewards_SM: Floats, weights_M: Floats, n: int) -> tuple[Floats, float]:
-    """Mean reward of each objective, (M,), and KL of one prompt."""
-    scores_S, num_samples = rewards_SM @ weights_M, len(rewards_SM)
     _, level_S, count_L = np.unique(scores_S, return_inverse=True, return_counts=True)
     up_to_L = np.cumsum(count_L)
     below_L = np.concatenate([[0], up_to_L[:-1]])
     best_L = _choices(up_to_L, n, num_samples) - _choices(below_L, n, num_samples)
-    means_M = (best_L / count_L)[level_S] @ rewards_SM
     share_L = up_to_L / num_samples  # with replacement, as n fresh responses are drawn
     drawn_L = share_L**n - (below_L / num_samples) ** n
-    return means_M, float((drawn_L * np.log(drawn_L / (count_L / num_samples))).sum())
+    kl = float((drawn_L * np.log(drawn_L / (count_L / num_samples))).sum())
+    return Chosen((best_L / count_L)[level_S], kl)
 
 
 def _choices(among_L: NDArray[Any], n: int, num_samples: int) -> Floats:

@@ -27,6 +27,7 @@ from alignlab.config.schema.dataset import (
     ShpConfig,
     ToyConfig,
 )
+from alignlab.config.schema.decoding import BestOfNConfig
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import (
     AskingJudgeConfig,
@@ -71,6 +72,7 @@ __all__ = [
     "AuditConfig",
     "BeaverConfig",
     "BeaverTailsConfig",
+    "BestOfNConfig",
     "C2SynConfig",
     "ClassifierConfig",
     "CourseCorrectionConfig",

@@ -23,6 +23,7 @@ from alignlab.config.schema.algorithm import (
 )
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
+from alignlab.config.schema.decoding import BestOfNConfig
 from alignlab.config.schema.defaults import complete_rewards, complete_scorers
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JUDGE_KINDS, JudgeConfig
@@ -118,6 +119,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "dpo": DpoConfig,
         "modpo": ModpoConfig,
         "rebel": RebelConfig,
+        "best_of_n": BestOfNConfig,
         "audit": AuditConfig,
         "merge": MergeConfig,
         "evaluate": EvaluateConfig,
