@@ -27,6 +27,7 @@ from alignlab.config.schema import (
     PairsConfig,
     PretrainedConfig,
     ServerGeneratorConfig,
+    SoupConfig,
     SynthesisConfig,
 )
 from alignlab.config.uses import value_at
@@ -34,9 +35,10 @@ from alignlab.data.files import data_files, read_rows
 from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
-from alignlab.errors import ConfigError, require, require_key, require_one_of
+from alignlab.errors import ConfigError, nearest, require, require_key, require_one_of
 from alignlab.models.paths import check_folder
-from alignlab.models.saved_adapter import adapter_settings, checked_adapter
+from alignlab.models.plain_lora import require_plain
+from alignlab.models.saved_adapter import adapter_settings, checked_adapter, require_beta
 from alignlab.runs.result import require_finished
 
 NUM_ROWS_LOOKED_AT = 500
@@ -292,7 +294,23 @@ def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:
         )
 
 
+def _check_soup(algorithm: SoupConfig, plan: Plan[Any]) -> None:
+    """Something to add up; named endpoints that fit the run and are plain LoRAs. Of one on the hub nothing is known."""
+    names = list(plan.objectives.weights)
+    require(bool(plan.objectives.others), "w", plan.config.w, "leaves nothing to add up: every weight is 0")
+    for name, adapter in algorithm.adapters.items():
+        key, folder = f"algorithm.adapters.{name}", Path(adapter)
+        if name not in names:
+            raise ConfigError(f"{key}: no such objective; {nearest(name, names)}")
+        check_folder(key, adapter, "adapter_config.json")
+        if folder.is_dir():
+            found = checked_adapter(key, folder, template=plan.model.settings.prompt_template)
+            require_beta(key, folder, found.policy_card, algorithm.beta)
+            require_plain(key, folder, found.settings)
+
+
 _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
+    SoupConfig: _check_soup,
     ModpoConfig: _check_modpo,
     AuditConfig: _check_audit,
     BestOfNConfig: _check_best_of_n,

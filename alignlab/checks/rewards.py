@@ -65,11 +65,15 @@ def _check_implicit(source: RewardSource, settings: ImplicitConfig) -> None:
 
 def _check_named(source: RewardSource) -> None:
     """Only some algorithms train a reward that no one names."""
-    if not source.labelled:
-        raise ConfigError(
-            f"{source.key}: dataset={source.dataset} has no labels of {source.objective}, so no reward of "
-            f"kind={source.settings.kind} can be trained for it; choose another kind, e.g. {source.key}.kind=length"
-        )
+    if source.labelled:
+        return
+    why = f"{source.key}: dataset={source.dataset} has no labels of {source.objective}"
+    if source.group == "algorithm.adapters":
+        raise ConfigError(f"{why}, so no policy can be trained for it; name one, {source.key}=FOLDER")
+    raise ConfigError(
+        f"{why}, so no reward of kind={source.settings.kind} can be trained for it; choose another kind, e.g. "
+        f"{source.key}.kind=length"
+    )
 
 
 def _check_gold(source: RewardSource, settings: GoldConfig) -> None:

@@ -114,6 +114,10 @@ makes = _if(
 trains_at_w = _if(
     lambda config: objectives_of(config).weights[objectives_of(config).trained] > 0, "at w={config.w}, trains nothing"
 )
+extrapolates = _if(
+    lambda config: any(weight < 0 for weight in objectives_of(config).weights.values()),
+    "at w={config.w}, which holds nothing below 0",
+)
 adapter = _if(lambda config: bool(value_at(config, "algorithm.adapter")), "without algorithm.adapter")
 no_card = _if(
     lambda config: not (Path(str(value_at(config, "algorithm.adapter"))) / "alignlab.json").is_file(),

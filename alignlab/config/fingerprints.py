@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alignlab.config.names import RANKED_FILE
-from alignlab.config.objectives import reward_of, rewarded
+from alignlab.config.objectives import named_endpoints, reward_of, rewarded
 from alignlab.config.schema import RunConfig
 from alignlab.config.uses import value_at, why_unused
 
@@ -34,6 +34,8 @@ def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
         yield f"algorithm.held_out.{index}", path, True
     for index, path in enumerate(value_at(config, "algorithm.merge") or ()):
         yield f"algorithm.merge.{index}", f"{path}/responses.jsonl", True
+    for name, path in named_endpoints(config).items():
+        yield f"algorithm.adapters.{name}", path, True
     yield "judge.path", value_at(config, "judge.path"), False
     if config.algorithm.uses.data == "prompts":
         for name, scorer in config.scorers.items():
@@ -55,7 +57,8 @@ def _is_small(folder: Path) -> bool:
 
 def _of(key: str, path: Path, *, by_content: bool) -> str:
     """Of an adapter's folder only the adapter's own files are read: anything may lie beside them, or instead."""
-    if not key.endswith(".adapter") or not path.is_dir():
+    is_adapter = key.endswith(".adapter") or key.startswith("algorithm.adapters.")
+    if not is_adapter or not path.is_dir():
         return fingerprint(path, by_content=by_content)
     return "".join(fingerprint(path / name) for name in ADAPTER_FILES if (path / name).is_file())
 

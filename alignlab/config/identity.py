@@ -10,14 +10,14 @@ from typing import Any
 from alignlab import __version__
 from alignlab.config.conditions import makes_pairs
 from alignlab.config.fingerprints import input_fingerprints
-from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
+from alignlab.config.objectives import Objectives, named_endpoints, objectives_of, reward_of, rewarded
 from alignlab.config.own_pairs import pairs_run
 from alignlab.config.programs import program_version
 from alignlab.config.schema import RewardConfig, RunConfig
 from alignlab.config.schema.dataset import SPLIT_VERSION
 from alignlab.config.uses import NOT_IN_REWARD_ID, is_part_of_result, why_unused
 
-_RESOLVED = ("w", "weights", "reward", "algorithm.rewards", "algorithm.objective", "dataset.use")
+_RESOLVED = ("w", "weights", "reward", "algorithm.rewards", "algorithm.adapters", "algorithm.objective", "dataset.use")
 """Keys that enter an identity as what they resolve to: objectives, their weights and rewards."""
 _BATCH = ("trainer.per_device_train_batch_size", "trainer.gradient_accumulation_steps")
 """Enter as their product, however it is cut into forwards."""
@@ -66,6 +66,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}
         fields["pairs"] = str(run_folder(pairs_run(config)))
     fields["rewards"] = {name: _identity_of(reward_of(config, name)) for name in rewarded(config)}
+    if "endpoints" in config.algorithm.uses.rewards:
+        named = named_endpoints(config).items()  # a folder counts by its content
+        fields["endpoints"] = {name: path for name, path in named if f"algorithm.adapters.{name}" not in inputs}
     return {**fields, "inputs": inputs, "version": __version__.rsplit(".", 1)[0]}
 
 

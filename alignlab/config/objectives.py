@@ -35,7 +35,7 @@ class Objectives:
     @property
     def others(self) -> dict[str, float]:
         """The objectives that enter as rewards, with their weights; zero-weight ones have no effect."""
-        return {name: w for name, w in self.weights.items() if name != self.trained and w > 0}
+        return {name: w for name, w in self.weights.items() if name != self.trained and w != 0}
 
     @property
     def plain(self) -> float | list[float]:
@@ -62,8 +62,9 @@ def objectives_of(config: "RunConfig") -> Objectives:
             scorer = f"scorers.{next(iter(objectives))}.kind=probe"
             raise ConfigError(f"dataset={config.dataset.name}: {needs}; say what scores the model's own, e.g. {scorer}")
     if not uses.labels:
-        first = next(iter(objectives))
-        weights = resolve_weights(config.w, objectives=list(objectives), trained=first, scheme=config.weights.scheme)
+        first, order = next(iter(objectives)), list(objectives)
+        beyond, scheme = value_at(config, "algorithm.extrapolate"), config.weights.scheme
+        weights = resolve_weights(config.w, objectives=order, trained=first, scheme=scheme, extrapolate=beyond)
         return Objectives("", weights, first)
     if not labelled:
         names = ", ".join(objectives)
@@ -94,8 +95,13 @@ def _heaviest(config: "RunConfig", weights: dict[str, float], labelled: list[str
 def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
     """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`.
 
-    On prompts alone it is the scorer whose scores the pairs were made by, in units of its differences.
+    On prompts alone it is the scorer whose scores the pairs were made by, in units of its differences. An endpoint is
+    the policy behind an implicit reward.
     """
+    if "endpoints" in config.algorithm.uses.rewards:
+        from alignlab.config.schema.reward import ImplicitConfig
+
+        return ImplicitConfig(kind="implicit", normalise=False, adapter=None, beta=None)
     rewards: dict[str, RewardConfig] = value_at(config, "algorithm.rewards") or {}
     scorer = config.scorers.get(objective) if config.dataset.kind == "prompts" else None
     if objective in rewards or scorer is None or scorer.kind in ("judge", "guard"):  # which leave some unscored
@@ -110,13 +116,23 @@ def rewarded(config: "RunConfig") -> list[str]:
     needed = config.algorithm.uses.rewards
     others = list(objectives_of(config).others) if "others" in needed else []
     given = list(value_at(config, "algorithm.rewards") or {}) if "named" in needed else []
+    if "endpoints" in needed:
+        adapters = value_at(config, "algorithm.adapters") or {}
+        others += [name for name in objectives_of(config).others if name not in adapters]
     return list(dict.fromkeys([*others, *given]))
 
 
+def named_endpoints(config: "RunConfig") -> dict[str, str]:
+    """Objective -> its own policy's adapter, of those that algorithm.adapters names and w weighs."""
+    adapters: dict[str, str] = value_at(config, "algorithm.adapters") or {}
+    return {name: adapters[name] for name in objectives_of(config).others if name in adapters}
+
+
 def why_no_reward(config: "RunConfig", key: str) -> str | None:
-    """Why a key of algorithm.rewards.<objective> changes nothing in a run; None for any other key."""
+    """Why a key of algorithm.rewards.<objective> or algorithm.adapters changes nothing; None for any other key."""
     parts = key.split(".")
-    if parts[:2] != ["algorithm", "rewards"] or len(parts) < 3 or parts[2] in rewarded(config):
+    used = {"rewards": rewarded(config), "adapters": objectives_of(config).others}
+    if parts[0] != "algorithm" or len(parts) < 3 or parts[1] not in used or parts[2] in used[parts[1]]:
         return None
     trained = objectives_of(config).trained == parts[2]
     return f"at w={config.w}, where {parts[2]} {'is trained on its pairs' if trained else 'weighs nothing'}"

@@ -106,7 +106,7 @@ class RewardSource:
     beta: float
     """Of an implicit reward whose adapter has no card, in 1/nat."""
     group: str
-    """The group of settings that it stands in: `algorithm.rewards` or `scorers`."""
+    """The group of settings that it stands in: `algorithm.rewards`, `algorithm.adapters` or `scorers`."""
     prompt_template: str | None
     max_length: int
     batch_size: int
@@ -202,13 +202,14 @@ def plan_of(config: RunConfig) -> Plan[Any]:
     inputs = input_fingerprints(config)
     rows = _row_source(config, inputs)
     runs, objectives = Path(config.paths.runs), objectives_of(config)
+    group = "algorithm.adapters" if "endpoints" in config.algorithm.uses.rewards else "algorithm.rewards"
     return Plan(
         algorithm=config.algorithm,
         objectives=objectives,
         seed=config.seed,
         model=_model_source(config, rows, inputs),
         rows=rows,
-        rewards={name: _reward_source(config, name, reward_of(config, name)) for name in rewarded(config)},
+        rewards={name: _reward_source(config, name, reward_of(config, name), group) for name in rewarded(config)},
         scorers={name: _reward_source(config, name, one, "scorers") for name, one in _scorers(config).items()},
         recipe=_recipe(config),
         generator=_generator(config),

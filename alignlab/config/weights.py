@@ -10,7 +10,9 @@ SUM_TOLERANCE = 1e-6
 """How far weights that must sum to one may be off, so that w=[0.33,0.33,0.34] and its like pass."""
 
 
-def resolve_weights(w: object, *, objectives: Sequence[str], trained: str, scheme: str) -> dict[str, float]:
+def resolve_weights(
+    w: object, *, objectives: Sequence[str], trained: str, scheme: str, extrapolate: bool | None = None
+) -> dict[str, float]:
     """One weight per objective, in the order of `objectives`.
 
     Args:
@@ -20,6 +22,7 @@ def resolve_weights(w: object, *, objectives: Sequence[str], trained: str, schem
         trained: the objective whose preference pairs are trained on.
         scheme: `convex` (weights >= 0, sum 1; a number means w and 1-w), `penalty` (a number means 1 for the trained
             objective and w for the other; sums are free) or `vector` (a list or a mapping; sums are free).
+        extrapolate: whether weights below 0 are taken; None where the algorithm knows no such weights.
 
     Raises:
         ConfigError: if w is not of these forms, or breaks the scheme's rule.
@@ -29,21 +32,24 @@ def resolve_weights(w: object, *, objectives: Sequence[str], trained: str, schem
     elif isinstance(w, Sequence) and not isinstance(w, str):
         weights = _from_list(w, objectives, trained)
     else:
-        weights = _from_number(w, objectives, trained, scheme)
+        weights = _from_number(w, objectives, trained, scheme, bool(extrapolate))
+    remedy = "; algorithm.extrapolate=true takes it" if extrapolate is False else ""
     for name, value in weights.items():
-        if value < 0:
-            raise ConfigError(f"w={_show(w)}: the weight of {name} is {value:g}, must be >= 0")
+        if value < 0 and not extrapolate:
+            raise ConfigError(f"w={_show(w)}: the weight of {name} is {value:g}, must be >= 0{remedy}")
     if scheme == "convex" and abs(sum(weights.values()) - 1) > SUM_TOLERANCE:
         raise ConfigError(f"w={_show(w)}: weights sum to {sum(weights.values()):g}, must sum to 1 (weights=convex)")
     return {name: weights[name] for name in objectives}
 
 
-def _from_number(w: object, objectives: Sequence[str], trained: str, scheme: str) -> dict[str, float]:
+def _from_number(
+    w: object, objectives: Sequence[str], trained: str, scheme: str, extrapolate: bool
+) -> dict[str, float]:
     value = _number(w, "w")
     if scheme == "vector":
         example = ",".join(["1.0", "0.5", *["0.1"] * len(objectives)][: len(objectives)])
         raise ConfigError(f"w={_show(w)}: weights=vector takes one weight for each objective, e.g. w=[{example}]")
-    if scheme == "convex" and not 0 <= value <= 1:
+    if scheme == "convex" and not 0 <= value <= 1 and not extrapolate:
         raise ConfigError(f"w={_show(w)}: must be between 0 and 1 (weights=convex: w and 1-w)")
     if len(objectives) == 1:
         if scheme == "convex" and value != 1:

@@ -28,7 +28,7 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
     """Collect the runs that the config names, or every method's runs of this model and dataset."""
     model, data = plan.model.settings.name, plan.rows.settings.name
     roots = [Path(root) for root in plan.algorithm.runs] or [
-        plan.runs / name / model / data for name in ("modpo", "rebel", "dpo", "best_of_n")
+        plan.runs / name / model / data for name in ("modpo", "rebel", "soup", "dpo", "best_of_n")
     ]
     folders = [folder for root in roots if root.is_dir() for folder in find_runs(root)]
     if not folders:

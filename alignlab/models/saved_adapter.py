@@ -105,6 +105,22 @@ def checked_adapter(
     return SavedAdapter(folder, settings, card, card.beta)
 
 
+def require_beta(key: str, folder: Path, card: AdapterCard | None, beta: float) -> None:
+    """Refuse an adapter whose card says another beta than algorithm.beta; without a card the config is believed.
+
+    Args:
+        key: what it stands under.
+        folder: its folder.
+        card: what alignlab wrote beside it.
+        beta: algorithm.beta.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if card is not None and card.beta != beta:
+        raise ConfigError(f"algorithm.beta={beta:g}: {key}={folder} was trained with beta={card.beta:g}")
+
+
 def adapter_settings(key: str, folder: Path) -> dict[str, Any]:
     """PEFT's settings of a saved adapter whose files are whole and which is a LoRA.
 
@@ -122,7 +138,7 @@ def adapter_settings(key: str, folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{what}: works from its invocation tokens on (aLoRA), which alignlab does not apply")
     if settings.get("auto_mapping"):
         settings = settings | {"auto_mapping": None}  # names a class to import, which nothing here needs
-    shapes = _shapes(folder)
+    shapes = tensors_of(folder)
     patterns = patterns_of(settings)
     names = sorted({_module_of(name) for name in shapes}) or [f"model.layers.{n}.self_attn.q_proj" for n in range(9)]
     match_patterns(f"{what}: {ADAPTER}", patterns, names)
@@ -140,7 +156,7 @@ def check_vocabulary(what: str, folder: Path, size: int) -> None:
     Raises:
         ConfigError: naming both sizes and what to do.
     """
-    for name, shape in _shapes(folder).items():
+    for name, shape in tensors_of(folder).items():
         own = name.removesuffix(".weight").rpartition(".")[2]
         if own in _EMBEDDINGS and len(shape) == 2 and shape[0] != size:
             raise ConfigError(
@@ -208,7 +224,7 @@ def adapter_id(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+def tensors_of(folder: Path) -> dict[str, tuple[int, ...]]:
     """Tensors of the adapter; of the older pickled form none, which only torch could list."""
     file = folder / ADAPTER_WEIGHTS[0]
     if not file.is_file():

@@ -16,10 +16,8 @@ from alignlab.models.checkpoint import read_json
 from alignlab.models.finite import refuse_non_finite
 from alignlab.models.paths import ADAPTER as CONFIG
 from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
+from alignlab.models.plain_lora import PLAIN_STARTS
 from alignlab.models.saved_adapter import adapter_settings, check_vocabulary, match_patterns, patterns_of
-
-_PLAIN_STARTS = (True, False, "gaussian", "orthogonal")
-"""PEFT's ways to initialise LoRA that leave the base model's own weights alone."""
 
 
 @contextmanager
@@ -75,7 +73,7 @@ def _touches_base_weights(folder: Path) -> bool:
     """Whether loading writes into the base model's own weights: saved biases and embeddings, or a PiSSA-like start."""
     keys = _saved_keys(folder)
     plain = [key for key in keys if ".lora_" in key or ".modules_to_save." in key or "token_adapter" in key]
-    plain_start = read_json(folder / CONFIG).get("init_lora_weights", True) in _PLAIN_STARTS
+    plain_start = read_json(folder / CONFIG).get("init_lora_weights", True) in PLAIN_STARTS
     return len(plain) < len(keys) or not keys or not plain_start
 
 

@@ -25,7 +25,7 @@ MAKES = {
 def saved(base, folder, make, *, scale=0.05):
     """An adapter with random weights, saved by PEFT and by nobody else."""
     torch.manual_seed(0)
-    wrapped = get_peft_model(copy.deepcopy(base.model), LoraConfig(r=4, **{"lora_alpha": 8, **make}))
+    wrapped = get_peft_model(copy.deepcopy(base.model), LoraConfig(**{"r": 4, "lora_alpha": 8, **make}))
     with torch.no_grad():
         for parameter in wrapped.parameters():
             if parameter.requires_grad:

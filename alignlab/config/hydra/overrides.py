@@ -61,7 +61,7 @@ def flags_last(argv: Sequence[str]) -> list[str]:
     return overrides + flags
 
 
-_OPEN = re.compile(r"(algorithm\.rewards|scorers)\.\w+\.\w+=|generator\.extra_body(\.\w+)?=")
+_OPEN = re.compile(r"(algorithm\.rewards|scorers)\.\w+\.\w+=|algorithm\.adapters\.\w+=|generator\.extra_body(\.\w+)?=")
 
 
 def admit_new_keys(argv: Sequence[str]) -> list[str]:
@@ -88,7 +88,8 @@ def _quoted(argument: str) -> str:
     if "=" in value and not any(mark in value for mark in "'\"\\({"):
         parts = re.split(r"([\[\],])", value)
         argument = key + equals + "".join(f"'{part.strip()}'" if "=" in part else part for part in parts)
-    if key.rpartition(".")[2] in _FREE_TEXT and not _is_readable(argument):
+    free = key.rpartition(".")[2] in _FREE_TEXT or key.startswith("algorithm.adapters.")
+    if free and not _is_readable(argument):
         return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     return argument
 

@@ -59,6 +59,7 @@ from alignlab.config.schema.reward import (
     ScorerConfig,
 )
 from alignlab.config.schema.run import VARIANTS, PathsConfig, RunConfig, TrackerConfig
+from alignlab.config.schema.soup import SoupConfig
 from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 
@@ -117,6 +118,7 @@ __all__ = [
     "ServerGeneratorConfig",
     "SftConfig",
     "ShpConfig",
+    "SoupConfig",
     "SynthesisConfig",
     "ToyConfig",
     "TrackerConfig",

@@ -30,6 +30,7 @@ from alignlab.config.schema.judge import JUDGE_KINDS, JudgeConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.pairs import PairsConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
+from alignlab.config.schema.soup import SoupConfig
 from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 from alignlab.errors import LONGEST_NAME, require, require_one_of, require_seed
@@ -120,6 +121,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "modpo": ModpoConfig,
         "rebel": RebelConfig,
         "best_of_n": BestOfNConfig,
+        "soup": SoupConfig,
         "audit": AuditConfig,
         "merge": MergeConfig,
         "evaluate": EvaluateConfig,
