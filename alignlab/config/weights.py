@@ -32,8 +32,8 @@ def resolve_weights(
     elif isinstance(w, Sequence) and not isinstance(w, str):
         weights = _from_list(w, objectives, trained)
     else:
-        weights = _from_number(w, objectives, trained, scheme, bool(extrapolate))
-    remedy = "; algorithm.extrapolate=true takes it" if extrapolate is False else ""
+        weights = _from_number(w, objectives, trained, scheme, extrapolate)
+    remedy = _BEYOND if extrapolate is False else ""
     for name, value in weights.items():
         if value < 0 and not extrapolate:
             raise ConfigError(f"w={_show(w)}: the weight of {name} is {value:g}, must be >= 0{remedy}")
@@ -42,15 +42,19 @@ def resolve_weights(
     return {name: weights[name] for name in objectives}
 
 
+_BEYOND = "; algorithm.extrapolate=true takes it"
+
+
 def _from_number(
-    w: object, objectives: Sequence[str], trained: str, scheme: str, extrapolate: bool
+    w: object, objectives: Sequence[str], trained: str, scheme: str, extrapolate: bool | None
 ) -> dict[str, float]:
     value = _number(w, "w")
     if scheme == "vector":
         example = ",".join(["1.0", "0.5", *["0.1"] * len(objectives)][: len(objectives)])
         raise ConfigError(f"w={_show(w)}: weights=vector takes one weight for each objective, e.g. w=[{example}]")
     if scheme == "convex" and not 0 <= value <= 1 and not extrapolate:
-        raise ConfigError(f"w={_show(w)}: must be between 0 and 1 (weights=convex: w and 1-w)")
+        remedy = _BEYOND if extrapolate is False else ""
+        raise ConfigError(f"w={_show(w)}: must be between 0 and 1 (weights=convex: w and 1-w){remedy}")
     if len(objectives) == 1:
         if scheme == "convex" and value != 1:
             raise ConfigError(

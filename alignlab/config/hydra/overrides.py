@@ -61,7 +61,9 @@ def flags_last(argv: Sequence[str]) -> list[str]:
     return overrides + flags
 
 
-_OPEN = re.compile(r"(algorithm\.rewards|scorers)\.\w+\.\w+=|algorithm\.adapters\.\w+=|generator\.extra_body(\.\w+)?=")
+_OPEN = re.compile(
+    r"(algorithm\.rewards|scorers)\.\w+\.\w+=|algorithm\.adapters(\.\w+)?=|generator\.extra_body(\.\w+)?="
+)
 
 
 def admit_new_keys(argv: Sequence[str]) -> list[str]:
@@ -85,10 +87,13 @@ def _quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if argument.startswith("-") or not equals:
         return argument
+    if key.lstrip("+") == "algorithm.adapters":
+        value = re.sub(r"(\w+)\s*:\s*([^,{}'\"]+)", lambda found: f"{found[1]}: '{found[2].strip()}'", value)
+        return f"{key}={value}"
     if "=" in value and not any(mark in value for mark in "'\"\\({"):
         parts = re.split(r"([\[\],])", value)
         argument = key + equals + "".join(f"'{part.strip()}'" if "=" in part else part for part in parts)
-    free = key.rpartition(".")[2] in _FREE_TEXT or key.startswith("algorithm.adapters.")
+    free = key.rpartition(".")[2] in _FREE_TEXT or key.lstrip("+").startswith("algorithm.adapters.")
     if free and not _is_readable(argument):
         return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     return argument
