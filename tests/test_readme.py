@@ -32,14 +32,25 @@ EXTRAS = {"parallel": "joblib", "slurm_local": "submitit", "slurm": "submitit", 
 def elsewhere(tmp_path, monkeypatch):
     """A folder with the files that the README's commands name."""
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROW) + "\n")
-    files = {"my-model": "config.json", "ADAPTER": "adapter_config.json", "BEFORE": "corr.json", "AFTER": "corr.json"}
+    files = {
+        "my-model": "config.json",
+        "ADAPTER": "adapter_config.json",
+        "CONDITIONED": "adapter_config.json",
+        "BEFORE": "corr.json",
+        "AFTER": "corr.json",
+    }
     for folder, file in files.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / file).write_text('{"peft_type": "LORA"}')
     (tmp_path / "SYNTHESIS").mkdir()
+    card = {"objective": "", "beta": 1.0, "base": "x", "prompt_template": None, "dataset": "toy", "weights": {}}
+    (tmp_path / "CONDITIONED" / "alignlab.json").write_text(
+        json.dumps({**card, "conditioned": True, "ranks": {"better": 8, "safer": 8}})
+    )
     (tmp_path / "SYNTHESIS" / "ranked.jsonl").write_text(json.dumps(RANKED) + "\n")
     one = {"weight": np.zeros(1, dtype=np.float32)}
-    save_file(one, tmp_path / "ADAPTER" / "adapter_model.safetensors")
+    for name in ("ADAPTER", "CONDITIONED"):
+        save_file(one, tmp_path / name / "adapter_model.safetensors")
     save_file(one, tmp_path / "my-model" / "model.safetensors")
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.chdir(tmp_path)

@@ -16,8 +16,10 @@ from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     AuditConfig,
     BestOfNConfig,
+    ConditionedConfig,
     CourseCorrectionConfig,
     EvaluateConfig,
+    ExportConfig,
     FromScratchConfig,
     FrontConfig,
     LocalJudgeConfig,
@@ -31,6 +33,7 @@ from alignlab.config.schema import (
     SynthesisConfig,
 )
 from alignlab.config.uses import value_at
+from alignlab.config.weights import resolve_weights
 from alignlab.data.files import data_files, read_rows
 from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
@@ -38,7 +41,7 @@ from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError, nearest, require, require_key, require_one_of
 from alignlab.models.paths import check_folder
 from alignlab.models.plain_lora import require_plain
-from alignlab.models.saved_adapter import adapter_settings, checked_adapter, require_beta
+from alignlab.models.saved_adapter import adapter_settings, checked_adapter, conditioned_card, require_beta
 from alignlab.runs.result import require_finished
 
 NUM_ROWS_LOOKED_AT = 500
@@ -309,9 +312,30 @@ def _check_soup(algorithm: SoupConfig, plan: Plan[Any]) -> None:
             require_plain(key, folder, found.settings)
 
 
+def _check_conditioned(algorithm: ConditionedConfig, plan: Plan[Any]) -> None:
+    """Two objectives or more; points that w can name; labels of each objective where the loss takes them."""
+    names = list(plan.objectives.weights)
+    require(len(names) > 1, "dataset.use", names, "leaves nothing to balance: give two objectives or more")
+    for w in algorithm.export_at:
+        try:
+            resolve_weights(w, objectives=names, trained=names[0], scheme="convex")
+        except ConfigError as error:
+            raise ConfigError(f"algorithm.export_at: {error}") from None
+    unlabelled = [name for name in names if not plan.rewards[name].labelled]
+    if algorithm.ranks_by_labels and unlabelled:
+        rule = f"needs labels of every objective, and there are none of {', '.join(unlabelled)}; use squared"
+        raise ConfigError(f"algorithm.loss={algorithm.loss}: {rule}")
+
+
+def _check_export(algorithm: ExportConfig, plan: Plan[Any]) -> None:
+    conditioned_card("algorithm.adapter", Path(str(algorithm.adapter)))
+
+
 _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     SoupConfig: _check_soup,
     ModpoConfig: _check_modpo,
+    ConditionedConfig: _check_conditioned,
+    ExportConfig: _check_export,
     AuditConfig: _check_audit,
     BestOfNConfig: _check_best_of_n,
     MergeConfig: _check_merge,

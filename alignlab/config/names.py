@@ -31,6 +31,9 @@ A constant that is added to both rewards of a prompt, which no reward model fixe
 REGRESSION_LOSSES = ("squared", "huber", "clipped")
 """algorithm.loss of rebel: losses of how far a pair's log-ratios are from its reward difference. They take no label."""
 
+CONDITIONED_LOSSES = ("sigmoid", "hinge", "discopop", *REGRESSION_LOSSES)
+"""algorithm.loss of modpo_conditioned: MODPO's, on the labels of the objective that is heaviest at w, or REBEL's."""
+
 LOSSES = (*TILTABLE_LOSSES, *PER_TOKEN_LOSSES)
 """TRL's DPO losses that alignlab trains."""
 

@@ -1,7 +1,9 @@
 """Which objective a run trains on, what each weighs, and where the others' rewards come from."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignlab.config.uses import value_at
@@ -62,8 +64,11 @@ def objectives_of(config: "RunConfig") -> Objectives:
             scorer = f"scorers.{next(iter(objectives))}.kind=probe"
             raise ConfigError(f"dataset={config.dataset.name}: {needs}; say what scores the model's own, e.g. {scorer}")
     if not uses.labels:
-        first, order = next(iter(objectives)), list(objectives)
-        beyond, scheme = value_at(config, "algorithm.extrapolate"), config.weights.scheme
+        order = _of_adapter(config) or list(objectives)
+        first, scheme = order[0], config.weights.scheme
+        if not uses.weighs:  # trained for every w
+            return Objectives("", dict.fromkeys(order, 1 / len(order)), first)
+        beyond = value_at(config, "algorithm.extrapolate")
         weights = resolve_weights(config.w, objectives=order, trained=first, scheme=scheme, extrapolate=beyond)
         return Objectives("", weights, first)
     if not labelled:
@@ -83,6 +88,19 @@ def objectives_of(config: "RunConfig") -> Objectives:
     weights = resolve_weights(config.w, objectives=list(objectives), trained=first, scheme=config.weights.scheme)
     trained = _heaviest(config, weights, labelled) if by_weight else first
     return Objectives(trained, weights, first)
+
+
+def _of_adapter(config: "RunConfig") -> list[str]:
+    """The objectives of a conditioned adapter, which an export weighs, whatever the data set's are; else none."""
+    if config.algorithm.uses.data is not None:
+        return []
+    card = Path(str(value_at(config, "algorithm.adapter"))) / "alignlab.json"
+    try:
+        found = json.loads(card.read_text(encoding="utf-8")).get("ranks")
+    except (OSError, ValueError, AttributeError):
+        found = None
+    known = isinstance(found, dict) and bool(found)
+    return list(found) if known else ["first", "second"]  # the check refuses such an adapter
 
 
 def _heaviest(config: "RunConfig", weights: dict[str, float], labelled: list[str]) -> str:

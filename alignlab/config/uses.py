@@ -54,6 +54,8 @@ class Uses:
     """Whether the run looks at other runs, whatever they are by now, so that it is never done before."""
     writes: tuple[str, ...] = ()
     """Files and folders that force=true removes from the run folder, beside those that every run has."""
+    after_run: bool = False
+    """Whether its job has an `after_run(plan, folder)`, called after every run, also one that was done before."""
     after_sweep: str | None = None
     """Module whose `after_sweep(plans)` puts together what a sweep's runs left."""
 
@@ -83,6 +85,7 @@ NOT_IN_RUN_ID = (
     "dataset.max_bad_share",
     "dataset.overlap",
     "algorithm.check_rewards",
+    "algorithm.export_at",
     "judge.api_key_env",
     "judge.workers",
     "judge.timeout_s",

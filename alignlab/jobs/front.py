@@ -14,6 +14,7 @@ from alignlab.config.weights import SUM_TOLERANCE
 from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect, find_runs
 from alignlab.front.metrics import ExactCurve, exact_curve
+from alignlab.front.points import points_of
 from alignlab.front.report import write_front
 from alignlab.pages.index import INDEX, write_index
 from alignlab.runs.folder import RunFolder
@@ -28,9 +29,10 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
     """Collect the runs that the config names, or every method's runs of this model and dataset."""
     model, data = plan.model.settings.name, plan.rows.settings.name
     roots = [Path(root) for root in plan.algorithm.runs] or [
-        plan.runs / name / model / data for name in ("modpo", "rebel", "soup", "dpo", "best_of_n")
+        plan.runs / name / model / data for name in ("modpo", "rebel", "soup", "modpo_conditioned", "dpo", "best_of_n")
     ]
-    folders = [folder for root in roots if root.is_dir() for folder in find_runs(root)]
+    found = [folder for root in roots if root.is_dir() for folder in find_runs(root)]
+    folders = [point for folder in found for point in points_of(folder)]
     if not folders:
         raise ConfigError(f"algorithm.runs={[str(root) for root in roots]}: no run found; train some first")
     outcome.artifacts |= present(plan.model, plan.rows, folders, run.path, root=plan.runs)
@@ -56,10 +58,10 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
 def _points_of(plan: Plan[Any], folder: Path) -> list[Path]:
     """The folders that a job of a sweep gives the front: its own, or its policy's evaluation, and the reference's."""
     if not plan.scorers:
-        return [folder]
+        return points_of(folder)
     reference = plan.evaluation(None).folder
-    if not plan.algorithm.uses.trains:
-        return [folder, reference]
+    if plan.algorithm.uses.after_run or not plan.algorithm.uses.trains:
+        return [*points_of(folder), reference]
     adapter = folder / "adapter"
     return [plan.evaluation(adapter).folder if adapter.is_dir() else folder, reference]
 

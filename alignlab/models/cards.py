@@ -35,6 +35,12 @@ class AdapterCard:
     loss_type: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     """What else tells policies of one w apart."""
+    conditioned: bool = False
+    """Whether it is a function of w; `weights` are then none."""
+    ranks: dict[str, int] = field(default_factory=dict)
+    """Of a conditioned adapter: objective -> rank of its block, in the blocks' order."""
+    shared_rank: int = 0
+    """Rank of the last block, which is the same for every w."""
     rewards: dict[str, str] = field(default_factory=dict)
     """Objective -> id of the reward that it was trained on: a score by the same reward flatters it."""
     files: dict[str, str] = field(default_factory=dict)

@@ -64,6 +64,7 @@ def checked_adapter(
     beta: float | None = None,
     needs_beta: bool = False,
     may_classify: bool = False,
+    conditioned: bool = False,
 ) -> SavedAdapter:
     """An adapter whose files are whole, of a kind that alignlab applies, and made for this template and beta.
 
@@ -74,6 +75,7 @@ def checked_adapter(
         beta: the beta that the config gives for it, if it gives one.
         needs_beta: refuse an adapter whose beta nobody says.
         may_classify: take a classifier's adapter too, which belongs under a score head.
+        conditioned: take an adapter that is a function of w, and no other.
 
     Raises:
         ConfigError: `KEY=FOLDER: ...`, naming what does not fit.
@@ -89,6 +91,11 @@ def checked_adapter(
             check_recorded_files(what, folder, classifier)
         return SavedAdapter(folder, settings, classifier, None)
     card = read_card(folder)
+    is_conditioned = card is not None and card.conditioned
+    if is_conditioned and not conditioned:
+        remedy = f"write the one at a w first: algorithm=export algorithm.adapter={folder} w=0.5"
+        raise ConfigError(f"{what}: is a function of w, which nothing but its export applies; {remedy}")
+    require(is_conditioned or not conditioned, key, folder, "is an ordinary adapter; give a modpo_conditioned run's")
     if card is None:
         if beta is None and needs_beta:
             raise ConfigError(
@@ -119,6 +126,19 @@ def require_beta(key: str, folder: Path, card: AdapterCard | None, beta: float) 
     """
     if card is not None and card.beta != beta:
         raise ConfigError(f"algorithm.beta={beta:g}: {key}={folder} was trained with beta={card.beta:g}")
+
+
+def conditioned_card(key: str, folder: Path) -> AdapterCard:
+    """The card of an adapter that is a function of w, whose files are whole.
+
+    Raises:
+        ConfigError: `KEY=FOLDER: ...`, above all for an ordinary adapter.
+    """
+    card = read_card(folder) if folder.is_dir() else None
+    template = None if card is None else card.prompt_template  # no prompt is rendered
+    found = checked_adapter(key, folder, template=template, conditioned=True).policy_card
+    assert found is not None
+    return found
 
 
 def adapter_settings(key: str, folder: Path) -> dict[str, Any]:

@@ -67,6 +67,8 @@ def make_run(plan: Plan[Any]) -> Path:
 def run_and_score(plan: Plan[Any], folder: Path) -> tuple[RunResult, Path]:
     """The run's result and folder; of a policy that has scorers those of its evaluation, which comes after it."""
     result = run_in_folder(plan, folder)
+    if plan.algorithm.uses.after_run:
+        load_job(plan.algorithm.name).after_run(plan, folder)
     if not plan.scorers or not plan.algorithm.uses.trains or "adapter" not in result.artifacts:
         return result, folder
     evaluation = plan.evaluation(folder / result.artifacts["adapter"])

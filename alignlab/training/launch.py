@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,14 +18,22 @@ from alignlab.io.atomic import write_json, write_text
 from alignlab.models.base import Base, free_memory, load_base
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.tracking import tracking
+from alignlab.training.conditioned import Condition, ConditionedTrainer
 from alignlab.training.losses import PreferenceLoss
-from alignlab.training.preference import train_preference
+from alignlab.training.preference import PreferenceTrainer, train_preference
 
 STAGE = "stage"
 ERROR = "error.txt"
 
 
-def train_on_processes(recipe: TrainingRecipe, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path) -> Path:
+def train_on_processes(
+    recipe: TrainingRecipe,
+    base: Base,
+    rows: Dataset,
+    loss: PreferenceLoss,
+    folder: Path,
+    condition: Condition | None = None,
+) -> Path:
     """Train an adapter into `folder/adapter` and return that folder.
 
     Args:
@@ -33,17 +42,19 @@ def train_on_processes(recipe: TrainingRecipe, base: Base, rows: Dataset, loss: 
         rows: tokenised pairs with tilted reference log-probabilities.
         loss: what is minimised.
         folder: the run folder.
+        condition: how the adapter depends on w, if it does.
 
     Raises:
         RuntimeError: if a process fails; names the log.
     """
     hardware = recipe.hardware
     if hardware.processes == 1:
-        return _train(recipe, base, rows, loss, folder)
+        return _train(recipe, base, rows, loss, folder, condition)
     stage = folder / STAGE
     shutil.rmtree(stage, ignore_errors=True)
     rows.save_to_disk(str(stage / "rows"))
-    write_json(stage / "stage.json", {"base": base.path, "loss": asdict(loss), "recipe": recipe.to_json()})
+    told = {"base": base.path, "loss": asdict(loss), "recipe": recipe.to_json()}
+    write_json(stage / "stage.json", told | {"condition": None if condition is None else asdict(condition)})
     say(f"training on {hardware.processes} processes")
     base.model.to("cpu")
     free_memory()
@@ -53,8 +64,8 @@ def train_on_processes(recipe: TrainingRecipe, base: Base, rows: Dataset, loss: 
     code = _run(command, log, _environment(hardware.processes))
     base.model.to(hardware.device)
     if code:
-        told = stage / ERROR
-        reason = told.read_text() if told.exists() else f"a training process ended with code {code}"
+        error = stage / ERROR
+        reason = error.read_text() if error.exists() else f"a training process ended with code {code}"
         raise RuntimeError(f"{reason}; see {log}")
     shutil.rmtree(stage)
     return folder / "adapter"
@@ -75,18 +86,21 @@ def _run(command: list[str], log: Path, environment: dict[str, str]) -> int:
             started.stdin.close()
 
 
-def _train(recipe: TrainingRecipe, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path) -> Path:
+def _train(
+    recipe: TrainingRecipe, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path, condition: Condition | None
+) -> Path:
     with tracking(recipe.tracker, folder) as tracker:
         return train_preference(
             base,
             rows,
             loss,
             trainer=recipe.trainer,
-            peft=recipe.peft,
+            peft=recipe.peft if condition is None else condition.peft(recipe.peft),
             hardware=recipe.hardware,
             seed=recipe.seed,
             folder=folder,
             callbacks=[tracker],
+            make_trainer=PreferenceTrainer if condition is None else partial(ConditionedTrainer, condition=condition),
         )
 
 
@@ -119,7 +133,9 @@ def _train_one_rank(folder: Path) -> None:
     rows = Dataset.load_from_disk(str(folder / STAGE / "rows"))
     if rank:
         recipe = replace(recipe, tracker=replace(recipe.tracker, kind="local"))
-    _train(recipe, base, rows, PreferenceLoss(**stage["loss"]), folder)
+    given = stage["condition"]
+    condition = None if given is None else Condition(**given | {"objectives": tuple(given["objectives"])})
+    _train(recipe, base, rows, PreferenceLoss(**stage["loss"]), folder, condition)
 
 
 def _end_with_parent() -> None:

@@ -145,6 +145,11 @@ def tilted_reference(ref_logps_B: Tensor, rewards_BM: Tensor, *, weights_M: Tens
     return ref_logps_B + reward_tilt(rewards_BM, weights_M=weights_M, beta=beta)
 
 
+def turn(which: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
+    """Two tensors of one shape, exchanged where `which` is true."""
+    return torch.where(which, rejected, chosen), torch.where(which, chosen, rejected)
+
+
 @dataclass(frozen=True)
 class PairLogps:
     """Log-probabilities of P pairs, each (P,), nats, summed over a response's tokens."""
@@ -184,6 +189,17 @@ class PairLogps:
         """The same pairs against a tilted reference; tilts are `reward_tilt`'s, each (P,)."""
         chosen_P, rejected_P = self.ref_chosen_P + chosen_tilt_P, self.ref_rejected_P + rejected_tilt_P
         return replace(self, ref_chosen_P=chosen_P, ref_rejected_P=rejected_P)
+
+    def turned(self, which_P: Tensor) -> "PairLogps":
+        """The same pairs, chosen and rejected exchanged in some of them.
+
+        Args:
+            which_P: true for those.
+        """
+        policy = turn(which_P, self.policy_chosen_P, self.policy_rejected_P)
+        ref = turn(which_P, self.ref_chosen_P, self.ref_rejected_P)
+        lengths = turn(which_P, self.chosen_lengths_P, self.rejected_lengths_P)
+        return PairLogps(*policy, *ref, *lengths)
 
     def untrained(self) -> "PairLogps":
         """The same pairs under the policy before training, which is the reference."""

@@ -7,7 +7,7 @@ over the forwards, so that a step is the mean over exactly its pairs.
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         fields = LOGGED_FIELDS if self._ends_in_a_log_line() else ("log_probs",)
         with precision, fused_head(model, fields):
             outputs = score_batch(model, inputs["layout"].to(device))
-        pairs = _pair_logps(outputs.log_probs, inputs)
-        tilts = (inputs[TILTS[0]], inputs[TILTS[1]]) if TILTS[0] in inputs else None
+        pairs, tilts = self._against_reference(outputs.log_probs, inputs)
         losses_P = self.loss.per_pair(pairs if tilts is None else pairs.tilted(*tilts))
         self.meter.add(outputs, pairs, tilts, losses_P, inputs["num_tokens"])
         if self.loss.sft_weight:
@@ -158,6 +157,12 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         self.step_losses.append((inputs["ids"], losses_P.detach()))
         loss: Tensor = inputs["weight"] * losses_P.mean()
         return loss
+
+    def _against_reference(
+        self, log_probs_BT: Tensor, inputs: dict[str, Any]
+    ) -> tuple[PairLogps, tuple[Tensor, Tensor] | None]:
+        """A forward's pairs, and what tilts the references of chosen and rejected responses, nats, if anything does."""
+        return pair_logps(log_probs_BT, inputs), (inputs[TILTS[0]], inputs[TILTS[1]]) if TILTS[0] in inputs else None
 
     def _ends_in_a_log_line(self) -> bool:
         return bool((self.state.global_step + 1) % self.args.logging_steps == 0)
@@ -182,7 +187,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         return 0
 
 
-def _pair_logps(log_probs_BT: Tensor, inputs: dict[str, Any]) -> PairLogps:
+def pair_logps(log_probs_BT: Tensor, inputs: dict[str, Any]) -> PairLogps:
     """Log-probabilities of chosen and rejected responses, summed in float64, and the rows' references."""
     chosen_P, rejected_P = log_probs_BT.double().sum(dim=1).chunk(2)
     given = (*REFERENCES, "chosen_lengths", "rejected_lengths")
@@ -219,6 +224,7 @@ def train_preference(
     seed: int,
     folder: Path,
     callbacks: list[TrainerCallback],
+    make_trainer: Callable[..., PreferenceTrainer] = PreferenceTrainer,
 ) -> Path:
     """Train a LoRA adapter and return its folder, `folder/adapter`. A checkpoint in the folder is resumed.
 
@@ -232,13 +238,14 @@ def train_preference(
         seed: of adapter initialisation and row order.
         folder: the run folder.
         callbacks: told about logs and steps.
+        make_trainer: makes the trainer.
     """
     checkpoints = folder / "checkpoints"
     arguments = training_arguments(trainer, hardware, seed=seed) | {
         "per_device_train_batch_size": share_batch(trainer, hardware.processes),
         "gradient_accumulation_steps": 1,
     }
-    engine = PreferenceTrainer(
+    engine = make_trainer(
         model=base.model,
         args=TrainingArguments(output_dir=str(checkpoints), **arguments),
         rows=rows,

@@ -23,6 +23,7 @@ GROUPS = {"model", "dataset", "algorithm", "weights", "peft", "hardware", "gener
 DATA = ["model=scratch", "algorithm=dpo"]
 NEEDS = {
     "algorithm=merge": ["algorithm.adapter=owner/name"],
+    "algorithm=export": ["algorithm.adapter=owner/name"],
     "weights=vector": ["w=[0.5,0.5]"],
     "dataset=toy_three": ["w=[0.4,0.3,0.3]"],
     "model=hf": ["model.path=owner/name"],

@@ -16,7 +16,7 @@ from alignlab.config.schema import VARIANTS, DpoConfig, EvaluateConfig
 from alignlab.config.uses import NOT_IN_RUN_ID
 
 register()
-START = {"merge": ["algorithm.adapter=owner/name"]}
+START = {name: ["algorithm.adapter=owner/name"] for name in ("merge", "export")}
 """What an algorithm needs to be composed at all."""
 ALGORITHMS = sorted(VARIANTS["algorithm"])
 OTHER = {
@@ -32,6 +32,7 @@ OTHER = {
     "algorithm.cuts": "tokens",
     "algorithm.safe": "data",
     "algorithm.filter": "requests",
+    "algorithm.export_at": "[0.2]",
     "algorithm.objective": "safer",
     "algorithm.loss_type": "hinge",
     "algorithm.loss": "huber",

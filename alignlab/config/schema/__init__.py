@@ -16,6 +16,7 @@ from alignlab.config.schema.algorithm import (
     RewardModelConfig,
     SftConfig,
 )
+from alignlab.config.schema.conditioned import ConditionedConfig, ExportConfig
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import (
     BeaverTailsConfig,
@@ -76,10 +77,12 @@ __all__ = [
     "BestOfNConfig",
     "C2SynConfig",
     "ClassifierConfig",
+    "ConditionedConfig",
     "CourseCorrectionConfig",
     "DatasetConfig",
     "DpoConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "FileConfig",
     "FromScratchConfig",
     "FrontConfig",

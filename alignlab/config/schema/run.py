@@ -21,6 +21,7 @@ from alignlab.config.schema.algorithm import (
     RewardModelConfig,
     SftConfig,
 )
+from alignlab.config.schema.conditioned import ConditionedConfig, ExportConfig
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
 from alignlab.config.schema.decoding import BestOfNConfig
@@ -122,6 +123,8 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "rebel": RebelConfig,
         "best_of_n": BestOfNConfig,
         "soup": SoupConfig,
+        "modpo_conditioned": ConditionedConfig,
+        "export": ExportConfig,
         "audit": AuditConfig,
         "merge": MergeConfig,
         "evaluate": EvaluateConfig,

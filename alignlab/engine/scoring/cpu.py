@@ -27,6 +27,7 @@ from torch.distributed.tensor import DTensor
 from trl.trainer import utils as trl_utils
 
 from alignlab.engine.models import device_of
+from alignlab.models.conditioned import gated_weight
 
 ENABLED = True
 """Whether CPUs use the forms of this file; without them they compute as GPUs do."""
@@ -193,7 +194,7 @@ def _forward(layer: LoraLinear, x: Tensor, *args: Any, **named: Any) -> Tensor:
     if adapter is None:
         usual: Tensor = LoraLinear.forward(layer, x, *args, **named)
         return usual
-    base, a_RI, b_OR = layer.base_layer, layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    base, a_RI, b_OR = layer.base_layer, gated_weight(layer.lora_A[adapter]), layer.lora_B[adapter].weight
     given = (x, base.weight, base.bias, a_RI, b_OR, layer.scaling[adapter])
     summed: Tensor = SummedLinear.apply(*given)  # type: ignore[no-untyped-call]
     return summed
