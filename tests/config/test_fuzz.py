@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from alignlab.cli import main
 from alignlab.config.roots import config_root
 
-COUNT = int(os.environ.get("ALIGNLAB_FUZZ", "24"))
+COUNT = int(os.environ.get("ALIGNLAB_FUZZ", "8"))
 SEED = int(os.environ.get("ALIGNLAB_FUZZ_SEED", "0"))
 CHUNKS = 2
 MOST_LINES, MOST_SECONDS = 5, 2.0

@@ -53,7 +53,7 @@ def _launched(name, plain, folder, *more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["parallel", "slurm_local", "ray_local"])
+@pytest.mark.parametrize("name", ["slurm_local", "ray_local"])
 def test_a_launched_sweep_gives_the_numbers_of_the_plain_one(name, plain, tmp_path):
     _needs(name)
     ended = _launched(name, plain, tmp_path)
