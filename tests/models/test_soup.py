@@ -154,4 +154,4 @@ def test_what_no_sum_of_loras_expresses_is_refused_by_name(base, tmp_path, name)
 
 @pytest.mark.parametrize("name", KINDS)
 def test_plain_ones_pass(made, name):
-    require_plain("algorithm.adapters.safer", made[name], adapter_settings("adapter", made[name]))
+    assert require_plain("algorithm.adapters.safer", made[name], adapter_settings("adapter", made[name])) is None

@@ -44,7 +44,8 @@ class BranchIndex:
         self._position_L = torch.empty_like(order_L)
         """Index of each branch in the flattened grid."""
         self._position_L[order_L] = prefix_L[order_L] * most + ranks_L
-        self._is_full = len(order_L) == prefixes * most and bool((order_L == self._position_L).all())
+        in_order = bool((order_L == torch.arange(len(order_L), device=order_L.device)).all())
+        self._is_full = in_order and len(order_L) == prefixes * most
         self.width = int(steps_L.max()) + 1
         """Own tokens after the forward that is under way, T."""
         self._hidden: dict[tuple[int, int | None], Tensor] = {}
