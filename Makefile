@@ -15,7 +15,7 @@ test: $(VENV)/.dev ## Install the tools too, then lint, check types and run ever
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.dev ## Try 500 broken command lines.
 	ALIGNLAB_FUZZ=500 $(BIN)/python -m pytest -n 2 tests/config/test_fuzz.py

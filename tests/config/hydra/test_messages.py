@@ -28,7 +28,7 @@ SAID = {
     "algorithm=modpoo": "algorithm=modpoo: did you mean modpo? choose one of audit, ",
     "algorithm=": "algorithm=: choose one of",
     "algorithm=[dpo,modpo]": "must be one choice",
-    "algorithm.name=nope": "algorithm.name=nope: choose one of",
+    "algorithm.name=qqqq": "algorithm.name=qqqq: choose one of",
     "algorithm.name=sft": "algorithm.name=sft: choose it by algorithm=NAME",
     "model=nope": "model=nope: choose one of",
     "model.path=/nope": "model.path: no such key with model=tiny; other choices have it",
