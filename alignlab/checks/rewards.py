@@ -46,13 +46,26 @@ def check_rewards(plan: Plan[Any]) -> None:
             raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
     if plan.scorers and algorithm.uses.data != "prompts":
         _ = plan.local_generator  # refuses a server
-    for name in plan.scorers:
-        if name not in objectives.weights:
+    for name, one in plan.scorers.items():
+        if one.objective not in objectives.weights:
             raise ConfigError(f"scorers.{name}: no such objective; {nearest(name, objectives.weights)}")
+        _check_held_out(one, plan)
     for source in (*plan.rewards.values(), *plan.scorers.values()):
         check = _CHECKS.get(type(source.settings))
         if check is not None:
             check(source, source.settings)
+
+
+def _check_held_out(source: RewardSource, plan: Plan[Any]) -> None:
+    """A held-out scorer says something new only where it is not what the policy was taught by."""
+    if not source.held_out:
+        return
+    if plan.algorithm.name == "pairs":
+        raise ConfigError(f"{source.key}: scores policies, and algorithm=pairs trains none; leave it out")
+    first = plan.scorers.get(source.objective)
+    if first is None or first.settings == source.settings:
+        what = f"is to differ from scorers.{source.objective}" if first else f"needs scorers.{source.objective} beside it"
+        raise ConfigError(f"{source.key}: {what}, which it is compared with")
 
 
 def _check_implicit(source: RewardSource, settings: ImplicitConfig) -> None:

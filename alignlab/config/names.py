@@ -66,3 +66,11 @@ SCHEDULES = (
 
 MADE_REWARDS = ("implicit", "classifier", "probe")
 """Kinds of reward that a reward_model run makes where none is named."""
+
+HELD_OUT = "held_out"
+"""`scorers.OBJECTIVE.held_out` is a second scorer, which nothing is trained on; its column is OBJECTIVE_held_out."""
+
+
+def first_scorer(name: str) -> str:
+    """The objective of a scorer's column, whether it is the first scorer or the held-out one."""
+    return name.removesuffix(f"_{HELD_OUT}")

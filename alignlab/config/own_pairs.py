@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignlab.config.names import first_scorer
 from alignlab.config.schema.dataset import FileConfig, ObjectiveConfig, PromptsConfig
 from alignlab.config.schema.pairs import PairsConfig
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def pairs_run(config: "RunConfig") -> "RunConfig":
-    """The pairs run of a run on prompts: the same model, prompts, generator and scorers."""
+    """The pairs run of a run on prompts: the same model, prompts, generator and scorers but for held-out ones."""
     assert isinstance(config.dataset, PromptsConfig)
     chosen = config.dataset.pairs
     algorithm = PairsConfig(
@@ -22,7 +23,8 @@ def pairs_run(config: "RunConfig") -> "RunConfig":
         **{item.name: getattr(chosen, item.name) for item in fields(chosen) if item.name != "samples"},
     )
     generator = dataclasses.replace(config.generator, samples=chosen.samples)
-    return dataclasses.replace(config, algorithm=algorithm, generator=generator, force=False)
+    scorers = {name: one for name, one in config.scorers.items() if first_scorer(name) == name}
+    return dataclasses.replace(config, algorithm=algorithm, generator=generator, scorers=scorers, force=False)
 
 
 def scored_rows(config: "RunConfig", folder: Path) -> FileConfig:

@@ -13,7 +13,7 @@ from alignlab.config.conditions import makes_pairs
 from alignlab.config.fingerprints import input_fingerprints
 from alignlab.config.identity import run_folder
 from alignlab.config.labels import labelled_rows
-from alignlab.config.names import MADE_REWARDS
+from alignlab.config.names import HELD_OUT, MADE_REWARDS, first_scorer
 from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
 from alignlab.config.own_pairs import pairs_run, scored_rows
 from alignlab.config.recipe import TrackerSettings, TrainingRecipe
@@ -107,6 +107,8 @@ class RewardSource:
     """Of an implicit reward whose adapter has no card, in 1/nat."""
     group: str
     """The group of settings that it stands in: `algorithm.rewards`, `algorithm.adapters` or `scorers`."""
+    held_out: bool
+    """Whether it is a second scorer of its objective, which nothing is trained on."""
     prompt_template: str | None
     max_length: int
     batch_size: int
@@ -115,7 +117,7 @@ class RewardSource:
     @property
     def key(self) -> str:
         """What its settings stand under."""
-        return f"{self.group}.{self.objective}"
+        return f"{self.group}.{self.objective}" + (f".{HELD_OUT}" if self.held_out else "")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Plan(Generic[A_co]):
     rows: RowSource
     rewards: dict[str, RewardSource]
     scorers: dict[str, RewardSource]
-    """What scores the policy's samples, by objective."""
+    """What scores the policy's samples, by objective; a held-out scorer of one stands as OBJECTIVE_held_out."""
     recipe: TrainingRecipe
     generator: GeneratorConfig
     judge: JudgeConfig
@@ -210,7 +212,7 @@ def plan_of(config: RunConfig) -> Plan[Any]:
         model=_model_source(config, rows, inputs),
         rows=rows,
         rewards={name: _reward_source(config, name, reward_of(config, name), group) for name in rewarded(config)},
-        scorers={name: _reward_source(config, name, one, "scorers") for name, one in _scorers(config).items()},
+        scorers={name: _scorer_source(config, name, one) for name, one in _scorers(config).items()},
         recipe=_recipe(config),
         generator=_generator(config),
         judge=config.judge,
@@ -268,6 +270,11 @@ def _scorers(config: RunConfig) -> dict[str, RewardConfig]:
     return config.scorers if why_unused(config, "scorers") is None else {}
 
 
+def _scorer_source(config: RunConfig, name: str, settings: RewardConfig) -> RewardSource:
+    source = _reward_source(config, first_scorer(name), settings, "scorers")
+    return dataclasses.replace(source, held_out=name != source.objective)
+
+
 def _reward_source(
     config: RunConfig, objective: str, settings: RewardConfig, group: str = "algorithm.rewards"
 ) -> RewardSource:
@@ -296,6 +303,7 @@ def _reward_source(
         made_by=made_by,
         beta=beta,
         group=group,
+        held_out=False,
         prompt_template=config.model.prompt_template,
         max_length=config.trainer.max_length,
         batch_size=config.trainer.per_device_eval_batch_size,

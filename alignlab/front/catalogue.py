@@ -30,6 +30,7 @@ _ENDINGS = (
     ("_accuracy", "{}: share of pairs ranked right", 1),
     ("_margin", "{}: reward margin", 1),
     ("_slope", "{}: slope against the true reward", 1),
+    ("_held_out_reward", "{}: mean reward by the held-out scorer", 1),
     ("_reward", "{}: mean reward", 1),
     ("_refusal", "{}: share refused", -1),
     ("_cut", "{}: share cut at the length limit", -1),

@@ -11,7 +11,16 @@ import numpy as np
 from alignlab.front.annotate import Annotation, annotate
 from alignlab.front.collect import FrontPoint
 from alignlab.front.metrics import ExactCurve
-from alignlab.front.series import ACCURACY, CHANCE, PlotPoint, are_accuracies, points_by_series, varying_weight
+from alignlab.front.series import (
+    ACCURACY,
+    CHANCE,
+    HELD_OUT_REWARD,
+    PlotPoint,
+    are_accuracies,
+    held_out_metric,
+    points_by_series,
+    varying_weight,
+)
 from alignlab.io.atomic import replacing
 from alignlab.stats import Interval
 from alignlab.stats.groups import Floats
@@ -30,7 +39,11 @@ STYLES = (
 USUAL_STYLE = {"modpo": 0, "dpo": 1, "soup": 2, "sft": 3}
 EXACT, REFERENCE, FAINT = "#222222", "#555555", "#8a8a8a"
 MEASURES = dict.fromkeys(("helpful", "safe", "brief"), "mean gold reward")
-ENDINGS = {"_accuracy": "share of pairs ranked right", "_margin": "mean reward margin"}
+ENDINGS = {
+    HELD_OUT_REWARD: "mean by the held-out scorer",
+    "_accuracy": "share of pairs ranked right",
+    "_margin": "mean reward margin",
+}
 EXACT_LABEL = "exact front (hollow: same w)"
 KL_LABEL = r"KL($\pi\,\Vert\,\pi_{\mathrm{ref}}$) in nats (0 is the reference)"
 
@@ -96,7 +109,8 @@ def front_figure(
     figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06), dpi=DPI)
     FigureCanvasAgg(figure)
     panels = _panels(figure, len(pairs), len(weighed))
-    names = {axis: _axis_label(axis, measures or {}) for axis in axes} | {"kl": KL_LABEL}
+    shown_metrics = (*axes, *(metric for _, metric in weighed))
+    names = {metric: _axis_label(metric, measures or {}) for metric in shown_metrics} | {"kl": KL_LABEL}
     labels = []
     for panel, (i, j) in zip(panels, pairs, strict=False):
         labels += _draw_pair(panel, (i, j), axes, series, styles, exact=exact, reference=reference)
@@ -117,8 +131,9 @@ def _against_weights(
     """What is drawn against which weight, by its index: KL where there are two objectives, else each one's own mean."""
     if len(axes) > 2:
         return list(enumerate(axes)) if any(point.weights for point in points) else []
-    has_kl = any("kl" in setting.metrics for settings in series.values() for setting in settings)
-    return [(varying_weight(points), "kl")] if has_kl else []
+    known = {name for settings in series.values() for setting in settings for name in setting.metrics}
+    wanted = ["kl", *map(held_out_metric, points[0].objectives)]
+    return [(varying_weight(points), metric) for metric in wanted if metric in known]
 
 
 def _checked_axes(
@@ -210,7 +225,7 @@ def _draw_against_weight(
     exact: ExactCurve | None,
 ) -> None:
     """Draw a metric of each point against the weight of one objective, by its index."""
-    if exact is not None:
+    if exact is not None and metric in ("kl", *exact.axes):
         weights = [setting.weights for settings in series.values() for setting in settings]
         y_K = exact.kl_K if metric == "kl" else exact.means_KM[:, exact.axes.index(metric)]
         _draw_exact(panel, exact, exact.weights_KM[:, index], y_K, weights, joined=len(exact.axes) == 2)

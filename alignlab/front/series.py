@@ -10,6 +10,14 @@ CHANCE = 0.5
 ACCURACY = "_accuracy"
 """How the name of a metric ends that is a share of pairs ranked right: half is chance, and the reference's own."""
 
+HELD_OUT_REWARD = "_held_out_reward"
+"""How the name of a mean score ends that a second scorer of an objective gave, which nothing was trained on."""
+
+
+def held_out_metric(objective: str) -> str:
+    """The metric of an objective's held-out scorer."""
+    return f"{objective}{HELD_OUT_REWARD}"
+
 
 @dataclass(frozen=True)
 class PlotPoint:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve
-from alignlab.front.series import PlotPoint, is_at_chance, points_by_series, w_text, weight_label
+from alignlab.front.series import HELD_OUT_REWARD, PlotPoint, held_out_metric, is_at_chance, points_by_series, w_text, weight_label
 from alignlab.io.atomic import replacing
 from alignlab.stats import Interval
 
@@ -45,14 +45,18 @@ def front_table(collection: Collection, exact: ExactCurve | None = None) -> "Tab
     from rich.text import Text
 
     axes = collection.axes
-    known = [name for name in KNOWN_METRICS if any(name in point.metrics for point in collection.points)]
+    present = {name for point in collection.points for name in point.metrics}
+    objectives = collection.points[0].objectives if collection.points else ()
+    held_out = [name for name in map(held_out_metric, objectives) if name in present]
+    known = [*held_out, *(name for name in KNOWN_METRICS if name in present)]
     labels = _run_labels(collection)
     pooled = pooled_settings(collection)
     table = Table(caption=_caption(collection, known, exact))
     for title in (*labels, "w"):
         table.add_column(title, justify="left" if title == "run" else "right", no_wrap=True)
     for name in (*axes, *known):
-        table.add_column(TITLES.get(name, name), justify="right")
+        title = name.replace(HELD_OUT_REWARD, "\nheld-out\nscorer")
+        table.add_column(TITLES.get(name, title), justify="right")
     table.add_column("status")
     for point in collection.points:
         cells = [labels[title](point) for title in labels] + [weight_label(point)]
@@ -88,6 +92,8 @@ def _caption(collection: Collection, known: Sequence[str], exact: ExactCurve | N
     if collection.flattered:
         named = ", ".join(collection.flattered)
         parts.append(f"scored by a reward that the policy was trained on, which flatters it: {named}")
+    if any(name.endswith(HELD_OUT_REWARD) for name in known):
+        parts.append("held-out scorer: no policy was trained on it; what rises by the first scorer alone is not learnt")
     if any(setting.at_chance(collection.axes) for setting in settings):
         parts.append(f"{CHANCE_MARK.strip()}: not told from chance, which is the reference's own accuracy")
     return "; ".join(parts)

@@ -115,7 +115,7 @@ def _score(
 
     outcome.extra["scorers"] = {name: {"settings": asdict(one.settings)} for name, one in plan.scorers.items()}
     score_said(said, run, outcome, one_by_one(), shares=shares)
-    if set(plan.scorers) == set(outcome.axes):
+    if set(plan.scorers) >= set(outcome.axes):
         outcome.axes = {name: f"{name}_reward" for name in outcome.axes}
     ids = {name: record["id"] for name, record in outcome.extra["scorers"].items()}
     outcome.inputs |= {

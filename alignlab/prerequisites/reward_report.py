@@ -78,7 +78,7 @@ def prepared_rewards(
     rewards = normalised(context, outcome, known, rewards, ranked)
     for name, one in rewards.items():
         parts = {"train": ranked, "held_out": held_out}
-        found = {part: _agreement(context, one, name, rows) for part, rows in parts.items()}
+        found = {part: _agreement(context, one, context.sources[name].objective, rows) for part, rows in parts.items()}
         record: dict[str, object] = {"kind": context.sources[name].settings.kind, "id": one.id}
         record |= {part: agreed and agreed.as_record() for part, agreed in found.items()}
         outcome.extra.setdefault("rewards", {})[name] = record
@@ -169,7 +169,7 @@ def _judge(context: RewardContext, name: str, one: Reward, found: Mapping[str, A
         say(f"warning: {told}; the sign is probably wrong")
     best = found["held_out"] or found["train"]
     if best is None:
-        say(f"{key}: no labels of {name} to check it by")
+        say(f"{key}: no labels of {context.sources[name].objective} to check it by")
         return
     told = f"{key}: agrees with its labels on {_shown(best.share)} of {best.share.n} pairs"
     say(f"warning: {told}: {not_shown(best.share)}" if best.sign is Sign.NOT_SHOWN else told)

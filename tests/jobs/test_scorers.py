@@ -16,6 +16,7 @@ from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.evaluation.scored import response_limit
 from support.beaver import checkpoint, plain_score, small_llama
+from support.pages import Parsed
 
 SMALL = [
     "model=hf",
@@ -266,3 +267,36 @@ def test_a_preview_reads_the_references_own_evaluation(place, sweep):
     own = sweep[None][1]["metrics"]["better_reward"]["mean"]
     assert points[2]["scores"]["better"]["mean"] >= own, "the optimum for it is at least as good as the reference"
     assert points[2]["kl"]["mean"] >= 0
+
+
+def test_a_held_out_scorer_is_shown_beside_the_first(place, sweep, monkeypatch):
+    import alignlab.evaluation.scored as scored
+    import alignlab.training.launch as launch
+
+    def never(*_, **__):
+        raise AssertionError("sampled or trained again")
+
+    monkeypatch.setattr(scored, "_draw", never)
+    monkeypatch.setattr(launch, "train_on_processes", never)
+    second = ["scorers.safer.held_out.kind=python", "scorers.safer.held_out.function=distinct"]
+    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, *second, "tracker=local") == 0
+    folder = max(place.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns).parent
+    rows = list(csv.DictReader((folder / "front.csv").open()))
+    assert {row["safer_held_out_reward_n"] for row in rows} == {"12"}
+    front = json.loads((folder / "front.json").read_text())
+    assert front["axes"] == {"better": "better_reward", "safer": "safer_reward"}, "it is no axis"
+    assert "safer_held_out_reward" in json.dumps(Parsed(folder / "front.html").data("data"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["scorers.safer.held_out.kind=python"], "scorers.safer.held_out: is to differ from scorers.safer"),
+        (["scorers.safer.held_out.kind=pythn"], "scorers.safer.held_out.kind=pythn: did you mean python?"),
+        (["scorers.safer.held_out.kind=length", "algorithm=pairs"], "scorers.safer.held_out: scores policies"),
+    ],
+)
+def test_a_held_out_scorer_is_another_one(place, capsys, given, said):
+    algorithm = [] if "algorithm=pairs" in given else ["algorithm=modpo"]
+    assert command(place, *algorithm, *SCORERS, *given) == 2
+    assert said in capsys.readouterr().err

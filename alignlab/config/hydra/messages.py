@@ -100,7 +100,9 @@ def _selects(override: Override, groups: Sequence[str]) -> bool:
 
 
 _MISSING = object()
-_OPEN_ENDED = re.compile(r"(algorithm\.rewards|scorers)\.\w+\.\w+|algorithm\.adapters\.\w+|hydra\.job\.env_set\..*")
+_OPEN_ENDED = re.compile(
+    r"(algorithm\.rewards|scorers)\.\w+(\.held_out)?\.\w+|algorithm\.adapters\.\w+|hydra\.job\.env_set\..*"
+)
 """Mappings whose names the user chooses."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from alignlab.config.names import HELD_OUT
 from alignlab.config.roots import config_root
 from alignlab.config.schema.judge import JUDGE_KINDS
 from alignlab.config.schema.reward import JUDGED_KINDS, REWARD_KINDS, JudgedConfig, RewardConfig, typed_as, typed_reward
@@ -28,12 +29,20 @@ def complete_rewards(rewards: Mapping[str, Any], default: RewardConfig) -> dict[
 def complete_scorers(scorers: Mapping[str, Any]) -> dict[str, RewardConfig]:
     """Objective -> scorer, every key known; what is not given comes from its kind's own file.
 
-    Kinds are those of conf/reward/, and `judge` and `guard`, whose keys are those of a judge in conf/judge/.
+    Kinds are those of conf/reward/, and `judge` and `guard`, whose keys are those of a judge in conf/judge/. A second
+    scorer under `scorers.OBJECTIVE.held_out`, which nothing is trained on, stands as OBJECTIVE_held_out.
 
     Raises:
         ConfigError: naming objective and key.
     """
-    return {name: _scorer(f"scorers.{name}", given) for name, given in scorers.items()}
+    found = {}
+    for name, given in scorers.items():
+        second = given.get(HELD_OUT) if isinstance(given, Mapping) else None
+        own = {key: value for key, value in given.items() if key != HELD_OUT} if second is not None else given
+        found[name] = _scorer(f"scorers.{name}", own)
+        if second is not None:
+            found[f"{name}_{HELD_OUT}"] = _scorer(f"scorers.{name}.{HELD_OUT}", second)
+    return found
 
 
 def _scorer(key: str, given: Any) -> RewardConfig:
