@@ -5,6 +5,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,16 @@ def run_job(composed: DictConfig) -> None:
 
     from alignlab.runs.progress import hide_bars
     from alignlab.runs.runner import run_and_score
+    from alignlab.runs.signals import in_worker
     from alignlab.runs.summary import print_summary
 
-    if not HydraConfig.get().launcher._target_.endswith("BasicLauncher"):
+    launcher = HydraConfig.get().launcher._target_
+    if not launcher.endswith("BasicLauncher"):
         hide_bars()
     try:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        result, folder = run_and_score(plan_of(run_config(composed)), folder)
+        with in_worker() if launcher.endswith("JoblibLauncher") else nullcontext():
+            result, folder = run_and_score(plan_of(run_config(composed)), folder)
         if HydraConfig.get().mode == RunMode.RUN:
             print_summary(result, folder)
     except OnlyPlanned as plan:
@@ -91,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.first))
-    code = _hydra(flags_last([*given, *checked.added]))
+    code = _hydra(flags_last([*given, *checked.added]), [folder for _, folder in checked.jobs])
     stopped = code > 128  # by a signal
     return _after_sweep(checked.jobs, code) if checked.is_sweep and not stopped else code
 
@@ -157,11 +161,20 @@ def _end_quietly_in_a_pipe() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
-def _hydra(argv: Sequence[str]) -> int:
-    """Hands over to Hydra; its own errors end as exit codes."""
+def _hydra(argv: Sequence[str], folders: Sequence[Path] = ()) -> int:
+    """Hands over to Hydra; its own errors end as exit codes.
+
+    Args:
+        argv: the arguments.
+        folders: of the runs.
+    """
+    from alignlab.runs.folder import is_in_use
+    from alignlab.runs.signals import passing_on
+
     sys.argv = [sys.argv[0], *argv]
     try:
-        run_job()
+        with passing_on(lambda: any(map(is_in_use, folders))):
+            run_job()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED if end.code else 0
     except KeyboardInterrupt as stopped:

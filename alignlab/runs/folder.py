@@ -95,6 +95,17 @@ def claim(folder: Path, *, wait: bool) -> Iterator[None]:
         lock.release()
 
 
+def is_in_use(folder: Path) -> bool:
+    """Whether a process holds the folder."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with FileLock(folder / ".lock").acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 @contextmanager
 def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tuple[RunFolder, Outcome]"]:
     """Runs a job's body: its log goes to job.log, and its end, good or bad, to result.json.

@@ -39,14 +39,28 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
-    """Save a checkpoint and stop after the step in which a signal came."""
+    """Save a checkpoint and stop after the step in which a signal came.
+
+    Several processes stop after the same step, one later: each tells the others at a step's end and reads at the next
+    one's what they told, so that no step waits.
+    """
 
     def __init__(self, request: StopRequest) -> None:
         self.request = request
+        self._told: Tensor | None = None
+        """Greatest number of a signal that any process had heard at the end of the last step."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Comes after the optimizer's step and before transformers saves."""
-        if self.request.number is not None:
+        if args.world_size > 1:
+            heard, self._told = self._told, torch.tensor(self.request.number or 0, device=args.device)
+            torch.distributed.all_reduce(self._told, torch.distributed.ReduceOp.MAX)
+            stop = 0 if heard is None else int(heard)
+            if stop:
+                self.request.number = stop
+        else:
+            stop = self.request.number or 0
+        if stop:
             control.should_save = control.should_training_stop = True
 
 

@@ -17,6 +17,7 @@ from alignlab.config.recipe import TrainingRecipe
 from alignlab.io.atomic import write_json, write_text
 from alignlab.models.base import Base, free_memory, load_base
 from alignlab.runs.progress import quiet_libraries, say
+from alignlab.runs.signals import catching_signals
 from alignlab.runs.tracking import tracking
 from alignlab.training.conditioned import Condition, ConditionedTrainer
 from alignlab.training.losses import PreferenceLoss
@@ -72,15 +73,27 @@ def train_on_processes(
 
 
 def _run(command: list[str], log: Path, environment: dict[str, str]) -> int:
-    """Exit code of a command whose processes end with this one, however this one ends: see _end_with_parent."""
+    """Exit code of a command whose processes end with this one, however this one ends: see _end_with_parent.
+
+    A signal gives them time to save; a second one does not. Ctrl-C in a terminal reaches this process alone.
+    """
     with (
         log.open("wb") as stream,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         ) as started,
     ):
         try:
             return started.wait()
+        except KeyboardInterrupt:
+            started.terminate()
+            started.wait()
+            raise
         finally:
             assert started.stdin is not None
             started.stdin.close()
@@ -117,7 +130,8 @@ def worker(folder: Path) -> None:
     _end_with_parent()
     quiet_libraries()
     try:
-        _train_one_rank(folder)
+        with catching_signals():
+            _train_one_rank(folder)
     except Exception as error:
         lines = str(error).splitlines() or [""]
         write_text(folder / STAGE / ERROR, f"{type(error).__name__}: {lines[0]}")

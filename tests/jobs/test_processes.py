@@ -14,6 +14,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from safetensors.torch import load_file
 
+from alignlab.training.checkpoints import last_whole_checkpoint
 from alignlab.training.sampler import GroupedBatchSampler
 from support.commands import SMALL, alignlab, environment, logged, losses, result, run_folder
 
@@ -115,9 +116,10 @@ def test_a_worker_that_fails_is_named_with_its_log(prepared):
 
 
 @pytest.mark.slow
-def test_processes_end_with_the_one_that_started_them(prepared):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_the_one_that_started_them(prepared, number):
     place = prepared("killed")
-    command = [*SMALL, *RECIPE, "trainer.max_steps=400", "hardware=cpu_2"]
+    command = [*SMALL, *RECIPE, "trainer.max_steps=400", "trainer.save_steps=4", "hardware=cpu_2"]
     started = subprocess.Popen(
         [sys.executable, "-m", "alignlab", *command],
         cwd=place,
@@ -127,11 +129,15 @@ def test_processes_end_with_the_one_that_started_them(prepared):
     )
     _wait(lambda: any((place / "runs").rglob("checkpoint-4/manifest.json")), seconds=150)
     assert len(_alive(place)) == 4  # control: alignlab, torchrun and two workers are seen
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
+    before = last_whole_checkpoint(run_folder(place, "modpo") / "checkpoints")
+    os.kill(started.pid, number)
+    assert started.wait() == (143 if number == signal.SIGTERM else -9)
     _wait(lambda: not _alive(place), seconds=20)
-    checkpoints = sorted((place / "runs").rglob("manifest.json"))
-    assert checkpoints
+    folder = run_folder(place, "modpo")
+    if number == signal.SIGTERM:  # both stop after the same step, and it is saved
+        assert result(folder)["status"] == "interrupted"
+        assert last_whole_checkpoint(folder / "checkpoints") != before
+        assert not (folder / "adapter").exists()
 
 
 def _alive(place):

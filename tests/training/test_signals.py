@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +16,7 @@ from alignlab.training.checkpoints import last_whole_checkpoint
 from alignlab.training.losses import PreferenceLoss
 from alignlab.training.preference import train_preference
 from support.against_trl import model_of, own_references, table_of
+from support.commands import REPOSITORY
 from support.pairs_of_tokens import plain_pairs
 from support.sharded import ONE, PEFT, RECIPE
 
@@ -91,3 +95,60 @@ def test_a_launchers_own_handler_is_asked_after_the_checkpoint():
         assert heard == [signal.SIGUSR2]
     finally:
         signal.signal(signal.SIGUSR2, before)
+
+
+SWEEP = """
+import os, sys, time
+from pathlib import Path
+from joblib import Parallel, delayed
+from alignlab.errors import Terminated
+from alignlab.runs.signals import catching_signals, finishing_steps, in_worker, passing_on
+
+place = Path(sys.argv[1])
+
+def run(number):
+    with in_worker(), catching_signals(), finishing_steps() as request:
+        (place / f"started-{number}").write_text(str(os.getpid()))
+        while request.number is None:
+            time.sleep(0.02)
+        (place / f"saved-{number}").touch()
+
+if __name__ == "__main__":
+    try:
+        with passing_on(lambda: len([*place.glob("saved-*")]) < 2):
+            Parallel(n_jobs=2, backend="loky")(delayed(run)(number) for number in range(3))
+    except Terminated as stopped:
+        sys.exit(128 + stopped.number)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_takes_its_workers_with_it_and_they_save_first(number, tmp_path):
+    pytest.importorskip("joblib")
+    (tmp_path / "sweep.py").write_text(SWEEP)
+    started = subprocess.Popen(
+        [sys.executable, str(tmp_path / "sweep.py"), str(tmp_path)], env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    wait_for(lambda: len([*tmp_path.glob("started-*")]) == 2)
+    time.sleep(0.1)
+    workers = [int(file.read_text() or 0) for file in tmp_path.glob("started-*")]
+    assert all(map(is_alive, workers))
+    started.send_signal(number)
+    assert started.wait(60) == (143 if number == signal.SIGTERM else -9)
+    wait_for(lambda: not any(map(is_alive, workers)))
+    assert sorted(file.name for file in tmp_path.glob("saved-*")) == ["saved-0", "saved-1"], "the third never began"
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
