@@ -23,6 +23,7 @@ from alignlab.config.schema import (
     FromScratchConfig,
     FrontConfig,
     LocalJudgeConfig,
+    LogitMixConfig,
     MergeConfig,
     ModpoConfig,
     OpenAIJudgeConfig,
@@ -201,6 +202,20 @@ def _check_best_of_n(algorithm: BestOfNConfig, plan: Plan[Any]) -> None:
     require(algorithm.n <= samples, "algorithm.n", algorithm.n, rule)
 
 
+def _check_logit_mix(algorithm: LogitMixConfig, plan: Plan[Any]) -> None:
+    _require_scorers(plan)
+    for source in plan.rewards.values():
+        kind = source.settings.kind
+        rule = f"must be implicit on algorithm=logit_mix, which mixes the policies behind the rewards; {kind} has none"
+        require(kind == "implicit", f"{source.key}.kind", kind, rule)
+        rule = "has no meaning on algorithm=logit_mix: a policy has no unit"
+        require(not source.settings.normalise, f"{source.key}.normalise", "true", rule)
+    generator = plan.generator
+    if algorithm.level == "sequence" and (generator.temperature != 1 or generator.top_p != 1):
+        what = "algorithm.level=sequence weighs samples of the reference itself"
+        raise ConfigError(f"generator.temperature={generator.temperature:g}: {what}; temperature and top_p must be 1")
+
+
 def _require_scorers(plan: Plan[Any]) -> None:
     """Refuse a policy that only its scored samples can measure where some objective has no scorer.
 
@@ -338,6 +353,7 @@ _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     ExportConfig: _check_export,
     AuditConfig: _check_audit,
     BestOfNConfig: _check_best_of_n,
+    LogitMixConfig: _check_logit_mix,
     MergeConfig: _check_merge,
     EvaluateConfig: _check_evaluate,
     CourseCorrectionConfig: _check_course_correction,

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from alignlab.data.records import RankedRow, prompt_text, ranked_pairs
 from alignlab.data.worlds import toy
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.sampling.generate import stop_tokens
+from alignlab.engine.sampling.mixture import Member, mixture_of
 from alignlab.engine.sampling.sample import SampleRequest, sample_responses
 from alignlab.engine.scoring.logps import Divergence, divergence
 from alignlab.engine.scoring.rows import fit
@@ -54,6 +56,19 @@ class Policy:
     """Rows of one forward."""
     scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """What the rewards of some objectives were divided by before they were weighed."""
+    mixture: tuple[Member, ...] = ()
+    """The policies that it mixes token by token, in an adapter's place."""
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the base model alone."""
+        return self.adapter is None and not self.mixture
+
+    def model(self) -> AbstractContextManager[Any]:
+        """The model that is sampled; the base is itself again on exit."""
+        if self.mixture:
+            return mixture_of(self.base.model, self.mixture)
+        return nullcontext(self.base.model) if self.adapter is None else with_adapter(self.base.model, self.adapter)
 
     @property
     def reward(self) -> ImplicitReward:
@@ -233,7 +248,7 @@ def _sampled_metrics(
     for name, values in columns.items():
         outcome.metrics[name] = mean_interval(values, groups).as_record()
     outcome.metrics["well_formed"] = share_interval(formed, groups).as_record()
-    if distance is None or policy.adapter is None:  # the reference was trained for no weights: it has no optimum
+    if distance is None or policy.is_reference:  # the reference was trained for no weights: it has no optimum
         return
     with run.stage("exact front"):
         rewards_PSM = reference_samples(toy_data, policy.base, prompts, cache=run.plan.cache)
@@ -262,10 +277,10 @@ def sample(
     def sampled(model: Any) -> list[Encoded]:
         return sample_responses(model, requests, config=generator, seed=sampling.seed, stops=stops, label="sampling")
 
-    if policy.adapter is None:
+    if policy.is_reference:
         rows = sampled(base.model)
         return rows, Divergence(torch.zeros(len(rows)), torch.zeros(len(rows)))
-    with with_adapter(base.model, policy.adapter) as model:
+    with policy.model() as model:
         rows = sampled(model)
         if generator.temperature != 1 or generator.top_p != 1:
             say("no KL and no distance to the optimum: generator.temperature and top_p must be 1 to sample the policy")

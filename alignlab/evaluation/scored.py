@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from alignlab.io.records import Records
 from alignlab.judges.base import has_words
 from alignlab.models.adapters import adapter_id
 from alignlab.models.prompts import Encoded, PromptEncoder
-from alignlab.models.with_adapter import with_adapter
 from alignlab.rewards.base import Reward
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -115,7 +113,7 @@ def _draw(
         record = {"id": _name(group, number), "group": group, "prompt": prompt_as_json(prompts[group])}
         records.add(record | {"response": drawn.text, "finish": drawn.finish, "tokens": drawn.token_ids})
 
-    with _model_of(policy) as model:
+    with policy.model() as model:
         generate(
             model,
             requests,
@@ -149,7 +147,9 @@ def _name(group: str, number: int) -> str:
 def _made_for(policy: Policy, ids: Mapping[str, list[int]], sampling: Sampling) -> dict[str, Any]:
     """Everything that the samples depend on."""
     prompts = hashlib.sha256(json.dumps([[group, prefix] for group, prefix in ids.items()]).encode()).hexdigest()
+    mixed = [[None if one.adapter is None else adapter_id(one.adapter), one.exponent] for one in policy.mixture]
     return {
+        **({"mixture": mixed} if mixed else {}),
         "base": policy.base.id,
         "adapter": None if policy.adapter is None else adapter_id(policy.adapter),
         "sampling": decoding(sampling),
@@ -164,13 +164,6 @@ def decoding(sampling: Sampling) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if f"generator.{key}" not in NOT_IN_RUN_ID}
 
 
-def _model_of(policy: Policy) -> AbstractContextManager[Any]:
-    """The base with the policy's adapter on it."""
-    if policy.adapter is None:
-        return nullcontext(policy.base.model)
-    return with_adapter(policy.base.model, policy.adapter)
-
-
 def _add_divergence(
     policy: Policy, run: RunFolder, sampling: Sampling, said: Sequence[Said], ids: Mapping[str, list[int]]
 ) -> None:
@@ -182,9 +175,9 @@ def _add_divergence(
         say("no KL: generator.temperature and top_p must be 1 to sample the policy")
         return
     kl = [0.0] * len(said)
-    if policy.adapter is not None:
+    if not policy.is_reference:
         rows = [Encoded(ids[row.group], row.tokens) for row in said]
-        with run.stage("KL to the reference"), _model_of(policy) as model:
+        with run.stage("KL to the reference"), policy.model() as model:
             kl = divergence(model, rows, batch_size=policy.batch_size, label="KL to the reference").kl.double().tolist()
     add_columns(run.path, said, {"kl": kl})
 

@@ -61,6 +61,32 @@ class WeightedPrompt:
         return None if np.isnan(found) else found
 
 
+@dataclass(frozen=True)
+class Tilted:
+    """A distribution over samples that is tilted from another."""
+
+    probability_S: Floats
+    kl: float
+    """To the one it is tilted from, nats."""
+    ess: float
+    """Effective samples."""
+
+
+def tilted(tilts_S: Floats, base_S: Floats | None = None) -> Tilted:
+    """Probabilities in proportion to base * exp(tilt): of samples, self-normalised importance weights.
+
+    Args:
+        tilts_S: log(pi/pi_ref) up to a constant, (S,).
+        base_S: probabilities of the base; None for samples of it, which count alike.
+    """
+    base_S = np.full(len(tilts_S), 1 / len(tilts_S)) if base_S is None else base_S
+    odds_S = base_S * np.exp(tilts_S - tilts_S.max())
+    probability_S = odds_S / odds_S.sum()
+    log_z = float(np.log(odds_S.sum()) + tilts_S.max())
+    kl = max(0.0, float(probability_S @ tilts_S) - log_z)
+    return Tilted(probability_S, kl, float(1 / np.square(probability_S).sum()))
+
+
 def samples_by_prompt(folder: Path) -> list[PromptSamples]:
     """The samples and scores in an evaluation's folder, by prompt, in its order."""
     scores = columns_of(folder)

@@ -29,7 +29,8 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
     """Collect the runs that the config names, or every method's runs of this model and dataset."""
     model, data = plan.model.settings.name, plan.rows.settings.name
     roots = [Path(root) for root in plan.algorithm.runs] or [
-        plan.runs / name / model / data for name in ("modpo", "rebel", "soup", "modpo_conditioned", "dpo", "best_of_n")
+        plan.runs / name / model / data
+        for name in ("modpo", "rebel", "soup", "modpo_conditioned", "dpo", "best_of_n", "logit_mix")
     ]
     found = [folder for root in roots if root.is_dir() for folder in find_runs(root)]
     folders = [point for folder in found for point in points_of(folder)]

@@ -27,7 +27,7 @@ def with_adapter(model: Any, folder: Path) -> Iterator[PeftModel]:
     Raises:
         ConfigError: if the adapter does not fit the model: layers that are missing, more or of another shape.
     """
-    base = ModuleSnapshot(model, in_full=_touches_base_weights(folder))
+    base = ModuleSnapshot(model, in_full=touches_base_weights(folder))
     try:
         yield load_adapter(model, folder).eval()
     finally:
@@ -60,7 +60,7 @@ def load_adapter(model: Any, folder: Path) -> PeftModel:
     return wrapped
 
 
-def _saved_keys(folder: Path) -> list[str]:
+def saved_keys(folder: Path) -> list[str]:
     """Names of the saved tensors; of the old .bin form none, which only torch could list."""
     file = folder / WEIGHTS[0]
     if not file.is_file():
@@ -69,9 +69,9 @@ def _saved_keys(folder: Path) -> list[str]:
         return list(stream.keys())
 
 
-def _touches_base_weights(folder: Path) -> bool:
+def touches_base_weights(folder: Path) -> bool:
     """Whether loading writes into the base model's own weights: saved biases and embeddings, or a PiSSA-like start."""
-    keys = _saved_keys(folder)
+    keys = saved_keys(folder)
     plain = [key for key in keys if ".lora_" in key or ".modules_to_save." in key or "token_adapter" in key]
     plain_start = read_json(folder / CONFIG).get("init_lora_weights", True) in PLAIN_STARTS
     return len(plain) < len(keys) or not keys or not plain_start
@@ -82,7 +82,7 @@ def _refuse_leftovers(wrapped: PeftModel, folder: Path) -> None:
     if getattr(wrapped.get_base_model(), "_checkpoint_conversion_mapping", None):
         return  # PEFT renames such a model's keys while it loads
     placed = {_layer_of(key) for key in get_peft_model_state_dict(wrapped, save_embedding_layers=False)}
-    left = sorted(key for key in _saved_keys(folder) if ".lora_" in key and _layer_of(key) not in placed)
+    left = sorted(key for key in saved_keys(folder) if ".lora_" in key and _layer_of(key) not in placed)
     if left:
         raise ConfigError(f"{folder}: does not fit the base model, which has no place for {left[0]}")
 

@@ -49,6 +49,7 @@ OTHER = {
     "algorithm.dtype": "bfloat16",
     "algorithm.labels": None,  # with compare only, or of two kinds
     "algorithm.select": "all",
+    "algorithm.level": "sequence",
     "algorithm.adapter": "owner/other",
     "generator.kind": None,
     "judge.kind": None,

@@ -98,6 +98,41 @@ def test_best_of_n_killed_three_times_and_run_again_is_the_same(best, tmp_path):
     assert result(again)["metrics"] == result(whole)["metrics"]
 
 
+MIXED = ("algorithm=logit_mix", "generator.samples=8", "algorithm.min_ess=1")
+MIX_BREAKS = (
+    ("alignlab.evaluation.measure:sample_responses", 1, "SIGKILL"),
+    ("alignlab.evaluation.measure:write_jsonl", 2, "SIGKILL"),
+    ("alignlab.evaluation.measure:against_optimum", 1, "SIGKILL"),
+)
+
+
+def test_mixtures_by_token_and_by_response_killed_and_run_again(place, tmp_path):
+    for at in MIX_BREAKS:
+        assert alignlab(*MIXED, "w=0.5", cwd=place, breaks=at).returncode == -9
+    ended = alignlab(*MIXED, "w=0.5", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    token = run_folder(place, "logit_mix", 0.5)
+    found = result(token)
+    assert found["recipe"] == {"level": "token"}
+    assert [one["exponent"] for one in found["policies"].values()] == [0.5, 0.5]
+    assert {"helpful", "safe", "kl", "kl_to_optimum", "attained_share", "well_formed"} <= set(found["metrics"])
+    said = (token / "generations.jsonl").read_bytes()
+    shutil.rmtree(token)
+    assert alignlab(*MIXED, "w=0.5", cwd=place).returncode == 0
+    assert (token / "generations.jsonl").read_bytes() == said, "as an unbroken run's"
+    assert result(token)["metrics"] == found["metrics"]
+    shutil.copytree(place / "runs/logit_mix", tmp_path / "token")
+    shutil.rmtree(place / "runs/logit_mix")
+    ended = alignlab(*MIXED, "algorithm.level=sequence", "w=0.5", cwd=place)
+    assert ended.returncode == 0, ended.stderr
+    by_response = result(run_folder(place, "logit_mix", 0.5))
+    assert by_response["least_ess"] > 1
+    assert set(found["metrics"]) <= {*by_response["metrics"], "well_formed"}
+    few = alignlab(*MIXED, "algorithm.level=sequence", "w=0.4", "algorithm.min_ess=8.5", cwd=place)
+    assert few.returncode == 2
+    assert "carry the weight; take more samples" in few.stderr
+
+
 SCORED = [
     "model=hf",
     "model.prompt_template='user: {raw_prompt} assistant: '",
@@ -156,3 +191,16 @@ def test_what_best_of_n_cannot_do_is_refused_in_a_line(scored, tmp_path, capsys,
     settings = [one for one in scored if not (given[0] == "~scorers.safer" and one.startswith("scorers.safer"))]
     given = [one for one in given if not one.startswith("~")]
     assert_refused(run_here(tmp_path, settings, "algorithm=best_of_n", *given), capsys, said)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["algorithm.level=word"], "algorithm.level=word"),
+        (["algorithm.min_ess=0"], "algorithm.min_ess=0"),
+        (["reward=length"], "algorithm.rewards.better.kind=length: must be implicit"),
+        (["algorithm.level=sequence", "generator.temperature=0.7"], "generator.temperature=0.7"),
+    ],
+)
+def test_what_logit_mix_cannot_do_is_refused_in_a_line(scored, tmp_path, capsys, given, said):
+    assert_refused(run_here(tmp_path, scored, "algorithm=logit_mix", *given), capsys, said)

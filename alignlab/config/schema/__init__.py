@@ -28,7 +28,7 @@ from alignlab.config.schema.dataset import (
     ShpConfig,
     ToyConfig,
 )
-from alignlab.config.schema.decoding import BestOfNConfig
+from alignlab.config.schema.decoding import BestOfNConfig, LogitMixConfig
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import (
     AskingJudgeConfig,
@@ -97,6 +97,7 @@ __all__ = [
     "LengthConfig",
     "LocalGeneratorConfig",
     "LocalJudgeConfig",
+    "LogitMixConfig",
     "MergeConfig",
     "ModelConfig",
     "ModpoConfig",

@@ -24,7 +24,7 @@ from alignlab.config.schema.algorithm import (
 from alignlab.config.schema.conditioned import ConditionedConfig, ExportConfig
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
-from alignlab.config.schema.decoding import BestOfNConfig
+from alignlab.config.schema.decoding import BestOfNConfig, LogitMixConfig
 from alignlab.config.schema.defaults import complete_rewards, complete_scorers
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JUDGE_KINDS, JudgeConfig
@@ -122,6 +122,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "modpo": ModpoConfig,
         "rebel": RebelConfig,
         "best_of_n": BestOfNConfig,
+        "logit_mix": LogitMixConfig,
         "soup": SoupConfig,
         "modpo_conditioned": ConditionedConfig,
         "export": ExportConfig,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from alignlab.engine.sampling.draw import NO_TOKEN, Sampling, Uniforms, draw_tokens, no_distribution
+from alignlab.engine.sampling.mixture import copies_of
 from alignlab.engine.sampling.prefixes import Branch, SharedPrefix, split
 from alignlab.engine.sampling.shared import BranchIndex, SharedCache, shared_attention
 
@@ -76,7 +77,7 @@ class Decoder:
 
     def __init__(self, model: Any, settings: DecodeSettings, *, batch_size: int, finished: Finished) -> None:
         self._model, self._settings, self._batch_size, self._finished = model, settings, batch_size, finished
-        self._device = next(model.parameters()).device
+        self._device, self._copies = next(model.parameters()).device, copies_of(model)
         self._samples: list[_Sample] = []
         """In the order of the cache; ended ones stay until it is rebuilt."""
         self._cache: SharedCache | None = None
@@ -148,16 +149,22 @@ class Decoder:
             self._samples, self._cache = [], None
             return
         self._numbers_LT = _numbers(self._samples, self._device)
+        copies = self._copies  # of a mixture: each branch and prefix is so many rows, one beside the other
+        steps = [len(sample.tokens) - 1 for sample in self._samples]
         index = BranchIndex(
-            prefixes=len(kept_prefixes) + sum(len(cache.layers[0].keys) for cache in caches),
-            prefix_L=torch.tensor([sample.prefix for sample in self._samples], device=self._device),
-            depth_L=torch.tensor([sample.branch.depth for sample in self._samples], device=self._device),
-            steps_L=torch.tensor([len(sample.tokens) - 1 for sample in self._samples], device=self._device),
+            prefixes=len(kept_prefixes) * copies + sum(len(cache.layers[0].keys) for cache in caches),
+            prefix_L=self._rows(_repeated([sample.prefix for sample in self._samples], copies)),
+            depth_L=self._rows([sample.branch.depth for sample in self._samples]).repeat_interleave(copies),
+            steps_L=self._rows(steps).repeat_interleave(copies),
             longest=self._settings.max_new_tokens,
         )
+        kept_rows, kept_prefix_rows = _repeated(kept_branches, copies), _repeated(kept_prefixes, copies)
         self._cache = SharedCache.regrown(
-            old, caches, index=index, kept_branches=kept_branches, kept_prefixes=kept_prefixes
+            old, caches, index=index, kept_branches=kept_rows, kept_prefixes=kept_prefix_rows
         )
+
+    def _rows(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, device=self._device)
 
     def _step(self) -> None:
         """Draw one more token for every branch."""
@@ -166,7 +173,7 @@ class Decoder:
         with shared_attention(causal_lm(self._model)):
             output = self._model(
                 self._last_L[:, None],
-                position_ids=(index.depth_L + index.steps_L)[:, None],
+                position_ids=(index.depth_L + index.steps_L)[:: self._copies, None],
                 past_key_values=self._cache,
                 shared_prefixes=self._cache,
                 use_cache=True,
@@ -174,7 +181,7 @@ class Decoder:
             )
         index.advance()
         self.counts.decoded_tokens += len(self._samples)
-        numbers_L = self._numbers_LT.gather(1, index.steps_L[:, None])[:, 0]
+        numbers_L = self._numbers_LT.gather(1, index.steps_L[:: self._copies, None])[:, 0]
         self._last_L = self._draw(output.logits[:, -1], self._samples, numbers_L)
 
     def _draw(self, logits_LV: Tensor, samples: Sequence[_Sample], numbers_L: Tensor) -> Tensor:
@@ -199,6 +206,11 @@ class Decoder:
         return tokens_L.clamp(min=0)  # what has ended runs along, whatever its logits are
 
 
+def _repeated(indices: Sequence[int], copies: int) -> list[int]:
+    """Rows of some branches or prefixes, each of which is so many rows."""
+    return [index * copies + copy for index in indices for copy in range(copies)]
+
+
 def _of_like_length(prefixes: Sequence[SharedPrefix]) -> Sequence[SharedPrefix]:
     """The first prefixes, longest first, that are computed together: at most half of a batch is padding."""
     longest = len(prefixes[0].token_ids)
@@ -215,7 +227,10 @@ def prefill(model: Any, prefixes: Sequence[SharedPrefix]) -> tuple[DynamicCache,
         [(*prefix.token_ids, *[0] * (width - len(prefix.token_ids))) for prefix in prefixes], device=device
     )
     ends = {(row, branch.depth): 0 for row, prefix in enumerate(prefixes) for branch in prefix.branches}
-    flat_N = torch.tensor([row * width + depth - 1 for row, depth in ends], device=device)
+    copies = copies_of(model)
+    rows_N = _repeated([row for row, _ in ends], copies)
+    depths_N = [depth for _, depth in ends for _ in range(copies)]
+    flat_N = torch.tensor([row * width + depth - 1 for row, depth in zip(rows_N, depths_N, strict=True)], device=device)
     cache = DynamicCache()
     with _only_at(causal_lm(model).base_model, flat_N):
         output = model(ids, past_key_values=cache, use_cache=True)
