@@ -193,6 +193,28 @@ def test_what_best_of_n_cannot_do_is_refused_in_a_line(scored, tmp_path, capsys,
     assert_refused(run_here(tmp_path, settings, "algorithm=best_of_n", *given), capsys, said)
 
 
+def test_mixtures_by_scorers_stand_on_one_front(scored, tmp_path):
+    small = [*scored, "trainer.max_steps=2", "trainer.per_device_train_batch_size=8", "trainer.max_length=64"]
+    levels = ["algorithm=logit_mix", "algorithm.level=token,sequence", "algorithm.min_ess=1", "w=0.4"]
+    assert run_here(tmp_path, small, "-m", *levels) == 0
+    found = {one["recipe"]["level"]: one for one in map(result, (tmp_path / "runs/logit_mix/hf").glob("*/*/*"))}
+    wanted = {
+        "better_reward",
+        "safer_reward",
+        "kl",
+        "kl_per_token",
+        "tokens",
+        "cut",
+        "empty",
+        "better_gain",
+        "safer_gain",
+    }
+    for one in found.values():
+        assert wanted <= set(one["metrics"])
+    with next((tmp_path / "runs/front").rglob("front.csv")).open() as stream:
+        assert sorted(row["algorithm"] for row in csv.DictReader(stream)) == ["logit_mix", "logit_mix", "reference"]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
