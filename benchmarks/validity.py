@@ -26,7 +26,12 @@ COLUMNS = {
     "safe": "safe",
     "well_formed": "well-formed",
 }
-TARGETS = {"attained_share": (0.85, None), "kl_to_optimum": (None, 0.12), "well_formed": (0.98, None), "kl": (0.0, None)}
+TARGETS = {
+    "attained_share": (0.85, None),
+    "kl_to_optimum": (None, 0.12),
+    "well_formed": (0.98, None),
+    "kl": (0.0, None),
+}
 SLOPE_RANGE = (0.8, 1.2)
 
 PAGE = """# Validity: does training find the front?
@@ -49,8 +54,8 @@ Over all {num_runs} runs: {worst}.
 
 Slope of each implicit reward on its gold reward, within held-out prompts, with its 95% interval over prompts: {slopes}.
 
-Targets, for every single run: share at least 0.85, KL to the optimum at most 0.12 nats, well-formed at least 0.98, KL to
-the reference never negative, slope within 0.8 to 1.2. {targets}
+Targets, for every single run: share at least 0.85, KL to the optimum at most 0.12 nats, well-formed at least 0.98,
+KL to the reference never negative, slope within 0.8 to 1.2. {targets}
 
 What falls short: trained points lie inside the exact front, most where it is farthest from the reference, and the share
 never reaches 1. The share is least certain where there is least to gain: at w=0.5 the whole gain is some 0.17 nats.

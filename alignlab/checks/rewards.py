@@ -64,7 +64,9 @@ def _check_held_out(source: RewardSource, plan: Plan[Any]) -> None:
         raise ConfigError(f"{source.key}: scores policies, and algorithm=pairs trains none; leave it out")
     first = plan.scorers.get(source.objective)
     if first is None or first.settings == source.settings:
-        what = f"is to differ from scorers.{source.objective}" if first else f"needs scorers.{source.objective} beside it"
+        what = (
+            f"is to differ from scorers.{source.objective}" if first else f"needs scorers.{source.objective} beside it"
+        )
         raise ConfigError(f"{source.key}: {what}, which it is compared with")
 
 

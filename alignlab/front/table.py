@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve
-from alignlab.front.series import HELD_OUT_REWARD, PlotPoint, held_out_metric, is_at_chance, points_by_series, w_text, weight_label
+from alignlab.front.series import (
+    HELD_OUT_REWARD,
+    PlotPoint,
+    held_out_metric,
+    is_at_chance,
+    points_by_series,
+    w_text,
+    weight_label,
+)
 from alignlab.io.atomic import replacing
 from alignlab.stats import Interval
 
