@@ -273,12 +273,21 @@ def _in_one_order(points: Sequence[FrontPoint]) -> list[FrontPoint]:
 
 
 def _with_variants(points: Sequence[FrontPoint]) -> list[FrontPoint]:
-    """Name in each point what of beta, loss and recipe is not the same in all of them; no line joins two of these."""
+    """Name in each point what tells its series apart: no line joins two of these.
+
+    That is the beta where it is not the same in all points, and what of loss and recipe differs within an algorithm.
+    """
     settings = [_settings(point) for point in points]
-    names = list(dict.fromkeys(name for held in settings for name in held))
-    told = [name for name in names if len({held[name] for held in settings if name in held}) > 1]
+    values: dict[tuple[str, str], set[str]] = {}
+    for point, held in zip(points, settings, strict=True):
+        for name, value in held.items():
+            values.setdefault(("" if name == "beta" else point.algorithm, name), set()).add(value)
+
+    def told(point: FrontPoint, name: str) -> bool:
+        return len(values["" if name == "beta" else point.algorithm, name]) > 1
+
     return [
-        replace(point, variant=", ".join(f"{name}={held[name]}" for name in told if name in held))
+        replace(point, variant=", ".join(f"{name}={value}" for name, value in held.items() if told(point, name)))
         for point, held in zip(points, settings, strict=True)
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from alignlab.front.collect import Collection, FrontPoint
+from alignlab.front.methods import compare_methods, methods_table
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.page import Names, write_front_page
 from alignlab.front.picture import draw_front, front_subject
@@ -45,11 +46,14 @@ def write_front(
     artifacts = {"csv": "front.csv"}
     if collection.points:
         summary = front_summary(collection.policies, exact=exact, reference=reference)
+        summary["methods"] = compare_methods(collection.policies)
         write_json(target / "front.json", summary)
         artifacts["summary"] = "front.json"
         differences = differences_table(summary)
-        if differences is not None:
+        if differences is not None and summary["methods"] is None:  # several methods' differences are in front.json
             console.print(differences)
+        if summary["methods"] is not None:
+            console.print(methods_table(summary["methods"]))
         _say_directions(summary)
     say(f"table:   {target / 'front.csv'}")
     if collection.points and len(collection.axes) > 1:

@@ -1,5 +1,6 @@
 """Sample, score and compare with the reference, without training."""
 
+import os
 from pathlib import Path
 
 from alignlab.config.objectives import Objectives
@@ -7,9 +8,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import EvaluateConfig, JudgedConfig
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.evaluation.measure import Policy, Sampling, measure
-from alignlab.evaluation.scored import (
-    against_reference,
-)
+from alignlab.evaluation.scored import against_reference
 from alignlab.jobs.scoring import score
 from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base
@@ -38,6 +37,8 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
         outcome.objectives, outcome.beta = objectives, card.beta
         outcome.loss_type, outcome.recipe = card.loss_type or None, card.recipe
         outcome.extra["policy"] = {"algorithm": card.algorithm, "seed": card.seed}
+    if adapter is not None and adapter.is_dir():
+        outcome.extra.setdefault("policy", {})["adapter"] = os.path.relpath(adapter, run.path)
     if adapter is None:
         outcome.extra["policy"] = {"algorithm": "reference", "seed": plan.seed}
     beta = card.beta if card else algorithm.beta

@@ -1,0 +1,204 @@
+"""Methods beside each other: what each series attains over the w that all of them have, and what that cost.
+
+Shape letters: S settings, P prompts, M axes.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alignlab.front.collect import RESULT, FrontPoint
+from alignlab.front.prompts import scores_of
+from alignlab.front.series import PlotPoint, points_by_series
+from alignlab.stats import Interval, holm, mean_interval, paired_difference
+from alignlab.stats.groups import Floats
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LEVEL = 0.05
+"""Of Holm's p-values, below which two methods are told apart."""
+COMPARED_WITH = "modpo"
+"""The method that the others are compared with, where it is there; else the first."""
+MEANS = ("kl", "attained_share", "kl_to_optimum")
+MOST_LEVELS = 3
+"""Between an adapter and the folder of its run: `adapter`, or `points/w=0.3/adapter`."""
+UNKNOWN = "-"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one policy cost beyond what its method shares with others (reference, rewards, endpoints)."""
+
+    home: Path
+    """The run that trained it, which may have made several."""
+    training: float | None
+    """Seconds of that run."""
+    sampling: float | None
+    """Seconds, of the evaluation's samples."""
+    adapter_bytes: int | None
+    """Of the weights that are kept; None where there are none."""
+
+
+def cost_of(folder: Path) -> Cost:
+    """The cost of a run's policy; an evaluated adapter's training is that of the run that made it.
+
+    Args:
+        folder: the run's.
+    """
+    record = _record(folder)
+    adapter = (record.get("policy") or {}).get("adapter") or (record.get("artifacts") or {}).get("adapter")
+    if adapter is None:
+        return Cost(folder, None, (record.get("seconds") or {}).get("sampling"), None)
+    weights = Path(os.path.normpath(folder / adapter))
+    home = next((one for one in weights.parents[:MOST_LEVELS] if (one / RESULT).is_file()), folder)
+    trained = _record(home).get("seconds") or {}
+    size = sum(file.stat().st_size for file in weights.glob("adapter_model.*"))
+    return Cost(home, trained.get("training"), (record.get("seconds") or {}).get("sampling"), size or None)
+
+
+def compare_methods(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
+    """Each series over the weightings that all of them have, and its paired difference to one of them.
+
+    `utility` is the mean over these weightings of w.r on each prompt, in reward units; a difference of it is paired by
+    prompt, with Holm's correction over the methods. It counts no KL, which stands beside it; `attained_share`, where
+    the exact front is known, does. None for fewer than two series, or where they share no weighting.
+
+    Args:
+        points: of one front.
+    """
+    series = points_by_series([point for point in points if point.weights])
+    if len(series) < 2:
+        return None
+    held = {name: {setting.weights: setting for setting in settings} for name, settings in series.items()}
+    shared = sorted(set.intersection(*(set(settings) for settings in held.values())))
+    if not shared:
+        return None
+    rows = {name: _row([settings[weights] for weights in shared]) for name, settings in held.items()}
+    utilities = {name: _utility([settings[weights] for weights in shared]) for name, settings in held.items()}
+    base = next((name for name in rows if name.split(",")[0] == COMPARED_WITH), next(iter(rows)))
+    for name, row in rows.items():
+        utility = utilities[name]
+        row["utility"] = None if utility is None else mean_interval(utility.values(), utility).as_record()
+    _note_differences(rows, utilities, base)
+    return {"weights": [list(weights) for weights in shared], "compared_with": base, "methods": rows}
+
+
+def _row(settings: Sequence[PlotPoint]) -> dict[str, Any]:
+    """Means over the settings, and the cost of all of them together, of one seed in the mean."""
+    found: dict[str, Any] = {}
+    for name in MEANS:
+        known = [setting.metrics[name].mean for setting in settings if name in setting.metrics]
+        whole = [value for value in known if value is not None]
+        found[name] = float(np.mean(whole)) if len(whole) == len(settings) else None
+    costs = [cost_of(run.folder) for setting in settings for run in setting.runs]
+    num_seeds = max(len(setting.runs) for setting in settings)
+    trained = {one.home: one.training for one in costs}  # a run that made several policies was trained once
+    parts = {
+        "training": trained.values(),
+        "sampling": [one.sampling for one in costs],
+        "adapter_bytes": [one.adapter_bytes for one in costs],
+    }
+    for field, values in parts.items():
+        numbers = [float(value) for value in values if value is not None]
+        found[field] = sum(numbers) / num_seeds if numbers else None
+    return found
+
+
+def _utility(settings: Sequence[PlotPoint]) -> dict[str, float] | None:
+    """Prompt -> mean over the settings of w.r; None where a run keeps no scores by prompt or has other prompts."""
+    total_P: Floats | None = None
+    prompts: tuple[str, ...] = ()
+    for setting in settings:
+        scores = scores_of(setting, setting.runs[0].axes)
+        if scores is None or (total_P is not None and scores.prompts != prompts):
+            return None
+        prompts = scores.prompts
+        value_P = scores.means_PM @ np.array(setting.weights) / len(settings)
+        total_P = value_P if total_P is None else total_P + value_P
+    return None if total_P is None else dict(zip(prompts, total_P.tolist(), strict=True))
+
+
+def _note_differences(rows: dict[str, dict[str, Any]], utilities: Mapping[str, Any], base: str) -> None:
+    others = [name for name in rows if name != base]
+    before = utilities[base]
+    pairs = {name: utilities[name] for name in others if utilities[name] is not None and before is not None}
+    found = {
+        name: paired_difference((list(before.values()), list(before)), (list(after.values()), list(after)))
+        for name, after in pairs.items()
+    }
+    corrected = dict(zip(found, holm([one.p for one in found.values()]), strict=True))
+    for name in others:
+        if name not in found:
+            rows[name]["difference"] = None
+            continue
+        p = corrected[name]
+        rows[name]["difference"] = {
+            **found[name].as_record(),
+            "p_holm": p,
+            "told_apart": None if p is None else p < LEVEL,
+        }
+
+
+def methods_table(compared: Mapping[str, Any]) -> "Table":
+    """The methods as a table for the terminal.
+
+    Args:
+        compared: of `compare_methods`.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    rows, base = compared["methods"], compared["compared_with"]
+    known = [name for name in MEANS if any(row[name] is not None for row in rows.values())]
+    titles = {"kl": "KL to\nreference", "attained_share": "attained\nshare", "kl_to_optimum": "KL to\noptimum"}
+    num_w = len(compared["weights"])
+    table = Table(
+        caption=f"means over the {num_w} w that every method has; utility: w.r, which counts no KL; p-values by Holm "
+        "over the methods; seconds of all these w, without references, rewards and endpoints, which methods share"
+    )
+    table.add_column("method", no_wrap=True)
+    for title in ("utility", f"against {base}", *(titles[name] for name in known)):
+        table.add_column(title, justify="right")
+    for title in ("training\ns", "sampling\ns", "adapters\nMB"):
+        table.add_column(title, justify="right")
+    for name, row in rows.items():
+        utility = _interval_text(row["utility"])
+        means = [UNKNOWN if row[metric] is None else f"{row[metric]:.3f}" for metric in known]
+        difference = "" if name == base else _difference_text(row.get("difference"))
+        costs = [_number(row["training"]), _number(row["sampling"]), _number(row["adapter_bytes"], 1e-6, 2)]
+        table.add_row(*(Text(cell) for cell in (name, utility, difference, *means, *costs)))
+    return table
+
+
+def _interval_text(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return UNKNOWN
+    interval = Interval.from_record(record)
+    half = "?" if interval.half_width is None else f"{interval.half_width:.2f}"
+    return UNKNOWN if interval.mean is None else f"{interval.mean:.2f} ±{half}"
+
+
+def _difference_text(record: Mapping[str, Any] | None) -> str:
+    if record is None or record["p_holm"] is None:
+        return UNKNOWN
+    interval, p = Interval.from_record(record), record["p_holm"]
+    told = ("p < .001" if p < 0.001 else f"p {p:.2g}") if record["told_apart"] else "not told apart"
+    return f"{interval.mean:+.3f} ±{interval.half_width or 0:.3f} ({told})"
+
+
+def _number(value: float | None, scale: float = 1.0, digits: int = 0) -> str:
+    return UNKNOWN if value is None else f"{value * scale:.{digits}f}"
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
