@@ -56,8 +56,8 @@ Made by `python -m benchmarks.methods`; not edited by hand. The sentences on eac
 
 `--config-name methods` on the embedded default, seeds {seeds}, w = {weights}. The seed changes everything, the
 reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) sees the true rewards instead. The
-rewards of modpo, rebel and the conditioned adapter, and the policies that soups and logit mixtures mix, are the same two
-DPO policies. All figures are on held-out prompts, beside the exact front (`alignlab/front/exact.py`).
+rewards of modpo, rebel and the conditioned adapter, and the policies that soups and logit mixtures mix, are the same
+two DPO policies. All figures are on held-out prompts, beside the exact front (`alignlab/front/exact.py`).
 
 ![The methods beside the exact front, seed {first}](methods.png)
 
@@ -78,8 +78,8 @@ Mean share over the {num_w} w, and its difference to {base}'s, paired by seed (9
 ## What they cost
 
 Of one seed, for all {num_w} w together, beyond what all share (reference model, and the two DPO policies: {ends}
-optimizer steps): optimizer steps of 32 pairs, seconds of training and of sampling the evaluation on a CPU that other work shared,
-and weights that are kept.
+optimizer steps): optimizer steps of 32 pairs, seconds of training and of sampling the evaluation on a CPU that other
+work shared, and weights that are kept.
 
 {costs}
 
