@@ -47,11 +47,16 @@ class Meter:
     def __init__(self, loss: PreferenceLoss) -> None:
         self.loss = loss
         self.num_tokens = 0
-        self.windows: list[tuple[float, float, float]] = []
-        """Of every log line, means over its pairs: the loss, the untrained policy's loss on the same pairs, and how
-        much the likelier response's log-probability a token rose with training, nats."""
+        self.steps: list[list[float]] = []
+        """Of every optimizer step that was read: the number of pairs, and sums over these of the loss, of the untrained
+        policy's loss on them, and of the rise of the likelier response's log-probability a token, nats."""
         self._new_tokens = 0
         self._sums: dict[str, Tensor] = {}
+        self._new_steps: list[Tensor] = []
+
+    def begin_step(self, device: torch.device) -> None:
+        """Start an optimizer step; what is added from now on belongs to it."""
+        self._new_steps.append(torch.zeros(4, dtype=torch.float64, device=device))
 
     @torch.no_grad()
     def add(
@@ -76,7 +81,8 @@ class Meter:
         self._add("pairs", [torch.ones_like(chosen_P), *values, chosen_P - rejected_P, chosen_P > rejected_P])
         self._new_tokens += num_tokens
         untrained = pairs.untrained() if tilts is None else pairs.untrained().tilted(*tilts)
-        self._add("window", [losses_P, self.loss.per_pair(untrained), pairs.likelier_P - pairs.untrained().likelier_P])
+        rises_P = pairs.likelier_P - pairs.untrained().likelier_P
+        self._new_steps[-1] += _summed([torch.ones_like(losses_P), losses_P, self.loss.per_pair(untrained), rises_P])
         if tilts is not None:
             margins_P = self.loss.temperature * pairs.tilted(*tilts).differences_P
             self._add("tilted", [margins_P, margins_P > 0])
@@ -93,7 +99,7 @@ class Meter:
         self._add("tokens", [*lengths, outputs.entropy, logits_chosen, logits_rejected, top])
 
     def _add(self, name: str, values: list[Tensor]) -> None:
-        sums = torch.stack([value.sum(dtype=torch.float64) for value in values])
+        sums = _summed(values)
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def read(self, accelerator: Any) -> dict[str, float]:
@@ -102,13 +108,14 @@ class Meter:
             return {}
         self._add("read", [torch.tensor([self._new_tokens], device=accelerator.device)])
         sums = {name: accelerator.reduce(value, "sum").tolist() for name, value in self._sums.items()}
-        self._sums, self._new_tokens = {}, 0
+        steps = accelerator.reduce(torch.stack(self._new_steps), "sum").tolist()
+        self.steps += steps
+        self._sums, self._new_tokens, self._new_steps = {}, 0, []
         self.num_tokens += int(sums["read"][0])
         pairs, *totals = sums["pairs"]
         metrics = {name: total / pairs for name, total in zip(PAIR_METRICS, totals, strict=True)}
-        loss, untrained, rise = (total / pairs for total in sums["window"])
-        self.windows.append((loss, untrained, rise))
         if "tilted" in sums:
+            untrained = sum(step[2] for step in steps) / pairs
             values = (*(total / pairs for total in sums["tilted"]), untrained)
             metrics |= dict(zip(TILTED_METRICS, values, strict=True))
         if "tokens" in sums:
@@ -120,3 +127,7 @@ class Meter:
                 "mean_token_accuracy": top / chosen,
             }
         return {**metrics, "num_tokens": float(self.num_tokens)}
+
+
+def _summed(values: list[Tensor]) -> Tensor:
+    return torch.stack([value.sum(dtype=torch.float64) for value in values])

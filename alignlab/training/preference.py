@@ -122,6 +122,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         """One batch's gradient and loss, forward by forward; processes exchange gradients after the last."""
         total = torch.zeros((), device=self.accelerator.device)
         self.step_losses = []
+        self.meter.begin_step(self.accelerator.device)
         forwards = self._weighted(inputs["forwards"])
         for number, forward in enumerate(forwards, start=1):
             is_last = number == len(forwards)
@@ -172,11 +173,12 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         super().log(logs | self.meter.read(self.accelerator), start_time)
 
     def divergence(self) -> str | None:
-        """What is wrong with the policy at the end, or None: looks at the log lines of the last half."""
-        late = self.meter.windows[len(self.meter.windows) // 2 :]
+        """What is wrong with the policy at the end, or None: means over the pairs of the last half of the steps."""
+        late = self.meter.steps[len(self.meter.steps) // 2 :]
         if not late:
             return None
-        loss, untrained, rise = (sum(column) / len(late) for column in zip(*late, strict=True))
+        pairs, *sums = (sum(column) for column in zip(*late, strict=True))
+        loss, untrained, rise = (total / pairs for total in sums)
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         if rise < -math.log(vocabulary):
             return f"even the likelier response of a pair lost {-rise:.3g} nats a token"

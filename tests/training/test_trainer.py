@@ -312,3 +312,18 @@ def test_the_adapters_dropout_is_as_asked_and_the_models_own_is_off(tmp_path, dr
             torch.nn.init.normal_(weights)
     losses = {round(float(one_step(engine, batch)), 6) for _ in range(3)}
     assert len(losses) == (3 if dropout else 1)
+
+
+def test_the_verdict_of_divergence_does_not_depend_on_how_often_is_logged(tmp_path):
+    """Five steps, of which windows of four leave a short one at the end."""
+    table, found, losses = with_references(model_of("llama"), plain_pairs()), [], []
+    for often in (1, 4, 1000):
+        settings = {"max_steps": 5, "logging_steps": often, "learning_rate": 0.3, "beta": 1.0, "data_seed": 0}
+        engine = engine_of(table, tmp_path / str(often), **settings)
+        engine.train()
+        found.append(engine.divergence())
+        losses = [total / pairs for pairs, total, *_ in engine.meter.steps]
+    assert found[0] is not None
+    assert found == found[:1] * 3
+    by_windows = [sum(losses) / 5, (sum(losses[:4]) / 4 + losses[4]) / 2]
+    assert by_windows[0] != pytest.approx(by_windows[1], rel=0.02), "control: windows that count alike would differ"
