@@ -126,6 +126,20 @@ def require_name(key: str, value: str) -> None:
     require(len(value) <= LONGEST_NAME, key, value, f"must be at most {LONGEST_NAME} characters, as it names a folder")
 
 
+def require_fields(key: str, template: str | None, fields: Iterable[str]) -> None:
+    """Refuse a {field} in a template that nobody fills: it would stand in every prompt as it is typed.
+
+    Args:
+        key: of the template.
+        template: None for a chat template.
+        fields: names that are filled.
+    """
+    known = sorted(fields)
+    for name in re.findall(r"\{([A-Za-z_]\w*)\}", template or ""):
+        filled = " and ".join("{" + field + "}" for field in known)
+        require(name in known, key, repr(template), f"{{{name}}} is filled by nothing; {filled} is")
+
+
 def require_key(section: str, variable: str | None) -> str | None:
     """The key in an environment variable; None if there is no variable to look in.
 

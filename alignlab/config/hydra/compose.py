@@ -172,6 +172,18 @@ def _chooses(key: str, groups: Sequence[str]) -> bool:
     return key in groups or "/" in key or "@" in key or key.startswith("hydra.searchpath")
 
 
+def _quoted(override: str) -> str:
+    """How to type one value that holds commas, where it can be a path or a text."""
+    key, _, value = override.partition("=")
+    if not any(sign in value for sign in "/. ") or value[:1] in "[{'\"":
+        return ""
+    try:
+        [float(part) for part in value.split(",")]
+    except ValueError:
+        return f"; if it is one value, quote it: '{key}=\"{value}\"'"
+    return ""
+
+
 def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) -> CommandLine:
     """What a command line means.
 
@@ -188,7 +200,7 @@ def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) 
     if not (multirun or str(OmegaConf.select(probe, "hydra.mode")).endswith("MULTIRUN")):
         if len(plain) < len(overrides):
             several = next(override for override in overrides if is_sweep(override))
-            raise ConfigError(f"{several}: several values make a sweep; add -m")
+            raise ConfigError(f"{several}: several values make a sweep; add -m{_quoted(several)}")
         return CommandLine(config_name, probe, None, list(overrides))
     if not str(probe.hydra.sweeper._target_).endswith("BasicSweeper"):
         return CommandLine(config_name, probe, [plain], list(overrides))

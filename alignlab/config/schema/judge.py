@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from omegaconf import MISSING
 
 from alignlab.config.names import WORDINGS
-from alignlab.errors import ConfigError, require, require_one_of
+from alignlab.errors import ConfigError, require, require_fields, require_one_of
 
 _ENV_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
@@ -114,6 +114,7 @@ class LocalJudgeConfig(AskingJudgeConfig):
         template = self.prompt_template
         good = template is None or "{raw_prompt}" in template
         require(good, "judge.prompt_template", template, "must hold {raw_prompt}, or be null for the chat template")
+        require_fields("judge.prompt_template", template, ("raw_prompt",))
         for name in ("yes_words", "no_words"):
             words = getattr(self, name)
             require(bool(words) and all(words), f"judge.{name}", words, "must name at least one word")

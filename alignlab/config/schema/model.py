@@ -6,7 +6,7 @@ from omegaconf import MISSING
 
 from alignlab.config.names import SCHEDULES
 from alignlab.config.schema.ranges import check_ranges, within
-from alignlab.errors import require, require_name, require_one_of, require_seed
+from alignlab.errors import require, require_fields, require_name, require_one_of, require_seed
 
 
 @dataclass
@@ -69,6 +69,7 @@ class ModelConfig:
             repr(template),
             "must contain {raw_prompt}, or be null for the model's own chat template",
         )
+        require_fields("model.prompt_template", template, ("raw_prompt",))
         typed = "holds \\n as two characters; the shell writes a line break in $'...\\n...', YAML in double quotes"
         require(template is None or "\\n" not in template, "model.prompt_template", template, typed)
 

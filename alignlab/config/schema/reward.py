@@ -10,7 +10,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from alignlab.config.schema.judge import JudgeConfig, require_patience, require_server
-from alignlab.errors import ConfigError, nearest, require, require_one_of
+from alignlab.errors import ConfigError, nearest, require, require_fields, require_one_of
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -59,6 +59,7 @@ class ScorerConfig(RewardConfig):
             repr(template),
             "must contain {raw_prompt}, or be null for the model's own chat template, or pair for (prompt, response)",
         )
+        require_fields("reward.template", self.template, ("raw_prompt", "response"))
         require(self.max_length > 1, "reward.max_length", self.max_length, "must be > 1 token")
         require_one_of("reward.dtype", self.dtype, DTYPES)
 
