@@ -109,13 +109,26 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def require(condition: bool, key: str, value: object, rule: str) -> None:
-    """Raises ConfigError `key=value: rule` unless the condition holds."""
+    """Raises ConfigError `key=value: rule` unless the condition holds.
+
+    Args:
+        condition: what must hold.
+        key: of the setting.
+        value: as typed.
+        rule: what must hold, in words.
+    """
     if not condition:
         raise ConfigError(f"{key}={value}: {rule}")
 
 
 def require_one_of(key: str, value: str, choices: Iterable[str]) -> None:
-    """Raises ConfigError with the nearest choice unless the value is one of them."""
+    """Raises ConfigError with the nearest choice unless the value is one of them.
+
+    Args:
+        key: of the setting.
+        value: as typed.
+        choices: that are allowed.
+    """
     require(value in choices, key, value, nearest(value, choices))
 
 

@@ -149,3 +149,31 @@ def test_importing_it_imports_no_torch(module):
     code = f"import sys, alignlab.{module}; print([name for name in {heavy} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert ended.stdout.strip() == "[]"
+
+
+def unexplained(source):
+    """Public functions of three or more parameters whose docstring has no Args; hooks and local ones apart."""
+    tree = ast.parse(source)
+    bodies = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")]
+    found = []
+    for node in (each for body in bodies for each in body.body if isinstance(each, ast.FunctionDef)):
+        names = {one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)} - {"self", "cls"}
+        is_public = not node.name.startswith(("_", "on_"))
+        if is_public and len(names) > 2 and names != JOB and "Args:" not in (ast.get_docstring(node) or ""):
+            found.append(node.name)
+    return found
+
+
+JOB = {"plan", "run", "outcome"}
+"""The parameters of every job, which alignlab/jobs/__init__.py explains once."""
+
+
+def test_public_functions_of_three_parameters_explain_them():
+    files = {path: unexplained(path.read_text()) for path in FILES}
+    found = [f"{path.relative_to(PACKAGE)}:{name}" for path, names in files.items() for name in names]
+    assert found == [], "add an Args section to the docstring"
+
+
+def test_an_unexplained_function_is_found():
+    assert unexplained("def f(a, b, c):\n    'What it does.'") == ["f"]
+    assert unexplained("def f(a, b, c):\n    'Do.\\n\\n    Args:\\n        a: x.'") == []

@@ -81,6 +81,12 @@ def rogan_gladen(
 
     The labelled samples may be chosen at random, or so many of each verdict. Sensitivity and specificity are taken to
     be the same at every k.
+
+    Args:
+        rows: verdicts of the run.
+        quality: the judge's errors against labels.
+        ks: lengths of the prefix.
+        seed: of the bootstrap.
     """
     yes_GK, scored_GK = count_verdicts(rows, ks)
     found = corrected_shares(yes_GK, scored_GK, quality, seed=seed)

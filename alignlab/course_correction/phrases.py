@@ -115,12 +115,24 @@ def affirmative_prefix(key: str, prompt: object, *, part: Part, is_toy: bool) ->
 
 
 def paper_prefix(request_id: str, k: int, sample: int) -> Phrase:
-    """The affirmative prefix of one sampled path of `profile=paper`, which draws one for each path."""
+    """The affirmative prefix of one sampled path of `profile=paper`, which draws one for each path.
+
+    Args:
+        request_id: of the harmful request.
+        k: length of the prefix, tokens.
+        sample: index of the path.
+    """
     return _chosen(PAPER_PREFIXES, f"paper {request_id} {k} {sample}", "paper")
 
 
 def correction_phrase(key: str, *, part: Part, is_toy: bool) -> Phrase:
-    """The phrase that begins one correction, always the same; `key` is the id of the corrected response."""
+    """The phrase that begins one correction, always the same one for a response.
+
+    Args:
+        key: id of the corrected response.
+        part: training or evaluation, whose phrases are different ones.
+        is_toy: whether the toy's words are used.
+    """
     if is_toy:
         return Phrase(f"toy-{part}", TOY_CORRECTION_PHRASES[part])
     return _chosen(CORRECTION_PHRASES[part], f"trigger {key}", part)

@@ -154,7 +154,13 @@ class CorrDifference:
 
 
 def corr_difference(before: Sequence[Scored], after: Sequence[Scored], *, ks: Sequence[int]) -> CorrDifference:
-    """Corr@k of `after` minus `before`, paired by group, each group counting once."""
+    """Corr@k of `after` minus `before`, paired by group, each group counting once.
+
+    Args:
+        before: verdicts of the first run.
+        after: verdicts of the second.
+        ks: lengths of the prefix.
+    """
     found = [_difference(before, after, [k]) for k in ks]
     known = [k for k, one in zip(ks, found, strict=True) if one.interval.n]
     mean = _difference(before, after, known)

@@ -138,6 +138,11 @@ def _without_overlap(rows: list[RankedRow], report: Report) -> list[RankedRow]:
 def check_objectives(config: DatasetConfig, rows: Sequence[RankedRow], source: str) -> None:
     """Refuses an objective whose label says nothing of any response.
 
+    Args:
+        config: of the dataset.
+        rows: of all splits.
+        source: file or hub id, for errors.
+
     Raises:
         ConfigError: naming the objective.
     """

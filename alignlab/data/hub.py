@@ -13,6 +13,11 @@ from alignlab.errors import ConfigError
 def hub_rows(config: FileConfig, columns: Columns, report: Report) -> tuple[Iterator[Located], str | None]:
     """The rows of the splits that the config names, and their commit (None where the hub cannot be asked).
 
+    Args:
+        config: of the dataset.
+        columns: how a row is read.
+        report: takes what was left out.
+
     Raises:
         ConfigError: if the dataset cannot be loaded, or lacks a column.
     """

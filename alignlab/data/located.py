@@ -67,7 +67,13 @@ class Columns:
         return sorted(self.read | self.refused)
 
     def check(self, shown: str, columns: Sequence[str], report: Report) -> None:
-        """Refuses a file that lacks a column in all its rows; notes which of its columns are read."""
+        """Refuses a file that lacks a column in all its rows; notes which of its columns are read.
+
+        Args:
+            shown: the file, for errors.
+            columns: those that its rows have.
+            report: takes the columns that are read and not read.
+        """
         there = [name for name in columns if name not in self.ignored]
         missing = [name for name in self.needed if columns and name not in there]
         if columns and self.one_of and not set(self.one_of) & set(there):
@@ -100,6 +106,11 @@ class Columns:
 def file_rows(files: Sequence[DataFile], columns: Columns, report: Report) -> Iterator[Located]:
     """The rows of all files, in their order.
 
+    Args:
+        files: in the order in which they are read.
+        columns: how a row is read.
+        report: takes what was left out.
+
     Raises:
         ConfigError: `file:1 column: no such column` with the nearest name, or for a file without rows.
     """
@@ -115,7 +126,14 @@ def file_rows(files: Sequence[DataFile], columns: Columns, report: Report) -> It
 
 
 def table_rows(table: Iterable[dict[str, Any]], name: str, split: str | None, columns: Columns) -> Iterator[Located]:
-    """The rows of one split of the hub's dataset `name`."""
+    """The rows of one split of the hub's dataset `name`.
+
+    Args:
+        table: of the hub.
+        name: its hub id, for errors.
+        split: its split.
+        columns: how a row is read.
+    """
     for number, row in enumerate(table, 1):
         location = f"{name}:{number}"
         yield Located(location, columns.of(row, location), split)

@@ -89,7 +89,13 @@ def without_near_duplicates(texts: Iterable[str], threshold: float) -> list[bool
 
 
 def near_duplicates_of(texts: Iterable[str], others: Iterable[str], threshold: float) -> list[bool]:
-    """Whether each text is a near duplicate of one of the others."""
+    """Whether each text is a near duplicate of one of the others.
+
+    Args:
+        texts: to look at.
+        others: to compare them with.
+        threshold: Jaccard similarity of their runs of three words, 0..1.
+    """
     known = NearDuplicateIndex(threshold)
     for other in others:
         known.add(other)

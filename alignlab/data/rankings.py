@@ -34,6 +34,11 @@ def rankings(strategy: str, num: int, *, kind: str = HARMFUL) -> list[Ranking]:
 
     In a harmless set only the helpful response is ever chosen: what the others are ranked by would teach to correct
     what is no mistake. It beats all others; the next; the last; each correction; or, by principle_2, none.
+
+    Args:
+        strategy: name of the selection.
+        num: responses of the set.
+        kind: of the set, as the strategy tells them apart.
     """
     last = num - 1
     if strategy == "best_worst":

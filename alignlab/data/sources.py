@@ -189,6 +189,11 @@ def read_ranked_rows(
 ) -> list[RankedRow]:
     """All rows of a dataset, in its order: from `path`, a file that alignlab made, else from dataset.path or the hub.
 
+    Args:
+        config: of the dataset.
+        path: a file that alignlab made; None for the dataset's own.
+        max_length: tokens of prompt and response, beyond which a prompt is a bad row; None checks no length.
+
     Raises:
         ConfigError: the first bad rows and their totals.
     """
@@ -199,6 +204,11 @@ def select_split(rows: Iterable[RankedRow], config: DatasetConfig, split: str | 
     """The rows of a split (None: all), at most dataset.max_rows of them.
 
     A split is what the row's file says where a folder holds files of several, else a hash of the prompt decides.
+
+    Args:
+        rows: of all splits.
+        config: of the dataset.
+        split: its name; None for all.
     """
     known = list(rows)
     split_of_row = splitter(known, config)

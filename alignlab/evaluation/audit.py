@@ -113,7 +113,15 @@ class Suspect:
 
 
 def suspects(ids: Sequence[str], gaps: Iterable[float], *, objective: str, by: str, at_most: int) -> list[Suspect]:
-    """The pairs whose label a reward contradicts, the most decidedly contradicted first."""
+    """The pairs whose label a reward contradicts, the most decidedly contradicted first.
+
+    Args:
+        ids: of the pairs.
+        gaps: reward of chosen minus rejected, a value a pair.
+        objective: whose labels they are.
+        by: name of the reward.
+        at_most: pairs.
+    """
     found = [Suspect(pair, objective, by, gap) for pair, gap in zip(ids, gaps, strict=True) if gap < 0]
     return sorted(found, key=lambda suspect: (suspect.gap, suspect.id))[:at_most]
 

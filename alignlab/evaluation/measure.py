@@ -270,7 +270,13 @@ def sample_requests(prompts: Mapping[str, list[int]], samples: int) -> list[Samp
 def sample(
     policy: Policy, requests: list[SampleRequest], sampling: Sampling
 ) -> tuple[list[Encoded], Divergence | None]:
-    """Responses and their divergence; None where the sampling settings draw from another distribution."""
+    """Responses and their divergence; None where the sampling settings draw from another distribution.
+
+    Args:
+        policy: what is sampled.
+        requests: prompts with their ids.
+        sampling: settings and seed.
+    """
     base, generator = policy.base, sampling.generator
     stops = stop_tokens(base.model, base.encoder)
 

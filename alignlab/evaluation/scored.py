@@ -189,7 +189,13 @@ def columns_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def add_columns(folder: Path, said: Sequence[Said], columns: Mapping[str, Sequence[float | None]]) -> None:
-    """Add columns to scores.jsonl, or replace them; a row a response, joined by id."""
+    """Add columns to scores.jsonl, or replace them; a row a response, joined by id.
+
+    Args:
+        folder: of the evaluation.
+        said: the responses, in order.
+        columns: name -> a value a response; None is unknown.
+    """
     known = columns_of(folder)
     rows = [
         {"id": row.id, "group": row.group}

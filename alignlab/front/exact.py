@@ -76,6 +76,11 @@ def attained_share(J: float, *, J_ref: float, J_star: float) -> float | None:
 
     Negative for a policy worse than the reference; slightly above 1 only by sampling error. None where there is nothing
     to gain (the rewards, so weighted, are constant), because 0/0 is neither a success nor a failure.
+
+    Args:
+        J: of the policy, reward units.
+        J_ref: of the reference.
+        J_star: of the optimum.
     """
     gain = J_star - J_ref
     if gain <= 1e-9 * max(1.0, abs(J_star), abs(J_ref)):
@@ -92,6 +97,11 @@ def kl_to_optimum(J: float, *, J_star: float, beta: float) -> float:
 
     So J falls short of its optimum by exactly beta times the distance to it. Follows from Rafailov et al. 2023,
     arXiv:2305.18290, appendix A.1. Below 0 only by the sampling error of J and J_star.
+
+    Args:
+        J: of the policy, reward units.
+        J_star: of the optimum.
+        beta: KL strength, reward units a nat.
 
     Raises:
         ValueError: if beta <= 0.

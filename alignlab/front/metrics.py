@@ -50,6 +50,13 @@ def exact_curve(
 ) -> ExactCurve:
     """The exact front over several weightings, from (P, S, M) gold rewards of samples of pi_ref.
 
+    Args:
+        rewards: of samples of pi_ref, (P, S, M).
+        weights: a weighting each.
+        beta: KL strength, reward units a nat.
+        axes: names of the rewards.
+        min_ess: fewest effective samples of a weighting.
+
     Raises:
         ValueError: as `exact_point` does, e.g. where too few samples carry a weighting.
     """

@@ -59,6 +59,14 @@ def draw_front(
 ) -> Path:
     """Draw `front_figure` into a .png, .svg or .pdf file, atomically; returns the path.
 
+    Args:
+        points: of one front.
+        path: .png, .svg or .pdf.
+        exact: the exact front.
+        reference: its mean on each axis.
+        title: of the picture.
+        measures: axis -> what it measures.
+
     Raises:
         ValueError: for another suffix, or as `front_figure` does.
     """

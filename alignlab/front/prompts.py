@@ -74,6 +74,11 @@ def resampled(settings: Sequence[PlotPoint], axes: Sequence[str], *, seed: int =
     """Positions under draws of prompts, and of seeds where every setting has the same two or more; the same for all.
 
     None where neither is available: other prompts, no scores by prompt, and fewer than FEWEST_SEEDS shared seeds.
+
+    Args:
+        settings: of one series.
+        axes: metrics.
+        seed: of the draws.
     """
     seeds = {tuple(sorted(str(run.seed) for run in setting.runs)) for setting in settings}
     num_seeds = len(next(iter(seeds))) if len(seeds) == 1 else 0

@@ -120,7 +120,14 @@ def _with_interval(values_SM: Floats, draws: Resampled | None, number: Callable[
 def follows_weight(
     settings: Sequence[PlotPoint], objectives: Sequence[str], axes: Sequence[str], draws: Resampled | None
 ) -> dict[str, dict[str, Any]]:
-    """Objective -> its axis, and Spearman's rank correlation of its weight with its mean over the settings."""
+    """Objective -> its axis, and Spearman's rank correlation of its weight with its mean over the settings.
+
+    Args:
+        settings: of one series.
+        objectives: in the order of the axes.
+        axes: metrics.
+        draws: of a bootstrap; None without.
+    """
     found: dict[str, dict[str, Any]] = {}
     for index, (objective, axis) in enumerate(zip(objectives, axes, strict=True)):
         weights = [setting.weights[index] for setting in settings]

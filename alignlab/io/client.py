@@ -161,6 +161,11 @@ class Server:
     async def try_once(self, client: Any, call: Call, seconds: float) -> Any:
         """One try of a call.
 
+        Args:
+            client: keeps the connections.
+            call: what is asked.
+            seconds: for the whole try.
+
         Raises:
             Transient, Refused, ConfigError, or what `read` raises.
         """

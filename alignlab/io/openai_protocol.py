@@ -80,7 +80,13 @@ def _not_json(response: Response) -> Transient:
 
 
 def fault_of(response: Response, endpoint: Endpoint, model: str) -> Exception:
-    """What an answer with another status than 2xx means."""
+    """What an answer with another status than 2xx means.
+
+    Args:
+        response: of the server.
+        endpoint: that was asked.
+        model: that was asked for.
+    """
     status = response.status
     try:
         error = _error(json.loads(response.content))

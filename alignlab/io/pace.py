@@ -61,7 +61,13 @@ class Pace:
             self._limit = min(self._limit + (1 / self._limit if self.was_cut else 1.0), self._workers)
 
     def overloaded(self, *, started: float, now: float, timeout: bool) -> None:
-        """Note a timeout, an overload status or a refused connection of a try that began at `started`."""
+        """Note a timeout, an overload status or a refused connection of a try that began at `started`.
+
+        Args:
+            started: of the try, monotonic seconds.
+            now: monotonic seconds.
+            timeout: whether the try ran out of time.
+        """
         self._cut(TIMEOUT_CUT if timeout else CUT, started, now)
 
     def _cut(self, factor: float, started: float, now: float) -> None:

@@ -102,7 +102,13 @@ def present(
 def exact_front(
     model: ModelSource, rows: RowSource, points: Sequence[FrontPoint]
 ) -> tuple[ExactCurve | None, tuple[float, ...] | None]:
-    """The toy's exact front and the reference's own rewards; (None, None) where they cannot be known."""
+    """The toy's exact front and the reference's own rewards; (None, None) where they cannot be known.
+
+    Args:
+        model: the reference.
+        rows: the data.
+        points: of the front.
+    """
     betas = {point.beta for point in points if point.beta is not None}
     golds = [str(objective.gold) for objective in rows.settings.objectives.values()]
     normalised = any((point.recipe or {}).get("normalised") for point in points)  # w then weighs other units

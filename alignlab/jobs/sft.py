@@ -86,7 +86,13 @@ class EncodedResponses:
 
 
 def encode_responses(rows: Sequence[RankedRow], encoder: PromptEncoder, choice: _Choice) -> EncodedResponses:
-    """The responses that are learned from rows; a row that the objective does not rank has none."""
+    """The responses that are learned from rows; a row that the objective does not rank has none.
+
+    Args:
+        rows: of the data.
+        encoder: of the model.
+        choice: which responses are learned from.
+    """
     limit = choice.limit
     found = [
         (row, text) for row in rows for text in ranked_responses(row, choice.objective, all_of_them=choice.all_of_them)
@@ -107,7 +113,13 @@ def encode_responses(rows: Sequence[RankedRow], encoder: PromptEncoder, choice: 
 
 
 def ranked_responses(row: RankedRow, objective: str, *, all_of_them: bool) -> list[str]:
-    """The best responses of a row by an objective, or all that it ranks; none where it prefers no response."""
+    """The best responses of a row by an objective, or all that it ranks; none where it prefers no response.
+
+    Args:
+        row: of the data.
+        objective: whose ranking counts.
+        all_of_them: all that it ranks, in place of the best.
+    """
     scores = row.scores.get(objective, ())
     known = {index: score for index, score in enumerate(scores) if score is not None}
     if len(set(known.values())) < 2:

@@ -117,7 +117,13 @@ def target_modules(config: PeftConfig) -> str | list[str]:
 
 
 def new_adapter(model: Any, config: PeftConfig, *, seed: int) -> PeftModel:
-    """The model with a fresh float32 adapter; its first output equals the base model's."""
+    """The model with a fresh float32 adapter; its first output equals the base model's.
+
+    Args:
+        model: a causal language model.
+        config: of the adapter.
+        seed: of its initial weights.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return get_peft_model(model, lora_config(config))

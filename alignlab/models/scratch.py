@@ -36,7 +36,13 @@ def bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerF
 
 
 def new_llama(architecture: ArchitectureConfig, tokenizer: Any, *, seed: int) -> LlamaForCausalLM:
-    """A Llama with random weights, float32, one row of embeddings for each token of the tokenizer."""
+    """A Llama with random weights, float32, one row of embeddings for each token of the tokenizer.
+
+    Args:
+        architecture: its shape.
+        tokenizer: whose tokens it has.
+        seed: of its initial weights.
+    """
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=architecture.hidden_size,

@@ -84,7 +84,13 @@ def correlations(scores_NM: Floats, objectives: Sequence[str], prompts: Sequence
 
 
 def within_correlation(one_N: Floats, other_N: Floats, prompts: Sequence[str]) -> float | None:
-    """Correlation of two columns around their prompts' means; None where one of them does not vary."""
+    """Correlation of two columns around their prompts' means; None where one of them does not vary.
+
+    Args:
+        one_N: a value a row.
+        other_N: a value a row.
+        prompts: of each row.
+    """
     known_N = ~(np.isnan(one_N) | np.isnan(other_N))
     columns = np.stack([one_N, other_N], axis=1)[known_N]
     kept = [prompt for prompt, known in zip(prompts, known_N, strict=True) if known]

@@ -83,6 +83,12 @@ class Scored:
 def score_answers(plan: Plan[PairsConfig], answers: Comparable, folder: Path, make_run: MakeRun) -> Scored:
     """Every answer's score by every objective, kept in the run folder as they come.
 
+    Args:
+        plan: the run.
+        answers: of all prompts.
+        folder: of the run.
+        make_run: makes prerequisites.
+
     Raises:
         ConfigError: `scorers.NAME: ...` where a scorer gives no usable scores.
     """
@@ -152,6 +158,11 @@ def _base(plan: Plan[PairsConfig]) -> Base:
 
 def pair_rows(plan: Plan[PairsConfig], answers: Comparable, scored: Scored) -> list[PairRow]:
     """The selected and labelled pairs, prompt by prompt.
+
+    Args:
+        plan: the run.
+        answers: of all prompts.
+        scored: their scores by objective.
 
     Raises:
         ConfigError: if there is none.

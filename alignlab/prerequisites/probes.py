@@ -50,7 +50,13 @@ class _Measured:
 
 
 def fit_and_measure(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Fit a probe to one objective's pairs, measure it on pairs of other prompts, and save it."""
+    """Fit a probe to one objective's pairs, measure it on pairs of other prompts, and save it.
+
+    Args:
+        plan: the run.
+        run: its folder.
+        outcome: takes the metrics.
+    """
     algorithm, objective, trainer = plan.algorithm, plan.objectives.trained, plan.recipe.trainer
     with run.stage("prerequisites"):
         outcome.extra |= data_report(plan.rows)

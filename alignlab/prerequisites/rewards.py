@@ -63,6 +63,11 @@ def reward(source: RewardSource, parts: RewardParts) -> Reward:
 def reward_adapter(source: RewardSource, settings: ImplicitConfig, parts: RewardParts) -> tuple[Path, float]:
     """Folder and beta of an implicit reward's adapter; made by a reward_model run when none is named.
 
+    Args:
+        source: of the reward.
+        settings: of its kind.
+        parts: base, cache and what makes prerequisites.
+
     Raises:
         ConfigError: if a named adapter was trained on another base or template, or at another beta than is given.
     """

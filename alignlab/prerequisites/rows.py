@@ -13,7 +13,13 @@ from alignlab.runs.progress import say
 
 
 def ranked_rows(source: RowSource, base: Base, split: str | None) -> list[RankedRow]:
-    """The rows of one split; the toy's are sampled from the reference first, and a pairs run has made own pairs."""
+    """The rows of one split; the toy's are sampled from the reference first, and a pairs run has made own pairs.
+
+    Args:
+        source: of the data.
+        base: the reference.
+        split: its name.
+    """
     made = None if source.toy is None else toy_pairs_file(source.toy, base, source.cache)
     if source.made_by is not None:
         made = source.made_by.folder / "rows"

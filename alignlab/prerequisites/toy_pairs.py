@@ -28,6 +28,11 @@ def toy_pairs_file(dataset: ToyConfig, base: Base, cache: Path) -> Path:
     """A JSONL file in PKU-SafeRLHF's columns, in the cache; made when it is not there.
 
     Two responses of the reference to one prompt; each objective's label is a Bradley-Terry draw at its gold rewards.
+
+    Args:
+        dataset: the toy's settings.
+        base: the reference, which is sampled.
+        cache: root of what runs share.
     """
     labels = {name: [objective.label, objective.gold] for name, objective in dataset.objectives.items()}
     path = _cached(cache, base, "pairs", [dataset.pairs, dataset.seed, labels], ".jsonl")
@@ -39,7 +44,14 @@ def toy_pairs_file(dataset: ToyConfig, base: Base, cache: Path) -> Path:
 
 
 def reference_samples(dataset: ToyConfig, base: Base, prompts: Sequence[str], *, cache: Path) -> NDArray[np.float64]:
-    """Gold rewards of dataset.exact_samples reference samples a prompt, shape (P, S, M); cached."""
+    """Gold rewards of dataset.exact_samples reference samples a prompt, shape (P, S, M); cached.
+
+    Args:
+        dataset: the toy's settings.
+        base: the reference.
+        prompts: of the toy.
+        cache: root of what runs share.
+    """
     gold = [str(objective.gold) for objective in dataset.objectives.values()]
     path = _cached(cache, base, "exact", [dataset.exact_samples, gold, list(prompts)], ".npy")
     with FileLock(f"{path}.lock"):

@@ -99,6 +99,13 @@ def load_beaver(
 ) -> tuple[TextReader, Scorer]:
     """The reader and the scorer of a checkpoint; the scorer gives a cost as it is, not negated.
 
+    Args:
+        source: folder or hub id.
+        config: of the reward.
+        device: of the model.
+        batch_size: rows of a forward.
+        label: for the progress.
+
     Raises:
         ConfigError: if the checkpoint lacks weights.
     """

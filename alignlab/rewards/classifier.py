@@ -103,6 +103,12 @@ def classifier_source(key: str, config: ClassifierConfig, path: str, base: Base)
 def load_classifier(source: ClassifierSource, *, device: str, batch_size: int, label: str) -> tuple[TextReader, Scorer]:
     """The reader and the scorer of a classifier.
 
+    Args:
+        source: folder, hub id and settings.
+        device: of the model.
+        batch_size: rows of a forward.
+        label: for the progress.
+
     Raises:
         ConfigError: if the model has another number of labels than one, or a checkpoint lacks weights.
     """
@@ -128,6 +134,11 @@ def as_scorer(model: Any, *, batch_size: int, label: str) -> Scorer:
 
     Of decoders transformers scores the last token that is not config.pad_token_id, and refuses batches without one.
     Where a model names none, each batch is padded with a token that ends none of its rows.
+
+    Args:
+        model: a sequence classifier.
+        batch_size: rows of a forward.
+        label: for the progress.
     """
     config = model.config.get_text_config()
     device = next(model.parameters()).device
@@ -152,7 +163,15 @@ def as_scorer(model: Any, *, batch_size: int, label: str) -> Scorer:
 
 
 def new_classifier(path: str, *, revision: str | None, dtype: torch.dtype, seed: int, **options: Any) -> Any:
-    """A causal model's weights under a new score head; the head is random by the seed, and in float32."""
+    """A causal model's weights under a new score head; the head is random by the seed, and in float32.
+
+    Args:
+        path: of the causal model.
+        revision: of the hub.
+        dtype: of the weights below the head.
+        seed: of the head.
+        **options: for transformers' from_pretrained.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         load = AutoModelForSequenceClassification.from_pretrained

@@ -65,7 +65,14 @@ class ImplicitReward(Reward):
 
 
 def reference_logps(base: Base, rows: Sequence[Encoded], *, cache: ScoreCache, batch_size: int) -> Tensor:
-    """Log pi_ref of every row, nats, float64, shape (n,), from the cache where it is known."""
+    """Log pi_ref of every row, nats, float64, shape (n,), from the cache where it is known.
+
+    Args:
+        base: the reference.
+        rows: to score.
+        cache: of scores.
+        batch_size: rows of a forward.
+    """
 
     def compute(missing: list[Encoded]) -> Tensor:
         label, autocast = "reference log-probs", base.autocast

@@ -44,7 +44,13 @@ class RunFolder:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 
     def record(self, outcome: Outcome, status: str, error: str | None) -> RunResult:
-        """Write result.json and return what it says."""
+        """Write result.json and return what it says.
+
+        Args:
+            outcome: what the job filled in.
+            status: done, failed or interrupted.
+            error: one line; None where it is done.
+        """
         self.seconds["total"] = round(time.perf_counter() - self._started, 3)
         objectives, plan = outcome.objectives, self.plan
         result = RunResult(

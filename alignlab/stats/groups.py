@@ -71,7 +71,13 @@ def grouped(values: Iterable[float | None], groups: Iterable[Hashable] | None) -
 
 
 def bootstrap_weights(num_groups: int, *, seed: int, resamples: int = NUM_RESAMPLES) -> Floats:
-    """How often each of G groups is drawn in a bootstrap with replacement, shape (R, G)."""
+    """How often each of G groups is drawn in a bootstrap with replacement, shape (R, G).
+
+    Args:
+        num_groups: G.
+        seed: of the draws.
+        resamples: R.
+    """
     if not num_groups:
         return np.zeros((resamples, 0))
     rng = np.random.default_rng(seed)

@@ -37,7 +37,15 @@ class Interval:
     def of(
         cls, mean: float | None, bounds: Bounds, n: int, *, missing: int = 0, groups: int | None = None
     ) -> "Interval":
-        """The same from both ends together, or None where the interval is not known."""
+        """The same from both ends together, or None where the interval is not known.
+
+        Args:
+            mean: of the known values.
+            bounds: both ends; None where they are unknown.
+            n: of known values.
+            missing: unknown values.
+            groups: independent groups; None for n.
+        """
         low, high = bounds or (None, None)
         return cls(mean, low, high, n, missing, groups)
 

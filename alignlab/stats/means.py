@@ -87,6 +87,11 @@ def ratio_interval(numerators: Iterable[float], denominators: Iterable[float], g
 def clustered_slope(y: Iterable[float], x: Iterable[float], groups: Iterable[Hashable]) -> Interval:
     """Slope of y on x through the origin, with a cluster-robust t-interval; unknown where x is 0 everywhere.
 
+    Args:
+        y: a value each.
+        x: a value each.
+        groups: of each value, e.g. its prompt.
+
     Raises:
         ValueError: if the three have different lengths, or a value is infinite.
     """

@@ -150,7 +150,13 @@ def fitted(settings: GeneratorConfig, policy: Policy) -> tuple[GeneratorConfig, 
 
 
 def judge_responses(folder: Path, judge: Judge, drafts: Sequence[Draft]) -> None:
-    """Fill verdicts.jsonl: does a corrected response correct its course, and the policy's own safe one refuse?"""
+    """Fill verdicts.jsonl: does a corrected response correct its course, and the policy's own safe one refuse?
+
+    Args:
+        folder: of the run.
+        judge: who says it.
+        drafts: responses without verdicts.
+    """
     asked = {draft.id: draft for draft in drafts if draft.kind == HARMFUL and _is_judged(draft)}
     with Records(folder / VERDICTS, list(asked), made_for={"judge": judge.id}) as records:
         missing = set(records.missing())

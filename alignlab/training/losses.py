@@ -146,7 +146,13 @@ def tilted_reference(ref_logps_B: Tensor, rewards_BM: Tensor, *, weights_M: Tens
 
 
 def turn(which: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
-    """Two tensors of one shape, exchanged where `which` is true."""
+    """Two tensors of one shape, exchanged where `which` is true.
+
+    Args:
+        which: bool, (n,).
+        chosen: (n,).
+        rejected: (n,).
+    """
     return torch.where(which, rejected, chosen), torch.where(which, chosen, rejected)
 
 

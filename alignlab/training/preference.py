@@ -119,7 +119,13 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
             return super().train(*given, **named)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """One batch's gradient and loss, forward by forward; processes exchange gradients after the last."""
+        """One batch's gradient and loss, forward by forward; processes exchange gradients after the last.
+
+        Args:
+            model: the policy.
+            inputs: one batch, as the collator made it.
+            num_items_in_batch: unused: the batch counts pairs.
+        """
         total = torch.zeros((), device=self.accelerator.device)
         self.step_losses = []
         self.meter.begin_step(self.accelerator.device)
@@ -141,7 +147,14 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        """The loss of one forward, times its fraction of the batch's pairs."""
+        """The loss of one forward, times its fraction of the batch's pairs.
+
+        Args:
+            model: the policy.
+            inputs: of one forward.
+            return_outputs: must be false.
+            num_items_in_batch: unused: the batch counts pairs.
+        """
         device = self.accelerator.device
         precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast)
         fields = LOGGED_FIELDS if self._ends_in_a_log_line() else ("log_probs",)

@@ -188,6 +188,11 @@ def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) 
     """What a command line means.
 
     A sweeper other than Hydra's own chooses its points as it goes; of these only the fixed settings are known here.
+
+    Args:
+        config_name: the main config or a preset of sweeps/.
+        overrides: as typed.
+        multirun: whether -m was given.
     """
     check_overrides(OverridesParser.create().parse_overrides(list(overrides)))
     plain = [override for override in overrides if not is_sweep(override)]

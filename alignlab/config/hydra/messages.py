@@ -31,7 +31,13 @@ _RULES = {
 
 
 def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> ConfigError:
-    """The same error as a ConfigError of one line or two. Needs Hydra to be set up, for the names that exist."""
+    """The same error as a ConfigError of one line or two. Needs Hydra to be set up, for the names that exist.
+
+    Args:
+        error: of Hydra or OmegaConf.
+        config_name: the main config or a preset of sweeps/.
+        overrides: as typed.
+    """
     chain = list(_causes(error))
     for cause in chain:  # our own checks arrive wrapped when a resolver or to_object raised them
         if isinstance(cause, ConfigError):

@@ -137,7 +137,13 @@ def parse_flags(argv: Sequence[str]) -> Namespace:
 
 
 def one_run(argv: Sequence[str], overrides: Sequence[str], first: Sequence[str]) -> list[str]:
-    """The arguments with one run's overrides in place of a sweep's; Hydra shows the config of one run only."""
+    """The arguments with one run's overrides in place of a sweep's; Hydra shows the config of one run only.
+
+    Args:
+        argv: the whole command line.
+        overrides: of the sweep, as typed.
+        first: the first run's overrides.
+    """
     return [argument for argument in argv if argument not in (*overrides, "-m", "--multirun")] + list(first)
 
 

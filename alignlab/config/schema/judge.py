@@ -139,7 +139,14 @@ JUDGE_KINDS: dict[str, type[JudgeConfig]] = {
 
 
 def require_server(section: str, base_url: str, api_key_env: str | None, *, name: str = "base_url") -> None:
-    """An address that a key may be sent to, and the name of the variable that holds the key."""
+    """An address that a key may be sent to, and the name of the variable that holds the key.
+
+    Args:
+        section: what the keys stand under, for errors.
+        base_url: of the server.
+        api_key_env: variable that holds its key; None without one.
+        name: what to call the server in a message.
+    """
     require_name_of_key(f"{section}.api_key_env", api_key_env)
     key = f"{section}.{name}"
     try:
@@ -162,7 +169,15 @@ def require_name_of_key(key: str, name: str | None) -> None:
 
 
 def require_patience(section: str, workers: int, timeout_s: float, deadline_s: float, backoff_s: float) -> None:
-    """How a server is treated."""
+    """How a server is treated.
+
+    Args:
+        section: what the keys stand under, for errors.
+        workers: calls in flight, >= 1.
+        timeout_s: of one try, seconds.
+        deadline_s: from a text's first try to its answer, seconds.
+        backoff_s: before the second try, seconds.
+    """
     require(1 <= workers <= 1000, f"{section}.workers", workers, "must be in 1..1000")
     require(timeout_s > 0, f"{section}.timeout_s", timeout_s, "must be > 0, in seconds")
     rule = f"must be at least {section}.timeout_s={timeout_s:g}"

@@ -191,7 +191,13 @@ def empty_text(text: str) -> str:
 
 
 def wrong_type(column: str, wanted: str, value: Any) -> BadRow:
-    """The fault of a value of another type."""
+    """The fault of a value of another type.
+
+    Args:
+        column: of the row.
+        wanted: what it must be.
+        value: what it is.
+    """
     found = next((name for kind, name in _TYPES if isinstance(value, kind)), type(value).__name__)
     shown = f" ({str(value)!r:.24})" if isinstance(value, str | int | float) else ""
     return BadRow("null" if value is None else "wrong_type", column, f"must be {wanted}, is {found}{shown}")

@@ -202,6 +202,11 @@ def demonstration(prompt: str, rng: random.Random) -> str:
 def response_of(prompt: str, kinds: Sequence[Kind], rng: random.Random) -> str:
     """A response of sentences of these kinds, in this order, none twice; well-formed if the kinds may follow so.
 
+    Args:
+        prompt: of the toy.
+        kinds: of its sentences, in order.
+        rng: draws the sentences.
+
     Raises:
         ValueError: if a kind has too few sentences under this prompt.
     """

@@ -59,7 +59,13 @@ def read_table(path: Path, scorer: str) -> tuple[ScoreTable, str | None]:
 
 
 def write_table(path: Path, scorer: str, table: ScoreTable) -> None:
-    """Replaces the file, or leaves it as it was. Needs the table's lock: what killed writers left is swept away."""
+    """Replaces the file, or leaves it as it was. Needs the table's lock: what killed writers left is swept away.
+
+    Args:
+        path: of the file.
+        scorer: whose scores they are.
+        table: all of its rows.
+    """
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink(missing_ok=True)
     header = {"format": FORMAT, "scorer": scorer, "rows": len(table.ids), "digest": _digest(table)}

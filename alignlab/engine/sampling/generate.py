@@ -127,7 +127,13 @@ _CONTEXT = 8
 
 
 def text_after(tokenizer: Any, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> str:
-    """Text of tokens as they follow a prefix, without special tokens."""
+    """Text of tokens as they follow a prefix, without special tokens.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        prefix_ids: tokens before.
+        token_ids: tokens whose text is wanted.
+    """
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
     before = list(prefix_ids[-_CONTEXT:])
     prefix = str(tokenizer.decode(before, **options))

@@ -95,7 +95,13 @@ class Mixture(nn.Module):
         raise ConfigError(f"algorithm=logit_mix: {type(self.inner).__name__} cannot share prefixes among samples")
 
     def change(self, inputs: Tensor, output: Tensor, change: _Change) -> Tensor:
-        """A layer's output with each member's change on its own rows."""
+        """A layer's output with each member's change on its own rows.
+
+        Args:
+            inputs: of the layer, (rows, tokens, in).
+            output: of the base's layer, (rows, tokens, out).
+            change: a member's low-rank change of its own rows.
+        """
         if not self._is_mixed:
             return output
         rows_BETI = self._by_member(inputs).to(change.down_EKI.dtype)

@@ -111,6 +111,12 @@ def row_batches(rows: Sequence[Encoded], *, max_tokens: int, max_rows: int | Non
 
     For trees in sorted order, so that shared prefixes meet. For padded batches longest first, so that memory runs out
     at once or never.
+
+    Args:
+        rows: to score.
+        max_tokens: distinct tokens of a batch at most.
+        max_rows: rows of a batch at most.
+        is_tree: whether tokens that rows share count once.
     """
     if not is_tree:
         order = sorted(range(len(rows)), key=lambda index: -_length(rows[index]))

@@ -70,7 +70,14 @@ def encode_pairs(
 def encode_what_fits(
     pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None, on_long: str = "drop"
 ) -> EncodedPairs:
-    """The same, possibly none at all."""
+    """The same, possibly none at all.
+
+    Args:
+        pairs: of the data.
+        encoder: of the model.
+        max_length: of prompt and response, tokens.
+        on_long: drop or cut.
+    """
     limit = sys.maxsize if max_length is None else max_length
     kept, too_long, cut = [], 0, 0
     texts = {(pair.prompt, text): None for pair in pairs for text in (pair.chosen, pair.rejected)}
