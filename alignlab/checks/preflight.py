@@ -10,6 +10,7 @@ from typing import Any
 
 from alignlab.checks.rewards import check_rewards
 from alignlab.config.batches import share_batch
+from alignlab.config.objectives import check_targets
 from alignlab.config.plan import Plan, RowSource
 from alignlab.config.recipe import TrainingRecipe
 from alignlab.config.schema import (
@@ -101,6 +102,8 @@ def check(plan: Plan[Any]) -> None:
         raise ConfigError(
             f"tracker={recipe.tracker.kind}: needs wandb; pip install 'alignlab[wandb]', or tracker=local"
         )
+    if not plan.collects:
+        check_targets(plan.target, list(plan.rows.settings.objectives))
     _check_data(plan)
     _check_model(plan)
     check_rewards(plan)

@@ -8,7 +8,21 @@ from alignlab.config.schema import RunConfig
 from alignlab.config.uses import why_unused
 from alignlab.errors import masked
 
+FRONT = "alignlab.jobs.front"
+"""`after_sweep` of the algorithms whose sweeps end in a front."""
+
 _SWEEP_ONLY = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep")
+
+
+def draws_front(config: RunConfig, *, is_sweep: bool) -> bool:
+    """Whether a run ends in a front beside its own result, as a sweep over trained or evaluated policies does.
+
+    Args:
+        config: the run's.
+        is_sweep: whether it is one of a sweep's.
+    """
+    uses = config.algorithm.uses
+    return uses.after_run or (is_sweep and uses.after_sweep == FRONT)
 
 
 def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is_sweep: bool) -> list[str]:
@@ -28,6 +42,8 @@ def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is
             continue  # the choice itself
         if key.partition(".")[0] in groups:
             reasons = [why_unused(config, key) or why_no_reward(config, key) for config in configs]
+            if key.partition(".")[0] == "target" and any(draws_front(config, is_sweep=is_sweep) for config in configs):
+                reasons = [None]
         elif not is_sweep and key.startswith(_SWEEP_ONLY):
             reasons = ["without -m"]
         elif is_sweep and key == "hydra.run.dir":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,6 +145,17 @@ def named_endpoints(config: "RunConfig") -> dict[str, str]:
     """Objective -> its own policy's adapter, of those that algorithm.adapters names and w weighs."""
     adapters: dict[str, str] = value_at(config, "algorithm.adapters") or {}
     return {name: adapters[name] for name in objectives_of(config).others if name in adapters}
+
+
+def check_targets(targets: Mapping[str, float], objectives: Sequence[str]) -> None:
+    """Refuse a target of what is no objective.
+
+    Raises:
+        ConfigError: with the nearest name.
+    """
+    for name, value in targets.items():
+        if name not in objectives:
+            raise ConfigError(f"target.{name}={value:g}: no such objective; {nearest(name, objectives)}")
 
 
 def why_no_reward(config: "RunConfig", key: str) -> str | None:

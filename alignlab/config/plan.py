@@ -134,6 +134,8 @@ class Plan(Generic[A_co]):
     model: ModelSource
     rows: RowSource
     rewards: dict[str, RewardSource]
+    target: dict[str, float]
+    """Objective -> the mean score that must at least be reached."""
     scorers: dict[str, RewardSource]
     """What scores the policy's samples, by objective; a held-out scorer of one stands as OBJECTIVE_held_out."""
     recipe: TrainingRecipe
@@ -212,6 +214,7 @@ def plan_of(config: RunConfig) -> Plan[Any]:
         model=_model_source(config, rows, inputs),
         rows=rows,
         rewards={name: _reward_source(config, name, reward_of(config, name), group) for name in rewarded(config)},
+        target=config.target,
         scorers={name: _scorer_source(config, name, one) for name, one in _scorers(config).items()},
         recipe=_recipe(config),
         generator=_generator(config),

@@ -40,6 +40,7 @@ def write_front_page(
     exact: ExactCurve | None,
     reference: Sequence[float] | None,
     links: Sequence[Link] = (),
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write the page atomically and return its path.
 
@@ -50,6 +51,7 @@ def write_front_page(
         exact: the exact front.
         reference: the reference policy's mean on each axis.
         links: to other pages and files.
+        notes: sentences above the plot.
     """
     said = [read_said(point.folder) for point in collection.points]
     records = [_json(point.folder / "config.json") for point in collection.points]
@@ -84,6 +86,7 @@ def write_front_page(
         title=f"Front of {names.model} on {names.dataset}",
         links=links,
         script="front.js",
+        notes=[visible(note) for note in notes],
         private=bool(data["folded"]),
         data=packed(data),
         prompts=packed(asked),

@@ -14,6 +14,7 @@ from alignlab.front.picture import draw_front, front_subject
 from alignlab.front.series import CHANCE, are_accuracies
 from alignlab.front.summary import front_summary
 from alignlab.front.table import differences_table, front_table, write_csv
+from alignlab.front.targets import sentences, target_summary, target_table
 from alignlab.io.atomic import write_json
 from alignlab.pages import Link
 from alignlab.runs.progress import console, say
@@ -28,6 +29,7 @@ def write_front(
     dataset: str,
     model: str,
     index: str | None = None,
+    targets: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
     """Print the tables and write front.csv, front.json, front.png and front.html; returns these artifacts.
 
@@ -39,22 +41,19 @@ def write_front(
         dataset: its name, for the title.
         model: its name, for the title.
         index: relative path of the page that lists all runs.
+        targets: objective -> the mean that must at least be reached.
+
+    Raises:
+        ConfigError: for a target of an unknown objective.
     """
     reference = reference or _reference(collection)
     console.print(front_table(collection, exact))
     write_csv(collection, target / "front.csv")
     artifacts = {"csv": "front.csv"}
+    notes: list[str] = []
     if collection.points:
-        summary = front_summary(collection.policies, exact=exact, reference=reference)
-        summary["methods"] = compare_methods(collection.policies)
-        write_json(target / "front.json", summary)
+        notes = _write_summary(collection, target, exact=exact, reference=reference, targets=targets or {})
         artifacts["summary"] = "front.json"
-        differences = differences_table(summary)
-        if differences is not None and summary["methods"] is None:  # several methods' differences are in front.json
-            console.print(differences)
-        if summary["methods"] is not None:
-            console.print(methods_table(summary["methods"]))
-        _say_directions(summary)
     say(f"table:   {target / 'front.csv'}")
     if collection.points and len(collection.axes) > 1:
         draw_front(
@@ -74,11 +73,39 @@ def write_front(
             names=Names(dataset, model),
             exact=exact,
             reference=reference,
+            notes=notes,
             links=[*([Link("all runs", index)] if index else []), *(Link(name, name) for name in artifacts.values())],
         )
         artifacts["page"] = "front.html"
         say(f"page:    {target / 'front.html'}")
     return artifacts
+
+
+def _write_summary(
+    collection: Collection,
+    target: Path,
+    *,
+    exact: ExactCurve | None,
+    reference: Sequence[float] | None,
+    targets: Mapping[str, float],
+) -> list[str]:
+    """Write front.json, print what it says of differences and targets; returns the targets' answers in words."""
+    summary = front_summary(collection.policies, exact=exact, reference=reference)
+    summary["methods"] = compare_methods(collection.policies)
+    answers = target_summary(collection.policies, targets)
+    write_json(target / "front.json", {**summary, **({"target": answers} if answers else {})})
+    differences = differences_table(summary)
+    if differences is not None and summary["methods"] is None:  # several methods' differences are in front.json
+        console.print(differences)
+    if summary["methods"] is not None:
+        console.print(methods_table(summary["methods"]))
+    _say_directions(summary)
+    if answers:
+        console.print(target_table(answers))
+    said = sentences(answers)
+    for sentence in said:
+        say(sentence)
+    return said
 
 
 def _reference(collection: Collection) -> list[float] | None:

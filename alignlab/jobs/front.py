@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
     folders = [point for folder in found for point in points_of(folder)]
     if not folders:
         raise ConfigError(f"algorithm.runs={[str(root) for root in roots]}: no run found; train some first")
-    outcome.artifacts |= present(plan.model, plan.rows, folders, run.path, root=plan.runs)
+    outcome.artifacts |= present(plan.model, plan.rows, folders, run.path, root=plan.runs, targets=plan.target)
     write_index(plan.runs)
 
 
@@ -50,7 +50,7 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
     target = plan.runs / "front" / plan.model.settings.name / plan.rows.settings.name / f"sweep-{name}"
     quiet_libraries()
     try:
-        present(plan.model, plan.rows, folders, target, root=plan.runs)
+        present(plan.model, plan.rows, folders, target, root=plan.runs, targets=plan.target)
         write_index(plan.runs)
     except (ConfigError, ValueError) as error:
         say(f"no front: {error}")
@@ -68,7 +68,13 @@ def _points_of(plan: Plan[Any], folder: Path) -> list[Path]:
 
 
 def present(
-    model: ModelSource, rows: RowSource, folders: Sequence[Path], target: Path, *, root: Path
+    model: ModelSource,
+    rows: RowSource,
+    folders: Sequence[Path],
+    target: Path,
+    *,
+    root: Path,
+    targets: Mapping[str, float],
 ) -> dict[str, str]:
     """Print the table and write front.csv, front.png and front.html into `target`; return these artifacts.
 
@@ -78,6 +84,7 @@ def present(
         folders: of the runs.
         target: where the front is written.
         root: of the runs; the page links to its index.html where the front lies below it.
+        targets: objective -> the mean that must at least be reached.
 
     Raises:
         ConfigError: if the runs cannot stand on one front; says which two and why.
@@ -96,7 +103,7 @@ def present(
     names = {"dataset": rows.settings.name, "model": model.settings.name}
     below = target.resolve().is_relative_to(root.resolve())
     index = os.path.relpath(root / INDEX, target) if below else None
-    return write_front(collection, target, exact=exact, reference=at_reference, index=index, **names)
+    return write_front(collection, target, exact=exact, reference=at_reference, index=index, targets=targets, **names)
 
 
 def exact_front(

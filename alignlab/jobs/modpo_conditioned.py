@@ -135,7 +135,8 @@ def after_run(plan: Plan[ConditionedConfig], folder: Path) -> None:
     write_points(folder, evaluations)
     if len(evaluations) > 1:
         reference = [plan.evaluation(None).folder] if plan.scorers else []
-        present(plan.model, plan.rows, [*evaluations, *reference], folder / "front", root=plan.runs)
+        points = [*evaluations, *reference]
+        present(plan.model, plan.rows, points, folder / "front", root=plan.runs, targets=plan.target)
     else:
         say(f"one adapter for every w: algorithm=export algorithm.adapter={source} w=0.5 writes it at one")
 

@@ -3,6 +3,7 @@
 Values of one group (samples of one prompt) are alike, so every interval knows its groups and none is given below two.
 """
 
+from alignlab.stats.crossed import FEWEST_SEEDS, Estimate, crossed_means
 from alignlab.stats.differences import Difference, holm, paired_difference
 from alignlab.stats.groups import bootstrap_weights, percentile_bounds
 from alignlab.stats.interval import Bounds, Interval
@@ -11,13 +12,16 @@ from alignlab.stats.means import clustered_slope, mean_interval, perplexity, rat
 from alignlab.stats.shares import groups_needed, pooled_share, share_interval
 
 __all__ = [
+    "FEWEST_SEEDS",
     "Bounds",
     "Difference",
+    "Estimate",
     "Interval",
     "JudgeErrors",
     "bootstrap_weights",
     "clustered_slope",
     "corrected_shares",
+    "crossed_means",
     "groups_needed",
     "holm",
     "mean_interval",

@@ -62,12 +62,12 @@ def flags_last(argv: Sequence[str]) -> list[str]:
 
 
 _OPEN = re.compile(
-    r"(algorithm\.rewards|scorers)\.\w+(\.held_out)?\.\w+=|algorithm\.adapters(\.\w+)?=|generator\.extra_body(\.\w+)?="
+    r"(algorithm\.rewards|scorers)\.\w+(\.held_out)?\.\w+=|(algorithm\.adapters|generator\.extra_body|target)(\.\w+)?="
 )
 
 
 def admit_new_keys(argv: Sequence[str]) -> list[str]:
-    """Lets `algorithm.rewards.safer.beta=0.1` and `generator.extra_body.top_k=-1` do without Hydra's `++` prefix.
+    """Lets `algorithm.rewards.safer.beta=0.1` and `target.safer=-0.5` do without Hydra's `++` prefix.
 
     These mappings start empty, because their names come from the dataset or the server; Hydra would call them unknown.
     """

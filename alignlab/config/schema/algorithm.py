@@ -380,6 +380,7 @@ class FrontConfig(AlgorithmConfig):
             **MODEL,
             **SCRATCH,
             "algorithm": always,
+            "target": always,
             "dataset.name": always,
             "dataset.kind": always,
             "dataset.objectives": on_toy,

@@ -78,6 +78,8 @@ class RunConfig:
     reward: RewardConfig = MISSING
     scorers: dict[str, Any] = MISSING
     """Objective -> RewardConfig, untyped for Hydra as algorithm.rewards is."""
+    target: dict[str, float] = MISSING
+    """Objective -> the mean score that a policy must at least reach."""
     trainer: TrainerConfig = MISSING
     generator: GeneratorConfig = MISSING
     judge: JudgeConfig = MISSING
@@ -98,6 +100,8 @@ class RunConfig:
         if hasattr(self.algorithm, "rewards"):
             self.algorithm.rewards = complete_rewards(self.algorithm.rewards, self.reward)
         self.scorers = complete_scorers(self.scorers)
+        for name, value in self.target.items():
+            require(math.isfinite(value), f"target.{name}", value, "must be a finite number, in the unit of its scorer")
         for key, value in _numbers(self, ""):
             require(math.isfinite(value), key, value, "must be a finite number")
 
