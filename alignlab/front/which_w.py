@@ -171,7 +171,13 @@ def which_w(line: Line, axes: Sequence[str], targets: Mapping[str, float]) -> di
 
 
 def at_w(line: Line, axis: int, w: float) -> dict[str, Any]:
-    """The interpolated mean of one axis with its 95 % interval."""
+    """The interpolated mean of one axis with its 95 % interval, as a record.
+
+    Args:
+        line: the series.
+        axis: index of the axis.
+        w: within what was trained.
+    """
     at = np.array([w])
     estimate, bounds = line.estimate(axis, at), None
     if estimate is not None:
