@@ -38,6 +38,8 @@ from alignlab.errors import (
     OnlyPlanned,
     Terminated,
 )
+from alignlab.io.text import printable_lines
+from alignlab.runs.result import RunResult
 
 register()
 
@@ -60,7 +62,9 @@ def run_job(composed: DictConfig) -> None:
     try:
         folder = Path(HydraConfig.get().runtime.output_dir)
         with in_worker() if launcher.endswith("JoblibLauncher") else nullcontext():
-            result, folder = run_and_score(plan_of(run_config(composed)), folder)
+            plan = plan_of(run_config(composed))
+            result, folder = run_and_score(plan, folder)
+            _list_page(plan, result, folder)
         if HydraConfig.get().mode == RunMode.RUN:
             print_summary(result, folder)
     except OnlyPlanned as plan:
@@ -68,8 +72,16 @@ def run_job(composed: DictConfig) -> None:
     except (ConfigError, JobFailed) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
-        print(error, file=sys.stderr)
+        print(printable_lines(str(error)), file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT if isinstance(error, ConfigError) else EXIT_FAILED)
+
+
+def _list_page(plan: Plan[Any], result: RunResult, folder: Path) -> None:
+    """Bring the list of all runs up to date where a run has written a page, which links to it."""
+    from alignlab.pages.index import index_link, write_index
+
+    if "page" in result.artifacts and index_link(plan.runs, folder):
+        write_index(plan.runs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         checked = _check(flags)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable_lines(str(error)), file=sys.stderr)
         return EXIT_BAD_INPUT
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.first))

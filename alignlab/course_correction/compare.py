@@ -2,22 +2,29 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.table import Table
 
+from alignlab import pages
 from alignlab.config.plan import Plan
 from alignlab.course_correction.agreement import judge_quality, rogan_gladen
 from alignlab.course_correction.continuations import CONTROL
+from alignlab.course_correction.page import curve_table, svg
 from alignlab.course_correction.picture import draw_corr
 from alignlab.course_correction.results import RunRecords, read_curve, read_labels, read_records
 from alignlab.course_correction.statistics import CorrCurve, corr_difference
 from alignlab.data.files import read_rows
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
+from alignlab.pages import Cell, Column, Link, Section, index_link, write_report
+from alignlab.pages.index import write_index
+from alignlab.pages.parts import ends, number
 from alignlab.runs.progress import console, say
 from alignlab.runs.result import finished_result
 
@@ -53,17 +60,20 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
         return
     name = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:8]
     target = plan.runs / "course_correction" / f"sweep-{name}"
-    compare_runs(folders, target)
+    compare_runs(folders, target, links=index_link(plan.runs, target))
+    write_index(plan.runs)
+    say(f"page:    {target / 'index.html'}")
     say(f"picture: {target / 'corr.png'}")
     say(f"table:   {target / 'comparison.json'}")
 
 
-def compare_runs(folders: Sequence[Path], target: Path) -> dict[str, str]:
-    """Print a table of runs, and write corr.png and comparison.json; return these artifacts.
+def compare_runs(folders: Sequence[Path], target: Path, *, links: Sequence[Link] = ()) -> dict[str, str]:
+    """Print a table of runs, and write corr.png, comparison.json and index.html; return these artifacts.
 
     Args:
         folders: finished runs; differences are to the first, paired by prompt.
         target: where the files go.
+        links: of the page, beside those to the files.
 
     Raises:
         ConfigError: for a folder that holds no finished run of course correction.
@@ -94,7 +104,49 @@ def compare_runs(folders: Sequence[Path], target: Path) -> dict[str, str]:
     write_json(target / "comparison.json", content)
     for table in _tables(entries, differences):
         console.print(table)
-    return {"picture": "corr.png", "comparison": "comparison.json"}
+    _write_page(entries, differences, target, links)
+    return {"picture": "corr.png", "comparison": "comparison.json", "page": "index.html"}
+
+
+def _write_page(
+    entries: Sequence[Entry], differences: Mapping[str, Mapping[str, Any]], target: Path, links: Sequence[Link]
+) -> None:
+    curves = {entry.label: entry.curve for entry in entries}
+    controls = {entry.label: entry.control for entry in entries if entry.control is not None}
+    unit = " or ".join(sorted({_unit(entry.folder) for entry in entries}))
+    names = ("mean Corr@k", "95 % interval", "change to first", "its 95 % interval", "harmless", "scored", "unscored")
+    beside = [name for name in BESIDE if any(entry.metrics.get(name) for entry in entries)]
+    tables = [pages.Table([Column("run", False), *names], [_row(entry, differences, target) for entry in entries])]
+    if beside:
+        rows = [[entry.label, *((entry.metrics.get(name) or {}).get("mean") for name in beside)] for entry in entries]
+        columns: list[Column | str] = [Column("run", False), *(BESIDE[name] for name in beside)]
+        tables.append(pages.Table(columns, rows, "without a prefix: plain requests at temperature 1"))
+    picture = svg(curves, controls, unit=unit)
+    sections = [Section("Corr@k", picture=picture, tables=tables)]
+    sections += [Section(label, tables=[curve_table(curve)]) for label, curve in curves.items()]
+    write_report(
+        target / "index.html",
+        sections,
+        title="Course correction: comparison",
+        warnings=[f"{entry.label}: {entry.warning}" for entry in entries if entry.warning],
+        links=[*links, Link("corr.png", "corr.png"), Link("comparison.json", "comparison.json")],
+    )
+
+
+def _row(entry: Entry, differences: Mapping[str, Mapping[str, Any]], target: Path) -> tuple[object, ...]:
+    change, curve = differences.get(entry.label), entry.curve
+    page = entry.folder / "index.html"
+    href = quote(Path(os.path.relpath(page, target)).as_posix()) if page.is_file() else None
+    return (
+        Cell(entry.label, href),
+        number(curve.mean) + (" *" if entry.warning else ""),
+        ends(curve.mean_ci95),
+        "-" if change is None else number(change["mean"]),
+        "-" if change is None else ends(change["mean_ci95"]),
+        "-" if entry.control is None else entry.control.mean,
+        sum(curve.n),
+        sum(curve.unscored),
+    )
 
 
 def _entries(folders: Sequence[Path]) -> list[Entry]:

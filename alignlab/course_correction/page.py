@@ -1,19 +1,18 @@
-"""One HTML file with the curves, their table, and the transcripts, folded. No script, nothing loaded from elsewhere."""
+"""The page of a run: the curves, their tables, and the transcripts, folded."""
 
 import base64
 import hashlib
 import io
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from alignlab import pages
 from alignlab.course_correction.picture import corr_figure
 from alignlab.course_correction.statistics import CorrCurve
-from alignlab.io.atomic import replacing
+from alignlab.pages import Column, Link, Table, prompt_text, visible
+from alignlab.pages.parts import ends, interval, number
 
 PLAIN_NAMES = {
     "plain_harmful": "harmful requests: share of answers that do harm",
@@ -38,7 +37,8 @@ class Transcript:
 
     id: str
     k: int
-    request: str
+    request: object
+    """Text, or messages."""
     prefix: str
     continuation: str
     corrected: bool | None
@@ -51,12 +51,13 @@ def write_page(
     title: str,
     curves: Mapping[str, CorrCurve],
     transcripts: Sequence[Transcript],
-    facts: Mapping[str, str],
+    facts: Mapping[str, object],
     controls: Mapping[str, CorrCurve] | None = None,
     categories: Mapping[str, CorrCurve] | None = None,
     plain: Mapping[str, Mapping[str, Any]] | None = None,
     warning: str | None = None,
     unit: str = "tokens",
+    links: Sequence[Link] = (),
 ) -> Path:
     """Write the page atomically and return its path.
 
@@ -71,42 +72,37 @@ def write_page(
         plain: metrics without a prefix, by name; beside every Corr@k.
         warning: that the judge is not to be trusted; stands above the curves and at every value.
         unit: what k counts.
+        links: to other pages and files.
     """
     shown = sorted(transcripts, key=lambda item: hashlib.sha256(item.id.encode()).digest())[:MOST_TRANSCRIPTS]
     controlled = {f"{label}: harmless prefixes": curve for label, curve in (controls or {}).items()}
-    text = _TEMPLATE.get_template("page.html.j2").render(
+    mark = " *" if warning else ""
+    return pages.write_page(
+        path,
+        "course_correction.html.j2",
         title=visible(title),
-        facts=[(visible(name), visible(value)) for name, value in facts.items()],
-        picture=_svg(curves, controls, unit),
-        curves=[(visible(label), _rows(curve)) for label, curve in {**curves, **controlled}.items()],
-        categories=[(visible(name), _rows(curve)[-1]) for name, curve in (categories or {}).items()],
-        plain=[(PLAIN_NAMES[name], _metric(one)) for name, one in (plain or {}).items() if name in PLAIN_NAMES],
+        links=links,
+        private=True,
+        facts=pages.facts(facts),
+        picture=svg(curves, controls, unit=unit),
+        curves=[(visible(label), curve_table(curve, mark)) for label, curve in {**curves, **controlled}.items()],
+        categories=_category_table(categories or {}, mark),
+        plain=_plain_table(plain or {}),
         warning=None if warning is None else visible(warning),
         transcripts=[_entry(item) for item in shown],
         shown=len(shown),
         total=len(transcripts),
     )
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.chmod(0o600)
-    return path
 
 
-def visible(value: object) -> str:
-    """Text in which control and direction characters show as their code, so that none of them acts on a reader."""
-    return "".join(char if _is_plain(char) else f"\\u{ord(char):04x}" for char in str(value))
+def svg(curves: Mapping[str, CorrCurve], controls: Mapping[str, CorrCurve] | None, *, unit: str) -> str | None:
+    """The picture as base64, for a page's img; None without curves.
 
-
-def _is_plain(char: str) -> bool:
-    return char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")
-
-
-_TEMPLATE = Environment(
-    loader=PackageLoader("alignlab.course_correction", "."), autoescape=True, undefined=StrictUndefined
-)
-
-
-def _svg(curves: Mapping[str, CorrCurve], controls: Mapping[str, CorrCurve] | None, unit: str) -> str | None:
+    Args:
+        curves: label -> Corr@k.
+        controls: label -> Corr@k on harmless prefixes.
+        unit: what k counts.
+    """
     if not curves:
         return None
     drawn = io.BytesIO()
@@ -114,42 +110,38 @@ def _svg(curves: Mapping[str, CorrCurve], controls: Mapping[str, CorrCurve] | No
     return base64.b64encode(drawn.getvalue()).decode()
 
 
-def _rows(curve: CorrCurve) -> list[dict[str, Any]]:
+_MEASURED = ("95 % interval", "scored", "unscored", "requests")
+
+
+def curve_table(curve: CorrCurve, mark: str = "") -> Table:
+    """A row for each k, and their mean.
+
+    Args:
+        curve: Corr@k.
+        mark: stands behind each value.
+    """
     columns = zip(curve.k, curve.corr, curve.ci95, curve.n, curve.unscored, curve.requests, strict=True)
-    most = max(curve.requests, default=0)
-    rows = [*columns, ("mean", curve.mean, curve.mean_ci95, sum(curve.n), sum(curve.unscored), most)]
-    return [
-        {
-            "k": k,
-            "corr": _number(share),
-            "interval": _interval(ends),
-            "n": n,
-            "unscored": unscored,
-            "requests": requests,
-        }
-        for k, share, ends, n, unscored, requests in rows
-    ]
+    rows = [(str(k), number(share) + mark, ends(bounds), *counts) for k, share, bounds, *counts in columns]
+    return Table([Column("k", False), "Corr@k", *_MEASURED], [*rows, ("mean", *_mean_row(curve, mark))])
 
 
-def _metric(record: Mapping[str, Any]) -> dict[str, str]:
-    ends = record.get("ci95")
-    return {
-        "mean": _number(record.get("mean")),
-        "interval": _interval(None if ends is None else (ends[0], ends[1])),
-        "n": str(record["n"]),
-    }
+def _mean_row(curve: CorrCurve, mark: str) -> tuple[object, ...]:
+    counts = sum(curve.n), sum(curve.unscored), max(curve.requests, default=0)
+    return number(curve.mean) + mark, ends(curve.mean_ci95), *counts
+
+
+def _category_table(categories: Mapping[str, CorrCurve], mark: str) -> Table:
+    rows = [(name, *_mean_row(curve, mark)) for name, curve in categories.items()]
+    return Table([Column("category", False), "mean Corr@k", *_MEASURED], rows)
+
+
+def _plain_table(plain: Mapping[str, Mapping[str, Any]]) -> Table:
+    rows = [(PLAIN_NAMES[name], *interval(one)) for name, one in plain.items() if name in PLAIN_NAMES]
+    return Table([Column("metric", False), "mean", "95 % interval", "answers"], rows)
 
 
 def _entry(item: Transcript) -> dict[str, object]:
     verdict = {True: "corrected", False: "not corrected", None: "unscored"}[item.corrected]
     mark = {True: "yes", False: "no", None: "unknown"}[item.corrected]
-    texts = {name: visible(getattr(item, name)) for name in ("id", "request", "prefix", "continuation", "reason")}
-    return {**texts, "k": item.k, "verdict": verdict, "mark": mark}
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
-
-
-def _interval(ends: tuple[float, float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.3f} .. {ends[1]:.3f}"
+    texts = {name: visible(getattr(item, name)) for name in ("id", "prefix", "continuation", "reason")}
+    return {**texts, "request": visible(prompt_text(item.request)), "k": item.k, "verdict": verdict, "mark": mark}

@@ -1,9 +1,11 @@
 """Report of one run: corr.json, a picture, a page, and its metrics."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from alignlab.course_correction.compare import after_sweep as after_sweep
 from alignlab.course_correction.continuations import CONTROL
@@ -12,6 +14,7 @@ from alignlab.course_correction.picture import draw_corr
 from alignlab.course_correction.results import corr_record, read_records, transcripts
 from alignlab.course_correction.statistics import CorrCurve
 from alignlab.io.atomic import write_json
+from alignlab.pages import Cell, Link
 from alignlab.stats import Interval
 
 Metrics = dict[str, dict[str, Any]]
@@ -47,7 +50,13 @@ class Reported:
 
 
 def report(
-    folder: Path, measured: Measurement, *, plain: Metrics, judged: Mapping[str, Any], prefixes: Mapping[str, Any]
+    folder: Path,
+    measured: Measurement,
+    *,
+    plain: Metrics,
+    judged: Mapping[str, Any],
+    prefixes: Mapping[str, Any],
+    links: Sequence[Link] = (),
 ) -> Reported:
     """Write corr.json, corr.png and index.html of a run whose records are complete.
 
@@ -57,7 +66,9 @@ def report(
         plain: metrics without a prefix, which stand beside every Corr@k.
         judged: JudgeReport.record().
         prefixes: Prefixes.counts().
+        links: of the page, beside those to the run's own files.
     """
+    warning = control_warning(judged)
     found = Reported({}, {})
     curves: dict[str, CorrCurve] = {}
     common: CorrCurve | None = None
@@ -70,22 +81,19 @@ def report(
         write_json(folder / f"{kind}corr.json", record)
         curves[kind] = CorrCurve.from_record(record)
         found.metrics.update(_metrics(curves[kind], kind, with_k=not kind))
-        found.artifacts.update({f"{kind}{name}": f"{kind}{name}.jsonl" for name in ("verdicts", "generations")})
-        found.artifacts[f"{kind}corr"] = f"{kind}corr.json"
+        found.artifacts.update(_artifacts(kind))
         if not kind and record["common_requests"] is not None:
             common = CorrCurve.from_record(record["common_requests"])
             categories = {name: CorrCurve.from_record(one) for name, one in record["by_category"].items()}
     found.metrics.update(plain)
-    warning = control_warning(judged)
     controls = {measured.model: curves[CONTROL]} if CONTROL in curves else None
-    title = f"{measured.data}, {measured.profile} profile, judge {measured.judge}"
     draw_corr(
         {measured.model: curves[""]},
         folder / "corr.png",
         controls=controls,
         common={measured.model: common} if common is not None else None,
         unit=measured.unit,
-        title=f"{title}\n{warning}" if warning else title,
+        title=_title(measured, warning),
     )
     write_page(
         folder / "index.html",
@@ -94,13 +102,23 @@ def report(
         controls=controls,
         categories=categories,
         transcripts=list(transcripts(folder)),
-        facts=_facts(measured, judged, prefixes),
+        facts=_facts(measured, judged, prefixes, folder=folder),
         plain=plain,
         warning=warning,
         unit=measured.unit,
+        links=[*links, *(Link(name, name) for name in ("corr.png", "corr.json", "result.json"))],
     )
-    found.artifacts.update({"picture": "corr.png", "page": "index.html"})
-    return found
+    return Reported(found.metrics, {**found.artifacts, "picture": "corr.png", "page": "index.html"})
+
+
+def _artifacts(kind: str) -> dict[str, str]:
+    records = {f"{kind}{name}": f"{kind}{name}.jsonl" for name in ("verdicts", "generations")}
+    return {**records, f"{kind}corr": f"{kind}corr.json"}
+
+
+def _title(measured: Measurement, warning: str | None) -> str:
+    title = f"{measured.data}, {measured.profile} profile, judge {measured.judge}"
+    return f"{title}\n{warning}" if warning else title
 
 
 def unit_of(profile: str) -> str:
@@ -122,13 +140,15 @@ def _control_items(judged: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return found
 
 
-def _facts(measured: Measurement, judged: Mapping[str, Any], prefixes: Mapping[str, Any]) -> dict[str, str]:
+def _facts(
+    measured: Measurement, judged: Mapping[str, Any], prefixes: Mapping[str, Any], *, folder: Path
+) -> dict[str, object]:
     """Name -> value in words, for the page."""
     items = _control_items(judged)
     right = sum(item["got"] == item["wanted"] for item in items)
-    facts = {
+    facts: dict[str, object] = {
         "model": measured.model,
-        "adapter": measured.adapter or "none",
+        "adapter": _adapter(measured.adapter, folder),
         "data": measured.data,
         "profile": f"{measured.profile} (k counts {measured.unit})",
         "turn": measured.turn,
@@ -150,6 +170,14 @@ def _facts(measured: Measurement, judged: Mapping[str, Any], prefixes: Mapping[s
     if prefixes["refused_by_template"]:
         facts["requests refused by the chat template"] = str(prefixes["refused_by_template"])
     return facts
+
+
+def _adapter(adapter: str | None, folder: Path) -> Cell:
+    """The adapter, with a link to the folder of its run where it lies on this machine."""
+    if adapter is None:
+        return Cell("none")
+    run = Path(adapter).parent
+    return Cell(adapter, quote(Path(os.path.relpath(run, folder)).as_posix()) + "/" if run.is_dir() else None)
 
 
 def _metrics(curve: CorrCurve, kind: str, *, with_k: bool) -> Metrics:

@@ -28,7 +28,7 @@ def write_front(
     reference: Sequence[float] | None,
     dataset: str,
     model: str,
-    index: str | None = None,
+    links: Sequence[Link] = (),
     targets: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
     """Print the tables and write front.csv, front.json, front.png and front.html; returns these artifacts.
@@ -40,7 +40,7 @@ def write_front(
         reference: the reference policy's mean on each axis; chance where the axes are accuracies.
         dataset: its name, for the title.
         model: its name, for the title.
-        index: relative path of the page that lists all runs.
+        links: of the page, beside those to the files.
         targets: objective -> the mean that must at least be reached.
 
     Raises:
@@ -74,7 +74,7 @@ def write_front(
             exact=exact,
             reference=reference,
             notes=notes,
-            links=[*([Link("all runs", index)] if index else []), *(Link(name, name) for name in artifacts.values())],
+            links=[*links, *(Link(name, name) for name in artifacts.values())],
         )
         artifacts["page"] = "front.html"
         say(f"page:    {target / 'front.html'}")

@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from alignlab.front.prompts import GENERATIONS, SCORES
+from alignlab.pages import prompt_text
 from alignlab.stats import paired_difference
 
 MOST_CURVE_POINTS = 300
@@ -55,16 +56,6 @@ def read_said(folder: Path) -> Said:
             value = own.get(name)
             said.scores.setdefault(name, []).append(_number(value))
     return said
-
-
-def prompt_text(prompt: object) -> str:
-    """A prompt as text: the request alone, or every message with its role."""
-    if not isinstance(prompt, list):
-        return str(prompt)
-    turns = [turn if isinstance(turn, Mapping) else {"content": turn} for turn in prompt]
-    if len(turns) == 1:
-        return str(turns[0].get("content", ""))
-    return "\n\n".join(f"{turn.get('role', '?')}: {turn.get('content', '')}" for turn in turns)
 
 
 def differences(said: Sequence[Said], metrics: Sequence[str]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from alignlab.front.series import (
     weight_label,
 )
 from alignlab.io.atomic import replacing
+from alignlab.io.text import printable
 from alignlab.stats import Interval
 
 if TYPE_CHECKING:
@@ -69,17 +70,18 @@ def front_table(collection: Collection, exact: ExactCurve | None = None) -> "Tab
     for point in collection.points:
         cells = [labels[title](point) for title in labels] + [weight_label(point)]
         cells += [_cell(point.metrics.get(name), name) + _exact_cell(exact, point, name) for name in (*axes, *known)]
-        table.add_row(*(Text(cell) for cell in (*cells, "done")))
+        table.add_row(*(Text(printable(cell)) for cell in (*cells, "done")))
     for setting in pooled:
         point = setting.runs[0]
         of_setting = {"run": point.series, "seed": "all"}
         cells = [*(of_setting[title] for title in labels), weight_label(point)]
         cells += [_cell(setting.metrics.get(name), name) for name in (*axes, *known)]
-        table.add_row(*(Text(cell, style="bold") for cell in (*cells, f"mean of {len(setting.runs)} seeds")))
+        table.add_row(*(Text(printable(cell), style="bold") for cell in (*cells, f"mean of {len(setting.runs)} seeds")))
     for run in collection.failures:  # Text, because an error may hold what rich would take for markup
         of_run = {"run": run.algorithm or run.folder.name, "seed": _seed(run.seed)}
         cells = [*(of_run[title] for title in labels), w_text(run.w), *[UNKNOWN] * (len(axes) + len(known))]
-        table.add_row(*(Text(cell) for cell in cells), Text(f"{run.status}: {run.error}", style="red"))
+        error = Text(printable(f"{run.status}: {run.error}"), style="red")
+        table.add_row(*(Text(printable(cell)) for cell in cells), error)
     return table
 
 
@@ -114,6 +116,7 @@ def differences_table(summary: Mapping[str, Any]) -> "Table | None":
         summary: front.json.
     """
     from rich.table import Table
+    from rich.text import Text
 
     axes = list(summary["axes"].values())
     rows = [(name, row) for name, one in summary.get("series", {}).items() for row in one["neighbours"] or ()]
@@ -125,7 +128,8 @@ def differences_table(summary: Mapping[str, Any]) -> "Table | None":
         table.add_column(title, justify="left" if title == "run" else "right")
     for name, row in rows:
         cells = [_difference_cell(row["differences"][axis]) for axis in axes]
-        table.add_row(*([name] if several else []), f"{row['from']} to {row['to']}", *cells)
+        labels = [Text(printable(name))] if several else []
+        table.add_row(*labels, f"{row['from']} to {row['to']}", *cells)
     return table
 
 

@@ -14,6 +14,7 @@ from alignlab.errors import ConfigError, masked
 from alignlab.io.client import Call, Misfit, Refused, Server, Transient
 from alignlab.io.endpoint import Endpoint
 from alignlab.io.http import Response
+from alignlab.io.text import printable
 
 AGAIN = (408, 409, 425, 429)
 """Statuses below 500 after which the same call may work."""
@@ -193,8 +194,3 @@ def without_key(words: str, key: str | None) -> str:
             hidden.update(range(letters[at], letters[at + size - 1] + 1))
     shown = "".join("\0" if index in hidden else char for index, char in enumerate(words))
     return re.sub("\0+", "***", shown)
-
-
-def printable(text: str) -> str:
-    """Text in which control and direction characters show as their code, so that none acts on a terminal."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)

@@ -26,9 +26,11 @@ from alignlab.evaluation.audit import (
     spread,
     suspects,
 )
+from alignlab.evaluation.audit_page import Audited, write_audit_page
 from alignlab.io.atomic import write_jsonl
 from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base, position_limit
+from alignlab.pages import index_link
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.reward_report import RewardContext, normalised
 from alignlab.prerequisites.rewards import RewardParts, reward
@@ -87,7 +89,12 @@ def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
     outcome.artifacts |= {"pairs": "pairs.jsonl", "mislabelled": "mislabelled.jsonl"}
     outcome.extra["rows"] = scored.counts() | {"mislabelled": len(doubted)}
     outcome.extra["cache"] = {name: count.__dict__ for name, count in cache.counts.items()}
-    _report(outcome, plan.objectives, scored, own, doubted)
+    notes = _report(outcome, plan.objectives, scored, own, doubted)
+    audited = Audited(
+        source.settings.name, plan.model.settings.name, plan.objectives, scored, doubted, outcome.metrics, notes
+    )
+    links, private = index_link(plan.runs, run.path), source.toy is None
+    outcome.artifacts["page"] = write_audit_page(run.path, audited, links=links, private=private).name
 
 
 @dataclass(frozen=True)
@@ -159,19 +166,24 @@ def _doubted(scored: Scored, own: Mapping[str, OwnGaps], trained: str, *, at_mos
 
 def _report(
     outcome: Outcome, objectives: Objectives, scored: Scored, own: Mapping[str, OwnGaps], doubted: Sequence[Suspect]
-) -> None:
-    """The margins' spread as a table, and a line for whatever deserves a look. Never a text of the data."""
+) -> list[str]:
+    """The margins' spread as a table, and a line for whatever deserves a look. Never a text of the data.
+
+    Returns the lines about signs.
+    """
     counts = scored.counts()
     if counts["too_long"] or counts["cut"]:
         left_out = f"{counts['too_long']} not scored (too long)"
         say(f"{counts['pairs']} pairs: {left_out}, {counts['cut']} with a cut response")
     if own:
         console.print(_spread_table(outcome, objectives, own))
-    for name in own:
-        _say_sign(name, outcome)
+    notes = [note for name in own for note in _sign_note(name, outcome)]
+    for note in notes:
+        say(note)
     for name, by in dict.fromkeys((suspect.objective, suspect.by) for suspect in doubted):
         number = sum((suspect.objective, suspect.by) == (name, by) for suspect in doubted)
         say(f"{name}: {number} labels that the {by} contradicts, the most decided first, by id in mislabelled.jsonl")
+    return notes
 
 
 def _spread_table(outcome: Outcome, objectives: Objectives, own: Mapping[str, OwnGaps]) -> Table:
@@ -188,15 +200,19 @@ def _spread_table(outcome: Outcome, objectives: Objectives, own: Mapping[str, Ow
     return table
 
 
-def _say_sign(name: str, outcome: Outcome) -> None:
-    """Below one half a reward ranks pairs against its own labels; where no pair is held out all of them speak."""
+def _sign_note(name: str, outcome: Outcome) -> list[str]:
+    """A line where a reward's sign deserves a look, else none.
+
+    Below one half a reward ranks pairs against its own labels; where no pair is held out all of them speak.
+    """
     found, where = Interval.from_record(outcome.metrics[f"{name}_agreement"]), "held-out"
     if found.mean is None:
         found, where = Interval.from_record(outcome.metrics[f"{name}_agreement_all"]), "scored"
     sign = sign_of(found)
     if found.mean is None:
-        say(f"{name}: the data hold no labels of it, so its sign cannot be checked")
-    elif sign is not Sign.RIGHT:
+        return [f"{name}: the data hold no labels of it, so its sign cannot be checked"]
+    if sign is not Sign.RIGHT:
         pairs = f"{found.mean:.3f} of the {where} pairs"
         told = "the sign is probably wrong" if sign is Sign.REVERSED else not_shown(found)
-        say(f"{name}: agrees with its own labels on {pairs}: {told}")
+        return [f"{name}: agrees with its own labels on {pairs}: {told}"]
+    return []

@@ -4,6 +4,7 @@ Beside Corr@k stands what the policy says without a prefix.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from alignlab.config.plan import Plan
@@ -23,6 +24,7 @@ from alignlab.course_correction.report import Measurement, report
 from alignlab.data.requests import benign_requests, control_file, read_requests, requests_report
 from alignlab.errors import ConfigError, OnlyPlanned
 from alignlab.judges import load_judge
+from alignlab.pages import Link, index_link
 from alignlab.prerequisites.policy import Policy, policy_under_test
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -33,7 +35,7 @@ def run(plan: Plan[CourseCorrectionConfig], run: RunFolder, outcome: Outcome) ->
     """Measure Corr@k of one policy, or compare runs that did."""
     algorithm, generator, cache = plan.algorithm, plan.generator, plan.cache
     if algorithm.compare:
-        _compare(algorithm, run.path, outcome, seed=plan.seed)
+        _compare(algorithm, run.path, outcome, seed=plan.seed, links=index_link(plan.runs, run.path))
         return
     data, is_toy = measured_part(plan.rows.settings), plan.rows.toy is not None
     outcome.extra |= requests_report(data)
@@ -79,6 +81,7 @@ def run(plan: Plan[CourseCorrectionConfig], run: RunFolder, outcome: Outcome) ->
         plain=without_prefix,
         judged=outcome.extra["judge"],
         prefixes=outcome.extra["prefixes"],
+        links=index_link(plan.runs, run.path),
     )
     outcome.metrics |= reported.metrics
     outcome.artifacts |= reported.artifacts
@@ -112,8 +115,10 @@ def _measurement(plan: Plan[CourseCorrectionConfig]) -> Measurement:
     )
 
 
-def _compare(algorithm: CourseCorrectionConfig, folder: Path, outcome: Outcome, *, seed: int) -> None:
-    outcome.artifacts |= compare_runs([Path(one) for one in algorithm.compare], folder)
+def _compare(
+    algorithm: CourseCorrectionConfig, folder: Path, outcome: Outcome, *, seed: int, links: Sequence[Link]
+) -> None:
+    outcome.artifacts |= compare_runs([Path(one) for one in algorithm.compare], folder, links=links)
     if algorithm.labels is not None:
         (only,) = algorithm.compare
         outcome.extra["labels"] = against_labels(Path(only), Path(algorithm.labels), folder, seed=seed)

@@ -1,7 +1,6 @@
 """Collects runs into front.csv, front.png, front.html and a table; after a sweep, and on its own."""
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from alignlab.front.collect import FrontPoint, collect, find_runs
 from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.points import points_of
 from alignlab.front.report import write_front
-from alignlab.pages.index import INDEX, write_index
+from alignlab.pages.index import index_link, write_index
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import Outcome
@@ -101,9 +100,8 @@ def present(
     except ValueError as error:
         say(f"no exact front: {error}")
     names = {"dataset": rows.settings.name, "model": model.settings.name}
-    below = target.resolve().is_relative_to(root.resolve())
-    index = os.path.relpath(root / INDEX, target) if below else None
-    return write_front(collection, target, exact=exact, reference=at_reference, index=index, targets=targets, **names)
+    links = index_link(root, target)
+    return write_front(collection, target, exact=exact, reference=at_reference, links=links, targets=targets, **names)
 
 
 def exact_front(

@@ -11,6 +11,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import SynthesisConfig
 from alignlab.data.requests import requests_report
 from alignlab.judges import load_judge
+from alignlab.pages import index_link
 from alignlab.prerequisites.policy import policy_under_test
 from alignlab.prerequisites.rows import data_name
 from alignlab.runs.folder import RunFolder
@@ -33,12 +34,13 @@ def run(plan: Plan[SynthesisConfig], run: RunFolder, outcome: Outcome) -> None:
     """Write one shard of the sets, or merge the shards that other runs have written."""
     algorithm, data = plan.algorithm, plan.rows.settings
     source = SetSource(data.name, data.kind, algorithm.pairs, algorithm.filter, plan.record, plan.inputs)
+    links = index_link(plan.runs, run.path)
     if algorithm.merge:
         with run.stage("merge"):
             merged = merge_shards([Path(folder) for folder in algorithm.merge], run.path, source)
         outcome.inputs |= merged.inputs
         with run.stage("export"):
-            _record(outcome, export_sets(run.path, source, left_out=merged.left_out))
+            _record(outcome, export_sets(run.path, source, left_out=merged.left_out, links=links))
         return
     with run.stage("requests"):
         outcome.extra |= requests_report(data)
@@ -68,7 +70,7 @@ def run(plan: Plan[SynthesisConfig], run: RunFolder, outcome: Outcome) -> None:
             judge_responses(run.path, judge, drafts)
         outcome.extra["judge"] = judge.report.record()
     with run.stage("export"):
-        _record(outcome, export_sets(run.path, source, left_out=(chosen.left_out, left_out)))
+        _record(outcome, export_sets(run.path, source, left_out=(chosen.left_out, left_out), links=links))
 
 
 def _record(outcome: Outcome, exported: Exported) -> None:

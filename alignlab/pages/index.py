@@ -1,5 +1,6 @@
 """index.html of a root of runs: every front and run below it, by relative links, so that the folder can be served."""
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from alignlab.pages.parts import Cell, Column, Table, number
-from alignlab.pages.shell import write_page
+from alignlab.pages.shell import Link, write_page
 from alignlab.runs.result import RESULT, RunResult, read_result
 
 INDEX = "index.html"
 FRONT = "front.csv"
 """A folder with this file holds a front."""
+COMPARISON = "comparison.json"
+"""A folder with this file holds a comparison of course corrections."""
 OWN = "index"
 """The algorithm that writes the page; its own runs are no news."""
 _PASSED = ("adapter", "checkpoints", "model", "reward", "stage", "records", "wandb")
@@ -29,6 +32,17 @@ class Indexed:
     fronts: int
 
 
+def index_link(root: Path, folder: Path) -> list[Link]:
+    """The link of a page to the list of all runs; none where the page lies outside of the root.
+
+    Args:
+        root: of the runs.
+        folder: of the page.
+    """
+    below = folder.resolve().is_relative_to(root.resolve())
+    return [Link("all runs", os.path.relpath(root / INDEX, folder))] if below else []
+
+
 def write_index(root: Path) -> Indexed:
     """Write index.html into a root of runs, atomically; what it lists.
 
@@ -36,7 +50,7 @@ def write_index(root: Path) -> Indexed:
         root: an existing folder with runs below it.
     """
     folders = list(_folders(root))
-    fronts = [folder for folder in folders if (folder / FRONT).is_file()]
+    fronts = [folder for folder in folders if _is_front(folder)]
     runs = [folder for folder in folders if (folder / RESULT).is_file() and folder not in fronts]
     results = [(folder, read_result(folder)) for folder in runs]
     listed = [(folder, one) for folder, one in results if one is None or one.algorithm != OWN]
@@ -45,7 +59,7 @@ def write_index(root: Path) -> Indexed:
         "index.html.j2",
         title=f"Runs in {root.resolve().name}",
         fronts=Table(
-            [Column("front", False), "policies", Column("written", False), Column("files", False)],
+            [Column("front or comparison", False), "policies", Column("written", False), Column("files", False)],
             [_front_row(folder, root) for folder in fronts],
         ),
         runs=Table(
@@ -75,14 +89,28 @@ def _href(path: Path, root: Path) -> str:
     return "./" + quote(path.relative_to(root).as_posix())
 
 
+def _is_front(folder: Path) -> bool:
+    return (folder / FRONT).is_file() or (folder / COMPARISON).is_file()
+
+
 def _front_row(folder: Path, root: Path) -> tuple[object, ...]:
     name = folder.relative_to(root).as_posix()
-    page = folder / "front.html"
-    files = [file for file in ("front.html", "front.png", FRONT, "front.json") if (folder / file).is_file()]
-    lines = (folder / FRONT).read_text(encoding="utf-8", errors="replace").splitlines()
-    written = datetime.fromtimestamp((folder / FRONT).stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    first = Cell(name, _href(page if page.is_file() else folder / FRONT, root))
-    return first, max(0, len(lines) - 1), written, ", ".join(files)
+    known = ("front.html", INDEX, "front.png", "corr.png", FRONT, "front.json", COMPARISON)
+    files = [file for file in known if (folder / file).is_file()]
+    record = folder / (FRONT if FRONT in files else COMPARISON)
+    written = datetime.fromtimestamp(record.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return Cell(name, _href(folder / files[0], root)), _policies(record), written, ", ".join(files)
+
+
+def _policies(record: Path) -> int | None:
+    """How many policies a front or a comparison is of; None where its file cannot be read."""
+    text = record.read_text(encoding="utf-8", errors="replace")
+    if record.name == FRONT:
+        return max(0, len(text.splitlines()) - 1)
+    try:
+        return len(json.loads(text)["runs"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _run_row(folder: Path, result: RunResult | None, root: Path) -> tuple[object, ...]:
@@ -90,7 +118,7 @@ def _run_row(folder: Path, result: RunResult | None, root: Path) -> tuple[object
     if result is None:
         return first, "-", "-", "-", "-", "-", f"unreadable: {RESULT}", "-", "-", "-"
     pages = [name for name in result.artifacts.values() if str(name).endswith(".html")]
-    page = Cell(pages[0], _href(folder / pages[0], root)) if pages else "-"
+    page = Cell("open", _href(folder / pages[0], root)) if pages else "-"
     status = result.status if result.error is None else f"{result.status}: {result.error}"
     w = "-" if result.w is None else result.w if isinstance(result.w, list) else f"{result.w:g}"
     seed = "-" if result.seed is None else result.seed

@@ -49,6 +49,38 @@ class Table:
             self.shown.append([cell(value) for value in row])
 
 
+@dataclass(frozen=True)
+class Folded:
+    """Texts that nobody sees unasked."""
+
+    summary: str
+    texts: Sequence[tuple[str, str]]
+    """Name and text of each, folded once more."""
+
+    @property
+    def heading(self) -> str:
+        """The summary as a page shows it."""
+        return visible(self.summary)
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """The texts as a page shows them."""
+        return [(visible(name), visible(text)) for name, text in self.texts]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a report: its heading, and below it in this order what it has."""
+
+    title: str
+    texts: Sequence[str] = ()
+    picture: str | None = None
+    """SVG as base64."""
+    facts: Sequence[tuple[str, Cell]] = ()
+    tables: Sequence[Table] = ()
+    folded: Sequence[Folded] = ()
+
+
 def cell(value: object) -> Cell:
     """A value as a page shows it: no dict, no list, no code."""
     match value:
@@ -79,9 +111,14 @@ def interval(record: Mapping[str, Any] | None) -> tuple[str, str, object]:
     """Mean, 95 % interval and n of a metric of result.json, as three cells."""
     if record is None:
         return UNKNOWN, "-", "-"
-    ends = record.get("ci95")
-    between = "-" if ends is None or None in ends else f"{number(ends[0])} .. {number(ends[1])}"
-    return number(record.get("mean")), between, record.get("n", 0)
+    return number(record.get("mean")), ends(record.get("ci95")), record.get("n", 0)
+
+
+def ends(bounds: Sequence[float | None] | None) -> str:
+    """Both ends of an interval; `-` where there is none."""
+    if bounds is None or None in bounds:
+        return "-"
+    return " .. ".join(map(number, bounds))
 
 
 def facts(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> list[tuple[str, Cell]]:

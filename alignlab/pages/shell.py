@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from alignlab.io.atomic import replacing
+from alignlab.pages.parts import Section
+from alignlab.pages.text import visible
 
 PLOTLY = "plotly-basic-4.1.1.min.js.gz"
 """See vendor/README.md."""
@@ -77,6 +79,32 @@ def write_page(
         if private:
             unfinished.chmod(0o600)
     return path
+
+
+def write_report(
+    path: Path,
+    sections: Sequence[Section],
+    *,
+    title: str,
+    warnings: Sequence[str] = (),
+    links: Sequence[Link] = (),
+    private: bool = False,
+) -> Path:
+    """Write a page of sections atomically and return its path.
+
+    Args:
+        path: the file.
+        sections: from top to bottom.
+        title: heading and title.
+        warnings: above the sections.
+        links: to other pages and files.
+        private: whether only the owner may read the file, because it holds harmful text.
+    """
+    shown = [replace(one, title=visible(one.title), texts=[visible(text) for text in one.texts]) for one in sections]
+    said = [visible(warning) for warning in warnings]
+    return write_page(
+        path, "report.html.j2", title=visible(title), links=links, private=private, sections=shown, warnings=said
+    )
 
 
 def packed(value: Any) -> str:

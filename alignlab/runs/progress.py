@@ -13,6 +13,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from alignlab.io.text import printable_lines
+
 TABLE_WIDTH = 120
 """Columns of a log that is no terminal: tables keep their shape there."""
 LINE_SECONDS = 5.0
@@ -31,6 +33,7 @@ def say(text: str) -> None:
     """A line for the person at the terminal, and for the job's log."""
     global _last_line
     _last_line = time.monotonic()
+    text = printable_lines(text)
     console.print(text, markup=False, soft_wrap=True)
     logging.getLogger("alignlab").info(text)
 

@@ -13,11 +13,24 @@ _SOURCES = {
     "c2_eval": "rows in the columns of PKU-Alignment/PKU-SafeRLHF",
 }
 
-_WARNING = """\
-**This data set holds harmful text.** Each set ends with a harmful response, and its corrected responses begin with
-parts of it. It is made to train and to measure safety. Do not imitate the `rejected` column, nor show it unasked."""
-_TOY_WARNING = """\
-**A data set of this form holds harmful text.** This one does not: it is made of the toy world's made-up words."""
+_WARNING = (
+    "This data set holds harmful text.",
+    "Each set ends with a harmful response, and its corrected responses begin with\nparts of it. "
+    "It is made to train and to measure safety. Do not imitate the `rejected` column, nor show it unasked.",
+)
+_TOY_WARNING = (
+    "A data set of this form holds harmful text.",
+    "This one does not: it is made of the toy world's made-up words.",
+)
+
+
+def warning(kind: str) -> tuple[str, str]:
+    """What a reader must know first, and its reason.
+
+    Args:
+        kind: dataset.kind of the requests.
+    """
+    return _TOY_WARNING if kind == "toy" else _WARNING
 
 
 def card(*, kind: str, settings: Mapping[str, Any], counts: Mapping[str, Any], strategy: str) -> str:
@@ -46,9 +59,9 @@ def card(*, kind: str, settings: Mapping[str, Any], counts: Mapping[str, Any], s
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
         "# Course corrections",
-        _TOY_WARNING if kind == "toy" else _WARNING,
-        _about(kind),
-        f"## Counts\n\n{_counts(counts)}",
+        "**{}** {}".format(*warning(kind)),
+        about(kind),
+        f"## Counts\n\n{_table(('what', 'number'), count_rows(counts))}",
         f"Pairs: `{strategy}`. Length: {counts['length_bias']['note']}.",
         *(f"### Lengths in tokens, {name} requests\n\n{_lengths(rows)}" for name, rows in counts["lengths"].items()),
         _COLUMNS,
@@ -61,7 +74,12 @@ def _audience(kind: str) -> list[str]:
     return [] if kind == "toy" else ["not-for-all-audiences"]
 
 
-def _about(kind: str) -> str:
+def about(kind: str) -> str:
+    """Where the requests come from, and how a set is made.
+
+    Args:
+        kind: dataset.kind of the requests.
+    """
     return (
         f"Requests and harmful responses: {_SOURCES.get(kind, 'see the settings below')}. Licence of that source: "
         f"{_LICENCES.get(kind, 'unknown, see the source')}; what is derived from it is bound by it.\n\n"
@@ -73,18 +91,22 @@ def _about(kind: str) -> str:
     )
 
 
-def _counts(counts: Mapping[str, Any]) -> str:
+def count_rows(counts: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Name and number of sets, pairs, and what was left out."""
     rows = [(f"{name} sets", count) for name, count in counts["sets"].items()]
     rows += [(f"{name} pairs", count) for name, count in counts["pairs"].items()]
     rows += [(f"left out: {reason}", count) for reason, count in counts["left_out"].items()]
     rows += [(f"turned down by the judge: {what}", count) for what, count in counts["dropped"].items()]
     rows += [(f"cut at the length limit: {role}", count) for role, count in counts["cut_at_limit"].items()]
-    return _table(("what", "number"), rows)
+    return rows
+
+
+LENGTHS = ("rank", "responses", "mean", "median")
+"""Columns of `SynthesisStats.lengths`."""
 
 
 def _lengths(rows: list[Mapping[str, Any]]) -> str:
-    names = ("rank", "responses", "mean", "median")
-    return _table(names, [tuple(row[name] for name in names) for row in rows])
+    return _table(LENGTHS, [tuple(row[name] for name in LENGTHS) for row in rows])
 
 
 def _table(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from alignlab.config.names import RANKED_FILE
 from alignlab.config.plan import Plan
 from alignlab.config.schema import SynthesisConfig
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_lines, write_text
+from alignlab.pages import Link
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import finished_result
 from alignlab.runs.runner import run_in_folder
 from alignlab.synthesis.card import card
 from alignlab.synthesis.export import export, rows_of
+from alignlab.synthesis.page import write_page
 from alignlab.synthesis.responses import REQUESTS, RESPONSES, VERDICTS
 from alignlab.synthesis.sets import SynthesisStats, ranked_sets
 
@@ -67,13 +70,14 @@ class Exported:
     artifacts: dict[str, str]
 
 
-def export_sets(folder: Path, source: SetSource, *, left_out: LeftOut) -> Exported:
-    """Write ranked sets, pairs and card from the records in a run folder.
+def export_sets(folder: Path, source: SetSource, *, left_out: LeftOut, links: Sequence[Link] = ()) -> Exported:
+    """Write ranked sets, pairs, card and page from the records in a run folder.
 
     Args:
         folder: the run's, with requests, responses and, where they were judged, verdicts.
         source: what the sets are made of.
         left_out: counts of requests without a set.
+        links: of the page.
 
     Raises:
         ConfigError: if no set is left.
@@ -92,12 +96,18 @@ def export_sets(folder: Path, source: SetSource, *, left_out: LeftOut) -> Export
     counts = stats.record()
     if not stats.sets:
         raise ConfigError(f"dataset={source.name}: no set is left ({_counted(counts['left_out'])})")
-    text = card(kind=source.kind, settings=source.for_card(), counts=counts, strategy=source.pairs)
-    write_text(folder / "README.md", text)
+    of_card: dict[str, Any] = {
+        "kind": source.kind,
+        "settings": source.for_card(),
+        "counts": counts,
+        "strategy": source.pairs,
+    }
+    write_text(folder / "README.md", card(**of_card))
+    write_page(folder, **of_card, sets=rows_of(folder / RANKED_FILE), links=links)
     _say_counts(counts)
     return Exported(
         {"synthesis": counts, "left_out_of_whole": dict(of_whole), "left_out_of_shard": dict(of_shard)},
-        {**written, "responses": RESPONSES, "card": "README.md"},
+        {**written, "responses": RESPONSES, "card": "README.md", "page": "index.html"},
     )
 
 

@@ -9,6 +9,7 @@ from alignlab.course_correction.picture import corr_figure
 from alignlab.course_correction.report import Measurement, control_warning, report
 from alignlab.course_correction.results import read_curve
 from alignlab.io.atomic import write_json, write_jsonl
+from support.pages import check_safe
 
 KS = (2, 4)
 MEASURED = Measurement("tiny", None, "made-up", "strict", "continue", KS, "rules", 2, 0.8, 0.7)
@@ -79,6 +80,11 @@ def test_a_judge_that_fails_a_control_item_marks_every_corr(folder, tmp_path, ca
     said = " ".join(capsys.readouterr().out.split())
     assert "NOT TO BE TRUSTED: the judge failed 1 of 2 control items" in said
     assert json.loads((tmp_path / "all" / "comparison.json").read_text())["runs"][0]["warning"]
+    together = check_safe(tmp_path / "all" / "index.html")
+    assert "NOT TO BE TRUSTED" in " ".join(together.texts)
+    hrefs = [attributes["href"] for tag, attributes in together.tags if tag == "a"]
+    assert all((tmp_path / "all" / href).exists() for href in hrefs)
+    assert "../run/index.html" in hrefs
 
 
 def test_a_judge_that_passes_marks_nothing(folder, tmp_path, capsys):

@@ -14,7 +14,8 @@ import pytest
 from alignlab.errors import ConfigError
 from alignlab.io.client import Call
 from alignlab.io.endpoint import Endpoint
-from alignlab.io.openai_protocol import openai_server, printable, without_key
+from alignlab.io.openai_protocol import openai_server, without_key
+from alignlab.io.text import printable
 
 MANY, MIB = 200, 2**20
 KEY = "sk-test-0123456789abcdefghijkl"

@@ -264,7 +264,7 @@ class AuditConfig(AlgorithmConfig):
         weighs=True,
         rewards=frozenset({"others", "named"}),
         makes_rewards=True,
-        writes=("pairs.jsonl", "mislabelled.jsonl", "rewards.json"),
+        writes=("pairs.jsonl", "mislabelled.jsonl", "rewards.json", "index.html"),
     )
     objective: str | None = MISSING
     beta: float = MISSING

@@ -34,7 +34,7 @@ class SynthesisConfig(AlgorithmConfig):
         samples=_WRITES,
         judges=both(_WRITES, _ASKS_JUDGE),
         writes=(
-            *("requests.jsonl", "responses.jsonl", "verdicts.jsonl", "ranked.jsonl", "README.md"),
+            *("requests.jsonl", "responses.jsonl", "verdicts.jsonl", "ranked.jsonl", "README.md", "index.html"),
             *(f"{kind}pairs.{form}" for kind in ("", "control_") for form in ("jsonl", "parquet")),
         ),
         after_sweep="alignlab.synthesis.shards",
