@@ -114,15 +114,16 @@ def _heaviest(config: "RunConfig", weights: dict[str, float], labelled: list[str
 def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
     """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`.
 
-    On prompts alone it is the scorer whose scores the pairs were made by, in units of its differences. An endpoint is
-    the policy behind an implicit reward.
+    On prompts alone it is the scorer whose scores the pairs were made by, in units of its differences, unless the
+    algorithm needs the policy behind the reward. An endpoint is the policy behind an implicit reward.
     """
     if "endpoints" in config.algorithm.uses.rewards:
         from alignlab.config.schema.reward import ImplicitConfig
 
         return ImplicitConfig(kind="implicit", normalise=False, adapter=None, beta=None)
     rewards: dict[str, RewardConfig] = value_at(config, "algorithm.rewards") or {}
-    scorer = config.scorers.get(objective) if config.dataset.kind == "prompts" else None
+    is_scorer = config.dataset.kind == "prompts" and "policies" not in config.algorithm.uses.rewards
+    scorer = config.scorers.get(objective) if is_scorer else None
     if objective in rewards or scorer is None or scorer.kind in ("judge", "guard"):  # which leave some unscored
         found = rewards.get(objective, config.reward)
         return dataclasses.replace(found, normalise=True) if value_at(config, "algorithm.normalise") else found

@@ -39,9 +39,10 @@ class Uses:
     """Whether an objective's labels say which response of a pair is chosen; else every objective enters as a reward."""
     trained: int = 0
     """Index, among the labelled objectives, of the one that is trained on unless algorithm.objective names one."""
-    rewards: frozenset[Literal["others", "named", "endpoints"]] = frozenset()
+    rewards: frozenset[Literal["others", "named", "policies", "endpoints"]] = frozenset()
     """Whose rewards it needs: of the objectives that weigh something and whose labels it does not train on, or of those
-    that algorithm.rewards names; `endpoints` are the policies behind the implicit rewards of what weighs something."""
+    that algorithm.rewards names; `policies` if it needs the policies behind them, which a scorer has none of;
+    `endpoints` are the policies behind the implicit rewards of what weighs something."""
     makes_rewards: bool = False
     """Whether a reward without a path or an adapter is trained first, by a reward_model run."""
     samples: Reason = not_here

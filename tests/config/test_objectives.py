@@ -56,3 +56,15 @@ def test_rebel_trains_on_no_labels_and_weighs_every_reward(run_of):
     assert all(reward["normalise"] for reward in identity(run)["rewards"].values())
     raw = run_of("algorithm=rebel", "w=0.3", "algorithm.normalise=false")
     assert not any(reward["normalise"] for reward in identity(raw)["rewards"].values())
+
+
+def test_a_mixture_of_policies_takes_no_scorer_for_a_reward(run_of, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "a b"}\n')
+    scorers = ["scorers.better.kind=length", "scorers.safer.kind=length", "scorers.safer.scale=1"]
+    given = ["model=scratch", "dataset=prompts", f"dataset.path={file}", *scorers, "w=0.3"]
+    mixed = plan_of(run_of("algorithm=logit_mix", *given)).rewards
+    assert {name: source.settings.kind for name, source in mixed.items()} == {"better": "implicit", "safer": "implicit"}
+    assert all(source.made_by is not None for source in mixed.values()), "trained on the policy's own pairs"
+    modpo = plan_of(run_of("algorithm=modpo", *given)).rewards
+    assert {source.settings.kind for source in modpo.values()} == {"length"}, "control: modpo takes the scorer"

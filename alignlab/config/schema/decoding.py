@@ -93,7 +93,7 @@ class LogitMixConfig(AlgorithmConfig):
         data="preferences",
         weighs=True,
         labels=False,
-        rewards=frozenset({"others"}),
+        rewards=frozenset({"others", "policies"}),
         makes_rewards=True,
         samples=_SAMPLES,
         writes=("rewards.json", *SAMPLED),
