@@ -1,0 +1,167 @@
+"""The pages in a real browser: what they do when used, and that no text in them acts. Debian's chromium, headless."""
+
+import csv
+import json
+import os
+import re
+import shutil
+
+import pytest
+
+from alignlab.course_correction.page import Transcript
+from alignlab.course_correction.page import write_page as write_course_correction
+from alignlab.course_correction.statistics import Scored, corr_curve
+from alignlab.front.collect import collect
+from alignlab.front.page import Names, write_front_page
+from alignlab.pages.index import write_index
+from alignlab.synthesis.page import write_page as write_synthesis
+from support.fronts import write_front, write_run
+from support.pages import HOSTILE
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `dev`")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    as_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if as_root else [])
+        yield opened
+        opened.close()
+
+
+class Watched:
+    """A tab, and what it did that a page must not do: console messages, errors, dialogs and requests."""
+
+    def __init__(self, browser, path, *, width=1280, anchor=""):
+        self.tab = browser.new_page(viewport={"width": width, "height": 900}, accept_downloads=True)
+        self.wrong = []
+        self.tab.on("console", lambda message: self.wrong.append(message.text[:200]))
+        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)[:200]))
+        self.tab.on("dialog", lambda dialog: (self.wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        self.tab.on("request", lambda request: self._requested(request.url, path))
+        self.tab.goto(f"{path.as_uri()}{anchor}")
+
+    def _requested(self, url, path):
+        if not url.startswith(("data:", "blob:", path.as_uri())):
+            self.wrong.append(url)
+
+    def is_ready(self):
+        self.tab.wait_for_selector("html[data-ready]")
+        return self
+
+    def saved(self, button):
+        with self.tab.expect_download() as download:
+            self.tab.click(button)
+        return download.value.path().read_bytes()
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("front")
+    runs = write_front(folder / "runs", prompts=4)
+    path = folder / "front.html"
+    return write_front_page(collect(runs), path, names=Names("toy", "tiny"), exact=None, reference=[1.0, 1.0])
+
+
+def test_a_front_does_what_it_says(browser, front):
+    page = Watched(browser, front).is_ready()
+    tab = page.tab
+    points = tab.locator("#plot .scatterlayer .points path")
+    assert points.count() == 4, "three policies and the reference"
+
+    boxes = [points.nth(index).bounding_box() for index in range(4)]
+    rightmost = max((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes)
+    tab.mouse.move(*rightmost)
+    tab.wait_for_selector("#plot .hovertext")
+    assert "0.9" in tab.locator("#plot .hovertext").first.text_content()
+    tab.mouse.click(*rightmost)
+    tab.wait_for_selector("#detail .prompt")
+    assert "w=0.9" in tab.locator("#detail").inner_text().replace(" ", "")
+    tab.locator("tr.policy", has_text="0.1").first.click()
+    tab.wait_for_selector("text=Paired difference")
+    assert tab.locator("#detail .prompt").count() == 4
+    tab.locator("#detail .prompt > summary").first.click()
+    tab.wait_for_selector("#detail .prompt pre")
+    tab.fill("#search", "prompt 2")
+    playwright.expect(tab.locator("#detail .prompt")).to_have_count(1)
+    tab.evaluate("const r = document.getElementById('bound'); r.value = 900; r.oninput()")
+    playwright.expect(tab.locator("tr.out")).not_to_have_count(0)
+    out = tab.locator("tr.out").count()
+    assert out < 3
+    rows = list(csv.reader(page.saved("#csv").decode().splitlines()))
+    assert len(rows) == 1 + 3 - out, "what meets the bound"
+    assert page.saved("#png").startswith(b"\x89PNG")
+    assert page.saved("#svg").startswith(b"<svg")
+    tab.select_option("#kind", "parallel")
+    tab.click("#link")
+    anchor = "#" + tab.input_value("#link-text").partition("#")[2]
+    again = Watched(browser, front, anchor=anchor).is_ready()
+    again.tab.wait_for_selector("text=Paired difference")
+    assert again.tab.input_value("#search") == "prompt 2"
+    assert again.tab.input_value("#kind") == "parallel"
+    assert page.wrong == again.wrong == []
+
+
+def test_what_the_browser_would_tell(browser, front, tmp_path):
+    """Control: a script, a remote image and a handler are refused by the policy, and the refusals are seen."""
+    path = tmp_path / "wrong.html"
+    wrong = "<img src='https://example.invalid/x.png'><script>alert(1)</script><b onclick='alert(1)'>x</b>"
+    path.write_text(front.read_text().replace("<main", f"{wrong}<main", 1))
+    page = Watched(browser, path).is_ready()
+    page.tab.locator("b").click()
+    said = " ".join(page.wrong)
+    assert len(page.wrong) >= 3
+    assert "dialog" not in said
+    assert len(re.findall("Content Security Policy", said)) >= 3
+
+
+def hostile_pages(folder):
+    """Each kind of page with every hostile text as prompt, response, name and error."""
+    texts = [*HOSTILE[:-1], "x" * 20_000]
+    samples = [(text, text, {"helpful": 1.0 + index, "safe": index % 3.0}) for index, text in enumerate(texts)]
+    names = [f"{index}{text[:40]}".replace("/", "_").replace("\0", "") for index, text in enumerate(texts[:2])]
+    runs = [
+        write_run(folder / name, w=w, samples=samples, recipe={"<b>": texts[0]})
+        for name, w in zip(names, (0.1, 0.9), strict=True)
+    ]
+    for index, text in enumerate(texts):
+        (folder / f"failed-{index}").mkdir()
+        record = {"status": "failed", "algorithm": "modpo", "model": "tiny", "dataset": "toy", "error": text}
+        (folder / f"failed-{index}" / "result.json").write_text(json.dumps(record))
+    failed = sorted(folder.glob("failed-*"))
+    collection = collect([*runs, *failed])
+    yield write_front_page(
+        collection, folder / "front.html", names=Names(texts[0], texts[1]), exact=None, reference=None
+    )
+    yield write_index(folder).path
+    curve = corr_curve([Scored("a", "a", 10, 0, True)], ks=(10,))
+    items = [Transcript(f"{index}{text[:9]}", 10, text, text, text, True, text) for index, text in enumerate(texts)]
+    facts = dict(zip(texts, texts, strict=True))
+    yield write_course_correction(
+        folder / "cc.html", title=texts[0], curves={texts[2]: curve}, transcripts=items, facts=facts, warning=texts[3]
+    )
+    counts = {name: {} for name in ("left_out", "dropped", "cut_at_limit", "lengths", "pairs")}
+    sets = [
+        {"id": text[:9], "kind": text, "prompt": text, "responses": [text], "rank": [0], "role": [text]}
+        for text in texts
+    ]
+    counts |= {"sets": {"harmful": len(sets)}, "length_bias": {"note": texts[4]}}
+    yield write_synthesis(folder, kind="other", settings=facts, counts=counts, strategy=texts[5], sets=sets)
+
+
+def test_nothing_in_a_text_acts_and_no_layout_breaks(browser, tmp_path):
+    for path in hostile_pages(tmp_path):
+        page = Watched(browser, path, width=400)
+        if path.name == "front.html":
+            page.is_ready()
+            for index in range(2):
+                page.tab.locator("tr.policy").nth(index).click()
+            page.tab.wait_for_selector("#detail .prompt")
+            assert page.tab.locator("#detail .prompt").count() == len(HOSTILE)
+        page.tab.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+        assert page.tab.evaluate("document.documentElement.scrollWidth") <= 400, path.name
+        assert page.tab.evaluate("document.querySelectorAll('iframe, object, embed, svg[onload]').length") == 0
+        assert page.wrong == [], path.name
