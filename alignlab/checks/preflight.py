@@ -19,6 +19,7 @@ from alignlab.config.schema import (
     BestOfNConfig,
     ConditionedConfig,
     CourseCorrectionConfig,
+    DpoConfig,
     EvaluateConfig,
     ExportConfig,
     FromScratchConfig,
@@ -30,6 +31,7 @@ from alignlab.config.schema import (
     OpenAIJudgeConfig,
     PairsConfig,
     PretrainedConfig,
+    RebelConfig,
     ServerGeneratorConfig,
     SoupConfig,
     SynthesisConfig,
@@ -280,6 +282,8 @@ def _check_data(plan: Plan[Any]) -> None:
         check_requests(source.settings)
     elif uses.data == "prompts":
         check_source(source.settings)
+    elif plan.previous is not None:
+        check(plan.previous)  # whose adapter the pairs of this one are made by
     elif source.made_by is not None:
         check(source.made_by)
     elif uses.data == "preferences":
@@ -313,6 +317,18 @@ def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:
             f"w=0: is the policy behind the reward of {other} without training, so that reward must be implicit, "
             f"of weight 1, and of the same beta as algorithm.beta={algorithm.beta:g}"
         )
+
+
+def _check_rounds(algorithm: DpoConfig | RebelConfig, plan: Plan[Any]) -> None:
+    """Later rounds need prompts to answer, and an adapter in this process that answers them."""
+    if algorithm.rounds == 1:
+        return
+    if plan.rows.made_by is None:
+        what = f"dataset={plan.rows.settings.name} holds pairs that were made once; there is nothing to sample"
+        raise ConfigError(f"algorithm.rounds={algorithm.rounds}: {what}; use dataset=prompts, or 1 round")
+    if plan.generator.kind == "server":
+        what = "generator=server holds the model without what a round has trained"
+        raise ConfigError(f"algorithm.rounds={algorithm.rounds}: {what}; use generator=transformers")
 
 
 def _check_soup(algorithm: SoupConfig, plan: Plan[Any]) -> None:
@@ -350,6 +366,8 @@ def _check_export(algorithm: ExportConfig, plan: Plan[Any]) -> None:
 
 
 _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
+    DpoConfig: _check_rounds,
+    RebelConfig: _check_rounds,
     SoupConfig: _check_soup,
     ModpoConfig: _check_modpo,
     ConditionedConfig: _check_conditioned,

@@ -98,6 +98,7 @@ def gold_rewards(config: "RunConfig") -> str | None:
 on_toy = _if(lambda config: config.dataset.kind == "toy", "on dataset={config.dataset.name}")
 off_prompts = _if(lambda config: config.dataset.kind != "prompts", "on dataset={config.dataset.name}")
 off_toy = _if(lambda config: config.dataset.kind != "toy", "on dataset={config.dataset.name}")
+repeats = _if(makes_pairs, "on dataset={config.dataset.name}: only dataset=prompts has its pairs made anew")
 from_prompts = _if(makes_pairs, "on dataset={config.dataset.name}, which ranks responses itself")
 scratch = _if(lambda config: config.model.kind == "scratch", "on algorithm={config.algorithm.name}")
 others = _if(lambda config: bool(rewarded(config)), "at w={config.w}, where no other objective weighs anything")

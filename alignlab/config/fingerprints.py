@@ -60,7 +60,12 @@ def _of(key: str, path: Path, *, by_content: bool) -> str:
     is_adapter = key.endswith(".adapter") or key.startswith("algorithm.adapters.")
     if not is_adapter or not path.is_dir():
         return fingerprint(path, by_content=by_content)
-    return "".join(fingerprint(path / name) for name in ADAPTER_FILES if (path / name).is_file())
+    return adapter_fingerprint(path)
+
+
+def adapter_fingerprint(folder: Path) -> str:
+    """Hashes of an adapter's own files."""
+    return "".join(fingerprint(folder / name) for name in ADAPTER_FILES if (folder / name).is_file())
 
 
 def _data_path(config: RunConfig) -> str | None:

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alignlab import __version__
 from alignlab.config.conditions import makes_pairs
-from alignlab.config.fingerprints import input_fingerprints
+from alignlab.config.fingerprints import adapter_fingerprint, input_fingerprints
 from alignlab.config.objectives import Objectives, named_endpoints, objectives_of, reward_of, rewarded
-from alignlab.config.own_pairs import pairs_run
+from alignlab.config.own_pairs import pairs_run, previous_round
 from alignlab.config.programs import program_version
 from alignlab.config.schema import RewardConfig, RunConfig
 from alignlab.config.schema.dataset import SPLIT_VERSION
@@ -19,6 +21,8 @@ from alignlab.config.uses import NOT_IN_REWARD_ID, is_part_of_result, why_unused
 
 _RESOLVED = ("w", "weights", "reward", "algorithm.rewards", "algorithm.adapters", "algorithm.objective", "dataset.use")
 """Keys that enter an identity as what they resolve to: objectives, their weights and rewards."""
+_RUN_NAME = re.compile(r"(seed=\d+-)?[0-9a-f]{8}")
+"""Last part of a run's folder, as `run_folder` makes it."""
 _BATCH = ("trainer.per_device_train_batch_size", "trainer.gradient_accumulation_steps")
 """Enter as their product, however it is cut into forwards."""
 
@@ -62,14 +66,44 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields["split_version"] = SPLIT_VERSION
     if config.algorithm.uses.data == "prompts" or config.algorithm.uses.picks_by_scorers:
         fields["scorers"] = {name: _identity_of(scorer) for name, scorer in config.scorers.items()}
+    if fields.get("algorithm.sources"):
+        fields["algorithm.sources"] = [source_identity(path, config.paths.runs) for path in values["algorithm.sources"]]
+    if fields.get("algorithm.rounds") == 1:
+        del fields["algorithm.rounds"]  # a run of one round is the run that it was before there were several
     if makes_pairs(config):  # whose folder stands for how they were sampled and scored
         fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}
-        fields["pairs"] = str(run_folder(pairs_run(config)))
+        fields["pairs"] = str(run_folder(own_pairs_run(config)))
     fields["rewards"] = {name: _identity_of(reward_of(config, name)) for name in rewarded(config)}
     if "endpoints" in config.algorithm.uses.rewards:
         named = named_endpoints(config).items()  # a folder counts by its content
         fields["endpoints"] = {name: path for name, path in named if f"algorithm.adapters.{name}" not in inputs}
     return {**fields, "inputs": inputs, "version": __version__.rsplit(".", 1)[0]}
+
+
+def own_pairs_run(config: RunConfig) -> RunConfig:
+    """The run that makes a run's pairs: answers of the previous round's policy, or of the model itself."""
+    earlier = previous_round(config)
+    return pairs_run(config, None if earlier is None else str(adapter_of(earlier)))
+
+
+def adapter_of(config: RunConfig) -> Path:
+    """Folder of the adapter that a run trains."""
+    return Path(config.paths.runs) / run_folder(config) / "adapter"
+
+
+def source_identity(source: str, runs: str) -> str:
+    """What an adapter counts by: in a run's own folder, whose name says what made it, by this name; else by content.
+
+    So an adapter that is still to be trained has the identity that it will have then. One on the hub counts by name.
+
+    Args:
+        source: its folder or name.
+        runs: paths.runs.
+    """
+    below = PurePosixPath(os.path.relpath(source, runs))
+    if below.name == "adapter" and _RUN_NAME.fullmatch(below.parent.name) and ".." not in below.parts:
+        return str(below)
+    return adapter_fingerprint(Path(source)) if Path(source).is_dir() else source
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -64,6 +64,11 @@ SCHEDULES = (
 )
 """transformers' learning-rate schedules that need no settings of their own."""
 
+MOST_ROUNDS = 50
+"""Largest algorithm.rounds."""
+ROUNDS_PICTURE = "rounds.png"
+"""Picture of a run's rounds, in its folder."""
+
 MADE_REWARDS = ("implicit", "classifier", "probe")
 """Kinds of reward that a reward_model run makes where none is named."""
 

@@ -3,23 +3,38 @@
 import dataclasses
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignlab.config.names import first_scorer
 from alignlab.config.schema.dataset import FileConfig, ObjectiveConfig, PromptsConfig
 from alignlab.config.schema.pairs import PairsConfig
+from alignlab.config.uses import value_at, why_unused
 
 if TYPE_CHECKING:
     from alignlab.config.schema.run import RunConfig
 
 
-def pairs_run(config: "RunConfig") -> "RunConfig":
-    """The pairs run of a run on prompts: the same model, prompts, generator and scorers but for held-out ones."""
+def previous_round(config: "RunConfig") -> "RunConfig | None":
+    """The run of one round less, whose policy answers for a run's pairs and is trained on; None for a first round."""
+    rounds = value_at(config, "algorithm.rounds") or 1
+    if rounds == 1 or why_unused(config, "algorithm.rounds") is not None:
+        return None
+    fewer: dict[str, Any] = {"rounds": rounds - 1}
+    return dataclasses.replace(config, algorithm=dataclasses.replace(config.algorithm, **fewer), force=False)
+
+
+def pairs_run(config: "RunConfig", source: str | None) -> "RunConfig":
+    """The pairs run of a run on prompts: the same model, prompts, generator and scorers but for held-out ones.
+
+    Args:
+        config: the run.
+        source: folder of the adapter that answers; None for the model itself.
+    """
     assert isinstance(config.dataset, PromptsConfig)
     chosen = config.dataset.pairs
     algorithm = PairsConfig(
         name="pairs",
-        sources=[],
+        sources=[] if source is None else [source],
         **{item.name: getattr(chosen, item.name) for item in fields(chosen) if item.name != "samples"},
     )
     generator = dataclasses.replace(config.generator, samples=chosen.samples)

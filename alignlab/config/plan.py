@@ -11,11 +11,11 @@ from typing import Any, Generic, TypeVar
 
 from alignlab.config.conditions import makes_pairs
 from alignlab.config.fingerprints import input_fingerprints
-from alignlab.config.identity import run_folder
+from alignlab.config.identity import adapter_of, own_pairs_run, run_folder
 from alignlab.config.labels import labelled_rows
 from alignlab.config.names import HELD_OUT, MADE_REWARDS, first_scorer
 from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
-from alignlab.config.own_pairs import pairs_run, scored_rows
+from alignlab.config.own_pairs import previous_round, scored_rows
 from alignlab.config.recipe import TrackerSettings, TrainingRecipe
 from alignlab.config.schema import (
     AlgorithmConfig,
@@ -158,6 +158,8 @@ class Plan(Generic[A_co]):
     """Whether a judge is asked."""
     same_as: "Plan[RewardModelConfig] | None"
     """The reward_model run that trains the very same policy, where no other objective weighs anything."""
+    previous: "Plan[Any] | None"
+    """The run of one round less, whose adapter answers for this run's pairs and is trained on; None for one round."""
     collects: bool
     """Whether the run looks at other runs, whatever they are by now, so that it is never done before."""
 
@@ -207,6 +209,7 @@ def plan_of(config: RunConfig) -> Plan[Any]:
     rows = _row_source(config, inputs)
     runs, objectives = Path(config.paths.runs), objectives_of(config)
     group = "algorithm.adapters" if "endpoints" in config.algorithm.uses.rewards else "algorithm.rewards"
+    earlier = previous_round(config)
     return Plan(
         algorithm=config.algorithm,
         objectives=objectives,
@@ -216,7 +219,7 @@ def plan_of(config: RunConfig) -> Plan[Any]:
         rewards={name: _reward_source(config, name, reward_of(config, name), group) for name in rewarded(config)},
         target=config.target,
         scorers={name: _scorer_source(config, name, one) for name, one in _scorers(config).items()},
-        recipe=_recipe(config),
+        recipe=_recipe(config, None if earlier is None else str(adapter_of(earlier))),
         generator=_generator(config),
         judge=config.judge,
         cache=Path(config.paths.cache),
@@ -229,7 +232,8 @@ def plan_of(config: RunConfig) -> Plan[Any]:
         dataset=config.dataset.name if why_unused(config, "dataset.name") is None else None,
         samples=config.algorithm.uses.samples(config) is None,
         judges=config.algorithm.uses.judges(config) is None,
-        same_as=_same_as(config, objectives),
+        same_as=_same_as(config, objectives) if earlier is None else None,
+        previous=None if earlier is None else plan_of(earlier),
         collects=config.algorithm.uses.collects(config) is None,
     )
 
@@ -243,7 +247,7 @@ def text_limit(config: RunConfig) -> int | None:
 def _row_source(config: RunConfig, inputs: dict[str, str]) -> RowSource:
     toy = config.dataset if isinstance(config.dataset, ToyConfig) else None
     identity = inputs.get("dataset.path") or str(value_at(config, "dataset.hub") or "")
-    made_by = plan_of(pairs_run(config)) if makes_pairs(config) else None
+    made_by = plan_of(own_pairs_run(config)) if makes_pairs(config) else None
     settings = config.dataset if made_by is None else scored_rows(config, made_by.folder)
     return RowSource(settings, toy, text_limit(config), identity, Path(config.paths.cache), made_by)
 
@@ -357,7 +361,7 @@ def _same_as(config: RunConfig, objectives: Objectives) -> Plan[RewardModelConfi
     return None
 
 
-def _recipe(config: RunConfig) -> TrainingRecipe:
+def _recipe(config: RunConfig, start: str | None) -> TrainingRecipe:
     tracker = TrackerSettings(
         kind=config.tracker.kind,
         project=config.tracker.project,
@@ -365,4 +369,4 @@ def _recipe(config: RunConfig) -> TrainingRecipe:
         name=f"w={config.w} seed={config.seed}",
         config=asdict(config),
     )
-    return TrainingRecipe(config.trainer, config.peft, config.hardware, config.seed, tracker, config.model)
+    return TrainingRecipe(config.trainer, config.peft, config.hardware, config.seed, tracker, config.model, start)

@@ -40,6 +40,8 @@ class TrainingRecipe:
     tracker: TrackerSettings
     model: ModelConfig
     """How the base was loaded, for workers that load it again."""
+    start: str | None = None
+    """Folder of the adapter whose weights training starts from; None for a new one."""
 
     @property
     def one_process(self) -> "TrainingRecipe":
@@ -60,6 +62,7 @@ class TrainingRecipe:
             seed=values["seed"],
             tracker=TrackerSettings(**values["tracker"]),
             model=_model(values["model"]),
+            start=values["start"],
         )
 
 

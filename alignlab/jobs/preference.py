@@ -62,7 +62,10 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
         parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)
         max_length, on_long = plan.recipe.trainer.max_length, plan.rows.settings.on_long
         context = RewardContext(plan.rewards, parts, run.path, max_length, on_long, check)
-        rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out)
+        earlier = [] if plan.previous is None else [plan.previous.folder]  # the units of the first round's rewards
+        rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out, also_in=earlier)
+    if plan.previous is not None:
+        outcome.recipe = {"rounds": plan.algorithm.rounds}
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     return Prepared(base, parts, ranked, held_out, rewards)
 
@@ -85,7 +88,7 @@ def train_and_measure(
     prepared = prepare(plan, run, outcome, check=check)
     base, ranked, rewards, cache = prepared.base, prepared.ranked, prepared.rewards, prepared.cache
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss_type
-    outcome.recipe = {"sft_weight": sft_weight} if sft_weight else {}
+    outcome.recipe |= {"sft_weight": sft_weight} if sft_weight else {}
     trained_on = pairs_by(ranked, objectives.trained)
     on_long = plan.rows.settings.on_long
     pairs = encode_pairs(trained_on, base.encoder, max_length=trainer.max_length, on_long=on_long)

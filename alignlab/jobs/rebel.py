@@ -32,7 +32,7 @@ def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
     prepared = prepare(plan, run, outcome, check=algorithm.check_rewards)
     base, rewards = prepared.base, prepared.rewards
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss
-    outcome.recipe = {"normalised": True} if algorithm.normalise else {}
+    outcome.recipe |= {"normalised": True} if algorithm.normalise else {}
     pairs = encode_pairs(
         all_pairs(prepared.ranked),
         base.encoder,

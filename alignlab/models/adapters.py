@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import load_peft_weights
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
@@ -85,6 +86,23 @@ def save_adapter(model: PeftModel, folder: Path, *, state_dict: dict[str, Tensor
     options = {} if state_dict is None else {"state_dict": state_dict}
     model.save_pretrained(str(folder), **options)
     sort_adapter_config(folder)
+
+
+def load_weights(model: PeftModel, folder: Path) -> None:
+    """Give a model's adapter the weights of a saved one of the same shape.
+
+    Args:
+        model: the model with its adapter.
+        folder: the saved adapter's.
+
+    Raises:
+        ValueError: if the saved adapter has other tensors.
+    """
+    found = load_peft_weights(str(folder), device="cpu")
+    own = {name: value.shape for name, value in get_peft_model_state_dict(model).items()}
+    if own != {name: value.shape for name, value in found.items()}:
+        raise ValueError(f"{folder}: its tensors are not those of the adapter that is trained")
+    set_peft_model_state_dict(model, found)
 
 
 def sort_adapter_config(folder: Path) -> None:

@@ -14,6 +14,7 @@ from alignlab.config.schema import GeneratorConfig
 from alignlab.data.records import Prompt, group_of, prompt_as_json
 from alignlab.engine.sampling.base import Continuation, PrefixRequest
 from alignlab.errors import ConfigError
+from alignlab.io.hashes import text_id
 from alignlab.io.records import Records
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.policy import policy_under_test
@@ -37,6 +38,11 @@ class Sampler:
     seed: int
     max_length: int
     """Longest prompt plus answer, tokens."""
+
+    def seed_of(self, index: int) -> int:
+        """Seed of one source's answers: without its own, an adapter would say again what the model said before it."""
+        source = self.source_ids[index]
+        return self.seed if not source else int(text_id(str(self.seed), source), 16) % 2**31
 
     def made_for(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Everything that answers depend on."""
@@ -123,7 +129,7 @@ def _draw(
                 }
             )
 
-        policy.generate(requests, sampler.generator, note, seed=sampler.seed, label="answers")
+        policy.generate(requests, sampler.generator, note, seed=sampler.seed_of(index), label="answers")
 
 
 def fitting_prompts(

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alignlab.config.fingerprints import fingerprint
 from alignlab.config.plan import MakeRun, Plan
 from alignlab.config.schema import PairsConfig, ServerGeneratorConfig
 from alignlab.data.readers.prompts import prompt_in
@@ -21,6 +20,7 @@ from alignlab.data.records import Prompt
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
 from alignlab.io.records import Records
+from alignlab.models.adapters import adapter_id
 from alignlab.models.base import Base
 from alignlab.pairs.answers import Sampler
 from alignlab.pairs.checks import check_scores, correlations, within_correlation
@@ -48,7 +48,7 @@ def sampler_of(plan: Plan[PairsConfig]) -> Sampler:
         model=plan.model,
         model_id=_model_id(plan),
         sources=tuple(sources) or (None,),
-        source_ids=tuple(fingerprint(Path(source)) if Path(source).is_dir() else source for source in sources) or ("",),
+        source_ids=tuple(adapter_id(Path(source)) if Path(source).is_dir() else source for source in sources) or ("",),
         generator=plan.generator,
         seed=plan.seed,
         max_length=plan.recipe.trainer.max_length,

@@ -72,7 +72,10 @@ def run_and_score(plan: Plan[Any], folder: Path) -> tuple[RunResult, Path]:
     if not plan.scorers or not plan.algorithm.uses.trains or "adapter" not in result.artifacts:
         return result, folder
     evaluation = plan.evaluation(folder / result.artifacts["adapter"])
-    return run_in_folder(evaluation, evaluation.folder, wait=True), evaluation.folder
+    evaluated = run_in_folder(evaluation, evaluation.folder, wait=True)
+    if plan.previous is not None:
+        importlib.import_module("alignlab.jobs.rounds").after_rounds(plan, folder, make_run)
+    return evaluated, evaluation.folder
 
 
 def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunResult:
@@ -99,6 +102,9 @@ def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunRe
         job = load_job(plan.algorithm.name)
         with recording(folder, plan, make_run) as (run, outcome):
             try:
+                if plan.previous is not None:
+                    with run.stage("previous round"):
+                        run.make_run(plan.previous)
                 if plan.rows.made_by is not None:
                     with run.stage("pairs"):
                         run.make_run(plan.rows.made_by)

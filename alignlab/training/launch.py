@@ -112,6 +112,7 @@ def _train(
             hardware=recipe.hardware,
             seed=recipe.seed,
             folder=folder,
+            start=None if recipe.start is None else Path(recipe.start),
             callbacks=[tracker],
             make_trainer=PreferenceTrainer if condition is None else partial(ConditionedTrainer, condition=condition),
         )

@@ -24,7 +24,7 @@ from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.engine.scoring.forward import LOGGED_FIELDS, engine_layers, fused_head, score_batch
 from alignlab.engine.scoring.probe import detect_batch_layout
-from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
+from alignlab.models.adapters import detach_adapter, load_weights, lora_config, save_adapter
 from alignlab.models.base import Base
 from alignlab.runs.progress import say
 from alignlab.training.callbacks import diverged
@@ -239,6 +239,7 @@ def train_preference(
     seed: int,
     folder: Path,
     callbacks: list[TrainerCallback],
+    start: Path | None = None,
     make_trainer: Callable[..., PreferenceTrainer] = PreferenceTrainer,
 ) -> Path:
     """Train a LoRA adapter and return its folder, `folder/adapter`. A checkpoint in the folder is resumed.
@@ -253,6 +254,7 @@ def train_preference(
         seed: of adapter initialisation and row order.
         folder: the run folder.
         callbacks: told about logs and steps.
+        start: folder of an adapter whose weights training starts from.
         make_trainer: makes the trainer.
     """
     checkpoints = folder / "checkpoints"
@@ -273,6 +275,8 @@ def train_preference(
         callbacks=callbacks,
     )
     assert engine.is_fsdp_enabled or not hardware.fsdp, "accelerate shares nothing out where it sees no GPU"
+    if start is not None:
+        load_weights(engine.model, start)
     run_trainer(engine, checkpoints, losses=engine, divergence=engine.divergence)
     adapter = folder / "adapter"
     weights = trained_weights(engine.model) if engine.is_fsdp_enabled else None

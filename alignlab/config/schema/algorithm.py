@@ -27,6 +27,7 @@ from alignlab.config.conditions import (
     off_toy,
     on_toy,
     others,
+    repeats,
     scored,
     scratch,
     trains_at_w,
@@ -35,9 +36,11 @@ from alignlab.config.conditions import (
 )
 from alignlab.config.names import (
     LOSSES,
+    MOST_ROUNDS,
     PER_TOKEN_LOSSES,
     REFUSED_LOSSES,
     REGRESSION_LOSSES,
+    ROUNDS_PICTURE,
     SMOOTHED_LOSSES,
     TILTABLE_LOSSES,
 )
@@ -59,6 +62,10 @@ class AlgorithmConfig:
 
 
 _SAMPLED = ("generations.jsonl", "scores.jsonl")
+
+
+def _require_rounds(rounds: int) -> None:
+    require(1 <= rounds <= MOST_ROUNDS, "algorithm.rounds", rounds, f"must be in 1..{MOST_ROUNDS}")
 
 
 @dataclass
@@ -138,18 +145,20 @@ class DpoConfig(PreferenceConfig):
     """DPO, whose loss may also pull at the chosen responses themselves."""
 
     uses: ClassVar[Uses] = Uses(
-        reads={**PREFERENCES, **MODEL, **TRAINING, **LOSS, **SAMPLING, **SCORING},
+        reads={**PREFERENCES, **MODEL, **TRAINING, **LOSS, **SAMPLING, **SCORING, "algorithm.rounds": repeats},
         data="preferences",
         trains=True,
         samples=gold_rewards,
-        writes=("adapter", *_SAMPLED),
+        writes=("adapter", ROUNDS_PICTURE, *_SAMPLED),
         after_sweep="alignlab.jobs.front",
     )
     sft_weight: float = MISSING
+    rounds: int = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.sft_weight >= 0, "algorithm.sft_weight", self.sft_weight, "must be >= 0")
+        _require_rounds(self.rounds)
 
 
 @dataclass
@@ -162,6 +171,7 @@ class ModpoConfig(DpoConfig):
             **when(either(trains_at_w, makes), TRAINING),
             **when(trains_at_w, {f"algorithm.{key}": LOSS.get(key, always) for key in ("loss_type", "sft_weight")}),
             "algorithm.label_smoothing": both(trains_at_w, LOSS["algorithm.label_smoothing"]),
+            "algorithm.rounds": both(trains_at_w, repeats),
             "w": always,
             "weights": always,
             **dict.fromkeys(("reward", "algorithm.rewards", "algorithm.check_rewards"), others),
@@ -176,7 +186,7 @@ class ModpoConfig(DpoConfig):
         rewards=frozenset({"others"}),
         makes_rewards=True,
         samples=gold_rewards,
-        writes=("adapter", "rewards.json", *_SAMPLED),
+        writes=("adapter", "rewards.json", ROUNDS_PICTURE, *_SAMPLED),
         after_sweep="alignlab.jobs.front",
     )
     rewards: dict[str, Any] = MISSING
@@ -205,6 +215,7 @@ class RebelConfig(AlgorithmConfig):
             "algorithm": always,
             "algorithm.threshold": if_kind("algorithm.loss", "huber", "clipped"),
             "algorithm.reward_beta": makes,
+            "algorithm.rounds": repeats,
             "reward": always,
             "reward.normalise": unless_set("algorithm.normalise", "=true"),
             "w": always,
@@ -217,7 +228,7 @@ class RebelConfig(AlgorithmConfig):
         rewards=frozenset({"others"}),
         makes_rewards=True,
         samples=gold_rewards,
-        writes=("adapter", "rewards.json", *_SAMPLED),
+        writes=("adapter", "rewards.json", ROUNDS_PICTURE, *_SAMPLED),
         after_sweep="alignlab.jobs.front",
     )
     beta: float = MISSING
@@ -228,8 +239,10 @@ class RebelConfig(AlgorithmConfig):
     rewards: dict[str, Any] = MISSING
     """As ModpoConfig's."""
     check_rewards: bool = MISSING
+    rounds: int = MISSING
 
     def __post_init__(self) -> None:
+        _require_rounds(self.rounds)
         require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
         rule = "must be a finite number > 0, in 1/nat"
         require(0 < self.reward_beta < math.inf, "algorithm.reward_beta", self.reward_beta, rule)
