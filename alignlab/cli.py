@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from alignlab import __version__
 from alignlab.config.effects import without_effect
+from alignlab.config.fingerprints import check_recorded
 from alignlab.config.hydra.compose import composing, is_sweep, read_command, register, run_config
 from alignlab.config.hydra.endpoints import check_endpoints
 from alignlab.config.hydra.messages import explain
@@ -148,6 +149,7 @@ def _check(flags: Namespace) -> _Checked:
             for job in command.jobs():
                 config = run_config(job)
                 confirmed |= {*check_endpoints(config, flags.overrides)}
+                check_recorded(config)
                 plan = plan_of(config)
                 folder = Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir if is_sweep else Path(job.hydra.run.dir)
                 check(plan)

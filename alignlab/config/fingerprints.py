@@ -1,6 +1,5 @@
 """Hashes of the files that a configuration names by path. Imports no torch."""
 
-import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +8,14 @@ from alignlab.config.names import RANKED_FILE
 from alignlab.config.objectives import named_endpoints, reward_of, rewarded
 from alignlab.config.schema import RunConfig
 from alignlab.config.uses import value_at, why_unused
+from alignlab.errors import ConfigError
+from alignlab.io.hashes import file_hash
+from alignlab.runs.result import recorded_fault
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "alignlab.json")
 """What an adapter consists of."""
+LARGEST_READ = 512 << 20
+"""Bytes of a file that is hashed before a job starts: half a second."""
 
 
 def input_fingerprints(config: RunConfig) -> dict[str, str]:
@@ -19,9 +23,26 @@ def input_fingerprints(config: RunConfig) -> dict[str, str]:
 
     Data and adapters count by content, models by size and date.
     """
-    used = ((key, path, by_content) for key, path, by_content in _named(config) if why_unused(config, key) is None)
-    found = {key: (Path(path), by_content) for key, path, by_content in used if path and Path(path).exists()}
-    return {key: _of(key, path, by_content=by_content) for key, (path, by_content) in found.items()}
+    return {key: _of(key, path, by_content=by_content) for key, path, by_content in _used(config)}
+
+
+def check_recorded(config: RunConfig) -> None:
+    """Refuse a file of an earlier run that is not what that run left; a model's weights are read when they load.
+
+    Raises:
+        ConfigError: `KEY=PATH: ...`, naming the file.
+    """
+    for key, path, _ in _used(config):
+        fault = recorded_fault(path, largest=LARGEST_READ)
+        if fault is not None:
+            raise ConfigError(f"{key}={path}: {fault}; run what made it again, or restore the file")
+
+
+def _used(config: RunConfig) -> Iterator[tuple[str, Path, bool]]:
+    """(key, path, whether its content counts) of every path that is there and that the run reads."""
+    for key, path, by_content in _named(config):
+        if path and why_unused(config, key) is None and Path(path).exists():
+            yield key, Path(path), by_content
 
 
 def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
@@ -81,17 +102,10 @@ def fingerprint(path: Path, *, by_content: bool = True) -> str:
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     for file in files:
-        stat = file.stat()
         digest.update(file.name.encode())
         if by_content:
-            digest.update(_content(file, stat.st_size, stat.st_ctime_ns))  # a copied file may bring its old mtime
+            digest.update(bytes.fromhex(file_hash(file)))
         else:
+            stat = file.stat()
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
-
-
-@functools.lru_cache(maxsize=4096)
-def _content(file: Path, size: int, ctime_ns: int) -> bytes:
-    """Hash of a file's bytes; a sweep reads each file once, and a changed file again."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()

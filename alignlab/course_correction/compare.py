@@ -1,7 +1,6 @@
 """Several finished runs on one plot and in one table, and a judge against human labels."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,7 +25,7 @@ from alignlab.pages import Cell, Column, Link, Section, index_link, write_report
 from alignlab.pages.index import write_index
 from alignlab.pages.parts import ends, number
 from alignlab.runs.progress import console, say
-from alignlab.runs.result import finished_result
+from alignlab.runs.result import checked_result, finished_result, recorded_config
 
 BESIDE = {
     "plain_harmful": "harmful",
@@ -168,15 +167,16 @@ def _entries(folders: Sequence[Path]) -> list[Entry]:
 
 
 def _result_of(folder: Path) -> dict[str, Any]:
-    result = finished_result(folder)
+    checked = checked_result(folder)
+    result = checked.result
     if result is None or result.algorithm != "course_correction":
-        raise ConfigError(f"algorithm.compare={folder}: holds no finished run of algorithm=course_correction")
+        what = checked.fault or "holds no finished run of algorithm=course_correction"
+        raise ConfigError(f"algorithm.compare={folder}: {what}")
     return result.to_json()
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return found
+    return recorded_config(folder)
 
 
 def _unit(folder: Path) -> str:

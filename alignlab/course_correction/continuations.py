@@ -20,7 +20,7 @@ from alignlab.data.records import prompt_text
 from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import copy_file, write_jsonl
-from alignlab.io.records import Records
+from alignlab.io.records import Records, renewable
 from alignlab.judges import Judge, JudgeItem, Verdict
 from alignlab.judges.base import has_words
 from alignlab.models.prompts import PromptEncoder
@@ -56,7 +56,7 @@ class Sampler:
         cached = self.cache / "continuations" / digest / "generations.jsonl"
         cached.parent.mkdir(parents=True, exist_ok=True)
         expected = [name for prefix in prefixes for name in prefix.sample_ids]
-        with FileLock(cached.parent / ".lock"), Records(cached, expected, made_for=made_for) as records:
+        with FileLock(cached.parent / ".lock"), renewable(cached, expected, made_for=made_for, say=say) as records:
             missing = set(records.missing())
             if len(missing) < len(expected):
                 say(f"continuations: {len(expected) - len(missing)} of {len(expected)} are known from before")

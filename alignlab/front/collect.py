@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from alignlab.io.hashes import changed_files, unsealed
 from alignlab.stats import Interval
 
-RESULT = "result.json"
+RESULT, GENERATIONS, SCORES = "result.json", "generations.jsonl", "scores.jsonl"
 REFERENCE = "reference"
 """What the evaluation of a reference stands under, in place of an algorithm."""
 COMPARED_INPUTS = ("model", "dataset", "scorers", "decoding", "prompts")
@@ -162,9 +163,22 @@ def _read(folder: Path) -> FrontPoint | FailedRun | None:
     if not isinstance(record, dict):
         return FailedRun(folder, "unreadable", f"{RESULT}: must be an object, is {type(record).__name__}")
     try:
+        fault = _fault(folder, unsealed(record))
+    except ValueError as error:
+        return FailedRun(folder, "unreadable", f"{RESULT}: {error}; run it again")
+    if fault is not None:
+        return _failure(folder, record, f"{fault}; run it again")
+    try:
         return _point(folder, record)
     except (ValueError, TypeError) as error:
         return _failure(folder, record, str(error))
+
+
+def _fault(folder: Path, record: Mapping[str, object]) -> str | None:
+    """What is wrong with the samples and scores that a front reads beside the result."""
+    recorded = _mapping(record, "files")
+    files = {name: str(recorded[name]) for name in (GENERATIONS, SCORES) if name in recorded}
+    return next((f"{name} {fault}" for name, fault in changed_files(folder, files)), None)
 
 
 def _point(folder: Path, record: Mapping[str, object]) -> FrontPoint | FailedRun | None:

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +31,10 @@ Record = dict[str, Any]
 SYNC_SECONDS = 0.5
 """Longest time between two flushes to disk while records come in."""
 _ANEW = "give force=true to begin anew, or another hydra.run.dir"
+
+
+class UnusableRecords(ConfigError):
+    """What lies there is damaged, or was begun for other records."""
 
 
 class Records:
@@ -155,7 +159,7 @@ class Records:
             self._check_manifest(made_for)
         elif self.path.exists() or self._partial.exists():
             there = self.path if self.path.exists() else self._partial
-            raise ConfigError(
+            raise UnusableRecords(
                 f"{there}: holds records, but {self._manifest.name} is gone, so nobody knows for what; {_ANEW}"
             )
         else:
@@ -174,14 +178,16 @@ class Records:
             manifest = json.loads(self._manifest.read_bytes())
             before, ids = manifest["made_for"], manifest["ids"]
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{self._manifest}: is damaged; {_ANEW}") from None
+            raise UnusableRecords(f"{self._manifest}: is damaged; {_ANEW}") from None
         if before != made_for:
             differing = sorted(key for key in {*before, *made_for} if before.get(key) != made_for.get(key))
-            raise ConfigError(f"{self.path}: was begun under other settings ({', '.join(differing)} differ); {_ANEW}")
+            raise UnusableRecords(
+                f"{self.path}: was begun under other settings ({', '.join(differing)} differ); {_ANEW}"
+            )
         if dict.fromkeys(ids) != self._expected:
             only_there, only_here = set(ids) - set(self._expected), set(self._expected) - set(ids)
             counts = f"{len(only_there)} of its ids are not expected now, {len(only_here)} expected ones are new"
-            raise ConfigError(f"{self.path}: was begun for other records ({counts}); {_ANEW}")
+            raise UnusableRecords(f"{self.path}: was begun for other records ({counts}); {_ANEW}")
 
     def _read_final(self) -> None:
         """Takes the final file's positions; it must be what was written, to the byte."""
@@ -192,7 +198,7 @@ class Records:
                 self._positions[self._id_of(line, f"{self.path}:{number}")] = (start, len(line) - 1)
                 start += len(line)
         if digest.hexdigest() != json.loads(self._manifest.read_bytes()).get("sha256"):
-            raise ConfigError(f"{self.path}: was changed after it was written; {_ANEW}")
+            raise UnusableRecords(f"{self.path}: was changed after it was written; {_ANEW}")
         self._finished = True
 
     def _cut_torn_line(self) -> None:
@@ -218,10 +224,12 @@ class Records:
                 location = f"{self._partial}:{number}"
                 data = _checked(line)
                 if data is None:
-                    raise ConfigError(f"{location}: damaged, its checksum does not fit; take the line out, or {_ANEW}")
+                    raise UnusableRecords(
+                        f"{location}: damaged, its checksum does not fit; take the line out, or {_ANEW}"
+                    )
                 key = self._id_of(data, location)
                 if key in self._positions:
-                    raise ConfigError(f"{location} id: {key} comes twice; take one line out, or {_ANEW}")
+                    raise UnusableRecords(f"{location} id: {key} comes twice; take one line out, or {_ANEW}")
                 self._positions[key] = (start, len(data))
                 start += len(line)
 
@@ -229,9 +237,9 @@ class Records:
         try:
             key = json.loads(line)["id"]
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"{location}: is no record with an id; {_ANEW}") from None
+            raise UnusableRecords(f"{location}: is no record with an id; {_ANEW}") from None
         if key not in self._expected:
-            raise ConfigError(f"{location} id: {key} is not expected; {_ANEW}")
+            raise UnusableRecords(f"{location} id: {key} is not expected; {_ANEW}")
         return str(key)
 
     def _append(self, file: int, data: bytes) -> None:
@@ -250,6 +258,28 @@ class Records:
             for start, length in positions:
                 stream.seek(start)
                 yield stream.read(length)
+
+
+def renewable(
+    path: Path, expected_ids: Sequence[str], *, made_for: Mapping[str, Any], say: Callable[[str], None]
+) -> Records:
+    """Records that are begun anew where what lies there is damaged; for what the cache keeps and can be made again.
+
+    Args:
+        path: the final file, a .jsonl, whose folder is made for these settings alone.
+        expected_ids: the id of every record that will be made, each once.
+        made_for: the settings that the records depend on.
+        say: takes a line for the user.
+    """
+    try:
+        return Records(path, expected_ids, made_for=made_for)
+    except UnusableRecords as error:
+        say(f"{str(error).removesuffix(_ANEW).removesuffix('; ')}; made again")
+        path.unlink(missing_ok=True)
+        for left in (path.parent / "records").glob(f"{path.stem}.*"):
+            if left.suffix != ".lock":
+                left.unlink()
+        return Records(path, expected_ids, made_for=made_for)
 
 
 def checked_line(record: Record) -> bytes:

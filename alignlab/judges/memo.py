@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.io.atomic import write_json
+from alignlab.io.hashes import sealed, unsealed
+from alignlab.runs.progress import say
 
 
 class Memo:
@@ -19,9 +21,14 @@ class Memo:
         self._path = folder / "records" / "judge.json" if folder is not None else None
         self._state: dict[str, Any] = {"judge": judge_id}
         if self._path is not None and self._path.exists():
-            there = json.loads(self._path.read_bytes())
-            if there["judge"] == judge_id:
-                self._state = there
+            try:
+                there = unsealed(json.loads(self._path.read_bytes()))
+                if there["judge"] == judge_id:
+                    self._state = there
+            except (ValueError, KeyError, TypeError, AttributeError):
+                say(
+                    f"{self._path}: is damaged; the control items are asked again, and what was spent before is unknown"
+                )
 
     def get(self, name: str, default: Any) -> Any:
         """What was last kept under a name."""
@@ -31,4 +38,4 @@ class Memo:
         """Keeps a JSON value."""
         self._state[name] = value
         if self._path is not None:
-            write_json(self._path, self._state)
+            write_json(self._path, sealed(self._state))

@@ -17,6 +17,7 @@ from alignlab.models.adapters import adapter_id, local_adapter
 from alignlab.models.loading import load_tokenizer, load_weights
 from alignlab.models.merge import merge_adapter
 from alignlab.models.prompts import PromptEncoder
+from alignlab.runs.result import recorded_fault
 
 
 @dataclass
@@ -71,6 +72,9 @@ def load_base(
             options |= {"quantization_config": _nf4(dtype), "device_map": {"": device}}
     else:
         dtype, options = torch.float32, {"attn_implementation": "sdpa"}
+    fault = None if revision else recorded_fault(Path(path))
+    if fault is not None:
+        raise ConfigError(f"{key}={path}: {fault}; run what made it again, or restore the file")
     model = load_weights(key, AutoModelForCausalLM.from_pretrained, path, revision=revision, dtype=dtype, **options)
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
-from alignlab.io.hashes import file_hash
+from alignlab.io.hashes import changed_files, hashes_below, sealed, unsealed
 
 CARD = "alignlab.json"
 
@@ -94,15 +94,13 @@ Card = TypeVar("Card", AdapterCard, ClassifierCard, ProbeCard)
 
 
 def save_card(folder: Path, card: AnyCard) -> None:
-    """Write the card beside the files of an adapter or a model, with their hashes."""
-    write_json(folder / CARD, asdict(replace(card, files=file_hashes(folder))))
+    """Write the card beside the files of an adapter or a model, with their hashes and its own."""
+    write_json(folder / CARD, sealed(asdict(replace(card, files=file_hashes(folder)))))
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in a folder, by its path there; the card itself and hidden files apart."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CARD)
-    shown = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: file_hash(path) for name, path in shown.items() if not name.startswith(".") and name != "README.md"}
+    return {name: digest for name, digest in hashes_below(folder, [""]).items() if Path(name).name != CARD}
 
 
 def check_recorded_files(what: str, folder: Path, card: AnyCard) -> None:
@@ -123,13 +121,7 @@ def check_recorded_files(what: str, folder: Path, card: AnyCard) -> None:
 
 def changed_file(folder: Path, files: dict[str, str]) -> str | None:
     """The first file that is gone or not the one recorded, in words; None where all are as recorded."""
-    for name, digest in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is gone"
-        if file_hash(path) != digest:
-            return f"{name} was changed or damaged since it was saved"
-    return None
+    return next((f"{name} {fault}" for name, fault in changed_files(folder, files)), None)
 
 
 def read_card(folder: Path) -> AdapterCard | None:
@@ -172,7 +164,10 @@ def _read(folder: Path) -> dict[str, Any] | None:
         raise ConfigError(f"{file}: not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"{file}: must be a JSON object")
-    return found
+    try:
+        return unsealed(found)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}; train it again (force=true), or restore the file") from None
 
 
 def _typed(kind: type[Card], found: dict[str, Any], folder: Path) -> Card:

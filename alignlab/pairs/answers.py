@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from alignlab.data.records import Prompt, group_of, prompt_as_json
 from alignlab.engine.sampling.base import Continuation, PrefixRequest
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
-from alignlab.io.records import Records
+from alignlab.io.records import Records, renewable
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.policy import policy_under_test
 from alignlab.runs.progress import say
@@ -79,7 +80,8 @@ def sample_answers(
         for request in [f"{prompt}-{source}"]
     }
     expected = [f"{name}-{number}" for name in names for number in range(sampler.generator.samples)]
-    with FileLock(folder / "sampling.lock"), Records(folder / ANSWERS, expected, made_for=made_for) as records:
+    opened = partial(renewable, folder / ANSWERS, expected, made_for=made_for, say=say)
+    with FileLock(folder / "sampling.lock"), opened() as records:
         missing = set(records.missing())
         if missing and len(missing) < len(expected):
             say(f"answers: {len(expected) - len(missing)} of {len(expected)} are known from before")

@@ -6,9 +6,8 @@ import json
 import random
 import shutil
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-
-from filelock import FileLock
 
 from alignlab.config.plan import RowSource, ScratchModel
 from alignlab.config.schema import FromScratchConfig, TrainerConfig
@@ -16,6 +15,8 @@ from alignlab.data.records import Prompt, prompt_text
 from alignlab.data.sources import read_ranked_rows, select_split, split_settings
 from alignlab.data.worlds import toy
 from alignlab.io.atomic import new_folder, write_json
+from alignlab.io.kept import keep
+from alignlab.models.cards import CARD, changed_file, file_hashes
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
 from alignlab.runs.progress import say
@@ -33,11 +34,25 @@ def scratch_folder(source: ScratchModel) -> Path:
     }
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
     folder = source.cache / "references" / f"{model.kind}-{digest}"
-    with FileLock(_beside(folder)):
-        if not (folder / "config.json").is_file():
-            say(f"needs a reference model: training {model.name} from scratch into {folder}")
-            _train(source, folder, made_of)
+
+    def train() -> None:
+        say(f"needs a reference model: training {model.name} from scratch into {folder}")
+        _train(source, folder, made_of)
+
+    keep(folder, cache=source.cache, fault=partial(_fault, made_of=made_of), make=train, say=say)
     return folder
+
+
+def _fault(folder: Path, made_of: dict[str, object]) -> str | None:
+    """Why a folder does not hold the model that was saved there; one of an earlier version recorded no hashes."""
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        files = card.pop("files", {})
+    except (OSError, ValueError, AttributeError):
+        return f"{CARD} is gone or damaged"
+    if card != json.loads(json.dumps(made_of)):
+        return f"{CARD} was changed or damaged since it was saved"
+    return changed_file(folder, files)
 
 
 def _data_identity(rows: RowSource) -> list[object]:
@@ -80,7 +95,7 @@ def _train(source: ScratchModel, folder: Path, made_of: dict[str, object]) -> No
     with new_folder(folder) as target:
         trained.save_pretrained(target)
         tokenizer.save_pretrained(target)
-        write_json(target / "alignlab.json", made_of)
+        write_json(target / CARD, {**made_of, "files": file_hashes(target)})
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -115,8 +130,3 @@ def _recipe(trainer: TrainerConfig, model: FromScratchConfig) -> TrainerConfig:
         gradient_accumulation_steps=1,
         save_steps=200,
     )
-
-
-def _beside(folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder.parent / f".{folder.name}.lock"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from alignlab.config.plan import TOY_TOKENS
@@ -17,6 +16,7 @@ from alignlab.data.worlds import toy
 from alignlab.engine.sampling.generate import stop_tokens
 from alignlab.engine.sampling.sample import SampleRequest, sample_responses
 from alignlab.io.atomic import write_array, write_jsonl
+from alignlab.io.kept import keep, record_hash, unlike_its_hash
 from alignlab.models.base import Base
 from alignlab.runs.progress import say
 
@@ -36,10 +36,13 @@ def toy_pairs_file(dataset: ToyConfig, base: Base, cache: Path) -> Path:
     """
     labels = {name: [objective.label, objective.gold] for name, objective in dataset.objectives.items()}
     path = _cached(cache, base, "pairs", [dataset.pairs, dataset.seed, labels], ".jsonl")
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            say(f"needs preference pairs: sampling {dataset.pairs} from the reference")
-            write_jsonl(path, _draw_pairs(dataset, base))
+
+    def make() -> None:
+        say(f"needs preference pairs: sampling {dataset.pairs} from the reference")
+        write_jsonl(path, _draw_pairs(dataset, base))
+        record_hash(path)
+
+    keep(path, cache=cache, fault=unlike_its_hash, make=make, say=say)
     return path
 
 
@@ -54,15 +57,18 @@ def reference_samples(dataset: ToyConfig, base: Base, prompts: Sequence[str], *,
     """
     gold = [str(objective.gold) for objective in dataset.objectives.values()]
     path = _cached(cache, base, "exact", [dataset.exact_samples, gold, list(prompts)], ".npy")
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            say(f"needs the exact front: sampling the reference {dataset.exact_samples} times a held-out prompt")
-            texts = _sample_texts(base, list(prompts), dataset.exact_samples, "exact", "exact front")
-            values = [
-                [[toy.GOLD[name](prompt, text) for name in gold] for text in group]
-                for prompt, group in zip(prompts, texts, strict=True)
-            ]
-            write_array(path, np.array(values))
+
+    def make() -> None:
+        say(f"needs the exact front: sampling the reference {dataset.exact_samples} times a held-out prompt")
+        texts = _sample_texts(base, list(prompts), dataset.exact_samples, "exact", "exact front")
+        values = [
+            [[toy.GOLD[name](prompt, text) for name in gold] for text in group]
+            for prompt, group in zip(prompts, texts, strict=True)
+        ]
+        write_array(path, np.array(values))
+        record_hash(path)
+
+    keep(path, cache=cache, fault=unlike_its_hash, make=make, say=say)
     loaded: NDArray[np.float64] = np.load(path, allow_pickle=False)
     return loaded
 
@@ -121,6 +127,4 @@ def _sample_texts(base: Base, prompts: Sequence[str], samples: int, purpose: str
 
 def _cached(cache: Path, base: Base, what: str, made_of: list[object], suffix: str) -> Path:
     key = json.dumps([base.id, toy.WORLD_VERSION, made_of], sort_keys=True)
-    folder = cache / "toy"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:12]}{suffix}"
+    return cache / "toy" / f"{what}-{hashlib.sha256(key.encode()).hexdigest()[:12]}{suffix}"

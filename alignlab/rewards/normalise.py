@@ -17,6 +17,7 @@ from torch import Tensor
 from alignlab.data.records import Prompt
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
+from alignlab.io.hashes import sealed, unsealed
 from alignlab.models.prompts import Encoded
 from alignlab.rewards.base import Reward
 
@@ -107,13 +108,13 @@ def read_statistics(folder: Path) -> dict[str, Statistics]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = unsealed(json.loads(file.read_text(encoding="utf-8")))
         earlier = {"id", "mean", "std", "n"}
         return {str(name): Statistics(**values) for name, values in found.items() if set(values) != earlier}
     except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{file}: no statistics of rewards: {error}") from None
+        raise ConfigError(f"{file}: no statistics of rewards: {error}; delete the file to have them anew") from None
 
 
 def write_statistics(folder: Path, statistics: dict[str, Statistics]) -> None:
     """Write them into a run's folder."""
-    write_json(folder / STATISTICS, {name: asdict(values) for name, values in statistics.items()})
+    write_json(folder / STATISTICS, sealed({name: asdict(values) for name, values in statistics.items()}))

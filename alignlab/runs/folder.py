@@ -17,10 +17,12 @@ from alignlab.config.plan import MakeRun, Plan
 from alignlab.config.uses import EVERY_RUN_WRITES
 from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
 from alignlab.io.atomic import write_json
+from alignlab.io.hashes import hashes_below, sealed
 from alignlab.runs.progress import say
 from alignlab.runs.result import Metrics, Outcome, RunResult, write_result
 from alignlab.runs.signals import catching_signals
 
+CONFIG = "config.json"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 
 
@@ -67,6 +69,7 @@ class RunFolder:
             metrics=_without_nan(outcome.metrics),
             axes=outcome.axes,
             artifacts=outcome.artifacts,
+            files=self._files(outcome) if status == "done" else {},
             inputs=outcome.inputs,
             seconds=self.seconds,
             versions={"alignlab": __version__, **{name: _version(name) for name in LIBRARIES}},
@@ -75,6 +78,12 @@ class RunFolder:
         )
         write_result(self.path, result)
         return result
+
+    def _files(self, outcome: Outcome) -> dict[str, str]:
+        """Hashes of what the run wrote; what `after_run` writes is another run's, or is drawn again."""
+        uses = self.plan.algorithm.uses
+        names = [*outcome.artifacts.values(), *(() if uses.after_run else uses.writes)]
+        return hashes_below(self.path, [name for name in names if not name.startswith("..")])
 
 
 @contextmanager
@@ -128,9 +137,8 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
     """
     uses = plan.algorithm.uses
     if plan.force:
-        for name in (*EVERY_RUN_WRITES, *uses.writes):
-            _remove(folder / name)
-    write_json(folder / "config.json", plan.record)
+        remove_outputs(folder, plan)
+    write_json(folder / CONFIG, sealed(plan.record))
     run = RunFolder(folder, plan, make_run)
     outcome = Outcome(objectives=plan.objectives if uses.trains or uses.weighs else None)
     with _job_log(folder / "job.log"), catching_signals():
@@ -155,6 +163,12 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
         else:
             run.record(outcome, "done", None)
             _remove(folder / "checkpoints")  # only now: a run that is killed while it measures does not train again
+
+
+def remove_outputs(folder: Path, plan: Plan[Any]) -> None:
+    """Remove what a run of the plan left in a folder, so that nothing of it is taken for the next one's."""
+    for name in (*EVERY_RUN_WRITES, *plan.algorithm.uses.writes):
+        _remove(folder / name)
 
 
 def _remove(path: Path) -> None:

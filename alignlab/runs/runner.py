@@ -5,6 +5,7 @@ import functools
 import gc
 import importlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +18,11 @@ from alignlab.config.identity import run_folder
 from alignlab.config.plan import Plan
 from alignlab.config.schema import VARIANTS
 from alignlab.errors import ConfigError, nearest
-from alignlab.runs.folder import claim, recording
+from alignlab.io.atomic import write_json
+from alignlab.io.hashes import sealed
+from alignlab.runs.folder import CONFIG, claim, recording, remove_outputs
 from alignlab.runs.progress import quiet_libraries, say
-from alignlab.runs.result import RunResult, finished_result
+from alignlab.runs.result import RESULT, Checked, RunResult, checked_result, finished_result
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """glibc's names for what malloc does, see its malloc.h."""
@@ -94,10 +97,12 @@ def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunRe
     quiet_libraries()
     with claim(folder, wait=wait):
         _refuse_another_run(plan, folder)
-        done = finished_result(folder)
-        if done is not None and not plan.force and not plan.collects and not _lacks_scores(plan, done):
-            say(f"done before: {folder}")
-            return done
+        if not plan.force and not plan.collects:
+            checked = checked_result(folder)
+            if checked.result is not None and not _lacks_scores(plan, checked.result):
+                say(f"done before: {folder}")
+                return checked.result
+            _drop_damaged(plan, folder, checked)
         say(f"running: {folder}")
         job = load_job(plan.algorithm.name)
         with recording(folder, plan, make_run) as (run, outcome):
@@ -118,6 +123,23 @@ def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunRe
     return result
 
 
+def _drop_damaged(plan: Plan[Any], folder: Path, checked: Checked) -> None:
+    """Say what is wrong with a finished run's files, and make room for them to be made again.
+
+    What was trained is made again whole, since the rest was made with it; of other runs only the files at fault, which
+    are set aside, because somebody may have changed them on purpose.
+    """
+    if checked.fault is None:
+        return
+    say(f"{folder}: {checked.fault}; the run is made again")
+    if plan.algorithm.uses.trains:
+        remove_outputs(folder, plan)
+        return
+    for name in checked.faults:
+        if (folder / name).is_file():
+            os.replace(folder / name, folder / f"{name}.damaged")
+
+
 def _lacks_scores(plan: Plan[Any], done: RunResult) -> bool:
     """Whether a finished evaluation has no scores by a scorer that is asked for now; its samples are there."""
     if plan.algorithm.uses.trains or plan.algorithm.uses.data == "prompts":
@@ -131,14 +153,19 @@ def _lacks_scores(plan: Plan[Any], done: RunResult) -> bool:
 
 def _refuse_another_run(plan: Plan[Any], folder: Path) -> None:
     """Only a folder that hydra.run.dir names can hold another run; its result or checkpoints are not this one's."""
-    config = folder / "config.json"
-    if plan.force or plan.collects or not config.exists():
+    config = folder / CONFIG
+    if plan.force or plan.collects or not (config.exists() or (folder / RESULT).exists()):
         return
     try:
         same = Path(plan.runs / run_folder(load_run_config(config))) == plan.folder
-    except (ConfigError, OSError, ValueError, KeyError, OmegaConfBaseException) as error:
-        what = f"its config.json cannot be read ({type(error).__name__})"
-        raise ConfigError(f"{folder}: {what}; give force=true to run it again") from None
+    except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
+        what = "is gone" if isinstance(error, FileNotFoundError) else "is damaged"
+        if folder == plan.folder:  # by its name it holds this run
+            say(f"{config}: {what}; written again")
+            write_json(config, sealed(plan.record))
+            return
+        rule = "so nobody knows which run it holds; give force=true to run it again"
+        raise ConfigError(f"{folder}: its {CONFIG} {what}, {rule}") from None
     if not same:
         raise ConfigError(
             f"{folder}: holds another run; choose another hydra.run.dir, or give force=true to replace it"

@@ -16,7 +16,7 @@ from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_lines, write_text
 from alignlab.pages import Link
 from alignlab.runs.progress import quiet_libraries, say
-from alignlab.runs.result import finished_result
+from alignlab.runs.result import checked_result, finished_result, recorded_config
 from alignlab.runs.runner import run_in_folder
 from alignlab.synthesis.card import card
 from alignlab.synthesis.export import export, rows_of
@@ -155,15 +155,17 @@ def merge_shards(folders: Sequence[Path], target: Path, source: SetSource) -> Me
 
 
 def _result_of(folder: Path) -> dict[str, Any]:
-    result = finished_result(folder)
+    checked = checked_result(folder)
+    result = checked.result
     if result is None or result.algorithm != "synthesis" or "left_out_of_shard" not in result.extra:
-        raise ConfigError(f"algorithm.merge={folder}: holds no finished run of algorithm=synthesis")
+        what = checked.fault or "holds no finished run of algorithm=synthesis"
+        raise ConfigError(f"algorithm.merge={folder}: {what}")
     return result.to_json()
 
 
 def _refuse_mixtures(source: SetSource, folders: Sequence[Path]) -> None:
     """All shards must be of the run that the merge's own settings describe, and each be there once."""
-    plain = [json.loads((folder / "config.json").read_text()) for folder in folders]
+    plain = [recorded_config(folder) for folder in folders]
     wanted = _whole(json.loads(json.dumps(source.settings)))
     for folder, given in zip(folders, plain, strict=True):
         whole = _whole(given)

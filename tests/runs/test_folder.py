@@ -12,6 +12,7 @@ import pytest
 from alignlab.config.hydra.compose import composing, read_command, register, run_config
 from alignlab.config.plan import plan_of
 from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
+from alignlab.io.hashes import unsealed
 from alignlab.runs import runner
 from alignlab.runs.folder import claim, recording
 from alignlab.runs.result import finished_result
@@ -47,7 +48,7 @@ def test_a_job_that_ends_well(plan, tmp_path):
     assert record["versions"]["alignlab"]
     assert (tmp_path / "config.json").exists()
     assert (tmp_path / "job.log").exists()
-    assert finished_result(tmp_path).to_json() == record
+    assert finished_result(tmp_path).to_json() == unsealed(record)
 
 
 @pytest.mark.parametrize(

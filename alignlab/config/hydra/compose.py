@@ -30,6 +30,7 @@ from alignlab.config.roots import config_root
 from alignlab.config.schema import VARIANTS, RunConfig
 from alignlab.config.schema.dataset import dataset_variant
 from alignlab.errors import ConfigError, holds_key, nearest
+from alignlab.io.hashes import unsealed
 
 
 class ExtraRoots(SearchPathPlugin):  # type: ignore[misc]  # hydra's plugin base is untyped
@@ -273,8 +274,12 @@ def is_sweep(override: str) -> bool:
 
 
 def load_run_config(path: Path) -> RunConfig:
-    """A run's config from the config.json in its folder."""
-    plain = json.loads(path.read_text())
+    """A run's config from the config.json in its folder.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    plain = unsealed(json.loads(path.read_text()))
     kinds = {
         "model": "pretrained" if plain["model"]["kind"] == "hf" else "from_scratch",
         "dataset": dataset_variant(plain["dataset"]["kind"]),
