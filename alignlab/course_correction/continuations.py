@@ -20,7 +20,8 @@ from alignlab.data.records import prompt_text
 from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import copy_file, write_jsonl
-from alignlab.io.records import Records, renewable
+from alignlab.io.kept import is_writable
+from alignlab.io.records import Records, is_finished, renewable
 from alignlab.judges import Judge, JudgeItem, Verdict
 from alignlab.judges.base import has_words
 from alignlab.models.prompts import PromptEncoder
@@ -53,9 +54,15 @@ class Sampler:
         write_jsonl(self.folder / f"{kind}requests.jsonl", _request_rows(prefixes))
         made_for = self._made_for(prefixes)
         digest = hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()[:20]
+        root = self.cache if is_writable(self.cache) else self.folder / "records"  # another user's cache is only read
         cached = self.cache / "continuations" / digest / "generations.jsonl"
-        cached.parent.mkdir(parents=True, exist_ok=True)
         expected = [name for prefix in prefixes for name in prefix.sample_ids]
+        if is_finished(cached, made_for=made_for):
+            say(f"continuations: all {len(expected)} are known from before")
+            copy_file(cached, self.folder / f"{kind}generations.jsonl")
+            return _refuse_silence(self.folder / f"{kind}generations.jsonl")
+        cached = root / "continuations" / digest / "generations.jsonl"
+        cached.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(cached.parent / ".lock"), renewable(cached, expected, made_for=made_for, say=say) as records:
             missing = set(records.missing())
             if len(missing) < len(expected):
@@ -66,7 +73,7 @@ class Sampler:
                 self.policy.generate(asked, self.settings, note, seed=self.seed, label=f"{kind}continuations")
             records.finish()
             copy_file(cached, self.folder / f"{kind}generations.jsonl")
-        _refuse_silence(self.folder / f"{kind}generations.jsonl")
+        return _refuse_silence(self.folder / f"{kind}generations.jsonl")
 
     def _made_for(self, prefixes: Sequence[Prefix]) -> dict[str, Any]:
         """What continuations depend on."""

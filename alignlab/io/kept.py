@@ -1,5 +1,6 @@
 """What the cache keeps for all runs: made once, read without a lock, checked by hashes, made again where damaged."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import EROFS
@@ -73,6 +74,13 @@ def _why(error: OSError, path: Path) -> str:
     return f"{path} has to be made and cannot be ({error.strerror}); give a folder of your own as paths.cache"
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which may have to be made itself: another user's cache is only read."""
+    there = next((path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()), Path("/"))
+    effective = os.access in os.supports_effective_ids
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
+
+
 def recorded_hash(path: Path) -> Path:
     """The file beside another that holds its hash, as `sha256sum --check` reads it."""
     return path.with_name(f"{path.name}.sha256")
@@ -87,7 +95,7 @@ def unlike_its_hash(path: Path) -> str | None:
     """Why a file is not the one whose hash lies beside it, None where it is."""
     beside = recorded_hash(path)
     try:
-        wanted = beside.read_text(encoding="ascii", errors="replace").split(" ")[0]
+        wanted = beside.read_text(encoding="utf-8", errors="replace").split(" ")[0]
     except FileNotFoundError:
         return f"{beside.name}, its hash, is gone"
     return None if file_hash(path) == wanted else "was changed or damaged since it was saved"

@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json, write_lines
+from alignlab.io.hashes import file_hash
 
 Record = dict[str, Any]
 SYNC_SECONDS = 0.5
@@ -258,6 +259,21 @@ class Records:
             for start, length in positions:
                 stream.seek(start)
                 yield stream.read(length)
+
+
+def is_finished(path: Path, *, made_for: Mapping[str, Any]) -> bool:
+    """Whether a file of records is written to its end for these settings and undamaged, seen without a lock.
+
+    Args:
+        path: the final file.
+        made_for: the settings that the records depend on.
+    """
+    try:
+        manifest = json.loads((path.parent / "records" / f"{path.stem}.manifest.json").read_bytes())
+        same = manifest["made_for"] == json.loads(json.dumps(dict(made_for)))
+        return same and bool(manifest.get("sha256") == file_hash(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def renewable(

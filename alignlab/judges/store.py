@@ -6,6 +6,7 @@ A folder per judge and prompt; each process appends to a file of its own, so tha
 import uuid
 from pathlib import Path
 
+from alignlab.io.kept import is_writable
 from alignlab.io.records import checked_line, checked_lines
 from alignlab.judges.base import Answer
 
@@ -21,6 +22,7 @@ class AnswerStore:
         self._folder = folder
         self._own = folder / f"{uuid.uuid4().hex}.jsonl"
         self._known = dict(_read(folder))
+        self._keeps = is_writable(folder)
 
     def get(self, text_id: str) -> Answer | None:
         """What was answered of a text, by this or an earlier run."""
@@ -31,6 +33,8 @@ class AnswerStore:
         if answer.corrected is None:
             return
         self._known[text_id] = answer
+        if not self._keeps:  # another user's cache; the run's own records hold its verdicts
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._own.open("ab") as stream:  # closed each time: what a killed process knew is not lost
             stream.write(checked_line({"text": text_id, **vars(answer)}))

@@ -16,7 +16,8 @@ from alignlab.data.records import Prompt, group_of, prompt_as_json
 from alignlab.engine.sampling.base import Continuation, PrefixRequest
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
-from alignlab.io.records import Records, renewable
+from alignlab.io.kept import writing
+from alignlab.io.records import Records, is_finished, renewable
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.policy import policy_under_test
 from alignlab.runs.progress import say
@@ -72,7 +73,10 @@ def sample_answers(
     """
     made_for = sampler.made_for(list(prompts))
     folder = cache / "answers" / hashlib.sha256(json.dumps(made_for, sort_keys=True).encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
+    if is_finished(folder / ANSWERS, made_for=made_for):
+        return folder / ANSWERS, 0
+    with writing(cache, folder):
+        folder.mkdir(parents=True, exist_ok=True)
     names = {
         request: (prompt, source)
         for source in range(len(sampler.sources))

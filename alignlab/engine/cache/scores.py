@@ -23,6 +23,7 @@ from torch import Tensor
 
 from alignlab.engine.cache.claims import Claim, make_claim, others_claims
 from alignlab.engine.cache.table import EMPTY, ID, Ids, Ints, ScoreTable, find, read_table, write_table
+from alignlab.io.kept import is_writable
 from alignlab.models.prompts import Encoded
 from alignlab.runs.progress import say
 
@@ -58,6 +59,8 @@ class ScoreCache:
         self.counts: dict[str, CacheCount] = {}
         self._seen: dict[str, Ids] = {}
         """The rows that are counted already: a run asks for some of its rows several times."""
+        self._unkept: dict[str, ScoreTable] = {}
+        """Scorer -> its table with what this object computed, where the cache cannot be written."""
 
     def scores(self, scorer: str, rows: Sequence[Encoded], compute: Compute, *, name: str) -> Tensor:
         """One float64 score a row, shape (n,), computed only where no run has computed it.
@@ -76,12 +79,16 @@ class ScoreCache:
         ids_N = np.array([row.key for row in rows], dtype=ID)
         ids, first = np.unique(ids_N, return_index=True)
         path = self.root / f"{hashlib.sha256(scorer.encode()).hexdigest()[:16]}.parquet"
-        table, _ = read_table(path, scorer)  # no lock: a table is replaced as a whole
+        table = self._unkept.get(scorer) or read_table(path, scorer)[0]  # no lock: a table is replaced as a whole
         num_computed = 0
         if (table.indices(ids) < 0).any():
-            path.parent.mkdir(parents=True, exist_ok=True)
             filling = _Filling(path, scorer, [rows[index] for index in first], compute, name)
-            table, num_computed = filling.run(), filling.num_computed
+            if is_writable(self.root):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                table = filling.run()
+            else:
+                table = self._unkept[scorer] = filling.run_unkept(table)
+            num_computed = filling.num_computed
         self._count(name, ids, num_computed)
         indices_N = table.indices(ids_N)
         assert (indices_N >= 0).all()
@@ -138,6 +145,19 @@ class _Filling:
         finally:  # an error or Ctrl-C costs only the rows in flight
             with self._lock:
                 self._write()
+
+    def run_unkept(self, table: ScoreTable) -> ScoreTable:
+        """The table with every row, known to this process alone.
+
+        Args:
+            table: what is known.
+        """
+        self._unknown = table.indices(self.ids) < 0
+        say(f"{self.path.parent}: cannot be written; {self._unknown.sum():,} scores ({self.name}) are not kept")
+        while len(mine := np.flatnonzero(self._unknown)[:ROWS_A_CLAIM]):
+            self._score(mine)
+        ids, scores = (np.concatenate(parts) for parts in zip(*self._fresh, strict=True))
+        return table.joined(ids, scores)
 
     def _divide(self) -> tuple[Ints, list[tuple[Claim, int]]]:
         """Places of the rows that this process takes on next; the claims of others, with how many rows they delay."""

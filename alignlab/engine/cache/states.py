@@ -15,6 +15,7 @@ from torch import Tensor
 
 from alignlab.engine.cache.table import ID
 from alignlab.io.atomic import write_lines
+from alignlab.io.kept import is_writable
 from alignlab.models.prompts import Encoded
 from alignlab.runs.progress import say
 
@@ -51,11 +52,15 @@ class StateCache:
         for file in sorted(folder.glob("*.safetensors")):
             known |= dict(_read(file, scorer, set(wanted)))
         missing = [row for key, row in wanted.items() if key not in known]
+        keeps = is_writable(self.root)
+        if missing and not keeps:
+            say(f"{self.root}: cannot be written; the hidden states of {len(missing):,} rows are not kept")
         missing.sort(key=lambda row: row.prompt_ids + row.response_ids)  # shared prefixes meet in a file
         for start in range(0, len(missing), ROWS_A_FILE):
             part = missing[start : start + ROWS_A_FILE]
             states = compute(part).float().contiguous()
-            _write(folder, scorer, [row.key for row in part], states)
+            if keeps:
+                _write(folder, scorer, [row.key for row in part], states)
             known |= {row.key: vector for row, vector in zip(part, states, strict=True)}
             self.computed += len(part)
         return torch.stack([known[row.key] for row in rows])
