@@ -39,6 +39,7 @@ def write_front_page(
     names: Names,
     exact: ExactCurve | None,
     reference: Sequence[float] | None,
+    preview: ExactCurve | None = None,
     links: Sequence[Link] = (),
     notes: Sequence[str] = (),
 ) -> Path:
@@ -50,6 +51,7 @@ def write_front_page(
         names: of data and model.
         exact: the exact front.
         reference: the reference policy's mean on each axis.
+        preview: the front estimated from the reference's samples.
         links: to other pages and files.
         notes: sentences above the plot.
     """
@@ -66,11 +68,9 @@ def write_front_page(
             _policy(point, record, command, one, base=path.parent)
             for point, record, command, one in zip(collection.points, records, commands_of(records), said, strict=True)
         ],
-        "failures": [
-            {"run": os.path.relpath(run.folder, path.parent), "status": run.status, "error": visible(run.error)}
-            for run in collection.failures
-        ],
+        "failures": _failures(collection, path.parent),
         "exact": _exact(exact),
+        "preview": _exact(preview),
         "reference": None if reference is None else dict(zip(collection.axes, reference, strict=True)),
         "differences": _differences(collection, said),
         "compared": len(said) <= MOST_COMPARED,
@@ -155,6 +155,13 @@ def _settings(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
             text = ", ".join(map(str, value)) if isinstance(value, list) else value
             found.append((f"{prefix}{key}", "null" if text is None else str(text)))
     return found
+
+
+def _failures(collection: Collection, base: Path) -> list[dict[str, str]]:
+    return [
+        {"run": os.path.relpath(run.folder, base), "status": run.status, "error": visible(run.error)}
+        for run in collection.failures
+    ]
 
 
 def _exact(exact: ExactCurve | None) -> dict[str, Any] | None:

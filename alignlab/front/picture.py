@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from alignlab.front.annotate import Annotation, annotate
+from alignlab.front.collect import REFERENCE as REFERENCE_RUN
 from alignlab.front.collect import FrontPoint
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.series import (
@@ -45,6 +46,7 @@ ENDINGS = {
     "_margin": "mean reward margin",
 }
 EXACT_LABEL = "exact front (hollow: same w)"
+PREVIEW_LABEL = "estimated front (algorithm=preview)"
 KL_LABEL = r"KL($\pi\,\Vert\,\pi_{\mathrm{ref}}$) in nats (0 is the reference)"
 
 
@@ -54,6 +56,7 @@ def draw_front(
     path: Path,
     exact: ExactCurve | None = None,
     reference: Sequence[float] | None = None,
+    preview: ExactCurve | None = None,
     title: str = "",
     measures: Mapping[str, str] | None = None,
 ) -> Path:
@@ -64,6 +67,7 @@ def draw_front(
         path: .png, .svg or .pdf.
         exact: the exact front.
         reference: its mean on each axis.
+        preview: the estimated front.
         title: of the picture.
         measures: axis -> what it measures.
 
@@ -73,7 +77,7 @@ def draw_front(
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in FORMATS:
         raise ValueError(f"{path.name}: must end in .{', .'.join(FORMATS)}")
-    figure = front_figure(points, exact=exact, reference=reference, title=title, measures=measures)
+    figure = front_figure(points, exact=exact, reference=reference, preview=preview, title=title, measures=measures)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format=suffix, dpi=DPI)
     return path
@@ -84,6 +88,7 @@ def front_figure(
     *,
     exact: ExactCurve | None = None,
     reference: Sequence[float] | None = None,
+    preview: ExactCurve | None = None,
     title: str = "",
     measures: Mapping[str, str] | None = None,
 ) -> "Figure":
@@ -97,6 +102,7 @@ def front_figure(
         points: of one front, as `collect` returns them; higher is better on every axis.
         exact: the exact front, on the same axes, in reward units and nats.
         reference: the reference policy's mean on each axis.
+        preview: the front estimated from the reference's samples, a broken line.
         title: one line above the panels.
         measures: what an axis measures, with its unit, for names that are not known here.
 
@@ -110,10 +116,12 @@ def front_figure(
     axes = _checked_axes(points, exact, reference)
     if reference is None and are_accuracies(axes):
         reference = [CHANCE] * len(axes)  # its reward for every response is 0, so every pair is a tie
-    series = points_by_series(points)
-    styles = _styles(points)
+    policies = [point for point in points if point.algorithm != REFERENCE_RUN]
+    if not policies:  # every run failed: the reference alone, which is no series
+        reference = reference or points[0].position
+    series, styles = points_by_series(policies), _styles(policies)
     pairs = list(itertools.combinations(range(len(axes)), 2))
-    weighed = _against_weights(points, series, axes)
+    weighed = _against_weights(policies, series, axes)
     figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06), dpi=DPI)
     FigureCanvasAgg(figure)
     panels = _panels(figure, len(pairs), len(weighed))
@@ -122,13 +130,15 @@ def front_figure(
     labels = []
     for panel, (i, j) in zip(panels, pairs, strict=False):
         labels += _draw_pair(panel, (i, j), axes, series, styles, exact=exact, reference=reference)
+        _draw_preview(panel, preview, axes[i], axes[j])
         panel.set(xlabel=names[axes[i]], ylabel=names[axes[j]])
     objectives = next((list(point.weights) for point in points if point.weights), list(axes))
     for panel, (index, metric) in zip(panels[len(pairs) :], weighed, strict=True):
         _draw_against_weight(panel, index, metric, series, styles, exact=exact)
+        _draw_preview(panel, preview, index, metric)
         panel.set(xlabel=f"w: weight of '{_plain(objectives[index])}'", ylabel=names[metric])
     shown = objectives[varying_weight(points)]
-    _finish(figure, title, _legend_handles(series, styles, exact), _caption(series, shown, axes))
+    _finish(figure, title, _legend_handles(series, styles, exact, preview), _caption(series, shown, axes))
     annotate(figure, labels)
     return figure
 
@@ -137,8 +147,10 @@ def _against_weights(
     points: Sequence[FrontPoint], series: Mapping[str, list[PlotPoint]], axes: tuple[str, ...]
 ) -> list[tuple[int, str]]:
     """What is drawn against which weight, by its index: KL where there are two objectives, else each one's own mean."""
+    if not any(point.weights for point in points):
+        return []
     if len(axes) > 2:
-        return list(enumerate(axes)) if any(point.weights for point in points) else []
+        return list(enumerate(axes))
     known = {name for settings in series.values() for setting in settings for name in setting.metrics}
     wanted = ["kl", *map(held_out_metric, points[0].objectives)]
     return [(varying_weight(points), metric) for metric in wanted if metric in known]
@@ -245,6 +257,23 @@ def _draw_against_weight(
         panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if panel.dataLim.ymin < 0 else 0.0)
 
 
+def _draw_preview(panel: "Axes", preview: ExactCurve | None, x: str | int, y: str) -> None:
+    """Draw the estimated front of two objectives; `x` and `y` are axes, `kl`, or the index of a weight."""
+    if preview is None or len(preview.axes) != 2 or not {x, y} <= {0, 1, "kl", *preview.axes}:
+        return
+    columns: list[Floats] = []
+    for name in (x, y):
+        if isinstance(name, int):
+            columns.append(preview.weights_KM[:, name])
+        else:
+            columns.append(preview.kl_K if name == "kl" else preview.means_KM[:, preview.axes.index(name)])
+    order = np.argsort(preview.weights_KM[:, 0], kind="stable")
+    panel.plot(columns[0][order], columns[1][order], **_PREVIEW, zorder=2.5)
+
+
+_PREVIEW: dict[str, Any] = {"color": EXACT, "linewidth": 1.1, "linestyle": (0, (5, 3)), "alpha": 0.8}
+
+
 def _draw_exact(
     panel: "Axes", exact: ExactCurve, x_K: Floats, y_K: Floats, weights: Sequence[tuple[float, ...]], *, joined: bool
 ) -> None:
@@ -307,7 +336,10 @@ def _seed_style(color: str) -> dict[str, Any]:
 
 
 def _legend_handles(
-    series: Mapping[str, list[PlotPoint]], styles: Mapping[str, tuple[str, str]], exact: ExactCurve | None
+    series: Mapping[str, list[PlotPoint]],
+    styles: Mapping[str, tuple[str, str]],
+    exact: ExactCurve | None,
+    preview: ExactCurve | None,
 ) -> "list[Line2D]":
     from matplotlib.lines import Line2D
 
@@ -322,6 +354,8 @@ def _legend_handles(
         line = "-" if len(exact.axes) == 2 else ""
         style: dict[str, Any] = {"color": EXACT, "linewidth": 1.2}
         handles.append(Line2D([], [], marker="o", linestyle=line, **style, **_hollow(), label=EXACT_LABEL))
+    if preview is not None and len(preview.axes) == 2:
+        handles.append(Line2D([], [], **_PREVIEW, label=PREVIEW_LABEL))
     return handles
 
 
@@ -358,7 +392,7 @@ def _finish(figure: "Figure", title: str, handles: "list[Line2D]", caption: str)
     """Title, and the legend below the panels, where it can hide nothing."""
     if title:
         figure.suptitle(_plain(title), fontsize=12)
-    look: dict[str, Any] = {"ncols": min(5, len(handles)), "frameon": False, "fontsize": 9.5, "title": caption}
+    look: dict[str, Any] = {"ncols": min(5, len(handles) or 1), "frameon": False, "fontsize": 9.5, "title": caption}
     legend = figure.legend(handles=handles, loc="outside lower center", **look)
     legend.get_title().set(fontsize=8.5, color=REFERENCE)
 

@@ -28,6 +28,7 @@ def write_front(
     reference: Sequence[float] | None,
     dataset: str,
     model: str,
+    preview: ExactCurve | None = None,
     links: Sequence[Link] = (),
     targets: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
@@ -40,6 +41,7 @@ def write_front(
         reference: the reference policy's mean on each axis; chance where the axes are accuracies.
         dataset: its name, for the title.
         model: its name, for the title.
+        preview: the estimated front, where `algorithm=preview` was run.
         links: of the page, beside those to the files.
         targets: objective -> the mean that must at least be reached.
 
@@ -55,15 +57,11 @@ def write_front(
         notes = _write_summary(collection, target, exact=exact, reference=reference, targets=targets or {})
         artifacts["summary"] = "front.json"
     say(f"table:   {target / 'front.csv'}")
+    curves = {"exact": exact, "preview": preview}
     if collection.points and len(collection.axes) > 1:
-        draw_front(
-            collection.policies,
-            path=target / "front.png",
-            exact=exact,
-            reference=reference,
-            title=f"{dataset}: {front_subject(collection.axes)} ({model})",
-            measures=_measures(collection.points[0]),
-        )
+        title, measures = f"{dataset}: {front_subject(collection.axes)} ({model})", _measures(collection.points[0])
+        path = target / "front.png"
+        draw_front(collection.policies, path=path, reference=reference, title=title, measures=measures, **curves)
         artifacts["picture"] = "front.png"
         say(f"picture: {target / 'front.png'}")
     if collection.points:
@@ -71,10 +69,10 @@ def write_front(
             collection,
             target / "front.html",
             names=Names(dataset, model),
-            exact=exact,
             reference=reference,
             notes=notes,
             links=[*links, *(Link(name, name) for name in artifacts.values())],
+            **curves,
         )
         artifacts["page"] = "front.html"
         say(f"page:    {target / 'front.html'}")

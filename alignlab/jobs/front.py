@@ -14,6 +14,7 @@ from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect, find_runs
 from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.points import points_of
+from alignlab.front.previewed import find_preview
 from alignlab.front.report import write_front
 from alignlab.pages.index import index_link, write_index
 from alignlab.runs.folder import RunFolder
@@ -100,8 +101,17 @@ def present(
     except ValueError as error:
         say(f"no exact front: {error}")
     names = {"dataset": rows.settings.name, "model": model.settings.name}
-    links = index_link(root, target)
-    return write_front(collection, target, exact=exact, reference=at_reference, links=links, targets=targets, **names)
+    previews = root / "preview" / model.settings.name / rows.settings.name
+    return write_front(
+        collection,
+        target,
+        exact=exact,
+        reference=at_reference,
+        preview=find_preview(previews, collection) if collection.points else None,
+        links=index_link(root, target),
+        targets=targets,
+        **names,
+    )
 
 
 def exact_front(

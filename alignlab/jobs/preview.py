@@ -14,13 +14,14 @@ from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import GENERATIONS, SCORES
 from alignlab.front.exact import Floats
 from alignlab.front.preview import MOST_OF_SAMPLES, best_of_n, preview_point
+from alignlab.front.previewed import OPTIMUM, PREVIEW_JSON
 from alignlab.io.atomic import replacing, write_json
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome, require_finished
 from alignlab.stats import Interval
 
-PREVIEW_CSV, PREVIEW_JSON = "preview.csv", "preview.json"
+PREVIEW_CSV = "preview.csv"
 
 
 def run(plan: Plan[PreviewConfig], run: RunFolder, outcome: Outcome) -> None:
@@ -33,7 +34,7 @@ def run(plan: Plan[PreviewConfig], run: RunFolder, outcome: Outcome) -> None:
     rewards_PSM = _rewards(behind, result.axes)
     names = list(result.axes)
     rows = [
-        _row("optimum", names, point.weights, means=point.means, kl=point.kl, ess=point.ess)
+        _row(OPTIMUM, names, point.weights, means=point.means, kl=point.kl, ess=point.ess)
         for point in (
             preview_point(rewards_PSM, weights=weights, beta=algorithm.beta, min_ess=algorithm.min_ess)
             for weights in _weightings(len(names), algorithm.points)
@@ -106,7 +107,7 @@ def _row(
 def _say(rows: list[dict[str, Any]], names: list[str], algorithm: PreviewConfig, num_samples: int) -> None:
     """The optimum at each weighting in a line; where it is unknown, why."""
     say(f"estimated optimum at beta={algorithm.beta:g} from {num_samples} samples a prompt, 95% intervals over prompts")
-    for row in (row for row in rows if row["point"] == "optimum"):
+    for row in (row for row in rows if row["point"] == OPTIMUM):
         weights = ", ".join(f"{name} {row['weights'][name]:g}" for name in names)
         if row["kl"] is None:
             few = f"{row['effective_samples']:.1f} effective samples, needs {algorithm.min_ess:g}"

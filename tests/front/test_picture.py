@@ -271,3 +271,24 @@ def test_a_reward_that_is_not_shown_to_be_right_is_named_under_the_picture():
     caption = front_figure(doubted).legends[0].get_title().get_text()
     assert "reward not shown to agree with its labels: safer" in caption
     assert "not shown" not in front_figure(SWEEP).legends[0].get_title().get_text()
+
+
+def test_an_estimated_front_is_a_broken_line_of_its_own():
+    figure = front_figure(SWEEP, preview=EXACT)
+    assert "estimated front (algorithm=preview)" in legend_texts(figure)
+    front, kl = figure.axes
+    broken = [line for line in front.get_lines() if list(line.get_xdata()) == EXACT.means_KM[:, 0].tolist()]
+    assert len(broken) == 1
+    assert broken[0].is_dashed()
+    assert any(list(line.get_ydata()) == EXACT.kl_K.tolist() for line in kl.get_lines())
+    assert legend_texts(front_figure(SWEEP)) == ["modpo"], "control"
+
+
+def test_a_front_without_policies_is_the_reference_alone():
+    lone = replace(a_point(), algorithm="reference", weights={}, w=None)
+    figure = front_figure([lone], title="toy")
+    (panel,) = figure.axes
+    assert [list(line.get_xdata()) for line in panel.get_lines()] == [[lone.position[0]]]
+    assert legend_texts(figure) == []
+    assert "weight of" not in " ".join(text.get_text() for text in figure.findobj(Text))
+    assert "weight of" in " ".join(text.get_text() for text in front_figure(SWEEP).findobj(Text)), "control"

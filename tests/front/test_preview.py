@@ -1,12 +1,16 @@
 """What could be had without training: against a distribution that is known whole, by simulation, and from the job."""
 
+import json
 from itertools import product
 
 import numpy as np
 import pytest
 
+from alignlab.front.collect import collect
 from alignlab.front.exact import exact_point
 from alignlab.front.preview import best_of_n, preview_point
+from alignlab.front.previewed import find_preview
+from support.fronts import write_front
 
 VALUES_AM = np.array([[0.0, 1.0], [1.0, 0.2], [0.4, 0.6], [1.5, -1.0]])
 """Rewards of the four answers that the reference gives to any prompt, equally often up to the prompt's tilt."""
@@ -76,3 +80,36 @@ def test_best_of_n_has_the_known_kl_without_ties_and_none_where_all_are_tied():
     assert tied.kl.mean == pytest.approx(0, abs=1e-12)
     with pytest.raises(ValueError, match="n=5: must be"):
         best_of_n(np.ones((1, 4, 2)), weights=WEIGHTS, n=5)
+
+
+def test_a_preview_of_the_same_inputs_is_found(tmp_path):
+    inputs = {"model": "m", "scorers": "{}", "prompts": "p"}
+    sampled = {name: json.dumps({"temperature": 1.0, "samples": count}) for name, count in (("few", 4), ("many", 64))}
+    runs = write_front(tmp_path / "runs", inputs={**inputs, "decoding": sampled["few"]})
+    points = [
+        {"point": what, "weights": {"better": w, "safer": 1 - w}, "kl": kl}
+        | {"scores": {"better": {"mean": 2 * w}, "safer": {"mean": -w}}}
+        for what, w, kl in (
+            ("optimum", 0.0, {"mean": 0.5}), ("optimum", 1.0, {"mean": 0.7}), ("optimum", 0.5, None),
+            ("best of 4", 1.0, {"mean": 9.0}),
+        )
+    ]  # fmt: skip
+
+    def previewed(name, beta=1.0, **changed):
+        folder = tmp_path / name / "seed=0"
+        folder.mkdir(parents=True)
+        (folder / "preview.json").write_text(json.dumps({"beta": beta, "points": points}))
+        record = {"status": "done", "algorithm": "preview"}
+        record["inputs"] = {**inputs, "decoding": sampled["many"], **changed}
+        (folder / "result.json").write_text(json.dumps(record))
+        return find_preview(tmp_path / name, collect(runs))
+
+    curve = previewed("same")
+    assert curve.axes == ("helpful", "safe")
+    assert curve.weights_KM.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert curve.means_KM.tolist() == [[0.0, 0.0], [2.0, -1.0]]
+    assert curve.kl_K.tolist() == [0.5, 0.7]
+    assert previewed("another beta", beta=2.0) is None
+    assert previewed("another scorer", scorers='{"a": 1}') is None
+    assert previewed("another temperature", decoding=json.dumps({"temperature": 0.7, "samples": 64})) is None
+    assert find_preview(tmp_path / "none", collect(runs)) is None

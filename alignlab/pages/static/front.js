@@ -205,7 +205,7 @@ class Page {
     const other = data.axes[1] ?? data.metrics.find((one) => one.name !== data.axes[0])?.name ?? data.axes[0];
     const many = data.axes.length > 2;
     this.defaults = {
-      x: data.axes[0], y: other, kind: many ? "parallel" : "scatter", intervals: true, exact: true, reference: true, dominated: false,
+      x: data.axes[0], y: other, kind: many ? "parallel" : "scatter", intervals: true, exact: true, preview: true, reference: true, dominated: false,
       bounded: this.metric.has("kl") ? "kl" : data.axes[0], bound: null, chosen: [], axes: [],
       query: "", category: "", score: data.axes[0], order: "", texts: !data.folded, curve: "loss",
     };
@@ -278,8 +278,9 @@ class Page {
     kind.value = state.kind;
     kind.onchange = () => this.set({ kind: kind.value }, ["plot"]);
     byId("has-exact").hidden = !data.exact;
+    byId("has-preview").hidden = !data.preview;
     byId("has-reference").hidden = !data.reference;
-    for (const id of ["intervals", "exact", "reference", "dominated"]) {
+    for (const id of ["intervals", "exact", "preview", "reference", "dominated"]) {
       const box = byId(id);
       box.checked = state[id];
       box.onchange = () => this.set({ [id]: box.checked }, ["plot"]);
@@ -382,14 +383,15 @@ class Page {
   }
 
   scatter(theme) {
-    const { x, y, intervals, exact, reference, chosen } = this.state;
+    const { x, y, intervals, reference, chosen } = this.state;
     const traces = [];
-    const curve = this.data.exact?.values;
-    if (exact && curve && curve[x] && curve[y]) {
-      const order = curve[x].map((_, index) => index).sort((a, b) => this.data.exact.weights[a][0] - this.data.exact.weights[b][0]);
-      const joined = this.data.exact.weights[0].length === 2 ? "lines" : "markers";
-      traces.push({ x: order.map((i) => curve[x][i]), y: order.map((i) => curve[y][i]), mode: joined, name: "exact front",
-        line: { color: theme.ink, width: 1.5, dash: "dot" }, marker: { color: theme.ink, size: 4 }, hoverinfo: "skip" });
+    for (const [id, name, dash] of [["exact", "exact front", "dot"], ["preview", "estimated front", "dash"]]) {
+      const curve = this.data[id]?.values;
+      if (!this.state[id] || !curve || !curve[x] || !curve[y]) continue;
+      const weights = this.data[id].weights;
+      const order = curve[x].map((_, index) => index).sort((a, b) => weights[a][0] - weights[b][0]);
+      traces.push({ x: order.map((i) => curve[x][i]), y: order.map((i) => curve[y][i]), mode: weights[0].length === 2 ? "lines" : "markers", name,
+        line: { color: theme.ink, width: 1.5, dash }, marker: { color: theme.ink, size: 4 }, hoverinfo: "skip" });
     }
     const at = { ...this.data.reference, kl: 0 };
     if (reference && this.data.reference && at[x] !== undefined && at[y] !== undefined) {
