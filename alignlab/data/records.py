@@ -120,6 +120,8 @@ class Pair:
     """The row that it is from: pairs of one row share their responses. Empty: it has none in common with others."""
     likelihood_start: int | None = 0
     """Characters of the chosen response before the part whose likelihood a loss may count; None: it counts none."""
+    location: str = ""
+    """File and line of the row."""
 
 
 def ranked_pairs(row: RankedRow, objective: str) -> Iterator[tuple[int, int]]:
@@ -176,6 +178,7 @@ def _pairs(
                     objective=objective,
                     set=f"{row_id}{repeated}",
                     likelihood_start=row.correction_starts[better] if row.correction_starts else 0,
+                    location=row.location,
                 )
             )
     return pairs

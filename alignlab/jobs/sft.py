@@ -8,7 +8,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import SftConfig
 from alignlab.data.records import RankedRow
 from alignlab.engine.cache.scores import ScoreCache
-from alignlab.engine.scoring.rows import fit
+from alignlab.engine.scoring.rows import encode_located, fit
 from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import Policy
 from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
@@ -97,7 +97,9 @@ def encode_responses(rows: Sequence[RankedRow], encoder: PromptEncoder, choice: 
     found = [
         (row, text) for row in rows for text in ranked_responses(row, choice.objective, all_of_them=choice.all_of_them)
     ]
-    encoded = encoder.encode_all([(row.prompt, text) for row, text in found])
+    texts = {(row.prompt, text): row.location for row, text in found}
+    tokens = dict(zip(texts, encode_located(encoder, texts), strict=True))
+    encoded = [tokens[row.prompt, text] for row, text in found]
     longest = limit if choice.drops_long else sys.maxsize
     kept = [
         (row, text)

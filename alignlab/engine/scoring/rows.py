@@ -1,12 +1,13 @@
 """Preference pairs as token ids, within the length limit before anything is scored."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from alignlab.data.records import Pair
+from alignlab.data.records import Pair, Prompt
 from alignlab.errors import ConfigError
 from alignlab.models.prompts import Encoded, PromptEncoder
+from alignlab.models.rendering import TemplateError
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def encode_what_fits(
     """
     limit = sys.maxsize if max_length is None else max_length
     kept, too_long, cut = [], 0, 0
-    texts = {(pair.prompt, text): None for pair in pairs for text in (pair.chosen, pair.rejected)}
-    encoded = dict(zip(texts, encoder.encode_all(list(texts)), strict=True))  # six ranked responses make fifteen pairs
+    texts = {(pair.prompt, text): pair.location for pair in pairs for text in (pair.chosen, pair.rejected)}
+    encoded = dict(zip(texts, encode_located(encoder, texts), strict=True))  # six ranked responses make fifteen pairs
     for pair in pairs:
         chosen, rejected = one_boundary(encoded[pair.prompt, pair.chosen], encoded[pair.prompt, pair.rejected])
         num_cut = _too_long(chosen, limit) + _too_long(rejected, limit)
@@ -94,6 +95,23 @@ def encode_what_fits(
         first = first if first < len(sides[0].response_ids) else -1
         kept.append(EncodedPair(pair.id, pair.group, *sides, cut=num_cut > 0, set=pair.set or pair.id, sft_from=first))
     return EncodedPairs(kept, too_long, cut, sum(row.merged for row in encoded.values()))
+
+
+def encode_located(encoder: PromptEncoder, texts: Mapping[tuple[Prompt, str], str]) -> list[Encoded]:
+    """Tokens of (prompt, response) -> where it is from; a template's refusal names the first such place.
+
+    Raises:
+        TemplateError: if the chat template refuses one.
+    """
+    try:
+        return encoder.encode_all(list(texts))
+    except TemplateError:
+        for text, location in texts.items():
+            try:
+                encoder.encode_all([text])
+            except TemplateError as error:
+                raise TemplateError(f"{location}: {error}" if location else str(error)) from None
+        raise
 
 
 def _first_counted(pair: Pair, chosen: Encoded, encoder: PromptEncoder) -> int:

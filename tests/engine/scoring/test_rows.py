@@ -6,6 +6,7 @@ from alignlab.data.records import Pair, RankedRow, pairs_by
 from alignlab.engine.scoring.rows import encode_pairs, encode_what_fits, fit, one_boundary
 from alignlab.errors import ConfigError
 from alignlab.models.prompts import Encoded, PromptEncoder
+from alignlab.models.rendering import TemplateError
 from alignlab.models.scratch import bpe_tokenizer, word_tokenizer
 
 WORDS = ["please", "turn", "now", "the", "widget", "gently", "user:", "assistant:"]
@@ -77,3 +78,23 @@ def test_a_merged_boundary_moves_for_both_responses():
 def test_one_boundary_leaves_equal_ones_alone():
     left, right = Encoded([1, 2], [3, 4]), Encoded([1, 2], [5])
     assert one_boundary(left, right) == (left, right)
+
+
+class Refusing(PromptEncoder):
+    """Refuses what a chat template might, without saying of which text."""
+
+    def encode_all(self, texts):
+        if any("gently" in response for _, response in texts):
+            raise TemplateError("model.prompt_template=null: refused")
+        return super().encode_all(texts)
+
+
+def test_a_refused_row_is_named_by_file_and_line():
+    encoder = Refusing(word_tokenizer(WORDS), "user: {raw_prompt} assistant: ")
+    rows = [
+        RankedRow("please", ("now", "turn"), {"brief": (1.0, 0.0)}, location="rows.jsonl:1"),
+        RankedRow("please", ("now", "gently"), {"brief": (1.0, 0.0)}, location="rows.jsonl:7"),
+    ]
+    with pytest.raises(TemplateError, match=r"^rows\.jsonl:7: model\.prompt_template=null: refused"):
+        encode_pairs(pairs_by(rows, "brief"), encoder, max_length=16)
+    assert encode_pairs(pairs_by(rows[:1], "brief"), encoder, max_length=16).pairs, "control"
