@@ -17,6 +17,7 @@ from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     AuditConfig,
     BestOfNConfig,
+    ChooseConfig,
     ConditionedConfig,
     CourseCorrectionConfig,
     DpoConfig,
@@ -246,9 +247,19 @@ def _check_audit(algorithm: AuditConfig, plan: Plan[Any]) -> None:
 
 
 def _check_front(algorithm: FrontConfig, plan: Plan[Any]) -> None:
-    for folder in algorithm.runs:
+    _check_folders(algorithm.runs)
+
+
+def _check_folders(folders: list[str]) -> None:
+    for folder in folders:
         if not Path(folder).is_dir():
             raise ConfigError(f"algorithm.runs={folder}: no such folder")
+
+
+def _check_choose(algorithm: ChooseConfig, plan: Plan[Any]) -> None:
+    rule = "must say what to choose by, e.g. target.safer=-0.5"
+    require(bool(plan.target), "target", "{}", rule)
+    _check_folders(algorithm.runs)
 
 
 def _check_adapter(adapter: str | None, plan: Plan[Any], *, may_classify: bool = False) -> None:
@@ -381,5 +392,6 @@ _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     SynthesisConfig: _check_synthesis,
     PairsConfig: _check_pairs,
     FrontConfig: _check_front,
+    ChooseConfig: _check_choose,
 }
 """What one algorithm needs beside what every run does."""

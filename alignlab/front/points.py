@@ -1,12 +1,15 @@
 """A run that has several points on a front: an adapter that is a function of w, evaluated at some of them."""
 
+import csv
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from alignlab.front.collect import find_runs
 from alignlab.io.atomic import write_json
 
+FRONT_CSV = "front.csv"
 POINTS = "points.json"
 """Folders of the evaluations of a run's points, relative to the run's."""
 
@@ -27,3 +30,15 @@ def points_of(folder: Path) -> list[Path]:
     if not file.is_file():
         return [folder]
     return [Path(os.path.normpath(folder / path)) for path in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def run_folders(roots: Sequence[Path]) -> list[Path]:
+    """The folders that give a front its points: a front's own runs, and whatever runs lie below any other root."""
+    found: list[Path] = []
+    for root in roots:
+        if (root / FRONT_CSV).is_file():
+            with (root / FRONT_CSV).open(encoding="utf-8", newline="") as file:
+                found += [Path(os.path.normpath(root / row["folder"])) for row in csv.DictReader(file)]
+        elif root.is_dir():
+            found += [point for folder in find_runs(root) for point in points_of(folder)]
+    return list(dict.fromkeys(found))

@@ -11,9 +11,9 @@ from alignlab.config.plan import ModelSource, Plan, RowSource
 from alignlab.config.schema import FrontConfig
 from alignlab.config.weights import SUM_TOLERANCE
 from alignlab.errors import ConfigError
-from alignlab.front.collect import FrontPoint, collect, find_runs
+from alignlab.front.collect import FrontPoint, collect
 from alignlab.front.metrics import ExactCurve, exact_curve
-from alignlab.front.points import points_of
+from alignlab.front.points import points_of, run_folders
 from alignlab.front.previewed import find_preview
 from alignlab.front.report import write_front
 from alignlab.pages.index import index_link, write_index
@@ -21,23 +21,27 @@ from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import Outcome
 
+METHODS = ("modpo", "rebel", "soup", "modpo_conditioned", "dpo", "best_of_n", "logit_mix")
+"""Algorithms whose runs are points of a front."""
+
 CURVE_POINTS = 41
 """Weightings of the exact front's line, beside the trained ones."""
 
 
 def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
     """Collect the runs that the config names, or every method's runs of this model and dataset."""
-    model, data = plan.model.settings.name, plan.rows.settings.name
-    roots = [Path(root) for root in plan.algorithm.runs] or [
-        plan.runs / name / model / data
-        for name in ("modpo", "rebel", "soup", "modpo_conditioned", "dpo", "best_of_n", "logit_mix")
-    ]
-    found = [folder for root in roots if root.is_dir() for folder in find_runs(root)]
-    folders = [point for folder in found for point in points_of(folder)]
+    roots = [Path(root) for root in plan.algorithm.runs] or default_roots(plan)
+    folders = run_folders(roots)
     if not folders:
         raise ConfigError(f"algorithm.runs={[str(root) for root in roots]}: no run found; train some first")
     outcome.artifacts |= present(plan.model, plan.rows, folders, run.path, root=plan.runs, targets=plan.target)
     write_index(plan.runs)
+
+
+def default_roots(plan: Plan[Any]) -> list[Path]:
+    """Where every method's runs of this model and data lie."""
+    model, data = plan.model.settings.name, plan.rows.settings.name
+    return [plan.runs / name / model / data for name in METHODS]
 
 
 def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:

@@ -64,6 +64,23 @@ def test_a_further_point_trains_nothing_and_front_collects_both(done):
     assert "modpo_conditioned" in Path(next((done / "runs" / "front").rglob("front.csv"))).read_text()
 
 
+def test_a_target_is_solved_for_w_and_exported(done):
+    """After the test above there are two points, at w=0.2 and 0.6; the target lies halfway between their means."""
+    folder = run_folder(done, "modpo_conditioned")
+    points = [(folder / point).resolve() for point in json.loads((folder / "points.json").read_text())]
+    low, high = sorted(result(point)["metrics"]["safe"]["mean"] for point in points)
+    target = f"target.safer={(low + high) / 2:.4f}"
+    ended = alignlab("algorithm=choose", f"algorithm.runs=[{folder}]", target, cwd=done, small=())
+    assert ended.returncode == 0, ended.stderr
+    chosen = run_folder(done, "choose")
+    found = json.loads((chosen / "choice.json").read_text())
+    assert found["candidates"] > 50
+    assert 0.2 <= found["weights"]["better"] <= 0.6
+    card = json.loads((chosen / "adapter" / "alignlab.json").read_text())
+    assert (card["conditioned"], card["weights"]) == (False, pytest.approx(found["weights"]))
+    assert (chosen / "adapter" / "adapter_model.safetensors").is_file()
+
+
 def test_an_export_is_the_point_at_its_w(done):
     folder = run_folder(done, "modpo_conditioned")
     ended = alignlab("algorithm=export", f"algorithm.adapter={folder / 'adapter'}", "w=0.2", cwd=done, small=())

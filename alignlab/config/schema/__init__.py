@@ -16,6 +16,7 @@ from alignlab.config.schema.algorithm import (
     RewardModelConfig,
     SftConfig,
 )
+from alignlab.config.schema.choose import ChooseConfig
 from alignlab.config.schema.conditioned import ConditionedConfig, ExportConfig
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import (
@@ -76,6 +77,7 @@ __all__ = [
     "BeaverTailsConfig",
     "BestOfNConfig",
     "C2SynConfig",
+    "ChooseConfig",
     "ClassifierConfig",
     "ConditionedConfig",
     "CourseCorrectionConfig",

@@ -21,6 +21,7 @@ from alignlab.config.schema.algorithm import (
     RewardModelConfig,
     SftConfig,
 )
+from alignlab.config.schema.choose import ChooseConfig
 from alignlab.config.schema.conditioned import ConditionedConfig, ExportConfig
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
@@ -134,6 +135,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "merge": MergeConfig,
         "evaluate": EvaluateConfig,
         "front": FrontConfig,
+        "choose": ChooseConfig,
         "preview": PreviewConfig,
         "index": IndexConfig,
         "course_correction": CourseCorrectionConfig,

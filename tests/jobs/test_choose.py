@@ -1,0 +1,111 @@
+"""algorithm=choose by the real command, over hand-written runs; a conditioned adapter's is in test_conditioned.py."""
+
+import csv
+import json
+
+import pytest
+
+from alignlab.models.cards import AdapterCard, save_card
+from support.commands import run_here
+from support.fronts import write_run
+
+WS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def with_adapter(folder, w):
+    adapter = folder / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4}))
+    (adapter / "adapter_model.safetensors").write_bytes(f"weights of {w}".encode())
+    card = AdapterCard("better", 1.0, "base", None, "toy", {"better": w, "safer": round(1 - w, 9)}, seed=0)
+    save_card(adapter, card)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Runs whose means of safe are 0.9, 0.7, ... 0.1, and of helpful 0.1, ... 0.9; the prompts differ by up to .2."""
+    for w in WS:
+        samples = [
+            (f"prompt {p}", "x", {"helpful": w + (p % 5 - 2) / 20, "safe": 1 - w + (p % 3 - 1) / 10}) for p in range(30)
+        ]
+        with_adapter(write_run(tmp_path / "runs" / "modpo" / f"w={w}", w=w, samples=samples), w)
+    return tmp_path
+
+
+def chosen(root, *overrides):
+    runs = f"algorithm.runs=[{root / 'runs' / 'modpo'}]"
+    assert run_here(root, [], "algorithm=choose", runs, *overrides) == 0
+    files = sorted((root / "runs" / "choose").rglob("choice.json"), key=lambda file: file.stat().st_mtime_ns)
+    return files[-1].parent
+
+
+def test_it_writes_the_adapter_with_its_card(root, capsys):
+    folder = chosen(root, "target.safer=0.4")
+    found = json.loads((folder / "choice.json").read_text())
+    assert found["weights"] == {"better": 0.5, "safer": 0.5}
+    assert (found["candidates"], found["rivals"], found["interpolated"]) == (5, 0, False)
+    assert found["chance"] > 0.99
+    assert sorted(map(len, found["split"].values())) == [15, 15]
+    source = root / "runs" / "modpo" / "w=0.5" / "adapter"
+    assert {file.name: file.read_bytes() for file in (folder / "adapter").iterdir()} == {
+        file.name: file.read_bytes() for file in source.iterdir()
+    }
+    record = json.loads((folder / "result.json").read_text())
+    assert (record["status"], record["w"], record["axes"]) == ("done", 0.5, {})
+    assert set(record["metrics"]) == {"helpful_validation", "safe_validation", "helpful_test", "safe_test"}
+    said = capsys.readouterr().out
+    assert "chosen of 5: modpo w=0.5 seed=0" in said
+    assert "chance that its true means reach the target: 100%" in said
+
+
+def test_two_targets_are_both_met(root):
+    assert json.loads((chosen(root, "target.safer=0.25", "target.better=0.65") / "choice.json").read_text())[
+        "weights"
+    ] == {"better": 0.7, "safer": 0.3}
+
+
+def test_another_target_is_another_folder_and_the_same_one_is_chosen_again(root):
+    first, other = chosen(root, "target.safer=0.4"), chosen(root, "target.safer=0.6")
+    assert first != other
+    (first / "choice.json").unlink()
+    assert chosen(root, "target.safer=0.4") == first
+
+
+def test_a_fronts_folder_stands_for_its_runs(root):
+    front = root / "front"
+    front.mkdir()
+    with (front / "front.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["folder", "status"])
+        rows.writerows([f"../runs/modpo/w={w}", "done"] for w in (0.1, 0.9))
+    runs = f"algorithm.runs=[{front}]"
+    assert run_here(root, [], "algorithm=choose", runs, "target.safer=0.05") == 0
+    (file,) = (root / "runs" / "choose").rglob("choice.json")
+    found = json.loads(file.read_text())
+    assert (found["candidates"], found["weights"]["better"]) == (2, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], "target={}: must say what to choose by, e.g. target.safer=-0.5"),
+        (["target.safe=1"], "target.safe=1: no such objective; did you mean safer?"),
+        (["target.safer=2"], "target.safer=2: no policy meets it on the 15 prompts of the choice; the nearest is"),
+        (["target.safer=0", "algorithm.min_chance=1"], "algorithm.min_chance=1.0: must be in (0, 1)"),
+        (["target.safer=0", "algorithm.runs=[nowhere]"], "algorithm.runs=nowhere: no such folder"),
+    ],
+)  # fmt: skip
+def test_refusals(root, capsys, overrides, said):
+    runs = f"algorithm.runs=[{root / 'runs' / 'modpo'}]"
+    assert run_here(root, [], "algorithm=choose", runs, *overrides) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_policies_without_an_adapter_are_left_out_and_counted(root, capsys):
+    for w in WS[:4]:
+        (root / "runs" / "modpo" / f"w={w}" / "adapter" / "adapter_config.json").unlink()
+        (root / "runs" / "modpo" / f"w={w}" / "adapter").rename(root / f"gone{w}")
+    assert json.loads((chosen(root, "target.safer=0.0") / "choice.json").read_text())["candidates"] == 1
+    assert "left out: 4 without an adapter" in capsys.readouterr().out
