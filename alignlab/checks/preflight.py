@@ -27,6 +27,7 @@ from alignlab.config.schema import (
     FrontConfig,
     LocalJudgeConfig,
     LogitMixConfig,
+    LossWeightedConfig,
     MergeConfig,
     ModpoConfig,
     OpenAIJudgeConfig,
@@ -376,10 +377,23 @@ def _check_export(algorithm: ExportConfig, plan: Plan[Any]) -> None:
     conditioned_card("algorithm.adapter", Path(str(algorithm.adapter)))
 
 
+def _check_loss_weighted(algorithm: LossWeightedConfig, plan: Plan[Any]) -> None:
+    """Pairs of every objective that weighs something."""
+    settings = plan.rows.settings
+    require(bool(plan.objectives.others), "w", plan.config.w, "leaves nothing to train on: every weight is 0")
+    for name in plan.objectives.others:
+        if settings.objectives[name].label is None:
+            what = f"has no labels of {name}, so there are no pairs of it; leave it out, dataset.use=[...]"
+            raise ConfigError(f"dataset={settings.name}: {what}")
+        if plan.rows.made_by is None:
+            check_source(settings, max_length=plan.rows.max_length, trained=name)
+
+
 _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     DpoConfig: _check_rounds,
     RebelConfig: _check_rounds,
     SoupConfig: _check_soup,
+    LossWeightedConfig: _check_loss_weighted,
     ModpoConfig: _check_modpo,
     ConditionedConfig: _check_conditioned,
     ExportConfig: _check_export,

@@ -26,6 +26,7 @@ from alignlab.rewards.normalise import read_statistics
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
+from alignlab.training.conflict import ConflictAversion
 from alignlab.training.launch import train_on_processes
 from alignlab.training.losses import PreferenceLoss, reward_tilt
 
@@ -114,7 +115,13 @@ def train_and_measure(
 
 
 def finish(
-    plan: Plan[Any], run: RunFolder, outcome: Outcome, prepared: Prepared, table: Dataset, loss: PreferenceLoss
+    plan: Plan[Any],
+    run: RunFolder,
+    outcome: Outcome,
+    prepared: Prepared,
+    table: Dataset,
+    loss: PreferenceLoss,
+    conflict: ConflictAversion | None = None,
 ) -> None:
     """Train the adapter, give it its card, and measure the policy.
 
@@ -125,11 +132,12 @@ def finish(
         prepared: its rewards rank the held-out responses of objectives without labels.
         table: the training rows, see `tilted_pairs`.
         loss: what is minimised.
+        conflict: how the gradients of several objectives are combined, if they are.
     """
     base, beta = prepared.base, loss.beta
     scales = {name: found.difference_std for name, found in read_statistics(run.path).items() if name in plan.rewards}
     with run.stage("training"):
-        adapter = train_on_processes(plan.recipe, base, table, loss, run.path)
+        adapter = train_on_processes(plan.recipe, base, table, loss, run.path, conflict=conflict)
         card = AdapterCard(
             objective=plan.objectives.trained,
             beta=beta,

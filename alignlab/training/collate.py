@@ -20,6 +20,8 @@ TILTS = ("chosen_tilt", "rejected_tilt")
 """What other objectives' rewards add to the references, nats. The columns are missing where nothing is tilted."""
 CONDITIONED = ("chosen_rewards", "rejected_rewards", "labels")
 """Every objective's reward and label of a pair, M numbers each: see `ConditionedTrainer`."""
+PAIR_WEIGHT = "pair_weight"
+"""What a pair's loss is multiplied by; without the column all count alike."""
 NO_TOKENS = -1
 """sft_from of a pair whose chosen response has no loss of its own."""
 
@@ -68,7 +70,7 @@ def _forward(rows: list[Row], layout: TokenBatch, num_pairs: int) -> dict[str, A
     References and tilts are float64: near -1000 nats float32 is 6e-5 wide, and beta / w multiplies that. `weight` is
     the forward's fraction of the batch's pairs; `sft_starts` and `sft_counts` are `chosen_nll`'s, each (P,).
     """
-    columns = [name for name in (*REFERENCES, *TILTS, *CONDITIONED) if name in rows[0]]
+    columns = [name for name in (*REFERENCES, *TILTS, *CONDITIONED, PAIR_WEIGHT) if name in rows[0]]
     starts, counts = zip(*(_sft_tokens(row) for row in rows), strict=True)
     return {
         **{name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in columns},

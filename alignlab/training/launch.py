@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.signals import catching_signals
 from alignlab.runs.tracking import tracking
 from alignlab.training.conditioned import Condition, ConditionedTrainer
+from alignlab.training.conflict import ConflictAverseTrainer, ConflictAversion
 from alignlab.training.losses import PreferenceLoss
 from alignlab.training.preference import PreferenceTrainer, train_preference
 
@@ -34,6 +36,7 @@ def train_on_processes(
     loss: PreferenceLoss,
     folder: Path,
     condition: Condition | None = None,
+    conflict: ConflictAversion | None = None,
 ) -> Path:
     """Train an adapter into `folder/adapter` and return that folder.
 
@@ -44,13 +47,16 @@ def train_on_processes(
         loss: what is minimised.
         folder: the run folder.
         condition: how the adapter depends on w, if it does.
+        conflict: how the gradients of several objectives are combined, if they are; in this process only.
 
     Raises:
         RuntimeError: if a process fails; names the log.
     """
+    if conflict is not None:
+        recipe = replace(recipe, hardware=replace(recipe.hardware, processes=1, fsdp=False))
     hardware = recipe.hardware
     if hardware.processes == 1:
-        return _train(recipe, base, rows, loss, folder, condition)
+        return _train(recipe, base, rows, loss, folder, condition, conflict)
     stage = folder / STAGE
     shutil.rmtree(stage, ignore_errors=True)
     rows.save_to_disk(str(stage / "rows"))
@@ -100,8 +106,19 @@ def _run(command: list[str], log: Path, environment: dict[str, str]) -> int:
 
 
 def _train(
-    recipe: TrainingRecipe, base: Base, rows: Dataset, loss: PreferenceLoss, folder: Path, condition: Condition | None
+    recipe: TrainingRecipe,
+    base: Base,
+    rows: Dataset,
+    loss: PreferenceLoss,
+    folder: Path,
+    condition: Condition | None,
+    conflict: ConflictAversion | None = None,
 ) -> Path:
+    make_trainer: Callable[..., PreferenceTrainer] = PreferenceTrainer
+    if condition is not None:
+        make_trainer = partial(ConditionedTrainer, condition=condition)
+    elif conflict is not None:
+        make_trainer = partial(ConflictAverseTrainer, conflict=conflict)
     with tracking(recipe.tracker, folder) as tracker:
         return train_preference(
             base,
@@ -114,7 +131,7 @@ def _train(
             folder=folder,
             start=None if recipe.start is None else Path(recipe.start),
             callbacks=[tracker],
-            make_trainer=PreferenceTrainer if condition is None else partial(ConditionedTrainer, condition=condition),
+            make_trainer=make_trainer,
         )
 
 

@@ -28,7 +28,7 @@ from alignlab.models.adapters import detach_adapter, load_weights, lora_config, 
 from alignlab.models.base import Base
 from alignlab.runs.progress import say
 from alignlab.training.callbacks import diverged
-from alignlab.training.collate import REFERENCES, TILTS, StepCollator
+from alignlab.training.collate import PAIR_WEIGHT, REFERENCES, TILTS, StepCollator
 from alignlab.training.loop import run_trainer, training_arguments, turn_off_dropout
 from alignlab.training.losses import PairLogps, PreferenceLoss, chosen_nll
 from alignlab.training.meter import Meter
@@ -40,8 +40,9 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
     """transformers' Trainer on tokenised pairs that carry their reference log-probabilities.
 
     Columns: prompt_ids, chosen_ids, rejected_ids, ref_chosen_logps, ref_rejected_logps; optionally chosen_tilt and
-    rejected_tilt (see `losses.reward_tilt`), `set` (a number that the pairs of one ranked set share; without it each
-    pair is its own set), `sft_from` (see `collate`) and `id` (names a row in error messages).
+    rejected_tilt (see `losses.reward_tilt`), pair_weight (multiplies the pair's loss), `set` (a number that the pairs
+    of one ranked set share; without it each pair is its own set), `sft_from` (see `collate`) and `id` (names a row in
+    error messages).
 
     Args:
         model: the frozen model; its own dropout is turned off, so that policy and reference are computed alike.
@@ -56,6 +57,8 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         autocast: compute in bfloat16 as the reference pass does, where args.bf16 does not.
         callbacks: told about logs and steps.
     """
+
+    collator_class = StepCollator
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         self.meter = Meter(loss)
         self.step_losses: list[tuple[list[str], Tensor]] = []
         """Ids and losses of the pairs of each forward of the step at hand."""
-        collator = StepCollator(self.packing, pairs_per_forward, tokens_per_forward, in_step=bool(args.fsdp))
+        collator = self.collator_class(self.packing, pairs_per_forward, tokens_per_forward, in_step=bool(args.fsdp))
         turn_off_dropout(model)
         set_seed(args.seed)
         policy = model if lora is None else _with_new_adapter(model, lora, args)
@@ -119,17 +122,20 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
             return super().train(*given, **named)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """One batch's gradient and loss, forward by forward; processes exchange gradients after the last.
+        """One batch's gradient and loss.
 
         Args:
             model: the policy.
             inputs: one batch, as the collator made it.
             num_items_in_batch: unused: the batch counts pairs.
         """
-        total = torch.zeros((), device=self.accelerator.device)
         self.step_losses = []
         self.meter.begin_step(self.accelerator.device)
-        forwards = self._weighted(inputs["forwards"])
+        return self._backward(model, self._weighted(inputs["forwards"]), num_items_in_batch)
+
+    def _backward(self, model: Any, forwards: list[dict[str, Any]], num_items_in_batch: Any) -> Tensor:
+        """The gradient and the loss, forward by forward; processes exchange gradients after the last."""
+        total = torch.zeros((), device=self.accelerator.device)
         for number, forward in enumerate(forwards, start=1):
             is_last = number == len(forwards)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
@@ -163,6 +169,8 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         pairs, tilts = self._against_reference(outputs.log_probs, inputs)
         losses_P = self.loss.per_pair(pairs if tilts is None else pairs.tilted(*tilts))
         self.meter.add(outputs, pairs, tilts, losses_P, inputs["num_tokens"])
+        if PAIR_WEIGHT in inputs:
+            losses_P = inputs[PAIR_WEIGHT] * losses_P
         if self.loss.sft_weight:
             chosen_PT = outputs.log_probs.chunk(2)[0]
             losses_P = losses_P + self.loss.sft_weight * chosen_nll(

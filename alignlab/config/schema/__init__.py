@@ -38,6 +38,7 @@ from alignlab.config.schema.judge import (
     OpenAIJudgeConfig,
     RulesJudgeConfig,
 )
+from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -100,6 +101,7 @@ __all__ = [
     "LocalGeneratorConfig",
     "LocalJudgeConfig",
     "LogitMixConfig",
+    "LossWeightedConfig",
     "MergeConfig",
     "ModelConfig",
     "ModpoConfig",
@@ -115,6 +117,7 @@ __all__ = [
     "ProbeConfig",
     "PromptsConfig",
     "PythonConfig",
+    "RacoConfig",
     "RebelConfig",
     "RewardConfig",
     "RewardModelConfig",

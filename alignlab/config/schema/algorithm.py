@@ -68,6 +68,26 @@ def _require_rounds(rounds: int) -> None:
     require(1 <= rounds <= MOST_ROUNDS, "algorithm.rounds", rounds, f"must be in 1..{MOST_ROUNDS}")
 
 
+def require_preference_loss(beta: float, loss_type: str, label_smoothing: float) -> None:
+    """Refuse a loss that is none of TRL's, does not fit, or has a smoothing that it has no use for.
+
+    Args:
+        beta: algorithm.beta, > 0, in 1/nat.
+        loss_type: algorithm.loss_type.
+        label_smoothing: algorithm.label_smoothing.
+    """
+    require(0 < beta < math.inf, "algorithm.beta", beta, "must be a finite number > 0, in 1/nat")
+    if loss_type in REFUSED_LOSSES:
+        raise ConfigError(f"algorithm.loss_type={loss_type}: refused, it {REFUSED_LOSSES[loss_type]}")
+    require_one_of("algorithm.loss_type", loss_type, LOSSES)
+    require(0 <= label_smoothing < 0.5, "algorithm.label_smoothing", label_smoothing, "must be in [0, 0.5)")
+    smoothed = loss_type in SMOOTHED_LOSSES
+    rule = f"must be 0 with algorithm.loss_type={loss_type}; algorithm.loss_type=robust has a use for it"
+    if smoothed:
+        rule = f"must be > 0 with algorithm.loss_type={loss_type}"
+    require(smoothed == (label_smoothing > 0), "algorithm.label_smoothing", label_smoothing, rule)
+
+
 @dataclass
 class PreferenceConfig(AlgorithmConfig):
     """DPO and its kin."""
@@ -78,18 +98,7 @@ class PreferenceConfig(AlgorithmConfig):
     label_smoothing: float = MISSING
 
     def __post_init__(self) -> None:
-        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
-        if self.loss_type in REFUSED_LOSSES:
-            raise ConfigError(f"algorithm.loss_type={self.loss_type}: refused, it {REFUSED_LOSSES[self.loss_type]}")
-        require_one_of("algorithm.loss_type", self.loss_type, LOSSES)
-        require(
-            0 <= self.label_smoothing < 0.5, "algorithm.label_smoothing", self.label_smoothing, "must be in [0, 0.5)"
-        )
-        smoothed = self.loss_type in SMOOTHED_LOSSES
-        rule = f"must be 0 with algorithm.loss_type={self.loss_type}; algorithm.loss_type=robust has a use for it"
-        if smoothed:
-            rule = f"must be > 0 with algorithm.loss_type={self.loss_type}"
-        require(smoothed == (self.label_smoothing > 0), "algorithm.label_smoothing", self.label_smoothing, rule)
+        require_preference_loss(self.beta, self.loss_type, self.label_smoothing)
 
 
 _IMPLICIT = if_kind("algorithm.kind", "implicit")

@@ -1,0 +1,45 @@
+"""Several objectives' own preference losses at once, without any reward."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+from alignlab.config.conditions import LOSS, MODEL, ON_ONE_PROCESS, PREFERENCES, SAMPLING, SCORING, TRAINING
+from alignlab.config.schema.algorithm import AlgorithmConfig, require_preference_loss
+from alignlab.config.uses import Uses, always
+from alignlab.errors import require
+
+
+@dataclass
+class LossWeightedConfig(AlgorithmConfig):
+    """The weighted sum of the objectives' DPO losses, each on its own pairs."""
+
+    uses: ClassVar[Uses] = Uses(
+        reads={**PREFERENCES, **MODEL, **TRAINING, **LOSS, **SAMPLING, **SCORING, "w": always, "weights": always},
+        data="preferences",
+        trains=True,
+        weighs=True,
+        labels=False,
+        samples=SAMPLING["generator.samples"],
+        writes=("adapter", "generations.jsonl", "scores.jsonl"),
+        after_sweep="alignlab.jobs.front",
+    )
+    beta: float = MISSING
+    loss_type: str = MISSING
+    label_smoothing: float = MISSING
+
+    def __post_init__(self) -> None:
+        require_preference_loss(self.beta, self.loss_type, self.label_smoothing)
+
+
+@dataclass
+class RacoConfig(LossWeightedConfig):
+    """The same losses by conflict-averse descent, limited by w; every objective's gradient is taken on its own."""
+
+    uses: ClassVar[Uses] = replace(LossWeightedConfig.uses, reads={**LossWeightedConfig.uses.reads, **ON_ONE_PROCESS})
+    conflict: float = MISSING
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.conflict < 1, "algorithm.conflict", self.conflict, "must be in [0, 1)")
