@@ -1,4 +1,4 @@
-"""algorithm=dpo_lw: each objective's mean DPO loss on its own pairs, times its weight."""
+"""algorithm=dpo_lw and raco: every objective's own pairs in one training."""
 
 import shutil
 
@@ -18,10 +18,10 @@ def test_one_objective_alone_has_weights_of_one():
 
 @pytest.fixture(scope="module")
 def trained(whole, tmp_path_factory):
-    """A folder with dpo, and dpo_lw at w=1 and w=0.3."""
+    """A folder with dpo, dpo_lw at w=1 and w=0.3, and raco at w=0.3."""
     folder = tmp_path_factory.mktemp("weighted")
     shutil.copytree(whole / "cache", folder / "cache")
-    for given in (("algorithm=dpo",), ("-m", "algorithm=dpo_lw", "w=1,0.3")):
+    for given in (("algorithm=dpo",), ("algorithm=raco", "w=0.3"), ("-m", "algorithm=dpo_lw", "w=1,0.3")):
         ended = alignlab(*given, cwd=folder)
         assert ended.returncode == 0, ended.stderr
     return folder, ended.stdout
@@ -44,15 +44,23 @@ def test_both_objectives_pairs_are_in_it(trained):
     assert first["loss"] == pytest.approx(0.6931, abs=0.01), "ln 2: the weights of a batch sum to its pairs"
 
 
-def test_killed_in_training_it_ends_in_the_same_bytes(trained, tmp_path):
+def test_raco_is_a_method_of_its_own(trained):
+    run, sums = run_folder(trained[0], "raco", 0.3), run_folder(trained[0], "dpo_lw", 0.3)
+    assert result(run)["rows"] == result(sums)["rows"]
+    assert all(-1 <= line["gradients/cosine"] <= 1 for line in logged(run) if "loss" in line)
+    assert (run / WEIGHTS).read_bytes() != (sums / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("algorithm", ["dpo_lw", "raco"])
+def test_killed_in_training_it_ends_in_the_same_bytes(trained, tmp_path, algorithm):
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
-    run = run_folder(tmp_path, "dpo_lw", 0.3)
+    run = run_folder(tmp_path, algorithm, 0.3)
     shutil.rmtree(run)
-    given = ("algorithm=dpo_lw", "w=0.3")
+    given = (f"algorithm={algorithm}", "w=0.3")
     assert alignlab(*given, cwd=tmp_path, breaks=(STEP, 3, "SIGKILL")).returncode == -9
     again = alignlab(*given, cwd=tmp_path)
     assert "resumes from" in again.stdout
-    assert (run / WEIGHTS).read_bytes() == (run_folder(trained[0], "dpo_lw", 0.3) / WEIGHTS).read_bytes()
+    assert (run / WEIGHTS).read_bytes() == (run_folder(trained[0], algorithm, 0.3) / WEIGHTS).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -60,11 +68,7 @@ def test_killed_in_training_it_ends_in_the_same_bytes(trained, tmp_path):
     [
         (["w=1.2"], "w=1.2: must be between 0 and 1"),
         (["w=[0,0]", "weights=vector"], "leaves nothing to train on: every weight is 0"),
-        (["algorithm.loss_type=nca_pair"], "algorithm.loss_type=nca_pair: refused"),
-        (
-            ["algorithm.label_smoothing=0.1"],
-            "algorithm.label_smoothing=0.1: must be 0 with algorithm.loss_type=sigmoid",
-        ),
+        (["algorithm=raco", "algorithm.conflict=1"], "algorithm.conflict=1.0: must be in [0, 1)"),
     ],
 )
 def test_refused_in_one_line(tmp_path, capfd, given, said):
