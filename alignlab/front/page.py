@@ -15,6 +15,7 @@ from alignlab.front.metrics import ExactCurve
 from alignlab.front.said import Said, differences, learning_curves, read_said
 from alignlab.front.series import weight_label
 from alignlab.pages import Link, packed, visible, write_page
+from alignlab.stats import holm
 
 MOST_BYTES = 12_000_000
 """Of the packed samples: the page stays below 15 MB."""
@@ -175,7 +176,9 @@ def _differences(collection: Collection, said: Sequence[Said]) -> list[dict[str,
     if len(said) > MOST_COMPARED:
         return []
     scored = dict.fromkeys(name for one in said for name in one.scores)
-    return differences(said, list(scored))
+    found = differences(said, list(scored))
+    corrected = holm([one["p"] for one in found])
+    return [{**one, "p_holm": p} for one, p in zip(found, corrected, strict=True)]
 
 
 def _prompts(said: Sequence[Said]) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from alignlab.front.collect import Collection, FrontPoint
+from alignlab.front.comparisons import comparisons
+from alignlab.front.comparisons import sentences as comparison_sentences
 from alignlab.front.methods import compare_methods, methods_table
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.page import Names, write_front_page
@@ -91,6 +93,7 @@ def _write_summary(
     summary = front_summary(collection.policies, exact=exact, reference=reference)
     summary["methods"] = compare_methods(collection.policies)
     answers = target_summary(collection.policies, targets)
+    summary["comparisons"] = comparisons(collection.points)
     write_json(target / "front.json", {**summary, **({"target": answers} if answers else {})})
     differences = differences_table(summary)
     if differences is not None and summary["methods"] is None:  # several methods' differences are in front.json
@@ -98,6 +101,8 @@ def _write_summary(
     if summary["methods"] is not None:
         console.print(methods_table(summary["methods"]))
     _say_directions(summary)
+    for sentence in comparison_sentences(summary["comparisons"]):
+        say(sentence)
     if answers:
         console.print(target_table(answers))
     said = sentences(answers)

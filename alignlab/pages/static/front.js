@@ -556,19 +556,20 @@ class Page {
     const [a, b] = sides.map((side) => side.policy);
     const low = Math.min(a.index, b.index), high = Math.max(a.index, b.index), sign = a.index < b.index ? 1 : -1;
     const found = this.data.differences.filter((one) => one.a === low && one.b === high);
+    const chance = (p) => (p === null ? "unknown" : p < 0.001 ? "< .001" : p.toPrecision(2));
     const rows = found.map((one) => {
       const ends = one.low === null ? null : [sign * one.low, sign * one.high].sort((p, q) => p - q);
       const name = this.metric.get(one.metric)?.label ?? one.metric;
       return [name, logic.show(logic.mean(a, one.metric)), logic.show(logic.mean(b, one.metric)), logic.show(one.mean === null ? null : sign * one.mean),
-        ends ? `${logic.show(ends[0])} .. ${logic.show(ends[1])}` : "unknown", one.p === null ? "unknown" : one.p < 0.001 ? "< .001" : one.p.toPrecision(2), String(one.groups)];
+        ends ? `${logic.show(ends[0])} .. ${logic.show(ends[1])}` : "unknown", chance(one.p), chance(one.p_holm), String(one.groups)];
     });
     const none = this.data.compared ? "These two have no scores on the same prompts." : "So many policies are not compared pair by pair; collect fewer of them.";
     return [
       el("h2", {}, `A: ${this.title(a)}  ·  B: ${this.title(b)}`),
       el("div", { class: "row" }, el("button", { onclick: () => this.set({ chosen: [b.id, a.id] }) }, "swap"), el("button", { onclick: () => this.set({ chosen: [a.id] }) }, "A alone"), el("button", { onclick: () => this.set({ chosen: [b.id] }) }, "B alone")),
       el("h3", {}, "Paired difference, B minus A, on the same prompts"),
-      rows.length ? this.table(["metric", "A", "B", "B − A", "95 % interval", "p", "prompts"], rows) : el("p", { class: "small" }, none),
-      rows.length ? el("p", { class: "small" }, "Of these two trained policies; how much another seed would change them is not in it. p-values are not corrected for looking at many pairs.") : null,
+      rows.length ? this.table(["metric", "A", "B", "B − A", "95 % interval", "p", "p by Holm", "prompts"], rows) : el("p", { class: "small" }, none),
+      rows.length ? el("p", { class: "small" }, `Of these two trained policies; how much another seed would change them is not in it. Holm's p-values are corrected for all ${this.data.differences.length} differences between any two policies.`) : null,
       ...this.curves(sides.map((side) => side.said)),
     ].filter(Boolean);
   }

@@ -1,0 +1,130 @@
+"""Any two points of a front: their differences, paired by prompt, and which points another one dominates.
+
+Shape letters: S settings, M axes, R bootstrap draws.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from alignlab.front.collect import FrontPoint
+from alignlab.front.prompts import resampled, scores_of
+from alignlab.front.series import PlotPoint, points_by_series
+from alignlab.stats import Difference, holm, paired_difference
+from alignlab.stats.groups import Floats
+
+LEVEL = 0.05
+"""Of Holm's p-values, below which two points are told apart."""
+MOST_COMPARED = 40
+"""Settings of which any two are compared; beyond, there would be thousands of differences that nobody reads."""
+
+
+def comparisons(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
+    """Differences between any two settings, the reference among them, and who dominates whom.
+
+    `pairs` are second minus first on the prompts that both have, means over seeds; how much another seed would change
+    them is not in them. P-values are corrected by Holm over all pairs and axes, whose number is `comparisons`.
+    `dominated` holds every setting that some other one is better than on every axis, by the means or with a chance of a
+    half or more. None for fewer than two settings, or more than MOST_COMPARED.
+
+    Args:
+        points: of one front.
+    """
+    settings = {_label(name, setting): setting for name, held in points_by_series(points).items() for setting in held}
+    if not 2 <= len(settings) <= MOST_COMPARED:
+        return None
+    axes = points[0].axes
+    pairs = _differences(settings, axes)
+    return {
+        "settings": list(settings),
+        "comparisons": sum(one["p"] is not None for pair in pairs for one in pair["differences"].values()),
+        "pairs": pairs,
+        "dominated": dominated(settings, axes),
+    }
+
+
+def _label(series: str, setting: PlotPoint) -> str:
+    return f"{series} w={setting.label}" if setting.label else f"{series} {setting.runs[0].folder.name}"
+
+
+def _differences(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list[dict[str, Any]]:
+    """Every pair whose scores by prompt are known, on every axis."""
+    scores = {name: scores_of(setting, axes) for name, setting in settings.items()}
+    known = {name: one for name, one in scores.items() if one is not None}
+    pairs, found = [], []
+    for first, second in combinations(known, 2):
+        before, after = known[first], known[second]
+        if not set(before.prompts) & set(after.prompts):
+            continue
+        pairs.append((first, second))
+        for index in range(len(axes)):
+            shares = before.is_share[index] and after.is_share[index]
+            values = ((one.means_PM[:, index].tolist(), one.prompts) for one in (before, after))
+            found.append(paired_difference(*values, shares=shares))
+    corrected = iter(zip(found, holm([one.p for one in found]), strict=True))
+    return [
+        {"from": first, "to": second, "differences": {axis: _record(*next(corrected)) for axis in axes}}
+        for first, second in pairs
+    ]
+
+
+def _record(difference: Difference, p_holm: float | None) -> dict[str, Any]:
+    told = None if p_holm is None else p_holm < LEVEL
+    return {**difference.as_record(), "p_holm": p_holm, "told_apart": told}
+
+
+def dominated(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list[dict[str, Any]]:
+    """Settings that another one is better than on every axis.
+
+    The chance is the share of bootstrap draws (of prompts, and of seeds where all have the same) in which the setting
+    that most often does so is better on every axis; None without scores by prompt. It is not that of any setting at
+    all, which would grow with the number of settings.
+
+    Args:
+        settings: by label.
+        axes: metrics, higher is better.
+    """
+    names = list(settings)
+    values_SM = np.array([setting.position(axes) for setting in settings.values()])
+    better_SS = _better(values_SM[None])[0]
+    chance_SS = np.full_like(better_SS, np.nan)
+    known = [index for index, one in enumerate(settings.values()) if scores_of(one, axes) is not None]
+    draws = resampled([settings[names[index]] for index in known], axes)
+    if draws is not None:
+        chance_SS[np.ix_(known, known)] = _better(draws.means_RSM).mean(axis=0)
+    found = []
+    for index, name in enumerate(names):
+        rank_S = np.where(np.isnan(chance_SS[:, index]), better_SS[:, index] - 1, chance_SS[:, index])
+        best = int(rank_S.argmax())
+        by_means, chance = bool(better_SS[best, index]), float(chance_SS[best, index])
+        if by_means or chance >= 0.5:
+            own = None if np.isnan(chance) else chance
+            found.append({"point": name, "by": names[best], "chance": own, "by_means": by_means})
+    return found
+
+
+def _better(values_RSM: Floats) -> Floats:
+    """Whether the first is better than the second on every axis, (R, S, S) of 0 and 1."""
+    return np.asarray((values_RSM[:, :, None, :] > values_RSM[:, None, :, :]).all(axis=-1), dtype=np.float64)
+
+
+def sentences(found: Mapping[str, Any] | None) -> list[str]:
+    """How many differences are told apart, and who is dominated, in words.
+
+    Args:
+        found: `comparisons`'.
+    """
+    if found is None or not found["comparisons"]:
+        return []
+    told = sum(one["told_apart"] is True for pair in found["pairs"] for one in pair["differences"].values())
+    count = len(found["settings"])
+    lines = [
+        f"{told} of {found['comparisons']} differences between any two of {count} points are told apart, by Holm over "
+        f"{found['comparisons']} comparisons"
+    ]
+    for one in found["dominated"]:
+        chance = "" if one["chance"] is None else f" with a chance of {one['chance']:.0%}"
+        lines.append(f"{one['point']} is dominated{chance} by {one['by']}, better on every axis")
+    return lines
