@@ -107,10 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable_lines(str(error)), file=sys.stderr)
         return EXIT_BAD_INPUT
     if flags.cfg:
-        return _hydra(one_run(given, flags.overrides, checked.first))
+        return _hydra(one_run(given, flags.overrides, checked.batch[0]))
     code = _hydra(flags_last([*given, *checked.added]), [folder for _, folder in checked.jobs])
     stopped = code > 128  # by a signal
-    return _after_sweep(checked.jobs, code) if checked.is_sweep and not stopped else code
+    return _after_sweep(checked, flags, code) if checked.is_sweep and not stopped else code
 
 
 def _help(flags: Namespace) -> str:
@@ -129,8 +129,8 @@ class _Checked:
     """Every job of a command line with its folder, after all the checks that need no model."""
 
     jobs: list[tuple[Plan[Any], Path]]
-    first: list[str]
-    """The overrides of the first job."""
+    batch: list[list[str]]
+    """The overrides of every job."""
     is_sweep: bool
     added: list[str]
     """Overrides for Hydra beside those given."""
@@ -165,8 +165,7 @@ def _check(flags: Namespace) -> _Checked:
         print(line, file=sys.stderr)
     for line in without_effect(configs, flags.overrides, is_sweep=is_sweep):
         print(f"warning: {line}", file=sys.stderr)
-    first = command.batch[0] if command.batch else command.overrides
-    return _Checked(jobs, first, is_sweep, command.overrides[len(flags.overrides) :])
+    return _Checked(jobs, command.batch or [command.overrides], is_sweep, command.overrides[len(flags.overrides) :])
 
 
 def _end_quietly_in_a_pipe() -> None:
@@ -196,9 +195,15 @@ def _hydra(argv: Sequence[str], folders: Sequence[Path] = ()) -> int:
     return 0
 
 
-def _after_sweep(jobs: list[tuple[Plan[Any], Path]], code: int) -> int:
+def _after_sweep(checked: _Checked, flags: Namespace, code: int) -> int:
     """Puts together what a sweep's jobs left, also when some failed: a front, curves, or one set of all shards."""
-    module = jobs[0][0].algorithm.uses.after_sweep
+    from alignlab.runs.summary import print_failures
+
+    module = checked.jobs[0][0].algorithm.uses.after_sweep
     if module is not None:
-        importlib.import_module(module).after_sweep(jobs)
+        importlib.import_module(module).after_sweep(checked.jobs)
+    if code:
+        named = [("--config-name", flags.config_name), ("--config-dir", flags.config_dir)]
+        given = [part for flag, value in named if value for part in (flag, str(value))]
+        print_failures([(folder, job) for (_, folder), job in zip(checked.jobs, checked.batch, strict=True)], given)
     return code

@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from alignlab.config.uses import EVERY_RUN_WRITES
 from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import hashes_below, sealed
+from alignlab.runs.disk import full_line, is_full
 from alignlab.runs.progress import say
 from alignlab.runs.result import Metrics, Outcome, RunResult, write_result
 from alignlab.runs.signals import catching_signals
@@ -158,7 +159,10 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
         except (Exception, SystemExit) as error:
             logging.getLogger("alignlab").exception("job failed")
             line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            run.record(outcome, "failed", line)
+            if is_full(error):
+                line = full_line(folder, error)
+            with suppress(OSError):  # a full disk has no room for the record either
+                run.record(outcome, "failed", line)
             raise JobFailed(f"{folder}: {line}\n  the whole story: {folder / 'job.log'}") from error
         else:
             run.record(outcome, "done", None)
@@ -192,9 +196,14 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class _JobLog(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A log that cannot be written is no reason for a traceback a line."""
+
+
 @contextmanager
 def _job_log(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _JobLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     before = root.level
@@ -205,7 +214,8 @@ def _job_log(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(before)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 def _version(name: str) -> str | None:

@@ -17,9 +17,10 @@ from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder
 from alignlab.config.plan import Plan
 from alignlab.config.schema import VARIANTS
-from alignlab.errors import ConfigError, nearest
+from alignlab.errors import ConfigError, JobFailed, nearest
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import sealed
+from alignlab.runs.disk import full_line, is_full
 from alignlab.runs.folder import CONFIG, claim, recording, remove_outputs
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import RESULT, Checked, RunResult, checked_result, finished_result
@@ -95,6 +96,15 @@ def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunRe
         OnlyPlanned: if the config asks only what the job would do.
     """
     quiet_libraries()
+    try:
+        return _run_in_folder(plan, folder, wait=wait)
+    except OSError as error:  # of the folder's own files; a job's are recorded
+        if not is_full(error):
+            raise
+        raise JobFailed(f"{folder}: {full_line(folder, error)}") from error
+
+
+def _run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool) -> RunResult:
     with claim(folder, wait=wait):
         _refuse_another_run(plan, folder)
         if not plan.force and not plan.collects:

@@ -1,21 +1,26 @@
 """A run's folder: one process at a time, and a result.json whatever happened."""
 
 import dataclasses
+import errno
 import json
 import math
+import resource
 import subprocess
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from alignlab.config.hydra.compose import composing, read_command, register, run_config
 from alignlab.config.plan import plan_of
 from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
+from alignlab.io.atomic import write_json
 from alignlab.io.hashes import unsealed
 from alignlab.runs import runner
 from alignlab.runs.folder import claim, recording
 from alignlab.runs.result import finished_result
+from alignlab.runs.summary import print_failures
 
 register()
 
@@ -173,3 +178,82 @@ def test_a_folder_in_use_keeps_its_files(plan, tmp_path, job):
         runner.run_in_folder(plan, tmp_path)
     assert job.count == 0
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.fixture
+def small_files():
+    """A limit of 64 KiB a file, which writing past gives the errors of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def torch_save(path):
+    torch = pytest.importorskip("torch")
+    torch.save(torch.zeros(1 << 15), path)
+
+
+def safetensors_save(path):
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(1 << 15)}, path)
+
+
+@pytest.mark.parametrize("write", [lambda path: path.write_bytes(bytes(1 << 17)), torch_save, safetensors_save])
+def test_a_full_disk_is_one_line_and_what_was_saved_stays(plan, tmp_path, small_files, write, capfd):
+    with recording(tmp_path, plan, runner.make_run) as (run, _):
+        write_json(run.path / "whole.json", {"step": 1})
+        with pytest.raises(JobFailed) as ended, recording(tmp_path, plan, runner.make_run) as (run, _):
+            write(run.path / "large")
+    text = str(ended.value)
+    assert "no room to write" in text.splitlines()[0]
+    assert "rerun the same command to resume" in text
+    assert len(text.splitlines()) == 2
+    assert capfd.readouterr().err == ""
+    assert json.loads((tmp_path / "whole.json").read_text()) == {"step": 1}
+
+
+def test_a_disk_without_room_for_the_record_is_one_line_too(plan, tmp_path, monkeypatch, capfd):
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_):
+        raise full
+
+    for owner, name in (("alignlab.runs.folder", "write_result"), ("logging.StreamHandler", "flush")):
+        monkeypatch.setattr(f"{owner}.{name}", fail)
+    with pytest.raises(JobFailed, match="no room to write"), recording(tmp_path, plan, runner.make_run):
+        raise full
+    monkeypatch.setattr("alignlab.runs.runner.claim", fail)
+    with pytest.raises(JobFailed, match="no room to write"):
+        runner.run_in_folder(plan, tmp_path / "other")
+    assert capfd.readouterr().err == ""
+
+
+def test_another_error_is_not_a_full_disk(plan, tmp_path, monkeypatch):
+    """Control."""
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(JobFailed, match="Permission denied"), recording(tmp_path, plan, runner.make_run):
+        raise denied
+    assert "no room" not in read(tmp_path)["error"]
+
+
+def test_a_sweeps_failures_are_listed_with_their_commands(plan, tmp_path, capfd):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    with recording(tmp_path / "a", plan, runner.make_run):
+        pass
+    with pytest.raises(JobFailed), recording(tmp_path / "b", plan, runner.make_run):
+        raise RuntimeError("no room\nat all")
+    jobs = [(tmp_path / name, [f"w=0.{number}", "dataset.path=a b"]) for number, name in enumerate("abc", 1)]
+    print_failures(jobs, ["--config-dir", "mine"])
+    said = capfd.readouterr().err.splitlines()
+    assert said == [
+        "2 of 3 runs did not end well:",
+        f"  {tmp_path}/b: RuntimeError: no room",
+        "    python -m alignlab --config-dir mine w=0.2 'dataset.path=a b'",
+        f"  {tmp_path}/c: did not start or was killed",
+        "    python -m alignlab --config-dir mine w=0.3 'dataset.path=a b'",
+    ]
+    print_failures(jobs[:1], [])
+    assert capfd.readouterr().err == "", "a sweep that went well says nothing"
