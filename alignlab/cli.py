@@ -43,6 +43,8 @@ from alignlab.io.text import printable_lines
 from alignlab.runs.result import RunResult
 
 register()
+DOCTOR = ("--doctor", "algorithm=doctor")
+"""Beside the run at hand, or alone for the default one."""
 
 
 @hydra.main(  # type: ignore[untyped-decorator]
@@ -91,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "--version" in given:
         print(f"alignlab {__version__}")
         return 0
+    doctor = not {*DOCTOR}.isdisjoint(given)
+    given = [argument for argument in given if argument not in DOCTOR]
     try:
         check_arguments(given)
         given = quote_paths(admit_new_keys(flags_last(given)))
@@ -106,11 +110,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(printable_lines(str(error)), file=sys.stderr)
         return EXIT_BAD_INPUT
+    if doctor:
+        return _examine(checked)
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.batch[0]))
     code = _hydra(flags_last([*given, *checked.added]), [folder for _, folder in checked.jobs])
     stopped = code > 128  # by a signal
     return _after_sweep(checked, flags, code) if checked.is_sweep and not stopped else code
+
+
+def _examine(checked: "_Checked") -> int:
+    """What the machine lacks for a command line whose settings are right; 2 where the run would fail."""
+    from alignlab.checks.doctor import examine
+
+    failing = examine(*checked.jobs[0])
+    if failing:
+        print(f"{failing} of these would make the run fail", file=sys.stderr)
+    return EXIT_BAD_INPUT if failing else 0
 
 
 def _help(flags: Namespace) -> str:
