@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz quick changed lint format config validity clean help
+.PHONY: demo test fuzz real quick changed lint format config validity clean help
 
 help: ## Show what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ test: $(VENV)/.dev ## Install the tools too, then lint, check types and run ever
 
 fuzz: $(VENV)/.dev ## Try 500 broken command lines.
 	ALIGNLAB_FUZZ=500 $(BIN)/python -m pytest -n 2 tests/config/test_fuzz.py
+
+real: $(VENV)/.dev ## A sweep on SmolLM2-135M, in the folder that ALIGNLAB_SMOLLM2 names (made there if it is not).
+	ALIGNLAB_SMOLLM2=$${ALIGNLAB_SMOLLM2:-$(CURDIR)/$(VENV)/smollm2}; $(BIN)/python -m benchmarks.smollm2 $$ALIGNLAB_SMOLLM2 \
+		&& ALIGNLAB_SMOLLM2=$$ALIGNLAB_SMOLLM2 $(BIN)/python -m pytest tests/real
 
 quick: $(VENV)/.dev ## Lint, types and the tests that train nothing.
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
