@@ -150,7 +150,7 @@ def command(tmp_path, monkeypatch, capsys):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     started = []
-    monkeypatch.setattr(cli, "_hydra", lambda argv: started.append(argv) or 0)
+    monkeypatch.setattr(cli, "_hydra", lambda argv, folders=(): started.append(argv) or 0)
 
     def run(path, *overrides):
         line = ["algorithm=dpo", "model=scratch", "dataset=pku_saferlhf", "dataset.split=null", f"dataset.path={path}"]
@@ -339,7 +339,7 @@ def test_a_sweep_checks_its_data_once(tmp_path, monkeypatch):
 
     path = as_file(tmp_path, "jsonl", [good(number) for number in range(20)])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_hydra", lambda argv: 1)
+    monkeypatch.setattr(cli, "_hydra", lambda argv, folders=(): 1)
     monkeypatch.setattr(cli, "_after_sweep", lambda jobs, code: len(jobs))
     real, calls = sources.file_rows, []
     monkeypatch.setattr(sources, "file_rows", lambda *given: calls.append(given) or real(*given))

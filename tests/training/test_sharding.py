@@ -26,7 +26,7 @@ def shared(tmp_path_factory):
         train(folder / "begun by one", RANKED, Watch(break_at=3))
     processes = start_processes(work, (folder, free_port()), nprocs=2, join=False, daemon=True, start_method="fork")
     for _ in range(2):  # a call ends with the next process
-        processes.join(timeout=120)
+        processes.join(timeout=900)
     told = json.loads((folder / "told.json").read_text())
     return folder, {name: SimpleNamespace(**seen) for name, seen in told.items() if name != "failure"}, told["failure"]
 
