@@ -1,11 +1,13 @@
 """What could be had without training: against a distribution that is known whole, by simulation, and from the job."""
 
 import json
+import random
 from itertools import product
 
 import numpy as np
 import pytest
 
+from alignlab.data.worlds import toy
 from alignlab.front.collect import collect
 from alignlab.front.exact import exact_point
 from alignlab.front.preview import best_of_n, preview_point
@@ -30,14 +32,18 @@ def samples(rng, odds_PA, num_samples):
     return np.array([VALUES_AM[rng.choice(4, size=num_samples, p=odds_A)] for odds_A in odds_PA])
 
 
-def test_it_is_the_exact_front_averaged_over_prompts():
-    rng = np.random.default_rng(0)
-    rewards_PSM = samples(rng, reference_odds(rng, 6), 400)
-    exact = exact_point(rewards_PSM, weights=WEIGHTS, beta=BETA)
-    found = preview_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=50)
-    assert [one.mean for one in found.means] == pytest.approx(exact.means_M.tolist(), abs=1e-12)
-    assert found.kl.mean == pytest.approx(exact.kl, abs=1e-12)
-    assert found.ess == pytest.approx(exact.ess_P.min())
+def test_it_is_the_jackknifed_exact_front_averaged_over_prompts():
+    """Every sample left out in turn, by `exact_point` on the rest."""
+    rewards_PSM = samples(np.random.default_rng(0), reference_odds(np.random.default_rng(1), 3), 60)
+    found = preview_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=1)
+    whole = exact_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=0)
+    rest = [
+        exact_point(np.delete(rewards_PSM, index, axis=1), weights=WEIGHTS, beta=BETA, min_ess=0) for index in range(60)
+    ]
+    means_M = 60 * whole.means_M - 59 * np.mean([one.means_M for one in rest], axis=0)
+    assert [one.mean for one in found.means] == pytest.approx(means_M.tolist(), abs=1e-9)
+    assert found.kl.mean == pytest.approx(60 * whole.kl - 59 * np.mean([one.kl for one in rest]), abs=1e-9)
+    assert found.ess == pytest.approx(whole.ess_P.min())
 
 
 def test_too_few_effective_samples_are_no_point():
@@ -57,6 +63,40 @@ def test_the_true_optimum_lies_in_its_interval_in_95_of_100_simulations():
         found = preview_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=50)
         hits += [one.low <= value <= one.high for one, value in zip(found.means, truth, strict=True)]
     assert ((hits / trials > 0.92) & (hits / trials < 0.98)).all(), hits / trials
+
+
+def toy_pool():
+    """Gold rewards of 150 demonstrations to each of 60 toy requests: what the toy's reference learns to say."""
+    rng = random.Random(0)
+    asked = toy.all_prompts()[::4]
+    said = [[toy.demonstration(prompt, rng) for _ in range(150)] for prompt in asked]
+    pairs = zip(asked, said, strict=True)
+    return np.array(
+        [[[toy.helpful(prompt, text), toy.safe(prompt, text)] for text in texts] for prompt, texts in pairs]
+    )
+
+
+def test_on_the_toy_the_true_optimum_is_covered_at_every_w_that_is_known():
+    """Requests and responses are drawn anew; the optimum of the pool that they are drawn from is known exactly."""
+    pool_PSM, rng, trials = toy_pool(), np.random.default_rng(3), 200
+    covered, plain = {}, 0
+    for first in (0.1, 0.3, 0.5, 0.7, 0.9):
+        weights = (first, 1 - first)
+        truth = exact_point(pool_PSM, weights=weights, beta=1.0, min_ess=0)
+        hits = np.zeros(3)
+        for _ in range(trials):
+            asked = rng.integers(len(pool_PSM), size=100)
+            rewards_PSM = pool_PSM[asked[:, None], rng.integers(pool_PSM.shape[1], size=(100, 192))]
+            found = preview_point(rewards_PSM, weights=weights, beta=1.0, min_ess=20)
+            true = (*truth.means_M, truth.kl)
+            hits += [one.low <= value <= one.high for one, value in zip((*found.means, found.kl), true, strict=True)]
+            own = exact_point(rewards_PSM, weights=weights, beta=1.0, min_ess=0).kl
+            plain += abs(own - truth.kl) <= found.kl.half_width
+        covered[first] = (hits / trials).round(3).tolist()
+    shares = np.array(list(covered.values()))
+    assert ((shares >= 0.92) & (shares <= 0.98)).all(), covered
+    assert 0.935 <= shares.mean() <= 0.965, covered
+    assert plain / trials / 5 < 0.93, "control: without the jackknife the KL is missed"
 
 
 def test_best_of_n_is_the_mean_over_all_choices():
