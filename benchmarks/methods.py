@@ -50,12 +50,15 @@ METHODS = {
     "raco": ("as dpo_lw, with the objectives' gradients kept from undoing each other."),
 }
 
+DECODING = {"logit_mix": "1.7", "best_of_n": "4"}
+"""Times plain sampling, of methods that do more."""
+
 PAGE = """# Methods: which way to the front, and what it costs
 
 Made by `python -m benchmarks.methods`; not edited by hand. The sentences on each method are in that file.
 
-`--config-name methods` on the embedded default, seeds {seeds}, w = {weights}. The seed changes everything, the
-reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) sees the true rewards instead. The
+`--config-name methods` on the embedded default, seeds {seeds}, w = {weights}. The seed changes
+everything, the reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) sees the true rewards instead. The
 rewards of modpo, rebel and the conditioned adapter, and the policies that soups and logit mixtures mix, are the same
 two DPO policies. All figures are on held-out prompts, beside the exact front (`alignlab/front/exact.py`).
 
@@ -78,8 +81,9 @@ Mean share over the {num_w} w, and its difference to {base}'s, paired by seed (9
 ## What they cost
 
 Of one seed, for all {num_w} w together, beyond what all share (reference model, and the two DPO policies: {ends}
-optimizer steps): optimizer steps of 32 pairs, seconds of training and of sampling the evaluation on a CPU that other
-work shared, and weights that are kept.
+optimizer steps): optimizer steps of 32 pairs, and weights that are kept. Decoding is against plain sampling of one policy
+(`benchmarks.mixture` measured the mixture's; n=4 samples are four). Seconds are in each front's own table: here other
+work shared the processor.
 
 {costs}
 
@@ -148,7 +152,7 @@ def page(found: Seeds, runs: Path) -> str:
         by_w = [[found[seed][name][w] for seed in seeds] for w in WEIGHTS]
         shares.append([name, *(each(points, "attained_share") for points in by_w)])
         kls.append([name, *(mean_and_most(points, "kl_to_optimum") for points in by_w)])
-        costs.append([name, *cost_row([point for points in by_w for point in points], len(seeds))])
+        costs.append([name, *cost_row(name, [point for points in by_w for point in points], len(seeds))])
     means = {name: [mean_share(found[seed][name]) for seed in seeds] for name in names}
     rows = []
     for name in names:
@@ -168,7 +172,7 @@ def page(found: Seeds, runs: Path) -> str:
         base=BASE,
         means=markdown([["method", "mean share (each seed)", f"against {BASE}"], *rows]),
         ends=sum(steps_of(folder) for folder in reward_runs(runs, seeds[0])),
-        costs=markdown([["method", "optimizer steps", "training, s", "sampling, s", "adapters, MB"], *costs]),
+        costs=markdown([["method", "optimizer steps", "decoding", "adapters, MB"], *costs]),
         sentences="\n".join(f"- **{name}**: {METHODS[name]}" for name in names),
         versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in versions),
     )
@@ -197,18 +201,12 @@ def value_of(point: FrontPoint, metric: str) -> float:
     return float("nan") if value is None else value
 
 
-def cost_row(points: Sequence[FrontPoint], num_seeds: int) -> list[str]:
-    """Steps, seconds and megabytes of one seed, in the mean over the seeds."""
+def cost_row(name: str, points: Sequence[FrontPoint], num_seeds: int) -> list[str]:
+    """Steps, decoding and megabytes of one seed, in the mean over the seeds."""
     costs = [cost_of(point.folder) for point in points]
-    homes = {one.home: one.training for one in costs if one.training is not None}
-    steps = sum(steps_of(home) for home in homes)
-    parts = [
-        (steps, 0),
-        (sum(homes.values()), 0),
-        (sum(one.sampling or 0 for one in costs), 0),
-        (sum(one.adapter_bytes or 0 for one in costs) / 1e6, 2),
-    ]
-    return [f"{value / num_seeds:.{digits}f}" for value, digits in parts]
+    steps = sum(steps_of(home) for home in {one.home for one in costs if one.training is not None})
+    megabytes = sum(one.adapter_bytes or 0 for one in costs) / 1e6
+    return [f"{steps / num_seeds:.0f}", DECODING.get(name, "1"), f"{megabytes / num_seeds:.2f}"]
 
 
 def steps_of(folder: Path) -> int:

@@ -340,7 +340,7 @@ def test_a_sweep_checks_its_data_once(tmp_path, monkeypatch):
     path = as_file(tmp_path, "jsonl", [good(number) for number in range(20)])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "_hydra", lambda argv, folders=(): 1)
-    monkeypatch.setattr(cli, "_after_sweep", lambda jobs, code: len(jobs))
+    monkeypatch.setattr(cli, "_after_sweep", lambda checked, flags, code: len(checked.jobs))
     real, calls = sources.file_rows, []
     monkeypatch.setattr(sources, "file_rows", lambda *given: calls.append(given) or real(*given))
     line = ["-m", "model=scratch", "dataset=pku_saferlhf", f"dataset.path={path}", "w=0.1,0.2,0.3,0.4,0.5,0.6,0.7"]
