@@ -58,9 +58,9 @@ PAGE = """# Methods: which way to the front, and what it costs
 Made by `python -m benchmarks.methods`; not edited by hand. The sentences on each method are in that file.
 
 `--config-name methods` on the embedded default, seeds {seeds}, w = {weights}. The seed changes
-everything, the reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) sees the true rewards instead. The
-rewards of modpo, rebel and the conditioned adapter, and the policies that soups and logit mixtures mix, are the same
-two DPO policies. All figures are on held-out prompts, beside the exact front (`alignlab/front/exact.py`).
+everything, the reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) sees the true rewards
+instead. The rewards of modpo, rebel and the conditioned adapter, and the policies that soups and logit mixtures mix, are
+the same two DPO policies. All figures are on held-out prompts, beside the exact front (`alignlab/front/exact.py`).
 
 ![The methods beside the exact front, seed {first}](methods.png)
 
@@ -78,12 +78,14 @@ Mean share over the {num_w} w, and its difference to {base}'s, paired by seed (9
 
 {means}
 
+{told}
+
 ## What they cost
 
 Of one seed, for all {num_w} w together, beyond what all share (reference model, and the two DPO policies: {ends}
-optimizer steps): optimizer steps of 32 pairs, and weights that are kept. Decoding is against plain sampling of one policy
-(`benchmarks.mixture` measured the mixture's; n=4 samples are four). Seconds are in each front's own table: here other
-work shared the processor.
+optimizer steps): optimizer steps of 32 pairs, and weights that are kept. Decoding is in units of plain sampling of one
+policy (`benchmarks.mixture` measured the mixture's; n=4 samples are four). Seconds are in each front's own table: here
+other work shared the processor.
 
 {costs}
 
@@ -154,12 +156,15 @@ def page(found: Seeds, runs: Path) -> str:
         kls.append([name, *(mean_and_most(points, "kl_to_optimum") for points in by_w)])
         costs.append([name, *cost_row(name, [point for points in by_w for point in points], len(seeds))])
     means = {name: [mean_share(found[seed][name]) for seed in seeds] for name in names}
-    rows = []
+    rows, apart = [], []
     for name in names:
         differences = [own - base for own, base in zip(means[name], means[BASE], strict=True)]
         mean = np.mean(means[name])
-        against = "" if name == BASE else show_signed(mean_interval(differences, list(range(len(seeds)))))
-        rows.append([name, f"{mean:.3f} ({' '.join(f'{value:.3f}' for value in means[name])})", against])
+        against = mean_interval(differences, list(range(len(seeds))))
+        if against.bounds is not None and not against.bounds[0] <= 0 <= against.bounds[1]:
+            apart.append(name)
+        shown = "" if name == BASE else show_signed(against)
+        rows.append([name, f"{mean:.3f} ({' '.join(f'{value:.3f}' for value in means[name])})", shown])
     versions = ("torch", "transformers", "trl", "peft")
     return PAGE.format(
         seeds=", ".join(map(str, seeds)),
@@ -170,6 +175,9 @@ def page(found: Seeds, runs: Path) -> str:
         num_w=len(WEIGHTS),
         num_seeds=len(seeds),
         base=BASE,
+        told=f"Told from {BASE} by this interval: {', '.join(apart) or 'none'}. Not told from it: "
+        + ", ".join(name for name in names if name not in (*apart, BASE))
+        + ".",
         means=markdown([["method", "mean share (each seed)", f"against {BASE}"], *rows]),
         ends=sum(steps_of(folder) for folder in reward_runs(runs, seeds[0])),
         costs=markdown([["method", "optimizer steps", "decoding", "adapters, MB"], *costs]),
