@@ -59,8 +59,8 @@ Made by `python -m benchmarks.methods`; not edited by hand. The sentences on eac
 
 `--config-name methods` on the embedded default, seeds {seeds}, w = {weights}. The seed changes
 everything, the reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) sees the true rewards
-instead. The rewards of modpo, rebel and the conditioned adapter, and the policies that soups and logit mixtures mix, are
-the same two DPO policies. All figures are on held-out prompts, beside the exact front (`alignlab/front/exact.py`).
+instead. The rewards of modpo, rebel and the conditioned adapter, and the policies that soups and logit mixtures mix,
+are the same two DPO policies. All figures are on held-out prompts, beside the exact front (`alignlab/front/exact.py`).
 
 ![The methods beside the exact front, seed {first}](methods.png)
 
