@@ -50,7 +50,8 @@ def check_rewards(plan: Plan[Any]) -> None:
         if one.objective not in objectives.weights:
             raise ConfigError(f"scorers.{name}: no such objective; {nearest(name, objectives.weights)}")
         _check_held_out(one, plan)
-    for source in (*plan.rewards.values(), *plan.scorers.values()):
+    every = (*plan.rewards.values(), *plan.scorers.values())
+    for source in (*every, *(member for one in every for member in one.members.values())):
         check = _CHECKS.get(type(source.settings))
         if check is not None:
             check(source, source.settings)

@@ -60,6 +60,9 @@ def _is_made(config: "RunConfig", objective: str) -> bool:
 
 
 def _is_to_be_made(reward: "RewardConfig") -> bool:
+    members: dict[str, RewardConfig] = value_at(reward, "members") or {}
+    if members:
+        return any(map(_is_to_be_made, members.values()))
     path = value_at(reward, "adapter" if reward.kind == "implicit" else "path")
     return reward.kind in MADE_REWARDS and path is None
 

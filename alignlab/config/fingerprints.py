@@ -60,9 +60,11 @@ def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
     yield "judge.path", value_at(config, "judge.path"), False
     if config.algorithm.uses.data == "prompts":
         for name, scorer in config.scorers.items():
-            path = value_at(scorer, "path")
-            yield f"scorers.{name}.path", path, bool(path) and _is_small(Path(path))
-            yield f"scorers.{name}.labels_path", value_at(scorer, "labels_path"), True
+            members = {f"{name}.members.{own}": one for own, one in (value_at(scorer, "members") or {}).items()}
+            for key, one in {name: scorer, **members}.items():
+                path = value_at(one, "path")
+                yield f"scorers.{key}.path", path, bool(path) and _is_small(Path(path))
+                yield f"scorers.{key}.labels_path", value_at(one, "labels_path"), True
     for name in rewarded(config):
         yield f"algorithm.rewards.{name}.labels_path", value_at(reward_of(config, name), "labels_path"), True
         reward = reward_of(config, name)

@@ -15,7 +15,7 @@ from alignlab.config.fingerprints import adapter_fingerprint, input_fingerprints
 from alignlab.config.objectives import Objectives, named_endpoints, objectives_of, reward_of, rewarded
 from alignlab.config.own_pairs import pairs_run, previous_round
 from alignlab.config.programs import program_version
-from alignlab.config.schema import RewardConfig, RunConfig
+from alignlab.config.schema import JoinedConfig, RewardConfig, RunConfig
 from alignlab.config.schema.dataset import SPLIT_VERSION
 from alignlab.config.uses import NOT_IN_REWARD_ID, is_part_of_result, why_unused
 
@@ -117,6 +117,8 @@ def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 def _identity_of(reward: RewardConfig) -> dict[str, Any]:
     kept = {key: value for key, value in asdict(reward).items() if key not in NOT_IN_REWARD_ID}
+    if isinstance(reward, JoinedConfig):
+        kept["members"] = {name: _identity_of(one) for name, one in reward.members.items()}
     if reward.kind == "python":
         kept["version"] = program_version(str(kept["function"]))
     return kept

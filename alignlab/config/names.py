@@ -72,6 +72,9 @@ ROUNDS_PICTURE = "rounds.png"
 MADE_REWARDS = ("implicit", "classifier", "probe")
 """Kinds of reward that a reward_model run makes where none is named."""
 
+JOINS = ("mean", "min", "uncertainty")
+"""scorers.OBJECTIVE.join: what several scorers of one objective, scorers.OBJECTIVE.members, come to."""
+
 HELD_OUT = "held_out"
 """`scorers.OBJECTIVE.held_out` is a second scorer, which nothing is trained on; its column is OBJECTIVE_held_out."""
 

@@ -24,6 +24,7 @@ from alignlab.config.schema import (
     FromScratchConfig,
     GeneratorConfig,
     HardwareConfig,
+    JoinedConfig,
     JudgeConfig,
     LocalGeneratorConfig,
     ModelConfig,
@@ -109,6 +110,10 @@ class RewardSource:
     """The group of settings that it stands in: `algorithm.rewards`, `algorithm.adapters` or `scorers`."""
     held_out: bool
     """Whether it is a second scorer of its objective, which nothing is trained on."""
+    members: "dict[str, RewardSource]"
+    """Of a joined scorer; empty for any other reward."""
+    member: str | None
+    """Its name among the members of a joined scorer, if it is one."""
     prompt_template: str | None
     max_length: int
     batch_size: int
@@ -117,7 +122,8 @@ class RewardSource:
     @property
     def key(self) -> str:
         """What its settings stand under."""
-        return f"{self.group}.{self.objective}" + (f".{HELD_OUT}" if self.held_out else "")
+        joined = "" if self.member is None else f".members.{self.member}"
+        return f"{self.group}.{self.objective}" + (f".{HELD_OUT}" if self.held_out else "") + joined
 
 
 @dataclass(frozen=True)
@@ -279,7 +285,9 @@ def _scorers(config: RunConfig) -> dict[str, RewardConfig]:
 
 def _scorer_source(config: RunConfig, name: str, settings: RewardConfig) -> RewardSource:
     source = _reward_source(config, first_scorer(name), settings, "scorers")
-    return dataclasses.replace(source, held_out=name != source.objective)
+    held_out = name != source.objective
+    members = {own: dataclasses.replace(one, held_out=held_out) for own, one in source.members.items()}
+    return dataclasses.replace(source, held_out=held_out, members=members)
 
 
 def _reward_source(
@@ -311,11 +319,20 @@ def _reward_source(
         beta=beta,
         group=group,
         held_out=False,
+        members=_members(config, objective, settings),
+        member=None,
         prompt_template=config.model.prompt_template,
         max_length=config.trainer.max_length,
         batch_size=config.trainer.per_device_eval_batch_size,
         device=config.hardware.device,
     )
+
+
+def _members(config: RunConfig, objective: str, settings: RewardConfig) -> dict[str, RewardSource]:
+    """The scorers that a joined one is made of."""
+    members = settings.members if isinstance(settings, JoinedConfig) else {}
+    sources = {name: _reward_source(config, objective, one, "scorers") for name, one in members.items()}
+    return {name: dataclasses.replace(source, member=name) for name, source in sources.items()}
 
 
 def _on_labels(config: RunConfig, key: str, objective: str, settings: ProbeConfig) -> RunConfig:

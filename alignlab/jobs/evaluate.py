@@ -15,6 +15,7 @@ from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.rows import data_report, held_out_rows
+from alignlab.rewards.normalise import in_own_unit
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Outcome
 
@@ -73,5 +74,6 @@ def _of_card(card: AdapterCard | None, own: Objectives) -> Objectives:
 
 def _mark_trained_on(outcome: Outcome, card: AdapterCard) -> None:
     """Mark the scorers that are rewards which the policy was trained on: they flatter it."""
+    taught = {in_own_unit(one) for one in card.rewards.values()}
     for record in outcome.extra["scorers"].values():
-        record["trained_on"] = record["id"] in card.rewards.values()
+        record["trained_on"] = in_own_unit(record["id"]) in taught

@@ -64,6 +64,7 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
         max_length, on_long = plan.recipe.trainer.max_length, plan.rows.settings.on_long
         context = RewardContext(plan.rewards, parts, run.path, max_length, on_long, check)
         earlier = [] if plan.previous is None else [plan.previous.folder]  # the units of the first round's rewards
+        earlier += [] if plan.rows.made_by is None else [plan.rows.made_by.folder]
         rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out, also_in=earlier)
     if plan.previous is not None:
         outcome.recipe = {"rounds": plan.algorithm.rounds}

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from alignlab.config.plan import Plan, RewardSource
-from alignlab.config.schema import JudgedConfig
+from alignlab.config.schema import JoinedConfig, JudgedConfig
 from alignlab.data.records import RankedRow
 from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import GENERATIONS, Policy, Sampling
@@ -24,6 +24,7 @@ from alignlab.prerequisites.reward_report import RewardContext, normalised, prep
 from alignlab.prerequisites.rewards import RewardParts, reward
 from alignlab.prerequisites.rows import training_rows
 from alignlab.rewards.base import Reward
+from alignlab.rewards.joined import JoinedReward
 from alignlab.rewards.normalise import read_statistics
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -60,7 +61,12 @@ def score(plan: Plan[Any], policy: Policy, run: RunFolder, outcome: Outcome, hel
 
     def one_by_one() -> Iterator[tuple[str, Reward]]:
         for name, source in plan.scorers.items():
-            yield name, rewards[name] if name in rewards else reward(source, parts)
+            one = rewards[name] if name in rewards else reward(source, parts)
+            if isinstance(one, JoinedReward):
+                texts = [(row.prompt, row.response) for row in said]
+                behind = [] if policy.is_reference else [run.make_run(plan.evaluation(None))]
+                one = one.scaled(policy.base.encoder.encode_all(texts, sampled=True), run.path, behind)
+            yield name, one
 
     outcome.extra["scorers"] = {name: {"settings": asdict(one.settings)} for name, one in plan.scorers.items()}
     score_said(said, run, outcome, one_by_one(), shares=shares)
@@ -84,7 +90,9 @@ def _rewards(
 ) -> dict[str, Reward]:
     """The scorers that are rewards; those of the reference's run are compared with the data's labels."""
     sources: dict[str, RewardSource] = {
-        name: source for name, source in plan.scorers.items() if not isinstance(source.settings, JudgedConfig)
+        name: source
+        for name, source in plan.scorers.items()
+        if not isinstance(source.settings, JudgedConfig | JoinedConfig)
     }
     trainer, on_long = plan.recipe.trainer, plan.rows.settings.on_long
     context = RewardContext(sources, parts, run.path, trainer.max_length, on_long, False)

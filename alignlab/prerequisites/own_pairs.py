@@ -30,6 +30,7 @@ from alignlab.pairs.select import ScoredAnswers, Selection, labelled_pairs, spre
 from alignlab.prerequisites.models import prompt_encoder, reference
 from alignlab.prerequisites.rewards import RewardParts, reward
 from alignlab.rewards.base import Reward
+from alignlab.rewards.joined import JoinedReward
 from alignlab.rewards.posting import EndpointError
 
 Floats = NDArray[np.float64]
@@ -99,6 +100,9 @@ def score_answers(plan: Plan[PairsConfig], answers: Comparable, folder: Path, ma
     columns, asked = [], {}
     for name, source in plan.scorers.items():
         one = reward(source, parts)
+        if isinstance(one, JoinedReward):
+            encoded = parts.base.encoder.encode_all(list(zip(prompts, texts, strict=True)), sampled=True)
+            one = one.scaled(encoded, folder, [Path(adapter).parent for adapter in plan.algorithm.sources])
         path = folder / "scores" / f"{name}.jsonl"
         column, asked[name] = kept_scores(path, name, one, ids, list(zip(prompts, texts, strict=True)))
         columns.append(column)

@@ -19,6 +19,7 @@ from alignlab.prerequisites.rewards import RewardParts, reward
 from alignlab.rewards.agreement import Agreement, Sign, agreement, not_shown
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward
+from alignlab.rewards.joined import JoinedReward
 from alignlab.rewards.normalise import (
     STATISTICS,
     Normalised,
@@ -74,6 +75,10 @@ def prepared_rewards(
         ConfigError: for a reward that its own objective's labels contradict, unless algorithm.check_rewards=false.
     """
     rewards = {name: reward(source, context.parts) for name, source in context.sources.items()}
+    for name, one in rewards.items():
+        if isinstance(one, JoinedReward):
+            rows = _responses(ranked, context.parts.base, context.max_length)
+            rewards[name] = one.scaled(rows, context.folder, also_in)
     known = {name: one for folder in (*also_in, context.folder) for name, one in read_statistics(folder).items()}
     rewards = normalised(context, outcome, known, rewards, ranked)
     for name, one in rewards.items():

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from alignlab.config.names import HELD_OUT
 from alignlab.config.plan import MakeRun, RewardSource
 from alignlab.config.schema import (
     BeaverConfig,
@@ -13,6 +14,7 @@ from alignlab.config.schema import (
     GoldConfig,
     HttpConfig,
     ImplicitConfig,
+    JoinedConfig,
     JudgedConfig,
     LengthConfig,
     ProbeConfig,
@@ -32,6 +34,7 @@ from alignlab.rewards.classifier import classifier_source, load_classifier
 from alignlab.rewards.endpoint import EndpointReward
 from alignlab.rewards.gold import GoldReward
 from alignlab.rewards.implicit import ImplicitReward
+from alignlab.rewards.joined import JoinedReward
 from alignlab.rewards.length import LengthReward
 from alignlab.rewards.probe import load_probe, probe_source
 from alignlab.rewards.programs import ProgramReward
@@ -161,6 +164,12 @@ def _program(source: RewardSource, parts: RewardParts, settings: PythonConfig) -
     return ProgramReward(str(settings.function), parts.base.encoder, negate=settings.negate)
 
 
+def _joined(source: RewardSource, parts: RewardParts, settings: JoinedConfig) -> Reward:
+    members = {name: reward(one, parts) for name, one in source.members.items()}
+    name = f"{source.objective}_{HELD_OUT}" if source.held_out else source.objective
+    return JoinedReward(name, source.key, members, settings.join)
+
+
 def _endpoint(source: RewardSource, parts: RewardParts, settings: HttpConfig) -> Reward:
     return EndpointReward(settings, **_keeping(source, parts))
 
@@ -197,4 +206,5 @@ _BUILDERS: dict[type[RewardConfig], Callable[[RewardSource, RewardParts, Any], R
     PythonConfig: _program,
     HttpConfig: _endpoint,
     JudgedConfig: _judged,
+    JoinedConfig: _joined,
 }

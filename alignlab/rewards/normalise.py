@@ -40,6 +40,14 @@ class Statistics:
     """Prompts with two or more responses."""
 
 
+_SCALED_BY = ":mean="
+
+
+def in_own_unit(reward_id: str) -> str:
+    """The id of a reward whose normalised form has this id; equal for scorers that differ in their units alone."""
+    return reward_id.partition(_SCALED_BY)[0]
+
+
 class Normalised(Reward):
     """(r - mean) / difference_std of another reward.
 
@@ -50,7 +58,7 @@ class Normalised(Reward):
 
     def __init__(self, reward: Reward, statistics: Statistics) -> None:
         self.reward, self.statistics = reward, statistics
-        self.id = f"{reward.id}:mean={statistics.mean!r}:difference_std={statistics.difference_std!r}"
+        self.id = f"{reward.id}{_SCALED_BY}{statistics.mean!r}:difference_std={statistics.difference_std!r}"
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Normalised scores, shape (n,)."""

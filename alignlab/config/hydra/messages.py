@@ -107,7 +107,7 @@ def _selects(override: Override, groups: Sequence[str]) -> bool:
 
 _MISSING = object()
 _OPEN_ENDED = re.compile(
-    r"(algorithm\.rewards|scorers)\.\w+(\.held_out)?\.\w+|(algorithm\.adapters|target)\.\w+|hydra\.job\.env_set\..*"
+    r"(algorithm\.rewards|scorers)\.\w+(\.held_out)?(\.members\.\w+)?\.\w+|(algorithm\.adapters|target)\.\w+|hydra\.job\.env_set\..*"
 )
 """Mappings whose names the user chooses."""
 

@@ -62,7 +62,7 @@ def flags_last(argv: Sequence[str]) -> list[str]:
 
 
 _OPEN = re.compile(
-    r"(algorithm\.rewards|scorers)\.\w+(\.held_out)?\.\w+=|(algorithm\.adapters|generator\.extra_body|target)(\.\w+)?="
+    r"(algorithm\.rewards|scorers)\.\w+(\.held_out)?(\.members\.\w+)?\.\w+=|(algorithm\.adapters|generator\.extra_body|target)(\.\w+)?="
 )
 
 

@@ -7,11 +7,19 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from alignlab.config.names import HELD_OUT
+from alignlab.config.names import HELD_OUT, JOINS
 from alignlab.config.roots import config_root
 from alignlab.config.schema.judge import JUDGE_KINDS
-from alignlab.config.schema.reward import JUDGED_KINDS, REWARD_KINDS, JudgedConfig, RewardConfig, typed_as, typed_reward
-from alignlab.errors import ConfigError, require_one_of
+from alignlab.config.schema.reward import (
+    JUDGED_KINDS,
+    REWARD_KINDS,
+    JoinedConfig,
+    JudgedConfig,
+    RewardConfig,
+    typed_as,
+    typed_reward,
+)
+from alignlab.errors import ConfigError, nearest, require, require_one_of
 
 
 def complete_rewards(rewards: Mapping[str, Any], default: RewardConfig) -> dict[str, RewardConfig]:
@@ -51,10 +59,36 @@ def _scorer(key: str, given: Any) -> RewardConfig:
     if not isinstance(given, Mapping):
         raise ConfigError(f"{key}={given}: is a group; set its keys, e.g. {key}.kind=length")
     kind = given.get("kind")
+    if "members" in given or "join" in given:
+        return _joined(key, given)
     if kind in JUDGED_KINDS:
         return _judged(key, given, str(kind))
     require_one_of(f"{key}.kind", str(kind), [*REWARD_KINDS, *JUDGED_KINDS])
     return typed_reward(key, {**_defaults("reward", str(kind)), **given})
+
+
+_JOINED = ("join", "members", "kind", "normalise")
+"""The last two stand there where a run has recorded them."""
+
+
+def _joined(key: str, given: Mapping[str, Any]) -> JoinedConfig:
+    """Members are scorers with an own kind each; what they come to is one scorer."""
+    for name in given:
+        if name not in _JOINED:
+            raise ConfigError(
+                f"{key}.{name}={given[name]}: has no effect with {key}.join; {nearest(name, _JOINED[:2])}"
+            )
+    kind, join, members = given.get("kind", "joined"), str(given.get("join") or "mean"), given.get("members")
+    require(kind == "joined", f"{key}.kind", kind, f"is not read with {key}.members, which have their own kinds")
+    require_one_of(f"{key}.join", join, JOINS)
+    enough = isinstance(members, Mapping) and len(members) > 1
+    require(enough, f"{key}.members", members, f"must hold two scorers or more, e.g. {key}.members.first.kind=probe")
+    assert isinstance(members, Mapping)
+    found = {str(name): _scorer(f"{key}.members.{name}", one) for name, one in members.items()}
+    for name, one in found.items():
+        rule = "may leave an answer unscored or is joined itself; a member scores every answer"
+        require(one.kind not in (*JUDGED_KINDS, "joined"), f"{key}.members.{name}.kind", one.kind, rule)
+    return JoinedConfig(kind="joined", normalise=False, join=join, members=found)
 
 
 _JUDGED = ("kind", "judge", "settings", "normalise")

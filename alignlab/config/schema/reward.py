@@ -181,6 +181,14 @@ class JudgedConfig(RewardConfig):
     """That judge's own keys."""
 
 
+@dataclass
+class JoinedConfig(RewardConfig):
+    """Several scorers of one objective, joined."""
+
+    join: str = MISSING
+    members: dict[str, RewardConfig] = MISSING
+
+
 REWARD_KINDS: dict[str, type[RewardConfig]] = {
     "implicit": ImplicitConfig,
     "gold": GoldConfig,
