@@ -22,6 +22,7 @@ from alignlab.config.schema.algorithm import (
     SftConfig,
 )
 from alignlab.config.schema.choose import ChooseConfig
+from alignlab.config.schema.clean import CleanConfig
 from alignlab.config.schema.conditioned import ConditionedConfig, ExportConfig
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
 from alignlab.config.schema.dataset import DATASET_VARIANTS, DatasetConfig, ToyConfig
@@ -141,6 +142,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "choose": ChooseConfig,
         "preview": PreviewConfig,
         "index": IndexConfig,
+        "clean": CleanConfig,
         "course_correction": CourseCorrectionConfig,
         "synthesis": SynthesisConfig,
         "pairs": PairsConfig,
