@@ -129,6 +129,11 @@ no_card = _if(
 )
 one_process = _if(lambda config: False, "on algorithm={config.algorithm.name}, which trains on one process")
 
+trains = either(
+    _if(lambda config: config.algorithm.uses.trains, "on algorithm={config.algorithm.name}, which trains nothing here"),
+    either(makes_scorers, makes),
+)
+
 _HUB = ("hub", "revision", "subset", "data_dir", "train_split", "test_split")
 FILES: Reads = {
     **{f"dataset.{key}": unless_set("dataset.path", ", which is read in the hub's place") for key in _HUB},
@@ -141,6 +146,7 @@ PREFERENCES: Reads = {
     **FILES,
     "dataset.requests": not_here,
     "dataset.exact_samples": not_here,
+    "dataset.keep": trains,
     "dataset.pairs": either(off_prompts, from_prompts),
     "scorers": from_prompts,
 }
@@ -154,6 +160,7 @@ REQUESTS: Reads = {
     **FILES,
     "dataset.test_share": off_toy,
     **{f"dataset.{key}": both(off_toy, scratch) for key in ("pairs", "exact_samples", "min_score_ratio")},
+    "dataset.keep": not_here,
     "dataset.objectives": scratch,
     "dataset.use": scratch,
     "dataset.unlabelled": scratch,
@@ -164,7 +171,7 @@ REQUESTS: Reads = {
 MODEL: Reads = {"model": always, "hardware.device": always, "hardware.bf16": always, "paths": always, "force": always}
 """The base model; a reference that is trained from scratch on the data reads these too."""
 
-SCRATCH: Reads = {"dataset": scratch, "trainer.max_length": scratch, **when(scratch, FILES)}
+SCRATCH: Reads = {"dataset": scratch, "dataset.keep": not_here, "trainer.max_length": scratch, **when(scratch, FILES)}
 """The rows that a reference is trained on from scratch, of an algorithm that reads no data itself."""
 
 TRAINING: Reads = {

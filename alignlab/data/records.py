@@ -86,6 +86,8 @@ class RankedRow:
     not say."""
     categories: tuple[str, ...] = ()
     """What the data say that the request or a response is about, such as kinds of harm; empty where they do not say."""
+    only: frozenset[tuple[int, int]] | None = None
+    """The pairs of responses that are used, as indices in ascending order; None for all."""
 
     @property
     def id(self) -> str:
@@ -129,8 +131,19 @@ def ranked_pairs(row: RankedRow, objective: str) -> Iterator[tuple[int, int]]:
     scores = row.scores.get(objective, ())
     for better, high in enumerate(scores):
         for worse, low in enumerate(scores):
-            if high is not None and low is not None and high > low:
+            if high is not None and low is not None and high > low and is_used(row, better, worse):
                 yield better, worse
+
+
+def is_used(row: RankedRow, first: int, second: int) -> bool:
+    """Whether a pair of a row's responses is used.
+
+    Args:
+        row: the row.
+        first: index of a response.
+        second: index of another.
+    """
+    return row.only is None or (min(first, second), max(first, second)) in row.only
 
 
 def pairs_by(rows: Iterable[RankedRow], objective: str) -> list[Pair]:
@@ -146,7 +159,7 @@ def all_pairs(rows: Iterable[RankedRow]) -> list[Pair]:
 
     def different(row: RankedRow) -> Iterator[tuple[int, int]]:
         firsts = [row.responses.index(text) for text in dict.fromkeys(row.responses)]
-        return itertools.combinations(firsts, 2)
+        return (pair for pair in itertools.combinations(firsts, 2) if is_used(row, *pair))
 
     return _pairs(rows, different, "")
 

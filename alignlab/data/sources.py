@@ -33,6 +33,7 @@ _NOT_READING = (
     "split_by",
     "max_rows",
     "on_long",
+    "keep",
     "beta",
     "on_bad_row",
     "max_bad_share",

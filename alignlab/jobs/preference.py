@@ -19,7 +19,7 @@ from alignlab.models.cards import AdapterCard, save_card
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards, record_tilts
 from alignlab.prerequisites.rewards import RewardParts
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import reference_logps
 from alignlab.rewards.normalise import read_statistics
@@ -66,6 +66,10 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
         earlier = [] if plan.previous is None else [plan.previous.folder]  # the units of the first round's rewards
         earlier += [] if plan.rows.made_by is None else [plan.rows.made_by.folder]
         rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out, also_in=earlier)
+        unlabelled = {name: one for name, one in rewards.items() if not plan.rewards[name].labelled}
+        if plan.rows.settings.keep != "all":
+            ranked = ranked_by_rewards(ranked, unlabelled)
+        ranked = kept_rows(ranked, plan.rows, outcome, rewarded=unlabelled)
     if plan.previous is not None:
         outcome.recipe = {"rounds": plan.algorithm.rounds}
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}

@@ -16,7 +16,7 @@ from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, save_card
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.probes import REWARD, fit_and_measure
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
 from alignlab.rewards.classifier import classifier_source, load_classifier
 from alignlab.rewards.reading import TextReader
 from alignlab.runs.folder import RunFolder
@@ -39,6 +39,7 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
         outcome.extra |= data_report(plan.rows)
         base = reference(plan.model)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+        ranked = kept_rows(ranked, plan.rows, outcome)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision, trust_remote_code=False)
     reader = TextReader(tokenizer, template=model.prompt_template, eos=True, max_length=trainer.max_length)

@@ -14,7 +14,7 @@ from alignlab.evaluation.measure import Policy
 from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
 from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Metrics, Outcome
@@ -36,6 +36,7 @@ def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
         outcome.extra |= data_report(plan.rows)
         base = reference(plan.model)
         rows, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+        rows = kept_rows(rows, plan.rows, outcome)
     texts = encode_responses(rows, base.encoder, choice)
     if not texts.encoded:
         what = f"none of {len(rows)} rows has a prompt that is shorter"

@@ -20,7 +20,7 @@ from alignlab.models.base import Base
 from alignlab.models.cards import ProbeCard
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.rewards import state_cache
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, training_rows
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
 from alignlab.rewards.probe import ProbeFeatures, log_lengths, save_probe
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -62,6 +62,7 @@ def fit_and_measure(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outc
         outcome.extra |= data_report(plan.rows)
         base = reference(plan.model)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+        ranked = kept_rows(ranked, plan.rows, outcome)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     encoded = encode_pairs(pairs_by(ranked, objective), base.encoder, max_length=trainer.max_length, on_long="cut")
     outcome.extra["rows"] = {"train": len(encoded.pairs), "too_long": encoded.too_long, "cut": encoded.cut}

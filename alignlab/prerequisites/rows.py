@@ -1,15 +1,19 @@
 """The rows of a run: read from files or the hub, or sampled in the embedded world."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 from alignlab.config.plan import RowSource
+from alignlab.data.consistent import consistent_rows
 from alignlab.data.records import RankedRow
 from alignlab.data.sources import load, read_ranked_rows, select_split, split_notice
 from alignlab.data.worlds import toy
+from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
 from alignlab.models.base import Base
 from alignlab.prerequisites.toy_pairs import toy_pairs_file
 from alignlab.runs.progress import say
+from alignlab.runs.result import Outcome
 
 
 def ranked_rows(source: RowSource, base: Base, split: str | None) -> list[RankedRow]:
@@ -30,6 +34,37 @@ def ranked_rows(source: RowSource, base: Base, split: str | None) -> list[Ranked
 def training_rows(source: RowSource, base: Base) -> list[RankedRow]:
     """The rows of dataset.split."""
     return ranked_rows(source, base, source.settings.split)
+
+
+def kept_rows(
+    rows: list[RankedRow], source: RowSource, outcome: Outcome, *, rewarded: Iterable[str] = ()
+) -> list[RankedRow]:
+    """The training rows with the pairs that dataset.keep leaves; says how many there are.
+
+    Args:
+        rows: of dataset.split; an objective without labels has the scores of its reward.
+        source: where they are from.
+        outcome: takes the counts.
+        rewarded: objectives without labels that a reward scored.
+
+    Raises:
+        ConfigError: if no pair is left.
+    """
+    settings = source.settings
+    if settings.keep == "all":
+        return rows
+    asked = [name for name, one in settings.objectives.items() if one.label is not None or name in rewarded]
+    kept, found = consistent_rows(rows, asked)
+    outcome.extra["kept"] = {"keep": settings.keep, "objectives": asked, **asdict(found)}
+    silent = [name for name in settings.objectives if name not in asked]
+    left_out = f"; {', '.join(silent)} not asked, having neither labels nor a reward here" if silent else ""
+    say(
+        f"dataset.keep={settings.keep}: {found.alike} pairs ranked alike by {', '.join(asked)}; left out: "
+        f"{found.opposite} ranked in opposite ways, {found.unranked} not ranked by all{left_out}"
+    )
+    if not kept:
+        raise ConfigError(f"dataset.keep={settings.keep}: no pair is ranked alike by all of {', '.join(asked)}")
+    return kept
 
 
 def held_out_rows(source: RowSource, base: Base) -> list[RankedRow]:
@@ -59,4 +94,9 @@ def data_name(source: RowSource) -> str:
 
 def data_inputs(source: RowSource, rows: Sequence[RankedRow]) -> dict[str, str]:
     """`dataset`: what is evaluated on, the same for all seeds; `pairs`: what is trained on."""
-    return {"dataset": data_name(source), "pairs": text_id(*(f"{row.id} {row.scores}" for row in rows))}
+    return {"dataset": data_name(source), "pairs": text_id(*map(_data_of, rows))}
+
+
+def _data_of(row: RankedRow) -> str:
+    """What a row's pairs follow from."""
+    return f"{row.id} {row.scores}" if row.only is None else f"{row.id} {row.scores} {sorted(row.only)}"

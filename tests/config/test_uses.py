@@ -76,6 +76,7 @@ OTHER = {
     "dataset.split": "test",
     "dataset.eval_split": None,  # the toy has test alone
     "dataset.on_long": "cut",
+    "dataset.keep": "consistent",
     "dataset.split_by": "prompt",
     "dataset.dev_share": "0.1",
     "w": "0.25",

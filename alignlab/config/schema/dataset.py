@@ -66,6 +66,7 @@ class DatasetConfig:
     test_share: float = MISSING
     max_rows: int | None = MISSING
     on_long: str = MISSING
+    keep: str = MISSING
     k: list[int] = MISSING
     beta: float = MISSING
 
@@ -85,6 +86,7 @@ class DatasetConfig:
         require(self.split is None or self.split in SPLITS, "dataset.split", self.split, rule)
         require_one_of("dataset.eval_split", self.eval_split, ("dev", "test"))
         require_one_of("dataset.on_long", self.on_long, ("drop", "cut"))
+        require_one_of("dataset.keep", self.keep, ("all", "consistent"))
         require(0 < self.test_share < 1, "dataset.test_share", self.test_share, "must be between 0 and 1")
         require(self.max_rows is None or self.max_rows > 0, "dataset.max_rows", self.max_rows, "must be > 0 or null")
 

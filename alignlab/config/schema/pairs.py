@@ -27,6 +27,7 @@ class PairsConfig(PairSelection, AlgorithmConfig):
             **FILES,
             "dataset.pairs": not_here,
             "dataset.exact_samples": off_toy,
+            "dataset.keep": not_here,
             "generator": always,
             "generator.prompts": not_here,
             "algorithm": always,
