@@ -34,6 +34,7 @@ from alignlab.config.schema import (
     PairsConfig,
     PretrainedConfig,
     RebelConfig,
+    SafeDpoConfig,
     ServerGeneratorConfig,
     SoupConfig,
     SynthesisConfig,
@@ -389,11 +390,18 @@ def _check_loss_weighted(algorithm: LossWeightedConfig, plan: Plan[Any]) -> None
             check_source(settings, max_length=plan.rows.max_length, trained=name)
 
 
+def _check_safedpo(algorithm: SafeDpoConfig, plan: Plan[Any]) -> None:
+    settings = plan.rows.settings
+    rule = "must be toy or pku_saferlhf on algorithm=safedpo, whose columns say of each response whether it is safe"
+    require(settings.kind in ("toy", "pku_saferlhf"), "dataset.kind", settings.kind, rule)
+
+
 _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     DpoConfig: _check_rounds,
     RebelConfig: _check_rounds,
     SoupConfig: _check_soup,
     LossWeightedConfig: _check_loss_weighted,
+    SafeDpoConfig: _check_safedpo,
     ModpoConfig: _check_modpo,
     ConditionedConfig: _check_conditioned,
     ExportConfig: _check_export,

@@ -86,6 +86,8 @@ class RankedRow:
     not say."""
     categories: tuple[str, ...] = ()
     """What the data say that the request or a response is about, such as kinds of harm; empty where they do not say."""
+    safe: tuple[bool | None, ...] = ()
+    """Whether each response is safe, judged on its own; None where the data do not say, empty where they never do."""
     only: frozenset[tuple[int, int]] | None = None
     """The pairs of responses that are used, as indices in ascending order; None for all."""
 

@@ -128,6 +128,21 @@ def reward_tilt(rewards_BM: Tensor, *, weights_M: Tensor, beta: float) -> Tensor
     return rewards_BM @ weights_M / beta
 
 
+def safety_tilt(gaps_P: Tensor, *, offset: float, beta: float) -> Tensor:
+    """What SafeDPO adds to the chosen responses' reference log-probabilities, nats, (P,).
+
+    -log sigmoid(beta D log-ratio - (u_l - u_w) offset) is DPO's loss against the reference with this tilt.
+
+    Args:
+        gaps_P: u_l - u_w, u being 1 for an unsafe response.
+        offset: Delta, >= 0.
+        beta: KL strength, > 0, 1/nat.
+
+    Source: Kim et al. 2025 (SafeDPO), arXiv:2505.20065.
+    """
+    return offset / beta * gaps_P.double()
+
+
 def tilted_reference(ref_logps_B: Tensor, rewards_BM: Tensor, *, weights_M: Tensor, beta: float) -> Tensor:
     """Reference log-probabilities tilted by the other objectives' rewards, shape (B,), in nats.
 

@@ -38,7 +38,7 @@ from alignlab.config.schema.judge import (
     OpenAIJudgeConfig,
     RulesJudgeConfig,
 )
-from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig
+from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig, SafeDpoConfig
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -125,6 +125,7 @@ __all__ = [
     "RewardModelConfig",
     "RulesJudgeConfig",
     "RunConfig",
+    "SafeDpoConfig",
     "ScorerConfig",
     "ServerGeneratorConfig",
     "SftConfig",

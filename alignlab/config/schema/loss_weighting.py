@@ -1,5 +1,6 @@
-"""Several objectives' own preference losses at once, without any reward."""
+"""Losses on preference pairs alone, without any reward: several objectives' at once, or one's under safety labels."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -43,3 +44,22 @@ class RacoConfig(LossWeightedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.conflict < 1, "algorithm.conflict", self.conflict, "must be in [0, 1)")
+
+
+@dataclass
+class SafeDpoConfig(AlgorithmConfig):
+    """DPO on one objective's pairs, reordered by safety labels."""
+
+    uses: ClassVar[Uses] = replace(
+        LossWeightedConfig.uses,
+        reads={**PREFERENCES, **MODEL, **TRAINING, **SAMPLING, **SCORING, "algorithm": always},
+        weighs=False,
+        labels=True,
+    )
+    objective: str | None = MISSING
+    beta: float = MISSING
+    offset: float = MISSING
+
+    def __post_init__(self) -> None:
+        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
+        require(0 <= self.offset < math.inf, "algorithm.offset", self.offset, "must be a finite number >= 0")

@@ -30,7 +30,7 @@ from alignlab.config.schema.decoding import BestOfNConfig, LogitMixConfig
 from alignlab.config.schema.defaults import complete_rewards, complete_scorers
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JUDGE_KINDS, JudgeConfig
-from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig
+from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig, SafeDpoConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.pairs import PairsConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
@@ -135,6 +135,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "export": ExportConfig,
         "dpo_lw": LossWeightedConfig,
         "raco": RacoConfig,
+        "safedpo": SafeDpoConfig,
         "audit": AuditConfig,
         "merge": MergeConfig,
         "evaluate": EvaluateConfig,

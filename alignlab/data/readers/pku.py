@@ -43,7 +43,8 @@ def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRo
             scores[name] = ranked_two(better)
             if objective.label == SAFER:
                 _check_safer(row, better)
-    return [RankedRow(system_and(row, prompt), (first, second), scores, categories=row_categories(row))]
+    safe = tuple(None if row.get(column) is None else flag_of(row, column) for column in SAFE)
+    return [RankedRow(system_and(row, prompt), (first, second), scores, categories=row_categories(row), safe=safe)]
 
 
 def row_categories(row: Row) -> tuple[str, ...]:
