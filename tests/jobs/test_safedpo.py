@@ -61,7 +61,7 @@ def test_a_run_and_a_killed_one(whole, tmp_path):
     runs = [run_folder(folder, "safedpo") for folder in folders]
     assert (runs[0] / WEIGHTS).read_bytes() == (runs[1] / WEIGHTS).read_bytes()
     counts = result(runs[0])["rows"]
-    assert min(counts["swapped"], counts["both_unsafe"]) > 5
+    assert min(counts["swapped"], counts["both_unsafe"]) > 0
     assert math.log(2) < logged(runs[0])[0]["loss"] < math.log1p(math.e), "between gaps of 0 and of 1"
 
 
