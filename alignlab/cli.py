@@ -41,6 +41,7 @@ from alignlab.errors import (
 )
 from alignlab.io.text import printable_lines
 from alignlab.runs.result import RunResult
+from alignlab.runs.sweep import Timed, sweep
 
 register()
 DOCTOR = ("--doctor", "algorithm=doctor")
@@ -65,13 +66,14 @@ def run_job(composed: DictConfig) -> None:
     try:
         folder = Path(HydraConfig.get().runtime.output_dir)
         with in_worker() if launcher.endswith("JoblibLauncher") else nullcontext():
-            plan = plan_of(run_config(composed))
+            plan, timed = plan_of(run_config(composed)), Timed(folder)
             result, folder = run_and_score(plan, folder)
             _list_page(plan, result, folder)
+            timed.end()
         if HydraConfig.get().mode == RunMode.RUN:
             print_summary(result, folder)
-    except OnlyPlanned as plan:
-        print(plan)
+    except OnlyPlanned as planned:
+        print(planned)
     except (ConfigError, JobFailed) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
@@ -114,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _examine(checked)
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.batch[0]))
+    sweep.begin(checked.jobs if checked.is_sweep else [])
     code = _hydra(flags_last([*given, *checked.added]), [folder for _, folder in checked.jobs])
     stopped = code > 128  # by a signal
     return _after_sweep(checked, flags, code) if checked.is_sweep and not stopped else code

@@ -382,6 +382,8 @@ def _recipe(config: RunConfig, start: str | None) -> TrainingRecipe:
     tracker = TrackerSettings(
         kind=config.tracker.kind,
         project=config.tracker.project,
+        entity=config.tracker.entity,
+        tags=list(config.tracker.tags),
         group=f"{config.algorithm.name}/{config.model.name}/{config.dataset.name}",
         name=f"w={config.w} seed={config.seed}",
         config=asdict(config),

@@ -22,6 +22,8 @@ class TrackerSettings:
     kind: str
     """auto, local, wandb or wandb_offline; see conf/tracker."""
     project: str
+    entity: str | None
+    tags: list[str]
     group: str
     name: str
     config: dict[str, Any]

@@ -61,7 +61,16 @@ class Uses:
     """Module whose `after_sweep(plans)` puts together what a sweep's runs left."""
 
 
-EVERY_RUN_WRITES = ("result.json", "metrics.jsonl", "processes.log", "checkpoints", "stage", "records")
+EVERY_RUN_WRITES = (
+    "result.json",
+    "metrics.jsonl",
+    "processes.log",
+    "checkpoints",
+    "stage",
+    "records",
+    "wandb_id",
+    "wandb_id.told",
+)
 
 NOT_IN_RUN_ID = (
     "force",

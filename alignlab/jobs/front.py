@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from alignlab.config.weights import SUM_TOLERANCE
 from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect
 from alignlab.front.metrics import ExactCurve, exact_curve
+from alignlab.front.page import Names, write_front_page
 from alignlab.front.points import points_of, run_folders
 from alignlab.front.previewed import find_preview
 from alignlab.front.report import write_front
 from alignlab.pages.index import index_link, write_index
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import quiet_libraries, say
-from alignlab.runs.result import Outcome
+from alignlab.runs.result import WANDB_ID, Outcome, finished_result
 
 METHODS = ("modpo", "rebel", "soup", "modpo_conditioned", "dpo", "dpo_lw", "raco", "safedpo", "best_of_n", "logit_mix")
 """Algorithms whose runs are points of a front."""
@@ -49,15 +51,49 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
     folders = list(dict.fromkeys(each for plan, folder in jobs for each in _points_of(plan, folder)))
     if len(folders) < 2:
         return
-    plan = jobs[0][0]
-    name = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:8]
-    target = plan.runs / "front" / plan.model.settings.name / plan.rows.settings.name / f"sweep-{name}"
+    plan, target = jobs[0][0], _sweep_folder(jobs)
     quiet_libraries()
     try:
         present(plan.model, plan.rows, folders, target, root=plan.runs, targets=plan.target)
         write_index(plan.runs)
     except (ConfigError, ValueError) as error:
         say(f"no front: {error}")
+        return
+    if any((folder / WANDB_ID).exists() for _, folder in jobs) and (target / "front.json").exists():
+        from alignlab.runs.publishing import publish_front  # late: it imports transformers
+
+        publish_front(replace(plan.recipe.tracker, name="front"), target)
+
+
+def so_far(jobs: Sequence[tuple[Plan[Any], Path]]) -> Path | None:
+    """Write front.html of a sweep that is still at work, without the exact front; None while there is no point yet."""
+    plan, target = jobs[0][0], _sweep_folder(jobs)
+    done = [folder for each, job in jobs if finished_result(job) for folder in _points_of(each, job)]
+    try:
+        collection = collect([folder for folder in dict.fromkeys(done) if finished_result(folder)])
+    except ValueError:
+        return None  # what cannot share a front is said at the sweep's end
+    if not collection.points:
+        return None
+    target.mkdir(parents=True, exist_ok=True)
+    ended = sum(finished_result(job) is not None for _, job in jobs)
+    return write_front_page(
+        collection,
+        target / "front.html",
+        names=Names(plan.rows.settings.name, plan.model.settings.name),
+        exact=None,
+        reference=None,
+        notes=[f"The sweep is still at work: {ended} of {len(jobs)} runs are done. Reload this page for more."],
+        links=index_link(plan.runs, target),
+    )
+
+
+def _sweep_folder(jobs: Sequence[tuple[Plan[Any], Path]]) -> Path:
+    """Where a sweep's front goes, whatever becomes of its runs."""
+    plan = jobs[0][0]
+    folders = [folder for _, folder in jobs] + ([plan.evaluation(None).folder] if plan.scorers else [])
+    name = hashlib.sha256("\n".join(map(str, dict.fromkeys(folders))).encode()).hexdigest()[:8]
+    return plan.runs / "front" / plan.model.settings.name / plan.rows.settings.name / f"sweep-{name}"
 
 
 def _points_of(plan: Plan[Any], folder: Path) -> list[Path]:

@@ -110,9 +110,9 @@ class _Count(Bar):
         rate = (self._done - before) / max(now - since, 1e-6)
         counted = f"{self._label}: {self._done} of {self._total}"
         if not rate:
-            return f"{counted}, {_clock(now - self._start)} so far"
+            return f"{counted}, {clock(now - self._start)} so far"
         shown = f"{rate:.3g}/s" if rate >= 0.1 else f"{1 / rate:.3g} s each"
-        return f"{counted}, {shown}, {_clock((self._total - self._done) / rate)} left"
+        return f"{counted}, {shown}, {clock((self._total - self._done) / rate)} left"
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def _next_line(own: float, gap: float, *, last: float) -> float:
     return max(last + LINE_SECONDS, min(own + gap, last + SILENT_SECONDS))
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

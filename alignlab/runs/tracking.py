@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import secrets
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ from urllib.parse import urlsplit
 from transformers import TrainerCallback
 
 from alignlab.config.recipe import TrackerSettings
-from alignlab.io.atomic import write_jsonl
+from alignlab.errors import masked
+from alignlab.io.atomic import write_jsonl, write_text
 from alignlab.runs.progress import say
+from alignlab.runs.result import WANDB_ID
 
 _Mode = Literal["online", "offline"]
 CONNECT_TIMEOUT_S = 5.0
@@ -70,7 +73,7 @@ def _up_to(path: Path, step: int) -> list[dict[str, Any]]:
 @contextmanager
 def tracking(settings: TrackerSettings, folder: Path) -> Iterator[Tracker]:
     """The tracker of one run, closed at its end."""
-    run = _wandb_run(settings, folder)
+    run = wandb_run(settings, folder)
     try:
         yield Tracker(folder / "metrics.jsonl", run)
     finally:
@@ -78,7 +81,14 @@ def tracking(settings: TrackerSettings, folder: Path) -> Iterator[Tracker]:
             run.finish()
 
 
-def _wandb_run(settings: TrackerSettings, folder: Path) -> Any | None:
+def wandb_run(settings: TrackerSettings, folder: Path, *, job_type: str = "run") -> Any | None:
+    """The folder's run on wandb, the same one whenever it is opened again; None where wandb is not asked for.
+
+    Args:
+        settings: of the tracker.
+        folder: of the run; `wandb_id` in it keeps the name that wandb knows it by.
+        job_type: what it is filed under.
+    """
     mode = wandb_mode(settings.kind)
     if mode is None:
         return None
@@ -87,11 +97,16 @@ def _wandb_run(settings: TrackerSettings, folder: Path) -> Any | None:
     def begin(mode: _Mode) -> Any:
         return wandb.init(
             project=settings.project,
+            entity=settings.entity,
+            tags=settings.tags,
+            id=_id(folder),
+            resume="allow" if mode == "online" else None,
+            job_type=job_type,
             dir=str(folder),
             mode=mode,
             group=settings.group,
             name=settings.name,
-            config=settings.config,
+            config=without_secrets(settings.config),
             settings=wandb.Settings(console="off", silent=True, x_disable_meta=True, init_timeout=INIT_TIMEOUT_S),
         )
 
@@ -103,6 +118,28 @@ def _wandb_run(settings: TrackerSettings, folder: Path) -> Any | None:
         if mode == "offline":
             raise
         return _offline(begin, " ".join(str(error).split())[:200])
+
+
+def _id(folder: Path) -> str:
+    """What wandb knows the folder's run by: a resumed run goes on there, and one that is run anew is another."""
+    file = folder / WANDB_ID
+    if not file.exists():
+        write_text(file, secrets.token_hex(8))
+    return file.read_text().strip()
+
+
+def without_secrets(value: Any) -> Any:
+    """A configuration without keys, and its addresses without user, password and query."""
+    if isinstance(value, dict):
+        return {name: without_secrets(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    if "://" in value:
+        address = urlsplit(value)
+        value = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return masked(value)
 
 
 def _offline(begin: Callable[[_Mode], Any], reason: str) -> Any:

@@ -63,13 +63,13 @@ def test_without_a_network_wandb_is_offline_and_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(wandb, "init", lambda mode, **_: modes.append(mode) or "a run")
     monkeypatch.setattr(tracking, "say", said.append)
     monkeypatch.setattr(tracking, "_reachable", lambda: False)
-    settings = tracking.TrackerSettings(kind="wandb", project="p", group="g", name="n", config={})
-    assert tracking._wandb_run(settings, tmp_path) == "a run"
+    settings = tracking.TrackerSettings(kind="wandb", project="p", entity=None, tags=[], group="g", name="n", config={})
+    assert tracking.wandb_run(settings, tmp_path) == "a run"
     assert modes == ["offline"]
     assert len(said) == 1
     assert "cannot be reached" in said[0]
     monkeypatch.setattr(tracking, "_reachable", lambda: True)
-    assert tracking._wandb_run(settings, tmp_path) == "a run"
+    assert tracking.wandb_run(settings, tmp_path) == "a run"
     assert modes[1:] == ["online"], "the control: with a network it is online"
     assert len(said) == 1
 
@@ -88,6 +88,9 @@ def test_a_server_that_refuses_leaves_the_run_offline(monkeypatch, tmp_path):
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setattr(tracking, "say", said.append)
     monkeypatch.setattr(tracking, "_reachable", lambda: True)
-    tracking._wandb_run(tracking.TrackerSettings(kind="wandb", project="p", group="g", name="n", config={}), tmp_path)
+    tracking.wandb_run(
+        tracking.TrackerSettings(kind="wandb", project="p", entity=None, tags=[], group="g", name="n", config={}),
+        tmp_path,
+    )
     assert modes == ["online", "offline"]
     assert "401 no such key" in said[0]

@@ -1,6 +1,7 @@
 """One run, whole: every group with its type, and what no group owns."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -39,6 +40,9 @@ from alignlab.config.schema.synthesis import SynthesisConfig
 from alignlab.config.schema.training import HardwareConfig, PeftConfig, TrainerConfig, WeightsConfig
 from alignlab.errors import LONGEST_NAME, require, require_one_of, require_seed
 
+LONGEST_TAG = 64
+"""Of wandb."""
+
 
 @dataclass
 class TrackerConfig:
@@ -46,11 +50,18 @@ class TrackerConfig:
 
     kind: str = MISSING
     project: str = MISSING
+    entity: str | None = MISSING
+    tags: list[str] = MISSING
 
     def __post_init__(self) -> None:
         require_one_of("tracker.kind", self.kind, ("auto", "local", "wandb", "wandb_offline"))
         good = 0 < len(self.project) <= LONGEST_NAME and not set(self.project) & set("/\\#?%:") and self.project.strip()
         require(bool(good), "tracker.project", repr(self.project), "must be a name without any of / \\ # ? % :")
+        if self.entity is not None:
+            named = bool(re.fullmatch(r"[\w-]+", self.entity)) and len(self.entity) <= LONGEST_NAME
+            require(named, "tracker.entity", repr(self.entity), "must be a name of letters, digits, - and _")
+        long = next((tag for tag in self.tags if not 0 < len(tag.strip()) <= LONGEST_TAG), None)
+        require(long is None, "tracker.tags", repr(self.tags), f"must hold texts of 1 to {LONGEST_TAG} characters")
 
 
 @dataclass

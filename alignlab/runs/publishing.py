@@ -1,0 +1,95 @@
+"""What wandb is told at the end: a run's metrics with their intervals and its samples, a sweep's front."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignlab.config.recipe import TrackerSettings
+from alignlab.runs.result import WANDB_ID, RunResult
+from alignlab.runs.tracking import wandb_run
+
+MOST_SAMPLES = 200
+"""Rows of a run's table of samples."""
+
+
+def publish_result(settings: TrackerSettings, run: Path, evaluated: Path, result: RunResult) -> None:
+    """Add final metrics and samples to a run that has been tracked; nothing where it was not, or was told before.
+
+    Args:
+        settings: of the tracker.
+        run: folder of the training.
+        evaluated: folder of its evaluation, which may be the same.
+        result: of the evaluation.
+    """
+    told = run / f"{WANDB_ID}.told"
+    if not (run / WANDB_ID).exists() or (told.exists() and told.read_text() == str(evaluated)):
+        return
+    opened = wandb_run(settings, run)
+    if opened is None:
+        return
+    for name, record in result.metrics.items():
+        low, high = record.get("ci95") or (None, None)
+        values = {"mean": record.get("mean"), "low": low, "high": high, "n": record.get("n")}
+        opened.summary.update({f"final/{name}/{part}": value for part, value in values.items() if value is not None})
+    rows = list(_samples(evaluated))
+    if rows:
+        opened.log({"samples": _table(list(rows[0]), [list(row.values()) for row in rows])})
+    opened.finish()
+    told.write_text(str(evaluated))
+
+
+def publish_front(settings: TrackerSettings, folder: Path) -> None:
+    """A sweep's front as a run of its own: the table, a plot of it, and the picture.
+
+    Args:
+        settings: of the tracker of the sweep's runs.
+        folder: of the front.
+    """
+    opened = wandb_run(settings, folder, job_type="front")
+    if opened is None:
+        return
+    import wandb
+
+    with (folder / "front.csv").open(encoding="utf-8", newline="") as stream:
+        names, *rows = csv.reader(stream)
+    table = _table(names, [[_number(cell) for cell in row] for row in rows])
+    logged: dict[str, Any] = {"front": table}
+    axes = list(json.loads((folder / "front.json").read_text())["axes"].values())
+    if len(axes) > 1:
+        x, y = (f"{axis}_mean" for axis in axes[:2])
+        logged["front_plot"] = wandb.plot.scatter(table, x, y, title=f"{axes[0]} and {axes[1]}")
+    if (folder / "front.png").exists():
+        logged["front_picture"] = wandb.Image(str(folder / "front.png"))
+    opened.log(logged)
+    opened.finish()
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    import wandb
+
+    return wandb.Table(columns=list(names), data=[list(row) for row in rows], allow_mixed_types=True)
+
+
+def _samples(folder: Path) -> Iterator[dict[str, Any]]:
+    """Prompt, response and scores of the first samples, every row with the same columns."""
+    scores = {row["id"]: row for row in _rows(folder / "scores.jsonl")}
+    names = sorted({name for row in scores.values() for name in row if name != "id"})
+    for row in _rows(folder / "generations.jsonl")[:MOST_SAMPLES]:
+        own = scores.get(row.get("id"), {})
+        prompt = row["prompt"] if isinstance(row["prompt"], str) else json.dumps(row["prompt"], ensure_ascii=False)
+        yield {"prompt": prompt, "response": row["response"], **{name: own.get(name) for name in names}}
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line]
+
+
+def _number(cell: str) -> float | str | None:
+    """A cell of a CSV file as wandb plots it."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell or None

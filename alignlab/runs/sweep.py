@@ -1,0 +1,62 @@
+"""How far a sweep of this process is: a line and, for a front, its page after every run that was not done before."""
+
+import importlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alignlab.config.plan import Plan
+from alignlab.runs.progress import clock, say
+from alignlab.runs.result import finished_result
+
+FRONT = "alignlab.jobs.front"
+"""The module that puts a sweep over w together; it has `so_far` beside `after_sweep`."""
+
+
+@dataclass
+class Sweep:
+    """The jobs of a sweep that this process runs one after the other; empty where there is none."""
+
+    jobs: Sequence[tuple[Plan[Any], Path]] = ()
+    ran: list[float] = field(default_factory=list)
+    """Seconds that each run took which was not done before."""
+
+    def begin(self, jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
+        """Forget an earlier sweep."""
+        self.jobs, self.ran = jobs, []
+
+    def ended(self, seconds: float) -> None:
+        """Say how far the sweep is, and bring its page up to date; nothing once all runs have ended well."""
+        self.ran.append(seconds)
+        line = self.line()
+        if line is None:
+            return
+        module = self.jobs[0][0].algorithm.uses.after_sweep
+        page = importlib.import_module(module).so_far(self.jobs) if module == FRONT else None
+        say(line if page is None else f"{line}; so far: {page}")
+
+    def line(self) -> str | None:
+        """`sweep: 2 of 5 runs, 40 s each, 2:00 left`; None where nothing is left."""
+        done = sum(finished_result(folder) is not None for _, folder in self.jobs)
+        left = len(self.jobs) - done
+        if not left:
+            return None
+        each = sum(self.ran) / len(self.ran)
+        return f"sweep: {done} of {len(self.jobs)} runs, {each:.3g} s each, {clock(each * left)} left"
+
+
+sweep = Sweep()
+
+
+class Timed:
+    """Seconds of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.was_done, self._start = finished_result(folder) is not None, time.monotonic()
+
+    def end(self) -> None:
+        """Count the run towards its sweep, unless it was done before."""
+        if sweep.jobs and not self.was_done:
+            sweep.ended(time.monotonic() - self._start)

@@ -1,0 +1,71 @@
+"""wandb, offline and for real: one run a folder however often it is opened, its end, a sweep's front, and no key."""
+
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from alignlab.config.recipe import TrackerSettings
+from alignlab.front.collect import collect
+from alignlab.front.summary import front_summary
+from alignlab.front.table import write_csv
+from alignlab.io.atomic import write_json
+from alignlab.runs.publishing import publish_front, publish_result
+from alignlab.runs.result import read_result
+from alignlab.runs.tracking import tracking, without_secrets
+from support.fronts import write_front
+
+KEYS = {name: f"planted-{name}-0123456789" for name in ("environment", "command", "user", "query")}
+
+
+def settings(name):
+    url = f"http://user:{KEYS['user']}@localhost:8000/v1?key={KEYS['query']}"
+    config = {"w": 0.5, "judge": {"base_url": url, "names": ["a"]}}
+    return TrackerSettings("wandb_offline", "planted-project", None, ["planted-tag"], "planted-group", name, config)
+
+
+def told(folder):
+    """Ids of the folder's runs on wandb, and all that their files hold."""
+    found = list((folder / "wandb").glob("offline-run-*"))
+    ids = {path.name.rsplit("-", 1)[1] for path in found}
+    return ids, b"".join(file.read_bytes() for path in found for file in path.rglob("*") if file.is_file())
+
+
+def test_an_address_loses_its_keys():
+    assert without_secrets({"a": ["https://u:p@host:1/v1?k=1#f", 3, None]}) == {"a": ["https://host:1/v1", 3, None]}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="wandb is an extra")
+def test_a_sweep_is_a_group_of_one_run_a_folder_and_a_summary(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUDGE_API_KEY", KEYS["environment"])
+    monkeypatch.setattr(sys, "argv", ["alignlab", f"judge.key={KEYS['command']}"])
+    runs = write_front(tmp_path, ws=(0.1, 0.9), prompts=2)
+    step = SimpleNamespace(global_step=1, is_world_process_zero=True)
+    with pytest.raises(KeyboardInterrupt), tracking(settings("w=0.1"), runs[0]) as tracker:
+        tracker.on_log(None, step, None, {"loss": 0.5})
+        raise KeyboardInterrupt
+    with tracking(settings("w=0.1"), runs[0]) as tracker:
+        tracker.on_log(None, SimpleNamespace(global_step=2, is_world_process_zero=True), None, {"loss": 0.25})
+    for _ in range(2):
+        publish_result(settings("w=0.1"), runs[0], runs[0], read_result(runs[0]))
+    publish_result(settings("w=0.9"), runs[1], runs[1], read_result(runs[1]))
+    ids, text = told(runs[0])
+    assert len(ids) == 1, "killed, resumed and told its end: one run"
+    assert len(list((runs[0] / "wandb").glob("offline-run-*"))) == 3, "and the end is told once"
+    assert told(runs[1])[0] == set(), "a run that was not tracked is not published"
+    for name in (b"planted-group", b"planted-tag", b"final/helpful/mean", b"answer 0 of w=0.1 to 0", b"localhost:8000"):
+        assert name in text, name
+    front = tmp_path / "front"
+    front.mkdir()
+    found = collect(runs)
+    write_csv(found, front / "front.csv")
+    write_json(front / "front.json", front_summary(found.points, exact=None, reference=None))
+    publish_front(settings("front"), front)
+    summary_ids, summary = told(front)
+    assert len(summary_ids | ids) == 2
+    assert b"helpful_mean" in summary
+    assert b"planted-group" in summary
+    for key in KEYS.values():
+        assert key.encode() not in text + summary
+    assert KEYS["user"] in settings("x").config["judge"]["base_url"], "control"
