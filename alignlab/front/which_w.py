@@ -56,17 +56,25 @@ class Line:
         """The same with their errors; None where no interval can be had."""
         if self.scores is None:
             return None
-        return crossed_means(self.by_prompt(axis, w_L), share_of=self.scores.share_of[axis])
+        fewest, (_, _, part_L) = self.scores.share_of[axis], self._neighbours(w_L)
+        behind_L = None if fewest is None else fewest / (np.square(1 - part_L) + np.square(part_L))
+        return crossed_means(self.by_prompt(axis, w_L), share_of=behind_L)
+
+    def _neighbours(self, w_L: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+        """Of each w the settings below and above, and how far it lies from the one to the other, 0 to 1."""
+        last = max(len(self.w_S) - 2, 0)
+        low_L = np.clip(np.searchsorted(self.w_S, w_L, side="right") - 1, 0, last)
+        high_L = np.minimum(low_L + 1, len(self.w_S) - 1)
+        gap_L = self.w_S[high_L] - self.w_S[low_L]
+        part_L = np.divide(w_L - self.w_S[low_L], gap_L, out=np.zeros_like(gap_L), where=gap_L > 0)
+        return low_L, high_L, part_L
 
     def by_prompt(self, axis: int, w_L: Floats) -> Floats:
         """Interpolated scores by seed and prompt, shape (L, K, P)."""
         assert self.scores is not None
         values_SKP = self.scores.values_SKPM[..., axis]
-        last = max(len(self.w_S) - 2, 0)
-        low_L = np.clip(np.searchsorted(self.w_S, w_L, side="right") - 1, 0, last)
-        high_L = np.minimum(low_L + 1, len(self.w_S) - 1)
-        gap_L = self.w_S[high_L] - self.w_S[low_L]
-        part_L = np.divide(w_L - self.w_S[low_L], gap_L, out=np.zeros_like(gap_L), where=gap_L > 0)[:, None, None]
+        low_L, high_L, part_L = self._neighbours(w_L)
+        part_L = part_L[:, None, None]
         return (1 - part_L) * values_SKP[low_L] + part_L * values_SKP[high_L]
 
     def crossings(self, axis: int, target: float) -> list[float]:

@@ -77,12 +77,13 @@ class Estimate:
         return np.where(part_L > 0, part_L * of_seeds, 0.0) + (1 - part_L) * of_prompts
 
 
-def crossed_means(values_LKP: Floats, *, share_of: int | None = None) -> Estimate:
+def crossed_means(values_LKP: Floats, *, share_of: int | Floats | None = None) -> Estimate:
     """Means over seeds and prompts.
 
     Args:
         values_LKP: each seed's mean on each prompt, (L, K, P); two prompts or more.
-        share_of: number of values that are yes or no behind each mean; None where they are no shares.
+        share_of: number of values that are yes or no behind each mean, (L,) or one for all; None where they are no
+            shares.
 
     Raises:
         ValueError: for fewer than two prompts.

@@ -86,13 +86,13 @@ class EffectiveShare:
         return low, high
 
 
-def effective(yes_WG: Floats, of_WG: Floats, *, num_values: int, level: float = 0.95) -> EffectiveShare:
+def effective(yes_WG: Floats, of_WG: Floats, *, num_values: int | Floats, level: float = 0.95) -> EffectiveShare:
     """The share of yes and its effective number of values.
 
     Args:
         yes_WG: yes of each group, from 0 to `of`.
         of_WG: what each group counts, > 0.
-        num_values: values behind all groups, which the effective number cannot exceed.
+        num_values: values behind all groups, which the effective number cannot exceed; (W,) or one for all.
         level: of the interval; few groups estimate the design effect poorly, and the more so for a high level.
     """
     total_W, num_groups = of_WG.sum(-1), yes_WG.shape[-1]
@@ -104,7 +104,7 @@ def effective(yes_WG: Floats, of_WG: Floats, *, num_values: int, level: float = 
     differing_W = np.minimum((yes_WG > 0).sum(-1), (yes_WG < of_WG).sum(-1))
     tail = (1 + level) / 2
     freedom_W = np.maximum(differing_W - 1, 1)  # groups without a yes tell nothing of how groups differ
-    told_W = told_W * np.square(stdtrit(max(num_values - 1, 1), tail) / stdtrit(freedom_W, tail))
+    told_W = told_W * np.square(stdtrit(np.maximum(num_values - 1, 1), tail) / stdtrit(freedom_W, tail))
     like_groups_W = np.square(total_W) / np.square(of_WG).sum(-1)
     few_W = (differing_W < FEW) | (num_values <= num_groups)
     told_W = np.where(few_W, like_groups_W, np.minimum(told_W, num_values))
