@@ -11,6 +11,8 @@ import pytest
 from filelock import FileLock
 
 from alignlab.cli import main
+from alignlab.config.hydra.compose import composing, read_command, register, run_config
+from alignlab.config.plan import plan_of
 from alignlab.errors import OnlyPlanned
 
 ROW = {"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}
@@ -193,6 +195,14 @@ def test_a_folder_in_use_is_refused(here):
     assert not (folder / "result.json").exists()
 
 
+def settings_of_a_plain_run():
+    """What `python -m alignlab` records as its settings."""
+    register()
+    with composing():
+        (composed,) = read_command("config", [], multirun=False).jobs()
+        return plan_of(run_config(composed)).record
+
+
 def test_a_finished_run_is_not_run_again(here):
     (here / "old").mkdir()
     record = {
@@ -205,6 +215,7 @@ def test_a_finished_run_is_not_run_again(here):
     record |= {"model": "tiny", "dataset": "toy"}
     record |= {"metrics": {"kl": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 9}}, "axes": ["kl"], "artifacts": {}}
     (here / "old" / "result.json").write_text(json.dumps(record))
+    (here / "old" / "config.json").write_text(json.dumps(settings_of_a_plain_run()))
     code, out, said, heavy, _ = alignlab("hydra.run.dir=old", cwd=here)
     assert (code, said, heavy) == (0, "", [])
     assert out.startswith("done before: ")

@@ -61,24 +61,28 @@ def _jackknifed(rewards_PSM: Floats, weights_M: Floats, beta: float) -> tuple[Fl
     """
     num_samples = rewards_PSM.shape[1]
     tilts_PS = rewards_PSM @ weights_M / beta
+    values_PSK = np.concatenate([rewards_PSM, tilts_PS[..., None]], axis=2)
+    whole_PK, log_z_P = _tilted_means(tilts_PS, values_PSK)
+    if num_samples < 2:
+        return whole_PK[:, :-1], whole_PK[:, -1] - log_z_P
+    mean_PK, mean_log_z_P = np.zeros_like(whole_PK), np.zeros_like(log_z_P)
+    for left_out in range(num_samples):  # afresh, for the sample that is left out may carry nearly all the weight
+        kept_S = np.arange(num_samples) != left_out
+        without_PK, without_log_z_P = _tilted_means(tilts_PS[:, kept_S], values_PSK[:, kept_S])
+        mean_PK += without_PK / num_samples
+        mean_log_z_P += without_log_z_P / num_samples
+    found_PK = num_samples * whole_PK - (num_samples - 1) * mean_PK
+    found_log_z_P = num_samples * log_z_P - (num_samples - 1) * mean_log_z_P
+    return found_PK[:, :-1], found_PK[:, -1] - found_log_z_P
+
+
+def _tilted_means(tilts_PS: Floats, values_PSK: Floats) -> tuple[Floats, Floats]:
+    """Means (P, K) of values under the tilt, and log of the mean of exp(tilt), (P,)."""
     peaks_P1 = tilts_PS.max(axis=1, keepdims=True)
     odds_PS = np.exp(tilts_PS - peaks_P1)
-    total_P1 = odds_PS.sum(axis=1, keepdims=True)
-    without_PS = np.maximum(total_P1 - odds_PS, 1e-300)
-
-    def mean_of(values_PS: Floats) -> tuple[Floats, Floats]:
-        weighed_PS = odds_PS * values_PS
-        sum_P1 = weighed_PS.sum(axis=1, keepdims=True)
-        return (sum_P1 / total_P1)[:, 0], (sum_P1 - weighed_PS) / without_PS
-
-    def corrected(whole_P: Floats, without_one_PS: Floats) -> Floats:
-        return np.asarray(num_samples * whole_P - (num_samples - 1) * without_one_PS.mean(axis=1), dtype=np.float64)
-
-    means_PM = np.stack([corrected(*mean_of(rewards_PSM[..., index])) for index in range(rewards_PSM.shape[2])], axis=1)
-    tilt_P, tilt_PS = mean_of(tilts_PS)
-    log_z_P = (peaks_P1 + np.log(total_P1 / num_samples))[:, 0]
-    log_z_PS = peaks_P1 + np.log(without_PS / (num_samples - 1))
-    return means_PM, corrected(tilt_P - log_z_P, tilt_PS - log_z_PS)
+    total_P = odds_PS.sum(axis=1)
+    means_PK = np.asarray(np.einsum("ps,psk->pk", odds_PS, values_PSK) / total_P[:, None], dtype=np.float64)
+    return means_PK, peaks_P1[:, 0] + np.log(total_P / tilts_PS.shape[1])
 
 
 @dataclass(frozen=True)

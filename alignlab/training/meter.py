@@ -82,6 +82,8 @@ class Meter:
         self._new_tokens += num_tokens
         untrained = pairs.untrained() if tilts is None else pairs.untrained().tilted(*tilts)
         rises_P = pairs.likelier_P - pairs.untrained().likelier_P
+        if not self._new_steps:  # a loss that is computed outside of training
+            self.begin_step(losses_P.device)
         self._new_steps[-1] += _summed([torch.ones_like(losses_P), losses_P, self.loss.per_pair(untrained), rises_P])
         if tilts is not None:
             margins_P = self.loss.temperature * pairs.tilted(*tilts).differences_P

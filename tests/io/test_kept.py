@@ -64,8 +64,9 @@ def others(tmp_path):
     ScoreCache(root / "scores").scores("one", rows, lambda rows: torch.arange(2.0), name="x")
     for folder in (root, root / "toy", root / "scores"):
         folder.chmod(0o555)
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest's own, which are closed to others
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):  # pytest's own are closed to others
+        if folder.stat().st_mode & 0o005 != 0o005:
+            folder.chmod(0o755)
     yield root
     for folder in (root, root / "toy", root / "scores"):
         folder.chmod(0o755)

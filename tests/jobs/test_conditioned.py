@@ -37,7 +37,8 @@ def test_a_run_has_its_points(done):
     (point,) = json.loads((folder / "points.json").read_text())
     evaluated = result((folder / point).resolve())
     assert evaluated["weights"] == pytest.approx({"better": 0.2, "safer": 0.8})
-    assert evaluated["policy"] == {"algorithm": "modpo_conditioned", "seed": 0}
+    assert evaluated["policy"].items() >= {"algorithm": "modpo_conditioned", "seed": 0}.items()
+    assert ((folder / point).resolve() / evaluated["policy"]["adapter"] / "adapter_config.json").is_file()
     assert evaluated["metrics"]["helpful"]["n"] > 0
 
 

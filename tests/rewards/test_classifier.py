@@ -16,6 +16,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from alignlab.config.schema import ClassifierConfig, HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
+from alignlab.io.atomic import write_json
+from alignlab.io.hashes import sealed, unsealed
 from alignlab.models.adapters import lora_config
 from alignlab.models.cards import ClassifierCard, save_card
 from alignlab.rewards.classifier import as_scorer, classifier_source, load_classifier, new_classifier
@@ -230,7 +232,7 @@ def test_an_adapter_on_another_model_is_refused(base, trained, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(trained[0], moved)
     card = json.loads((moved / "alignlab.json").read_text())
-    (moved / "alignlab.json").write_text(json.dumps(card | {"files": {}}))
+    write_json(moved / "alignlab.json", sealed({**unsealed(card), "files": {}}))
     named = json.loads((moved / "adapter_config.json").read_text())
     (moved / "adapter_config.json").write_text(json.dumps(named | {"base_model_name_or_path": "/gone"}))
     with pytest.raises(ConfigError, match="was trained on /gone, which is not there"):

@@ -28,7 +28,7 @@ def settings(name):
 def told(folder):
     """Ids of the folder's runs on wandb, and all that their files hold."""
     found = list((folder / "wandb").glob("offline-run-*"))
-    ids = {path.name.rsplit("-", 1)[1] for path in found}
+    ids = {path.name.split("-")[3] for path in found}  # offline-run-TIME-ID, and -1 for a second one of that second
     return ids, b"".join(file.read_bytes() for path in found for file in path.rglob("*") if file.is_file())
 
 
