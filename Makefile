@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz real quick changed lint format config validity clean help
+.PHONY: demo test everything fuzz real quick changed lint format config validity clean help
 
 help: ## Show what there is.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ test: $(VENV)/.dev ## Install the tools too, then lint, check types and run ever
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+everything: $(VENV)/.dev ## Every test, also those that take minutes each.
+	ALIGNLAB_ALL=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.dev ## Try 500 broken command lines.
 	ALIGNLAB_FUZZ=500 $(BIN)/python -m pytest -n 2 tests/config/test_fuzz.py

@@ -30,6 +30,11 @@ def _needs(name):
         pytest.skip(f"needs {LAUNCHERS[name]}")
 
 
+def _only_in_make_everything():
+    if not os.environ.get("ALIGNLAB_ALL"):
+        pytest.skip("takes minutes to start its processes; make everything runs it")
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """The sweep as it is without a launcher."""
@@ -57,8 +62,8 @@ def _launched(name, plain, folder, *more):
 @pytest.mark.parametrize("name", ["slurm_local", "ray_local"])
 def test_a_launched_sweep_gives_the_numbers_of_the_plain_one(name, plain, tmp_path):
     _needs(name)
-    if name == "ray_local" and not os.environ.get("ALIGNLAB_RAY"):
-        pytest.skip("takes minutes to start its processes; ALIGNLAB_RAY=1 runs it")
+    if name == "ray_local":
+        _only_in_make_everything()
     ended = _launched(name, plain, tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
@@ -89,6 +94,7 @@ def test_another_w_gives_other_numbers(plain):
 def test_launched_runs_may_have_several_processes_and_one_may_fail(plain, tmp_path):
     """Concurrent torchruns in a launcher's workers take ports of their own; the one that fails leaves the other be."""
     _needs("parallel")
+    _only_in_make_everything()
     two = ("hardware=cpu_2", "reward=gold", "w=0.3", "trainer.max_steps=2", "peft.target_modules=[q_proj],nope")
     ended = _launched("parallel", plain, tmp_path, *two)
     assert ended.returncode == 1
