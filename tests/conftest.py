@@ -64,5 +64,25 @@ LONGEST = ("launchers", "jobs", "benchmarks")
 
 def pytest_collection_modifyitems(items):
     """Long files first, so that no worker is left alone with one at the end; `make test` keeps this order."""
+    _leave_out_long(items)
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(LONGEST)))
+
+
+LONG = (
+    "benchmarks/test_benchmarks.py::test_the_sweep_computes_reference_and_margin_once",
+    "benchmarks/test_benchmarks.py::test_training_is_the_same_on_both_sides",
+    "jobs/test_simplex.py",
+    "jobs/test_decoding.py::test_mixtures_by_token_and_by_response_killed_and_run_again",
+    "jobs/test_rounds.py::test_killed_in_every_part_of_a_round_it_ends_the_same",
+    "test_packaging.py::test_the_installed_command_trains",
+)
+"""Tests that take half a minute and more each: `make everything` runs them too."""
+
+
+def _leave_out_long(items):
+    if os.environ.get("ALIGNLAB_ALL"):
+        return
+    for item in items:
+        if any(name in item.nodeid for name in LONG):
+            item.add_marker(pytest.mark.skip(reason="takes long; make everything runs it"))
