@@ -91,6 +91,7 @@ def _best_offset(label: Annotation, obstacles_N2: Floats, marks_N2: Floats, boxe
     frame = label.panel.bbox
 
     def cost(offset: _Offset) -> float:
+        """What speaks against a position: hits, overlaps, the frame, and being nearer to another mark."""
         low, high = offset.box
         hits = int(((obstacles_N2 > low - 3) & (obstacles_N2 < high + 3)).all(axis=1).sum())
         overlaps = sum(bool((low < other[1]).all() and (other[0] < high).all()) for other in boxes)

@@ -210,6 +210,7 @@ def nearest_miss(candidates: Sequence[Candidate], rows_P: Sequence[int], targets
     """
 
     def shortfall(candidate: Candidate) -> float:
+        """The largest distance below a target, in standard deviations."""
         values_PM = candidate.on(rows_P)
         gaps = [
             max(value - values_PM[:, axis].mean(), 0) / (values_PM[:, axis].std() or 1)

@@ -12,11 +12,9 @@ import numpy as np
 from alignlab.front.collect import FrontPoint
 from alignlab.front.prompts import resampled, scores_of
 from alignlab.front.series import PlotPoint, points_by_series
-from alignlab.stats import Difference, holm, paired_difference
+from alignlab.stats import paired_difference, records_by_holm
 from alignlab.stats.groups import Floats
 
-LEVEL = 0.05
-"""Of Holm's p-values, below which two points are told apart."""
 MOST_COMPARED = 40
 """Settings of which any two are compared; beyond, there would be thousands of differences that nobody reads."""
 
@@ -63,16 +61,10 @@ def _differences(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list
             shares = before.is_share[index] and after.is_share[index]
             values = ((one.means_PM[:, index].tolist(), one.prompts) for one in (before, after))
             found.append(paired_difference(*values, shares=shares))
-    corrected = iter(zip(found, holm([one.p for one in found]), strict=True))
+    records = iter(records_by_holm(found))
     return [
-        {"from": first, "to": second, "differences": {axis: _record(*next(corrected)) for axis in axes}}
-        for first, second in pairs
+        {"from": first, "to": second, "differences": {axis: next(records) for axis in axes}} for first, second in pairs
     ]
-
-
-def _record(difference: Difference, p_holm: float | None) -> dict[str, Any]:
-    told = None if p_holm is None else p_holm < LEVEL
-    return {**difference.as_record(), "p_holm": p_holm, "told_apart": told}
 
 
 def dominated(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ Shape letters: S settings, P prompts, M axes.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,22 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignlab.front.collect import RESULT, FrontPoint
+from alignlab.front.points import maker_of, policy_adapter
 from alignlab.front.prompts import scores_of
 from alignlab.front.series import PlotPoint, points_by_series
-from alignlab.stats import Interval, holm, mean_interval, paired_difference
+from alignlab.front.table import UNKNOWN, difference_text
+from alignlab.stats import Interval, mean_interval, paired_difference, records_by_holm
 from alignlab.stats.groups import Floats
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-LEVEL = 0.05
-"""Of Holm's p-values, below which two methods are told apart."""
 COMPARED_WITH = "modpo"
 """The method that the others are compared with, where it is there; else the first."""
 MEANS = ("kl", "attained_share", "kl_to_optimum")
-MOST_LEVELS = 3
-"""Between an adapter and the folder of its run: `adapter`, or `points/w=0.3/adapter`."""
-UNKNOWN = "-"
 
 
 @dataclass(frozen=True)
@@ -52,11 +48,10 @@ def cost_of(folder: Path) -> Cost:
         folder: the run's.
     """
     record = _record(folder)
-    adapter = (record.get("policy") or {}).get("adapter") or (record.get("artifacts") or {}).get("adapter")
-    if adapter is None:
+    weights = policy_adapter(folder, record)
+    if weights is None:
         return Cost(folder, None, (record.get("seconds") or {}).get("sampling"), None)
-    weights = Path(os.path.normpath(folder / adapter))
-    home = next((one for one in weights.parents[:MOST_LEVELS] if (one / RESULT).is_file()), folder)
+    home = maker_of(weights, RESULT) or folder
     trained = _record(home).get("seconds") or {}
     size = sum(file.stat().st_size for file in weights.glob("adapter_model.*"))
     return Cost(home, trained.get("training"), (record.get("seconds") or {}).get("sampling"), size or None)
@@ -127,22 +122,15 @@ def _utility(settings: Sequence[PlotPoint]) -> dict[str, float] | None:
 def _note_differences(rows: dict[str, dict[str, Any]], utilities: Mapping[str, Any], base: str) -> None:
     others = [name for name in rows if name != base]
     before = utilities[base]
-    pairs = {name: utilities[name] for name in others if utilities[name] is not None and before is not None}
-    found = {
-        name: paired_difference((list(before.values()), list(before)), (list(after.values()), list(after)))
-        for name, after in pairs.items()
-    }
-    corrected = dict(zip(found, holm([one.p for one in found.values()]), strict=True))
+    known = [name for name in others if utilities[name] is not None and before is not None]
+    found = [paired_difference(_by_prompt(before), _by_prompt(utilities[name])) for name in known]
+    records = dict(zip(known, records_by_holm(found), strict=True))
     for name in others:
-        if name not in found:
-            rows[name]["difference"] = None
-            continue
-        p = corrected[name]
-        rows[name]["difference"] = {
-            **found[name].as_record(),
-            "p_holm": p,
-            "told_apart": None if p is None else p < LEVEL,
-        }
+        rows[name]["difference"] = records.get(name)
+
+
+def _by_prompt(utility: Mapping[str, float]) -> tuple[list[float], list[str]]:
+    return list(utility.values()), list(utility)
 
 
 def methods_table(compared: Mapping[str, Any]) -> "Table":
@@ -170,7 +158,7 @@ def methods_table(compared: Mapping[str, Any]) -> "Table":
     for name, row in rows.items():
         utility = _interval_text(row["utility"])
         means = [UNKNOWN if row[metric] is None else f"{row[metric]:.3f}" for metric in known]
-        difference = "" if name == base else _difference_text(row.get("difference"))
+        difference = "" if name == base else difference_text(row.get("difference"), digits=3)
         costs = [_number(row["training"]), _number(row["sampling"]), _number(row["adapter_bytes"], 1e-6, 2)]
         table.add_row(*(Text(cell) for cell in (name, utility, difference, *means, *costs)))
     return table
@@ -182,14 +170,6 @@ def _interval_text(record: Mapping[str, Any] | None) -> str:
     interval = Interval.from_record(record)
     half = "?" if interval.half_width is None else f"{interval.half_width:.2f}"
     return UNKNOWN if interval.mean is None else f"{interval.mean:.2f} ±{half}"
-
-
-def _difference_text(record: Mapping[str, Any] | None) -> str:
-    if record is None or record["p_holm"] is None:
-        return UNKNOWN
-    interval, p = Interval.from_record(record), record["p_holm"]
-    told = ("p < .001" if p < 0.001 else f"p {p:.2g}") if record["told_apart"] else "not told apart"
-    return f"{interval.mean:+.3f} ±{interval.half_width or 0:.3f} ({told})"
 
 
 def _number(value: float | None, scale: float = 1.0, digits: int = 0) -> str:

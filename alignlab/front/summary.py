@@ -17,11 +17,8 @@ from alignlab.front.collect import FrontPoint
 from alignlab.front.metrics import ExactCurve, distance_to_exact, hypervolume, monotonicity, nadir, non_dominated
 from alignlab.front.prompts import PromptScores, Resampled, resampled, scores_of
 from alignlab.front.series import PlotPoint, points_by_series
-from alignlab.stats import holm, paired_difference, percentile_bounds
+from alignlab.stats import paired_difference, percentile_bounds, records_by_holm
 from alignlab.stats.groups import Floats
-
-LEVEL = 0.05
-"""Of Holm's p-values, below which two neighbours are told apart."""
 
 
 def front_summary(
@@ -156,13 +153,7 @@ def neighbours(settings: Sequence[PlotPoint], axes: Sequence[str]) -> list[dict[
         return None
     known = [one for one in scores if one is not None]
     by_axis = {axis: [_paired(*pair, index) for pair in pairwise(known)] for index, axis in enumerate(axes)}
-    records: dict[str, list[dict[str, Any]]] = {}
-    for axis, differences in by_axis.items():
-        corrected = holm([one.p for one in differences])
-        records[axis] = [
-            {**one.as_record(), "p_holm": p, "told_apart": None if p is None else p < LEVEL}
-            for one, p in zip(differences, corrected, strict=True)
-        ]
+    records = {axis: records_by_holm(differences) for axis, differences in by_axis.items()}
     return [
         {"from": low.label, "to": high.label, "differences": {axis: records[axis][index] for axis in axes}}
         for index, (low, high) in enumerate(pairwise(ordered))

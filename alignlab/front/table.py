@@ -127,19 +127,22 @@ def differences_table(summary: Mapping[str, Any]) -> "Table | None":
     for title in (*(["run"] if several else []), "w", *axes):
         table.add_column(title, justify="left" if title == "run" else "right")
     for name, row in rows:
-        cells = [_difference_cell(row["differences"][axis]) for axis in axes]
+        cells = [difference_text(row["differences"][axis]) for axis in axes]
         labels = [Text(printable(name))] if several else []
         table.add_row(*labels, f"{row['from']} to {row['to']}", *cells)
     return table
 
 
-def _difference_cell(record: Mapping[str, Any]) -> str:
+def difference_text(record: Mapping[str, Any] | None, *, digits: int = 2) -> str:
+    """A difference with half its interval and Holm's p-value; a dash for an unknown one."""
+    if record is None:
+        return UNKNOWN
     difference = Interval.from_record(record)
     half, p = difference.half_width, record["p_holm"]
     if difference.mean is None or half is None or p is None:
         return UNKNOWN
     told = ("p < .001" if p < 0.001 else f"p {p:.2g}") if record["told_apart"] else "not told apart"
-    return f"{difference.mean:+.2f} ±{half:.2f} ({told})"
+    return f"{difference.mean:+.{digits}f} ±{half:.{digits}f} ({told})"
 
 
 def _run_labels(collection: Collection) -> dict[str, Callable[[FrontPoint], str]]:

@@ -40,6 +40,7 @@ def openai_server(
     """
 
     def read(call: Call, response: Response) -> dict[str, Any]:
+        """The body of a good answer; raises what `fault_of` says of another."""
         if not 200 <= response.status < 300:
             raise fault_of(response, endpoint, str(call.body.get("model")))
         body = body_of(response, endpoint)

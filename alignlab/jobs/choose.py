@@ -25,7 +25,7 @@ from alignlab.front.choice import (
     verdict,
 )
 from alignlab.front.collect import REFERENCE, RESULT, FrontPoint, collect
-from alignlab.front.points import POINTS, run_folders
+from alignlab.front.points import POINTS, maker_of, policy_adapter, run_folders
 from alignlab.front.prompts import PromptScores, Scores, prompt_scores
 from alignlab.front.series import weight_label
 from alignlab.front.which_w import Line
@@ -41,8 +41,6 @@ from alignlab.stats import Interval
 
 CHOICE = "choice.json"
 FEWEST_PROMPTS = 4
-MOST_LEVELS = 3
-"""Between an adapter and the folder of its run: `points/w=0.3/adapter`."""
 
 
 def run(plan: Plan[ChooseConfig], run: RunFolder, outcome: Outcome) -> None:
@@ -126,7 +124,7 @@ def _candidates(points: Sequence[FrontPoint], roots: Sequence[Path]) -> tuple[li
     found = [_candidate(point, adapter, scores.on(prompts), is_share) for point, adapter, scores in usable]
     conditioned: dict[Path, list[Candidate]] = {}
     for one in found:
-        home = _conditioned_home(one.adapter)
+        home = maker_of(one.adapter, POINTS)
         if home is not None:
             conditioned.setdefault(home, []).append(one)
     for home, own in conditioned.items():
@@ -162,16 +160,9 @@ def _solved(home: Path, own: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _adapter_of(folder: Path) -> Path | None:
-    """The adapter of a run's policy: its own, or the one that it evaluated; None where none is on this machine."""
-    record = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    named = (record.get("policy") or {}).get("adapter") or (record.get("artifacts") or {}).get("adapter")
-    adapter = None if named is None else Path(os.path.normpath(folder / named))
+    """The adapter of a run's policy; None where none is on this machine."""
+    adapter = policy_adapter(folder, json.loads((folder / RESULT).read_text(encoding="utf-8")))
     return adapter if adapter is not None and adapter.is_dir() else None
-
-
-def _conditioned_home(adapter: Path) -> Path | None:
-    """The conditioned run that an adapter is a point of."""
-    return next((one for one in adapter.parents[:MOST_LEVELS] if (one / POINTS).is_file()), None)
 
 
 def _write_adapter(chosen: Candidate, target: Path) -> None:

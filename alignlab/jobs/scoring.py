@@ -60,6 +60,7 @@ def score(plan: Plan[Any], policy: Policy, run: RunFolder, outcome: Outcome, hel
     shares = {name for name, source in plan.scorers.items() if isinstance(source.settings, JudgedConfig)}
 
     def one_by_one() -> Iterator[tuple[str, Reward]]:
+        """Each scorer, loaded when its turn comes."""
         for name, source in plan.scorers.items():
             one = rewards[name] if name in rewards else reward(source, parts)
             if isinstance(one, JoinedReward):

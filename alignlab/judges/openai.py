@@ -88,6 +88,7 @@ class OpenAIJudge(AskingJudge):
         again: set[str] = set()
 
         def on_reply(reply: Reply) -> Call | None:
+            """Hand on the answer, or ask again in another way."""
             ask = by_id[reply.call.id]
             self._budget.settle(reply)
             if reply.body is None:

@@ -120,6 +120,7 @@ def _draw(
     with policy_under_test(sampler.model, source, sampler.generator) as policy:
 
         def note(name: str, number: int, continuation: Continuation) -> None:
+            """Keep one answer as a record."""
             prompt_id = names[name][0]
             split, prompt = prompts[prompt_id]
             records.add(

@@ -38,6 +38,7 @@ def toy_pairs_file(dataset: ToyConfig, base: Base, cache: Path) -> Path:
     path = _cached(cache, base, "pairs", [dataset.pairs, dataset.seed, labels], ".jsonl")
 
     def make() -> None:
+        """Sample and write the pairs."""
         say(f"needs preference pairs: sampling {dataset.pairs} from the reference")
         write_jsonl(path, _draw_pairs(dataset, base))
         record_hash(path)
@@ -59,6 +60,7 @@ def reference_samples(dataset: ToyConfig, base: Base, prompts: Sequence[str], *,
     path = _cached(cache, base, "exact", [dataset.exact_samples, gold, list(prompts)], ".npy")
 
     def make() -> None:
+        """Sample, score and write the array."""
         say(f"needs the exact front: sampling the reference {dataset.exact_samples} times a held-out prompt")
         texts = _sample_texts(base, list(prompts), dataset.exact_samples, "exact", "exact front")
         values = [

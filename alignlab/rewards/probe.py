@@ -49,6 +49,7 @@ class ProbeFeatures:
         layers, pooling = list(self.layers), self.pooling
 
         def compute(missing: list[Encoded]) -> Tensor:
+            """Pooled states of rows that the cache does not hold."""
             found = pooled_states(
                 base.model,
                 missing,

@@ -103,6 +103,7 @@ def passing_on(is_at_work: Callable[[], bool]) -> Iterator[None]:
     heard: list[int] = []
 
     def hear(number: int, frame: FrameType | None) -> None:
+        """Pass the first signal on and wait for the runs; end at the second."""
         heard.append(number)
         if len(heard) == 1 and _pass_on(number):
             _note(f"{signal.Signals(number).name}: waits for runs that save a checkpoint; a second one ends at once")

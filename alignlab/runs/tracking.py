@@ -95,6 +95,7 @@ def wandb_run(settings: TrackerSettings, folder: Path, *, job_type: str = "run")
     import wandb
 
     def begin(mode: _Mode) -> Any:
+        """Open the run on wandb."""
         return wandb.init(
             project=settings.project,
             entity=settings.entity,

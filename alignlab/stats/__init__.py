@@ -4,7 +4,7 @@ Values of one group (samples of one prompt) are alike, so every interval knows i
 """
 
 from alignlab.stats.crossed import FEWEST_SEEDS, Estimate, crossed_means
-from alignlab.stats.differences import Difference, holm, paired_difference
+from alignlab.stats.differences import Difference, holm, paired_difference, records_by_holm
 from alignlab.stats.groups import bootstrap_weights, percentile_bounds
 from alignlab.stats.interval import Bounds, Interval
 from alignlab.stats.judge_errors import JudgeErrors, corrected_shares
@@ -30,6 +30,7 @@ __all__ = [
     "perplexity",
     "pooled_share",
     "ratio_interval",
+    "records_by_holm",
     "share_interval",
     "token_loss",
 ]

@@ -14,6 +14,9 @@ from alignlab.stats.groups import Floats, grouped
 from alignlab.stats.interval import Interval
 from alignlab.stats.shares import FEW, effective
 
+LEVEL = 0.05
+"""Of Holm's p-values, below which two sides are told apart."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -151,3 +154,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         least = max(least, min(1.0, (len(known) - rank) * p))
         found[index] = least
     return found
+
+
+def records_by_holm(differences: Sequence[Difference]) -> list[dict[str, object]]:
+    """The differences as records, with Holm's p-value among all of them and whether it tells the two sides apart.
+
+    `told_apart` is null where the p-value is unknown, which is not the same as "no".
+    """
+    corrected = holm([one.p for one in differences])
+    return [
+        {**one.as_record(), "p_holm": p, "told_apart": None if p is None else p < LEVEL}
+        for one, p in zip(differences, corrected, strict=True)
+    ]

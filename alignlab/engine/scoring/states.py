@@ -102,6 +102,8 @@ def _capturing(stack: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
     found: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Any:
+        """A hook that keeps a layer's output."""
+
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             found[layer] = output[0] if isinstance(output, tuple) else output
             if layer == max(layers):
@@ -112,7 +114,7 @@ def _capturing(stack: nn.ModuleList, layers: Sequence[int]) -> Iterator[dict[int
     handles = [stack[layer - 1].register_forward_hook(keep(layer)) for layer in set(layers)]
     try:
         yield found
-    except _HighestLayer:
+    except _HighestLayer:  # all that is asked for has been seen; the layers above are not computed
         pass
     finally:
         for handle in handles:
