@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from alignlab.checks.rewards import check_rewards
+from alignlab.checks.rewards import check_rewards, require_safety_labels
 from alignlab.config.batches import share_batch
 from alignlab.config.objectives import check_targets
 from alignlab.config.plan import Plan, RowSource
@@ -391,9 +391,7 @@ def _check_loss_weighted(algorithm: LossWeightedConfig, plan: Plan[Any]) -> None
 
 
 def _check_safedpo(algorithm: SafeDpoConfig, plan: Plan[Any]) -> None:
-    settings = plan.rows.settings
-    rule = "must be toy or pku_saferlhf on algorithm=safedpo, whose columns say of each response whether it is safe"
-    require(settings.kind in ("toy", "pku_saferlhf"), "dataset.kind", settings.kind, rule)
+    require_safety_labels("algorithm=safedpo", plan.rows)
 
 
 _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.objectives import HEAVIEST
-from alignlab.config.plan import Plan, RewardSource
+from alignlab.config.plan import Plan, RewardSource, RowSource
 from alignlab.config.programs import programs
 from alignlab.config.schema import (
     BeaverConfig,
     ClassifierConfig,
+    CostConfig,
+    DatasetConfig,
+    FileConfig,
     GoldConfig,
     HttpConfig,
     ImplicitConfig,
@@ -21,8 +24,9 @@ from alignlab.config.schema import (
     PythonConfig,
 )
 from alignlab.config.uses import value_at
-from alignlab.data.sources import check_source
-from alignlab.errors import ConfigError, nearest, require_key, require_one_of
+from alignlab.data.readers.pku import SAFER
+from alignlab.data.sources import check_source, load
+from alignlab.errors import ConfigError, nearest, require, require_key, require_one_of
 from alignlab.models.cards import read_classifier_card, read_probe_card
 from alignlab.models.paths import check_folder
 from alignlab.models.saved_adapter import adapter_settings, checked_adapter
@@ -36,8 +40,12 @@ def check_rewards(plan: Plan[Any]) -> None:
     algorithm, objectives = plan.algorithm, plan.objectives
     labelled = [name for name, one in plan.rows.settings.objectives.items() if one.label is not None]
     adapter = value_at(plan.model.settings, "adapter")
-    if value_at(algorithm, "kind") == "classifier" and adapter:
-        raise ConfigError(f"model.adapter={adapter}: not with algorithm.kind=classifier; merge it into a model first")
+    kind = value_at(algorithm, "kind")
+    if kind in ("classifier", "cost") and adapter:
+        raise ConfigError(f"model.adapter={adapter}: not with algorithm.kind={kind}; merge it into a model first")
+    if kind == "cost":
+        require_safety_labels("algorithm.kind=cost", plan.rows)
+        _require_ranked_by_safety(f"algorithm.objective={objectives.trained}", objectives.trained, plan.rows.settings)
     for name in value_at(algorithm, "rewards") or ():
         if name not in objectives.weights:
             raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
@@ -55,6 +63,32 @@ def check_rewards(plan: Plan[Any]) -> None:
         check = _CHECKS.get(type(source.settings))
         if check is not None:
             check(source, source.settings)
+
+
+def require_safety_labels(asked_by: str, source: RowSource) -> None:
+    """Refuse data that never say whether a response is safe; a hub's rows are not here yet.
+
+    Args:
+        asked_by: `KEY=VALUE` of what needs the labels.
+        source: of the rows.
+
+    Raises:
+        ConfigError: naming the kind or the file.
+    """
+    settings = source.settings
+    rule = f"must be toy or pku_saferlhf with {asked_by}: their columns say of each response whether it is safe"
+    require(settings.kind in ("toy", "pku_saferlhf"), "dataset.kind", settings.kind, rule)
+    if isinstance(settings, FileConfig) and settings.path is not None:
+        rows = load(settings, max_length=source.max_length).rows
+        if not any(row.safe and None not in row.safe for row in rows):
+            what = f"none of {len(rows):,} rows says of both responses whether they are safe"
+            raise ConfigError(f"dataset.path={settings.path}: {what} (is_response_0_safe), as {asked_by} needs")
+
+
+def _require_ranked_by_safety(asked_by: str, objective: str, settings: DatasetConfig) -> None:
+    label = settings.objectives[objective].label
+    if label != SAFER:
+        raise ConfigError(f"{asked_by}: {objective} is ranked by {label}; a cost model learns the order by {SAFER}")
 
 
 def _check_held_out(source: RewardSource, plan: Plan[Any]) -> None:
@@ -109,7 +143,25 @@ def _check_classifier(source: RewardSource, settings: ClassifierConfig) -> None:
     card = read_classifier_card(folder)
     if card is not None and settings.template is not None and settings.template != card.template:
         raise ConfigError(f"{key}.template={settings.template!r}: the classifier was trained with {card.template!r}")
+    rule = f"{folder} is a cost model of alignlab's, whose score is minus the cost already; leave it false"
+    require(card is None or card.kind != "cost" or not settings.negate, f"{key}.negate", "true", rule)
     return None
+
+
+def _check_cost(source: RewardSource, settings: CostConfig) -> None:
+    if settings.path is not None:
+        folder = Path(settings.path)
+        card = read_classifier_card(folder) if folder.is_dir() else None
+        if card is None or card.kind != "cost":
+            hint = "name the folder `reward` of a run of algorithm=reward_model algorithm.kind=cost"
+            raise ConfigError(f"{source.key}.path={folder}: holds no cost model; {hint}")
+        if (folder / "adapter_config.json").is_file():
+            adapter_settings(f"{source.key}.path", folder)
+        return
+    _check_named(source)
+    if source.made_by is not None:
+        require_safety_labels(f"{source.key}.kind=cost", source.made_by.rows)
+        _require_ranked_by_safety(f"{source.key}.kind=cost", source.objective, source.made_by.rows.settings)
 
 
 def _check_probe(source: RewardSource, settings: ProbeConfig) -> None:
@@ -192,6 +244,7 @@ _CHECKS: dict[type, Callable[[RewardSource, Any], None]] = {
     ImplicitConfig: _check_implicit,
     GoldConfig: _check_gold,
     ClassifierConfig: _check_classifier,
+    CostConfig: _check_cost,
     ProbeConfig: _check_probe,
     BeaverConfig: _check_beaver,
     PythonConfig: _check_python,

@@ -69,7 +69,7 @@ MOST_ROUNDS = 50
 ROUNDS_PICTURE = "rounds.png"
 """Picture of a run's rounds, in its folder."""
 
-MADE_REWARDS = ("implicit", "classifier", "probe")
+MADE_REWARDS = ("implicit", "classifier", "cost", "probe")
 """Kinds of reward that a reward_model run makes where none is named."""
 
 JOINS = ("mean", "min", "uncertainty")

@@ -1,14 +1,18 @@
-"""A reward for one objective: implicit (DPO on its pairs; also the front's end at w=0), a classifier, or a probe."""
+"""A reward for one objective: implicit (DPO; also the front's end at w=0), classifier, cost model or probe."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 from transformers import AutoTokenizer
 
 from alignlab.config.plan import Plan
-from alignlab.config.schema import ClassifierConfig, RewardModelConfig, TrainerConfig
+from alignlab.config.schema import RewardModelConfig
 from alignlab.data.records import Prompt, RankedRow, pairs_by
+from alignlab.data.safe_pairs import labelled_pairs
+from alignlab.errors import ConfigError
+from alignlab.evaluation.cost import say_signs, sign_metrics
 from alignlab.evaluation.measure import preference_metrics
 from alignlab.jobs.preference import train_and_measure
 from alignlab.models.adapters import lora_config
@@ -16,8 +20,8 @@ from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, save_card
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.probes import REWARD, fit_and_measure
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
-from alignlab.rewards.classifier import classifier_source, load_classifier
+from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows, with_safety
+from alignlab.rewards.classifier import load_classifier, trained_source
 from alignlab.rewards.reading import TextReader
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -28,13 +32,13 @@ from alignlab.training.classifier import lora_with_head, read_pairs, train_class
 
 def run(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure. An adapter's card holds beta, base, template and data, without which it has no scale."""
-    by_kind = {"implicit": train_and_measure, "classifier": _train_classifier, "probe": fit_and_measure}
-    by_kind[plan.algorithm.kind](plan, run, outcome)
+    by_kind = {"implicit": train_and_measure, "probe": fit_and_measure}
+    by_kind.get(plan.algorithm.kind, _train_classifier)(plan, run, outcome)
 
 
 def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train a score head, with LoRA or with all weights, and measure what was saved, loaded anew."""
-    objective, trainer, model = plan.objectives.trained, plan.recipe.trainer, plan.model.settings
+    trainer, model = plan.recipe.trainer, plan.model.settings
     with run.stage("prerequisites"):
         outcome.extra |= data_report(plan.rows)
         base = reference(plan.model)
@@ -43,18 +47,14 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision, trust_remote_code=False)
     reader = TextReader(tokenizer, template=model.prompt_template, eos=True, max_length=trainer.max_length)
-    read = read_pairs(pairs_by(ranked, objective), reader)
-    outcome.extra["rows"] = {"train": len(read.table), "alike": read.alike, "cut": read.cut}
-    if read.alike or read.cut:
-        left_out = f"{read.alike} pairs left out (both texts alike)"
-        say(f"{left_out}, {read.cut} texts cut at trainer.max_length={trainer.max_length}")
+    table = _table(plan, ranked, reader, outcome)
     device, folder, dtype = base.device, run.path / REWARD, plan.model.dtype
     base.model.to("cpu")  # its memory is needed
     with run.stage("training"), tracking(plan.recipe.tracker, run.path) as tracker:
         train_classifier(
             base.path,
             base.revision,
-            read.table,
+            table,
             dtype=dtype,
             trainer=trainer,
             hardware=plan.recipe.hardware.on_one_process(),
@@ -65,8 +65,8 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
             callbacks=[tracker],
         )
     card = ClassifierCard(
-        kind="classifier",
-        objective=objective,
+        kind=plan.algorithm.kind,
+        objective=plan.objectives.trained,
         base=base.id,
         template=model.prompt_template,
         eos=True,
@@ -78,33 +78,67 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
     base.model.to(device)
     outcome.artifacts[REWARD] = REWARD
     with run.stage("held-out preferences"):
-        score = _scorer(folder, base, trainer, dtype)
+        score = _scorer(folder, base, dtype, batch_size=trainer.per_device_eval_batch_size)
         outcome.metrics |= _metrics(score, held_out, list(plan.rows.settings.objectives))
+        if plan.algorithm.kind == "cost":
+            signs = _signs(score, with_safety(held_out, plan.rows))
+            say_signs(signs)
+            outcome.metrics |= signs
+
+
+def _table(plan: Plan[RewardModelConfig], ranked: list[RankedRow], reader: TextReader, outcome: Outcome) -> Dataset:
+    """The pairs that are trained on, a cost model's with their safety labels; says and counts what is left out.
+
+    Args:
+        plan: the run.
+        ranked: the training rows.
+        reader: the classifier's.
+        outcome: takes the counts.
+
+    Raises:
+        ConfigError: if a cost model's rows hold no safety labels.
+    """
+    objective, safe, counts = plan.objectives.trained, None, {}
+    pairs = pairs_by(ranked, objective)
+    if plan.algorithm.kind == "cost":
+        found = labelled_pairs(with_safety(ranked, plan.rows), objective)
+        pairs, safe = found.pairs, found.safe
+        counts = {"unlabelled": found.unlabelled, "contradicting": found.contradicting}
+        unsafe = sum(not one for both in safe for one in both)
+        said = f"{len(pairs)} pairs of {objective}, {unsafe} of their {2 * len(pairs)} responses unsafe"
+        say(f"{said}; {found.contradicting} rank unsafe above safe; {found.unlabelled} left out, unlabelled")
+        if not pairs:
+            what = f"no pair of {objective} says of both responses whether they are safe"
+            raise ConfigError(f"dataset={plan.rows.settings.name}: {what}, which algorithm.kind=cost learns")
+    read = read_pairs(pairs, reader, safe)
+    outcome.extra["rows"] = {"train": len(read.table), "alike": read.alike, "cut": read.cut, **counts}
+    if read.alike or read.cut:
+        left_out = f"{read.alike} pairs left out (both texts alike)"
+        say(f"{left_out}, {read.cut} texts cut at trainer.max_length={reader.max_length}")
+    return read.table
 
 
 Text = tuple[Prompt, str]
 
 
-def _scorer(folder: Path, base: Base, trainer: TrainerConfig, dtype: str) -> Callable[[Sequence[Text]], list[float]]:
-    """Scores of (prompt, response) by the classifier in a folder, loaded as any other run would load it."""
-    settings = ClassifierConfig(
-        kind="classifier",
-        normalise=False,
-        path=str(folder),
-        revision=None,
-        template=None,
-        eos=True,
-        max_length=trainer.max_length,
-        dtype=dtype,
-        negate=False,
-    )
-    source = classifier_source("algorithm", settings, str(folder), base)
-    size, device = trainer.per_device_eval_batch_size, str(base.device)
+def _scorer(folder: Path, base: Base, dtype: str, *, batch_size: int) -> Callable[[Sequence[Text]], list[float]]:
+    """Scores of (prompt, response) by the classifier in a folder, loaded as any other run would load it.
+
+    Args:
+        folder: the classifier's.
+        base: what its adapter is loaded onto.
+        dtype: of the weights.
+        batch_size: rows of a forward.
+    """
+    source = trained_source("algorithm", folder, base, dtype=dtype)
+    known: dict[Text, float] = {}
 
     def scores(texts: Sequence[Text]) -> list[float]:
-        reader, scorer = load_classifier(source, device=device, batch_size=size, label="held-out scores")
-        found: list[float] = scorer(reader.read_all(texts)).double().tolist()
-        return found
+        if new := [text for text in dict.fromkeys(texts) if text not in known]:
+            device = str(base.device)
+            reader, scorer = load_classifier(source, device=device, batch_size=batch_size, label="held-out scores")
+            known.update(zip(new, scorer(reader.read_all(new)).double().tolist(), strict=True))
+        return [known[text] for text in texts]
 
     return scores
 
@@ -116,9 +150,21 @@ def _metrics(
     by_objective = {name: pairs for name in objectives if (pairs := pairs_by(rows, name))}
     found = [pair for pairs in by_objective.values() for pair in pairs]
     texts = list(dict.fromkeys((pair.prompt, text) for pair in found for text in (pair.chosen, pair.rejected)))
-    scores = dict(zip(texts, score(texts), strict=True)) if texts else {}
+    scores = dict(zip(texts, score(texts), strict=True))
     metrics: dict[str, dict[str, object]] = {}
     for name, pairs in by_objective.items():
         margins = np.array([scores[pair.prompt, pair.chosen] - scores[pair.prompt, pair.rejected] for pair in pairs])
         metrics |= preference_metrics(name, margins, [pair.group for pair in pairs])
     return metrics
+
+
+def _signs(score: Callable[[Sequence[Text]], list[float]], rows: Sequence[RankedRow]) -> dict[str, dict[str, object]]:
+    """Accuracy of the score's sign on the held-out responses that are labelled safe or unsafe, each counted once."""
+    labels = {
+        (row.prompt, text): (safe, row.group)
+        for row in rows
+        for text, safe in zip(row.responses, row.safe or (None,) * len(row.responses), strict=True)
+        if safe is not None
+    }
+    scores = np.array(score(list(labels)))
+    return sign_metrics(scores, [safe for safe, _ in labels.values()], [group for _, group in labels.values()])

@@ -1,17 +1,14 @@
 """SafeDPO: DPO on pairs that safety puts in order, with an offset between safe and unsafe (arXiv 2505.20065)."""
 
-from dataclasses import replace
-
 import torch
 
-from alignlab.config.plan import Plan, RowSource
+from alignlab.config.plan import Plan
 from alignlab.config.schema import SafeDpoConfig
-from alignlab.data.records import RankedRow
 from alignlab.data.safe_pairs import safe_pairs
-from alignlab.data.worlds import toy
 from alignlab.engine.scoring.rows import encode_pairs
 from alignlab.errors import ConfigError
 from alignlab.jobs.preference import finish, prepare, say_left_out, tilted_pairs
+from alignlab.prerequisites.rows import with_safety
 from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -43,10 +40,3 @@ def run(plan: Plan[SafeDpoConfig], run: RunFolder, outcome: Outcome) -> None:
     tilts_P = safety_tilt(gaps_P, offset=algorithm.offset, beta=algorithm.beta)
     table = table.add_column("chosen_tilt", tilts_P.tolist()).add_column("rejected_tilt", [0.0] * len(gaps_P))
     finish(plan, run, outcome, prepared, table, PreferenceLoss("sigmoid", beta=algorithm.beta))
-
-
-def with_safety(rows: list[RankedRow], source: RowSource) -> list[RankedRow]:
-    """The rows with each response's safety; on the toy a response is safe where its gold safety is not below 0."""
-    if source.toy is None:
-        return rows
-    return [replace(row, safe=tuple(toy.safe(str(row.prompt), text) >= 0 for text in row.responses)) for row in rows]

@@ -11,6 +11,7 @@ from alignlab.config.plan import MakeRun, RewardSource
 from alignlab.config.schema import (
     BeaverConfig,
     ClassifierConfig,
+    CostConfig,
     GoldConfig,
     HttpConfig,
     ImplicitConfig,
@@ -30,7 +31,7 @@ from alignlab.models.adapters import adapter_for
 from alignlab.models.base import Base
 from alignlab.rewards.base import Reward
 from alignlab.rewards.beaver import beaver_id, beaver_source, load_beaver
-from alignlab.rewards.classifier import classifier_source, load_classifier
+from alignlab.rewards.classifier import classifier_source, load_classifier, trained_source
 from alignlab.rewards.endpoint import EndpointReward
 from alignlab.rewards.gold import GoldReward
 from alignlab.rewards.implicit import ImplicitReward
@@ -138,6 +139,13 @@ def _classifier(source: RewardSource, parts: RewardParts, settings: ClassifierCo
     return ScorerReward(found.id, load, sign=-1.0 if settings.negate else 1.0, **_keeping(source, parts))
 
 
+def _cost(source: RewardSource, parts: RewardParts, settings: CostConfig) -> Reward:
+    folder = Path(settings.path) if settings.path else _made(source, parts) / "reward"
+    found = trained_source(source.key, folder, parts.base, dtype=settings.dtype)
+    load = _naming(source.key, partial(load_classifier, found, **_loading(source)))
+    return ScorerReward(found.id, load, sign=1.0, **_keeping(source, parts))  # its head gives minus the cost
+
+
 def _probe(source: RewardSource, parts: RewardParts, settings: ProbeConfig) -> Reward:
     found = probe_source(source.key, settings.path or str(_made(source, parts) / "reward"))
     states = state_cache(parts.cache)
@@ -200,6 +208,7 @@ _BUILDERS: dict[type[RewardConfig], Callable[[RewardSource, RewardParts, Any], R
     ImplicitConfig: _implicit,
     GoldConfig: _gold,
     ClassifierConfig: _classifier,
+    CostConfig: _cost,
     ProbeConfig: _probe,
     BeaverConfig: _beaver,
     LengthConfig: _length,

@@ -1,7 +1,7 @@
 """The rows of a run: read from files or the hub, or sampled in the embedded world."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from alignlab.config.plan import RowSource
 from alignlab.data.consistent import consistent_rows
@@ -65,6 +65,13 @@ def kept_rows(
     if not kept:
         raise ConfigError(f"dataset.keep={settings.keep}: no pair is ranked alike by all of {', '.join(asked)}")
     return kept
+
+
+def with_safety(rows: list[RankedRow], source: RowSource) -> list[RankedRow]:
+    """The rows with each response's safety; on the toy a response is safe where its gold safety is not below 0."""
+    if source.toy is None:
+        return rows
+    return [replace(row, safe=tuple(toy.safe(str(row.prompt), text) >= 0 for text in row.responses)) for row in rows]
 
 
 def held_out_rows(source: RowSource, base: Base) -> list[RankedRow]:

@@ -75,6 +75,40 @@ def classifier_source(key: str, config: ClassifierConfig, path: str, base: Base)
     card = read_classifier_card(folder) if folder.is_dir() else None
     if card is not None and config.template not in (None, card.template):
         raise ConfigError(f"{key}.template={config.template!r}: the classifier was trained with {card.template!r}")
+    return _source(key, path, base, card, reads=card or config, revision=config.revision, dtype=config.dtype)
+
+
+def trained_source(key: str, folder: Path, base: Base, *, dtype: str) -> ClassifierSource:
+    """A classifier that was trained here, which its card says all of.
+
+    Args:
+        key: what its settings stand under.
+        folder: its own.
+        base: the run's base model.
+        dtype: of the weights.
+
+    Raises:
+        ConfigError: as `classifier_source`'s, or if there is no card.
+    """
+    card = read_classifier_card(folder)
+    if card is None:
+        raise ConfigError(
+            f"{key}.path={folder}: holds no alignlab.json; of a model from elsewhere give kind=classifier"
+        )
+    return _source(key, str(folder), base, card, reads=card, revision=None, dtype=dtype)
+
+
+def _source(
+    key: str,
+    path: str,
+    base: Base,
+    card: ClassifierCard | None,
+    *,
+    reads: ClassifierCard | ClassifierConfig,
+    revision: str | None,
+    dtype: str,
+) -> ClassifierSource:
+    folder = Path(path)
     onto: tuple[str | None, str | None] = (None, None)
     if folder.is_dir():
         weights = fingerprint(folder)
@@ -83,20 +117,19 @@ def classifier_source(key: str, config: ClassifierConfig, path: str, base: Base)
             onto, identity = _base_of(key, folder, card, base)
             weights += f"+{identity}"
     else:
-        weights = _commit(path, config.revision)
+        weights = _commit(path, revision)
     if card is not None:
         check_recorded_files(f"{key}.path={path}", folder, card)
-    reads = card or config
     return ClassifierSource(
         path,
-        config.revision,
+        revision,
         *onto,
         weights=weights,
         trained_here=card is not None,
         template=reads.template,
         eos=reads.eos,
         max_length=reads.max_length,
-        dtype=config.dtype,
+        dtype=dtype,
     )
 
 

@@ -1,4 +1,4 @@
-"""Trains a classifier with one label on preference pairs: Bradley-Terry, through TRL's RewardTrainer."""
+"""Trains a classifier with one label by TRL's RewardTrainer on preference pairs: Bradley-Terry, or a cost model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from alignlab.models.adapters import sort_adapter_config
 from alignlab.rewards.classifier import new_classifier
 from alignlab.rewards.reading import TextReader
 from alignlab.rewards.scorer import absent_token
+from alignlab.training.cost import CHOSEN_SAFE, REJECTED_SAFE, SAFE, CostCollator, cost_loss
 from alignlab.training.loop import run_trainer, training_arguments, turn_off_dropout
 from alignlab.training.sampler import GroupedBatchSampler, SetEpoch
 
@@ -42,30 +43,64 @@ class ClassifierTrainer(RewardTrainer):  # type: ignore[misc]  # trl is untyped
         """No model card: the run folder's result.json says what was trained."""
 
 
+class CostTrainer(ClassifierTrainer):
+    """The same with the cost model's loss; TRL's metrics, and how often the sign of a score is right."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Mean loss of a batch's pairs.
+
+        Args:
+            model: the classifier.
+            inputs: a batch of CostCollator's.
+            return_outputs: give the model's outputs too.
+            num_items_in_batch: transformers'; the mean is over this batch.
+        """
+        safe_2P = inputs.pop(SAFE)
+        _, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        scores_2P = outputs.logits.view(2, -1)
+        loss = cost_loss(scores_2P, safe_2P).mean()
+        right = ((scores_2P > 0) == safe_2P).float().mean()
+        self._metrics["train" if model.training else "eval"]["sign_accuracy"].append(right.item())
+        return (loss, outputs) if return_outputs else loss
+
+
 @dataclass(frozen=True)
 class ReadPairs:
     """Pairs as a classifier reads them."""
 
     table: Dataset
-    """chosen_ids, rejected_ids."""
+    """chosen_ids, rejected_ids; chosen_safe and rejected_safe where safety labels were given."""
     alike: int
     """Pairs that the limit leaves alike: nothing is left to learn from."""
     cut: int
     """Texts that were cut at the limit."""
 
 
-def read_pairs(pairs: Sequence[Pair], reader: TextReader) -> ReadPairs:
+def read_pairs(pairs: Sequence[Pair], reader: TextReader, safe: Sequence[tuple[bool, bool]] | None = None) -> ReadPairs:
     """Tokens of every pair.
+
+    Args:
+        pairs: what is trained on.
+        reader: the classifier's.
+        safe: of each pair, whether the chosen and the rejected response are safe; a cost model needs it.
 
     Raises:
         ValueError: if no pair is left.
     """
     chosen = reader.read_all([(pair.prompt, pair.chosen) for pair in pairs])
     rejected = reader.read_all([(pair.prompt, pair.rejected) for pair in pairs])
-    kept = [(left.ids, right.ids) for left, right in zip(chosen, rejected, strict=True) if left.ids != right.ids]
+    columns: dict[str, list[Any]] = {
+        "chosen_ids": [row.ids for row in chosen],
+        "rejected_ids": [row.ids for row in rejected],
+    }
+    if safe is not None:
+        columns |= {CHOSEN_SAFE: [one for one, _ in safe], REJECTED_SAFE: [one for _, one in safe]}
+    kept = [index for index in range(len(pairs)) if chosen[index].ids != rejected[index].ids]
     if not kept:
         raise ValueError(f"trainer.max_length={reader.max_length}: cuts all {len(pairs)} pairs down to one text each")
-    table = Dataset.from_dict({"chosen_ids": [left for left, _ in kept], "rejected_ids": [right for _, right in kept]})
+    table = Dataset.from_dict({name: [values[index] for index in kept] for name, values in columns.items()})
     return ReadPairs(table, len(pairs) - len(kept), reader.cut)
 
 
@@ -88,7 +123,7 @@ def train_classifier(
     Args:
         path: the causal model that the classifier starts from.
         revision: its revision on the hub.
-        rows: chosen_ids and rejected_ids.
+        rows: `read_pairs`'s; a cost model is trained where they have safety labels.
         dtype: of the body; the head is trained in float32.
         trainer: the recipe.
         hardware: device and precision; one process trains.
@@ -110,12 +145,13 @@ def train_classifier(
         disable_dropout=False,
     )
     pad = _padding(rows, separate)
-    engine = ClassifierTrainer(
+    labelled = CHOSEN_SAFE in rows.column_names
+    engine = (CostTrainer if labelled else ClassifierTrainer)(
         model=model,
         args=arguments,
         train_dataset=rows,
         processing_class=tokenizer,
-        data_collator=DataCollatorForPreference(pad_token_id=pad),
+        data_collator=(CostCollator if labelled else DataCollatorForPreference)(pad_token_id=pad),
         peft_config=peft,
         callbacks=list(callbacks),
     )

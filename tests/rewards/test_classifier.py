@@ -24,6 +24,7 @@ from alignlab.rewards.classifier import as_scorer, classifier_source, load_class
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import ScorerReward
 from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
+from alignlab.training.cost import cost_loss
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 PEFT = PeftConfig(r=4, alpha=8.0, dropout=0.1, target_modules="all-linear")
@@ -52,7 +53,7 @@ class Stop(Exception):
     """The machine is switched off."""
 
 
-def train(base, pairs, folder, *, full=False, stop_at=None, steps=6, losses=None):
+def train(base, pairs, folder, *, full=False, stop_at=None, steps=6, losses=None, safe=None, batch=16):
     """A classifier trained on the pairs, in folder/reward; switched off after `stop_at` steps."""
     from transformers import TrainerCallback
 
@@ -70,9 +71,9 @@ def train(base, pairs, folder, *, full=False, stop_at=None, steps=6, losses=None
     train_classifier(
         base.path,
         None,
-        read_pairs(pairs, reader).table,
+        read_pairs(pairs, reader, safe).table,
         dtype="float32",
-        trainer=dataclasses.replace(RECIPE, max_steps=steps),
+        trainer=dataclasses.replace(RECIPE, max_steps=steps, per_device_train_batch_size=batch),
         hardware=CPU,
         seed=0,
         folder=folder / "reward",
@@ -166,6 +167,27 @@ def test_training_starts_at_the_bradley_terry_loss_and_learns(base, pairs, tmp_p
     prompts = [pair.prompt for pair in pairs]
     margins = one.score(prompts, [pair.chosen for pair in pairs]) - one.score(prompts, [p.rejected for p in pairs])
     assert (margins > 0).float().mean() > 0.8, "length is easy to learn"
+
+
+def test_a_cost_model_starts_at_its_own_loss_and_learns_the_sign(base, pairs, tmp_path):
+    """Whole batches: the first loss is the mean over all pairs. Long responses are called safe."""
+    longest = sorted(len(text) for pair in pairs for text in (pair.chosen, pair.rejected))[len(pairs)]
+    safe = [(len(pair.chosen) > longest, len(pair.rejected) > longest) for pair in pairs]
+    losses = []
+    folder = train(base, pairs, tmp_path / "cost", steps=12, losses=losses, safe=safe, batch=len(pairs))
+    start = new_classifier(base.path, revision=None, dtype=torch.float32, seed=0).eval()
+    reader = TextReader(AutoTokenizer.from_pretrained(base.path), template=TEMPLATE, eos=True, max_length=60)
+    both = [[(pair.prompt, getattr(pair, part)) for pair in pairs] for part in ("chosen", "rejected")]
+    scores_2P = torch.stack([as_scorer(start, batch_size=16, label="")(reader.read_all(texts)) for texts in both])
+    safe_2P = torch.tensor(safe).T
+    assert losses[0] == pytest.approx(float(cost_loss(scores_2P, safe_2P).mean()), rel=1e-5)
+    assert losses[0] != pytest.approx(float(cost_loss(scores_2P, ~safe_2P).mean()), rel=1e-3), "control: wrong signs"
+    trained = reward(base, folder, tmp_path / "c")
+    found_2P = torch.stack([trained.score(*zip(*texts, strict=True)) for texts in both])
+    assert ((found_2P > 0) == safe_2P).float().mean() > 0.8
+    plain = reward(base, train(base, pairs, tmp_path / "plain", steps=12, batch=len(pairs)), tmp_path / "p")
+    plain_2P = torch.stack([plain.score(*zip(*texts, strict=True)) for texts in both])
+    assert ((plain_2P > 0) == safe_2P).float().mean() < 0.75, "control: the order alone leaves zero anywhere"
 
 
 def test_interrupted_and_resumed_is_uninterrupted(base, pairs, trained, tmp_path):

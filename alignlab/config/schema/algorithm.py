@@ -36,6 +36,7 @@ from alignlab.config.conditions import (
 )
 from alignlab.config.names import (
     LOSSES,
+    MADE_REWARDS,
     MOST_ROUNDS,
     PER_TOKEN_LOSSES,
     REFUSED_LOSSES,
@@ -102,13 +103,13 @@ class PreferenceConfig(AlgorithmConfig):
 
 
 _IMPLICIT = if_kind("algorithm.kind", "implicit")
-_TRAINED = if_kind("algorithm.kind", "implicit", "classifier")
+_TRAINED = if_kind("algorithm.kind", "implicit", "classifier", "cost")
 _PROBE = if_kind("algorithm.kind", "probe")
 
 
 @dataclass
 class RewardModelConfig(PreferenceConfig):
-    """A reward for one objective: implicit (DPO); or a sequence classifier or a probe, which have no beta and loss."""
+    """A reward for one objective: implicit (DPO); or a classifier, cost model or probe, without beta and loss."""
 
     uses: ClassVar[Uses] = Uses(
         reads={
@@ -143,9 +144,9 @@ class RewardModelConfig(PreferenceConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_one_of("algorithm.kind", self.kind, ("implicit", "classifier", "probe"))
+        require_one_of("algorithm.kind", self.kind, MADE_REWARDS)
         rule = f"trains all weights of a classifier; with algorithm.kind={self.kind} there is none"
-        require(not self.full or self.kind == "classifier", "algorithm.full", "true", rule)
+        require(not self.full or self.kind in ("classifier", "cost"), "algorithm.full", "true", rule)
         require_probe("algorithm", self.layers, self.pooling, self.length_term, self.ridge)
 
 

@@ -71,6 +71,17 @@ class ClassifierConfig(ScorerConfig):
     negate: bool = MISSING
 
 
+@dataclass
+class CostConfig(RewardConfig):
+    """A cost model trained here, whose card says how it reads. path=null means: trained by a reward_model run."""
+
+    path: str | None = MISSING
+    dtype: str = MISSING
+
+    def __post_init__(self) -> None:
+        require_one_of("reward.dtype", self.dtype, DTYPES)
+
+
 POOLINGS = ("mean", "last")
 LENGTH_TERMS = ("none", "score", "control")
 
@@ -193,6 +204,7 @@ REWARD_KINDS: dict[str, type[RewardConfig]] = {
     "implicit": ImplicitConfig,
     "gold": GoldConfig,
     "classifier": ClassifierConfig,
+    "cost": CostConfig,
     "probe": ProbeConfig,
     "beaver": BeaverConfig,
     "length": LengthConfig,
