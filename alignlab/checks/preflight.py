@@ -312,6 +312,10 @@ def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:
     """The loss divides by the trained weight; at 0 the policy is the one behind the other reward."""
     objectives = plan.objectives
     trained, weight = objectives.trained, objectives.trained_weight
+    if trained in plan.rewards:
+        kind = plan.rewards[trained].settings.kind
+        rule = f"must be implicit, fitted to the labels that are trained on, to give their unit; {kind} has another"
+        require(kind in ("implicit", "gold"), f"algorithm.rewards.{trained}.kind", kind, rule)
     if 0 < weight < MIN_MODPO_WEIGHT:
         raise ConfigError(
             f"w={weight:g}: the weight of {trained} must be 0 or at least {MIN_MODPO_WEIGHT}; MODPO's loss divides by "

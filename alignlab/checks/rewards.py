@@ -50,7 +50,8 @@ def check_rewards(plan: Plan[Any]) -> None:
         if name not in objectives.weights:
             raise ConfigError(f"algorithm.rewards.{name}: no such objective; {nearest(name, objectives.weights)}")
         by_weight = value_at(algorithm, "objective") == HEAVIEST and len(labelled) > 1
-        if name == objectives.trained and algorithm.uses.trains and not by_weight:
+        idle = name == objectives.trained and name not in plan.rewards  # with normalise=true its unit counts
+        if idle and algorithm.uses.trains and not by_weight:
             raise ConfigError(f"algorithm.rewards.{name}: is trained on its pairs, so a reward for it has no effect")
     if plan.scorers and algorithm.uses.data != "prompts":
         _ = plan.local_generator  # refuses a server

@@ -132,14 +132,25 @@ def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
 
 
 def rewarded(config: "RunConfig") -> list[str]:
-    """The objectives whose rewards a run needs: MODPO's others; elsewhere those that algorithm.rewards names."""
+    """The objectives whose rewards a run needs: MODPO's others; elsewhere those that algorithm.rewards names.
+
+    MODPO also needs the trained one's where that is weighed in units of its reward's differences.
+    """
     needed = config.algorithm.uses.rewards
     others = list(objectives_of(config).others) if "others" in needed else []
+    if others and (trained := objectives_of(config).trained) and _is_normalised(config, trained):
+        others.append(trained)
     given = list(value_at(config, "algorithm.rewards") or {}) if "named" in needed else []
     if "endpoints" in needed:
         adapters = value_at(config, "algorithm.adapters") or {}
         others += [name for name in objectives_of(config).others if name not in adapters]
     return list(dict.fromkeys([*others, *given]))
+
+
+def _is_normalised(config: "RunConfig", objective: str) -> bool:
+    """Whether algorithm.rewards.<objective>.normalise=true names it; the group `reward` is of the others alone."""
+    named = (value_at(config, "algorithm.rewards") or {}).get(objective)
+    return named is not None and named.normalise
 
 
 def named_endpoints(config: "RunConfig") -> dict[str, str]:

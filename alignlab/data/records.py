@@ -21,6 +21,22 @@ Prompt = str | tuple[Turn, ...]
 """A plain request, or a conversation that ends in a user turn."""
 
 
+class CutText(str):
+    """A response that a limit ended, not the policy: nothing appends an end to it, and no whole response equals it."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CutText) and str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def as_said(text: str, finish: object) -> str:
+    """A sampled response as rewards and training take it: a `CutText` if its `finish` is "length"."""
+    return CutText(text) if finish == "length" and text else text  # without a word it has to hold an end
+
+
 def as_prompt(turns: Sequence[Turn]) -> Prompt:
     """The prompt that these turns make: a lone request is plain text, so that both forms of it are one prompt."""
     if len(turns) == 1 and turns[0].role == "user":

@@ -12,7 +12,7 @@ import numpy as np
 
 from alignlab.config.uses import NOT_IN_RUN_ID
 from alignlab.data.files import read_rows
-from alignlab.data.records import Prompt, RankedRow, prompt_as_json
+from alignlab.data.records import Prompt, RankedRow, as_said, prompt_as_json
 from alignlab.engine.sampling.base import Continuation, PrefixRequest, sample_id
 from alignlab.engine.sampling.generate import generate
 from alignlab.engine.scoring.logps import divergence
@@ -47,6 +47,11 @@ class Said:
     """Of the response, its end included; empty where they were not kept."""
     finish: str
     """"stop" if the policy ended its turn, "length" if generator.max_new_tokens did."""
+
+    @property
+    def text(self) -> str:
+        """The response as rewards take it: one that was cut has no end."""
+        return as_said(self.response, self.finish)
 
 
 def held_out_prompts(rows: Sequence[RankedRow], most: int) -> dict[str, Prompt]:
@@ -224,7 +229,7 @@ def score_said(
     groups = [row.group for row in said]
     for name, scorer in scorers:
         with run.stage("scoring"):
-            found = scorer.score([row.prompt for row in said], [row.response for row in said]).double().numpy()
+            found = scorer.score([row.prompt for row in said], [row.text for row in said]).double().numpy()
         scorer.release()
         values = [None if np.isnan(value) else float(value) for value in found]
         _refuse_useless(name, values)

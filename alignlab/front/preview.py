@@ -65,14 +65,21 @@ def _jackknifed(rewards_PSM: Floats, weights_M: Floats, beta: float) -> tuple[Fl
     whole_PK, log_z_P = _tilted_means(tilts_PS, values_PSK)
     if num_samples < 2:
         return whole_PK[:, :-1], whole_PK[:, -1] - log_z_P
-    mean_PK, mean_log_z_P = np.zeros_like(whole_PK), np.zeros_like(log_z_P)
-    for left_out in range(num_samples):  # afresh, for the sample that is left out may carry nearly all the weight
-        kept_S = np.arange(num_samples) != left_out
-        without_PK, without_log_z_P = _tilted_means(tilts_PS[:, kept_S], values_PSK[:, kept_S])
-        mean_PK += without_PK / num_samples
-        mean_log_z_P += without_log_z_P / num_samples
-    found_PK = num_samples * whole_PK - (num_samples - 1) * mean_PK
-    found_log_z_P = num_samples * log_z_P - (num_samples - 1) * mean_log_z_P
+    peak_P = tilts_PS.argmax(axis=1)
+    light_PS = np.arange(num_samples) != peak_P[:, None]
+    # The heaviest sample may carry nearly all the weight, so without it all is summed afresh.
+    shape = (len(tilts_PS), num_samples - 1)
+    sum_PK, sum_log_z_P = _tilted_means(tilts_PS[light_PS].reshape(shape), values_PSK[light_PS].reshape(*shape, -1))
+    # Any other carries half of it at most, and can be taken off the sums.
+    odds_PS = np.exp(tilts_PS - tilts_PS.max(axis=1, keepdims=True))
+    rest_PS = np.where(light_PS, odds_PS.sum(axis=1, keepdims=True) - odds_PS, 1.0)
+    total_P1K = (odds_PS[..., None] * values_PSK).sum(axis=1, keepdims=True)
+    without_PSK = (total_P1K - odds_PS[..., None] * values_PSK) / rest_PS[..., None]
+    sum_PK += np.where(light_PS[..., None], without_PSK, 0.0).sum(axis=1)
+    log_z_PS = tilts_PS.max(axis=1, keepdims=True) + np.log(rest_PS / (num_samples - 1))
+    sum_log_z_P += np.where(light_PS, log_z_PS, 0.0).sum(axis=1)
+    share = (num_samples - 1) / num_samples
+    found_PK, found_log_z_P = num_samples * whole_PK - share * sum_PK, num_samples * log_z_P - share * sum_log_z_P
     return found_PK[:, :-1], found_PK[:, -1] - found_log_z_P
 
 

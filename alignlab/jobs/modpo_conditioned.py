@@ -16,11 +16,10 @@ from alignlab.errors import ConfigError
 from alignlab.front.points import write_points
 from alignlab.jobs.export import export
 from alignlab.jobs.front import present
-from alignlab.jobs.preference import Prepared, prepare, record_cache, say_left_out, tilted_pairs
+from alignlab.jobs.preference import Prepared, prepare, record_cache, say_left_out, tilted_pairs, unit_scales
 from alignlab.models.cards import AdapterCard, read_card, save_card
 from alignlab.models.saved_adapter import conditioned_card
 from alignlab.rewards.implicit import reference_logps
-from alignlab.rewards.normalise import read_statistics
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -100,7 +99,7 @@ def _table(
 def _card(
     plan: Plan[ConditionedConfig], run: RunFolder, outcome: Outcome, prepared: Prepared, condition: Condition
 ) -> AdapterCard:
-    scales = {name: found.difference_std for name, found in read_statistics(run.path).items() if name in plan.rewards}
+    scales = unit_scales(plan, run)
     return AdapterCard(
         objective="",
         beta=plan.algorithm.beta,

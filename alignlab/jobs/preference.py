@@ -17,7 +17,7 @@ from alignlab.evaluation.measure import Policy, Sampling, measure, ranked_by_rew
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
 from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards, record_tilts
+from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards, record_learnt_tilt, record_tilts
 from alignlab.prerequisites.rewards import RewardParts
 from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
 from alignlab.rewards.base import Reward
@@ -103,20 +103,36 @@ def train_and_measure(
         rows = pairs.responses()
         ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=trainer.per_device_eval_batch_size)
         columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
-        record_tilts(outcome, columns, objectives, algorithm.beta)
+        record_tilts(outcome, columns, objectives.weights, algorithm.beta)
         if sft_weight:
             outcome.extra["likelihood"] = likelihood_term(pairs, sft_weight, plan.rows.settings.name)
         table = tilted_pairs(pairs, ref_logps_B, columns, objectives.others, algorithm.beta)
         for one in rewards.values():
             one.release()  # training needs the memory
+    unit = unit_scales(plan, run).get(objectives.trained, 1.0)
     loss = PreferenceLoss(
         algorithm.loss_type,
         beta=algorithm.beta,
-        weight=objectives.trained_weight,
+        weight=objectives.trained_weight / unit,
         label_smoothing=algorithm.label_smoothing,
         sft_weight=sft_weight,
     )
-    finish(plan, run, outcome, prepared, table, loss)
+    policy = finish(plan, run, outcome, prepared, table, loss)
+    unseen = encode_pairs(
+        pairs_by(prepared.held_out, objectives.trained), base.encoder, max_length=trainer.max_length, on_long=on_long
+    )
+    if unseen.pairs:
+        rows = unseen.responses()
+        columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
+        log_ratios_B = policy.reward.score_encoded(rows).double() / algorithm.beta
+        record_learnt_tilt(outcome, log_ratios_B, columns, objectives, algorithm.beta)
+        for one in rewards.values():
+            one.release()
+
+
+def unit_scales(plan: Plan[Any], run: RunFolder) -> dict[str, float]:
+    """Objective -> what its weight is divided by: the deviation of its reward's differences, where it is normalised."""
+    return {name: found.difference_std for name, found in read_statistics(run.path).items() if name in plan.rewards}
 
 
 def finish(
@@ -127,8 +143,8 @@ def finish(
     table: Dataset,
     loss: PreferenceLoss,
     conflict: ConflictAversion | None = None,
-) -> None:
-    """Train the adapter, give it its card, and measure the policy.
+) -> Policy:
+    """Train the adapter, give it its card, and measure the policy, which is returned.
 
     Args:
         plan: the run.
@@ -140,7 +156,7 @@ def finish(
         conflict: how the gradients of several objectives are combined, if they are.
     """
     base, beta = prepared.base, loss.beta
-    scales = {name: found.difference_std for name, found in read_statistics(run.path).items() if name in plan.rewards}
+    scales = unit_scales(plan, run)
     with run.stage("training"):
         adapter = train_on_processes(plan.recipe, base, table, loss, run.path, conflict=conflict)
         card = AdapterCard(
@@ -168,6 +184,7 @@ def finish(
     sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
     measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
     record_cache(outcome, prepared.cache.counts)
+    return policy
 
 
 def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[str, float]:

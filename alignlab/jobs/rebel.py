@@ -44,7 +44,7 @@ def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
         rows = pairs.responses()
         ref_logps_B = reference_logps(base, rows, cache=prepared.cache, batch_size=trainer.per_device_eval_batch_size)
         columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
-        record_tilts(outcome, columns, objectives, algorithm.beta)
+        record_tilts(outcome, columns, objectives.weights, algorithm.beta)
         for one in rewards.values():
             one.release()  # training needs the memory
     _say_normalised(run)

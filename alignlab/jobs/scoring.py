@@ -64,7 +64,7 @@ def score(plan: Plan[Any], policy: Policy, run: RunFolder, outcome: Outcome, hel
         for name, source in plan.scorers.items():
             one = rewards[name] if name in rewards else reward(source, parts)
             if isinstance(one, JoinedReward):
-                texts = [(row.prompt, row.response) for row in said]
+                texts = [(row.prompt, row.text) for row in said]
                 behind = [] if policy.is_reference else [run.make_run(plan.evaluation(None))]
                 one = one.scaled(policy.base.encoder.encode_all(texts, sampled=True), run.path, behind)
             yield name, one

@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
-from alignlab.data.records import Prompt, Turn, fill_template
+from alignlab.data.records import CutText, Prompt, Turn, fill_template
 from alignlab.models.chat import ChatTemplate, Split, common_start
 from alignlab.models.rendering import TemplateError
 
@@ -77,7 +77,10 @@ class PromptEncoder:
         return self._tokens_of([self._render(turns)] if self._chat is None else self._chat.prompts([turns]))[0]
 
     def encode(self, prompt: Prompt, response: str) -> Encoded:
-        """Tokens of prompt and response, as the tokenizer reads them in one text; the end token is appended once."""
+        """Tokens of prompt and response, as the tokenizer reads them in one text; the end token is appended once.
+
+        A `CutText` gets none.
+        """
         return self.encode_all([(prompt, response)])[0]
 
     def encode_all(self, texts: Sequence[tuple[Prompt, str]], *, sampled: bool = False) -> list[Encoded]:
@@ -110,7 +113,8 @@ class PromptEncoder:
             prompts = dict(zip(asked, self._tokens_of(asked), strict=True))
             whole = self._tokens_of([one.whole for one in splits])
             for pair, one, ids in zip(part, splits, whole, strict=True):
-                found.append(_split(prompts[one.prompt], [*ids, self.end_id], *pair))
+                end = [] if isinstance(pair[1], CutText) else [self.end_id]
+                found.append(_split(prompts[one.prompt], [*ids, *end], *pair))
         return found
 
     def _by_string(self, given: tuple[Sequence[Turn], str]) -> Split:

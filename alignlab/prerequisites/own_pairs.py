@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from alignlab.config.plan import MakeRun, Plan
 from alignlab.config.schema import PairsConfig, ServerGeneratorConfig
 from alignlab.data.readers.prompts import prompt_in
-from alignlab.data.records import Prompt
+from alignlab.data.records import Prompt, as_said
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
 from alignlab.io.records import Records
@@ -96,7 +96,8 @@ def score_answers(plan: Plan[PairsConfig], answers: Comparable, folder: Path, ma
     parts = RewardParts(_base(plan), ScoreCache(plan.cache / "scores"), make_run)
     rows = answers.answers
     prompts = [prompt_in({"prompt": row["prompt"]}) for row in rows]
-    texts, ids, groups = ([row[key] for row in rows] for key in ("response", "id", "prompt_id"))
+    ids, groups = ([row[key] for row in rows] for key in ("id", "prompt_id"))
+    texts = [as_said(row["response"], row["finish"]) for row in rows]
     columns, asked = [], {}
     for name, source in plan.scorers.items():
         one = reward(source, parts)

@@ -93,20 +93,51 @@ def prepared_rewards(
     return rewards
 
 
-def record_tilts(outcome: Outcome, columns: Mapping[str, Tensor], objectives: Objectives, beta: float) -> None:
+def record_tilts(outcome: Outcome, columns: Mapping[str, Tensor], weights: Mapping[str, float], beta: float) -> None:
     """How far each reward tilts the reference on the trained pairs: deviation of (w/beta) * (chosen - rejected), nats.
 
     Args:
         outcome: takes it, beside each reward's report.
         columns: each reward's scores of all chosen, then all rejected responses.
-        objectives: the weights.
+        weights: of the objectives.
         beta: KL strength of the run, 1/nat.
     """
+    said = []
     for name, scores in columns.items():
-        chosen, rejected = scores.double().chunk(2)
-        tilt = (chosen - rejected).std() if len(chosen) > 1 else None
-        value = None if tilt is None else float(tilt) * objectives.weights[name] / beta
+        tilt = _difference_std(scores)
+        value = None if tilt is None else tilt * weights[name] / beta
         outcome.extra.setdefault("rewards", {}).setdefault(name, {})["tilt_nats"] = value
+        said += [] if value is None else [f"{name} (w={weights[name]:g}) by {value:.2f} nats"]
+    if said:
+        say(f"tilt of the reference between a pair's responses (standard deviation): {', '.join(said)}")
+
+
+def record_learnt_tilt(
+    outcome: Outcome, log_ratios_B: Tensor, columns: Mapping[str, Tensor], objectives: Objectives, beta: float
+) -> None:
+    """How far the policy has come by its trained objective, whose labels have no unit of their own.
+
+    That is the deviation, over held-out pairs, of the policy's log-ratio difference without the others' tilt.
+
+    Args:
+        outcome: takes it as `trained`.
+        log_ratios_B: log pi/pi_ref of all chosen, then all rejected responses, nats.
+        columns: the other objectives' rewards of the same responses.
+        objectives: the weights, and which objective is trained.
+        beta: KL strength of the run, 1/nat.
+    """
+    tilt_B = sum((objectives.weights[name] * scores.double() / beta for name, scores in columns.items()), start=0.0)
+    learnt = _difference_std(log_ratios_B - tilt_B)
+    outcome.extra["trained"] = {"objective": objectives.trained, "tilt_nats": learnt, "pairs": len(log_ratios_B) // 2}
+    if learnt is not None:
+        weight = objectives.trained_weight
+        say(f"{objectives.trained} (w={weight:g}) was learnt as a tilt by {learnt:.2f} nats, on held-out pairs")
+
+
+def _difference_std(scores_B: Tensor) -> float | None:
+    """Standard deviation of chosen minus rejected, of all chosen, then all rejected; None of fewer than two pairs."""
+    chosen, rejected = scores_B.double().chunk(2)
+    return float((chosen - rejected).std()) if len(chosen) > 1 else None
 
 
 def normalised(

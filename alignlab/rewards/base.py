@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from alignlab.data.records import Prompt
+from alignlab.data.records import CutText, Prompt
 from alignlab.io.hashes import text_digest
 from alignlab.models.prompts import Encoded, PromptEncoder
 
@@ -60,7 +60,8 @@ def as_text_row(prompt: Prompt, response: str) -> Encoded:
     """A row for the score cache that stands for texts: their hashes in place of tokens, which differ by tokenizer."""
     parts = (prompt,) if isinstance(prompt, str) else [part for turn in prompt for part in (turn.role, turn.content)]
     kind = "text" if isinstance(prompt, str) else "turns"
-    return Encoded(list(text_digest(kind, *parts)), list(text_digest(response)), prompt, response)
+    said = ("cut", response) if isinstance(response, CutText) else (response,)
+    return Encoded(list(text_digest(kind, *parts)), list(text_digest(*said)), prompt, response)
 
 
 def texts_of(row: Encoded) -> tuple[Prompt, str]:

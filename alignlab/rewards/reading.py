@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignlab.data.records import Prompt, Turn, fill_template, prompt_text
+from alignlab.data.records import CutText, Prompt, Turn, fill_template, prompt_text
 from alignlab.errors import ConfigError
 from alignlab.models.chat import ChatTemplate
 
@@ -29,7 +29,7 @@ class TextReader:
         tokenizer: the scorer's own.
         template: a string with {raw_prompt}, and {response} unless that ends it; None for the tokenizer's chat
             template; `pair` for prompt and response as two texts, as cross-encoders read them.
-        eos: append EOS after a whole response, with a string template.
+        eos: append EOS after a whole response, with a string template; a `CutText` has none.
         max_length: longest row in tokens; a longer one is cut at the end.
 
     Raises:
@@ -67,22 +67,22 @@ class TextReader:
             texts = self._chat.dialogues(dialogues, ask=False)
         else:
             texts = [fill_template(str(self.template), turns) for turns in dialogues]
-        return [
-            Tokens(self._ended(ids)) for ids in self.tokenizer(texts, add_special_tokens=self.by_string)["input_ids"]
-        ]
+        found = self.tokenizer(texts, add_special_tokens=self.by_string)["input_ids"]
+        whole = [not isinstance(response, CutText) for _, response in rows]
+        return [Tokens(self._ended(ids, eos=self.eos and end)) for ids, end in zip(found, whole, strict=True)]
 
     def _turns(self, prompt: Prompt, response: str) -> tuple[Turn, ...]:
         turns = (Turn("user", prompt),) if isinstance(prompt, str) else prompt
         return tuple(Turn(turn.role, self._plain(turn.content)) for turn in (*turns, Turn("assistant", response)))
 
-    def _ended(self, ids: list[int]) -> list[int]:
+    def _ended(self, ids: list[int], *, eos: bool) -> list[int]:
         """The row with one BOS and, where asked for, one EOS; a row over the limit is cut and has not ended."""
-        bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        bos, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
         if bos is not None and ids[:2] == [bos, bos]:
             ids = ids[1:]
-        if self.by_string and eos is not None:
-            ids = ids[:-1] if ids[-1:] == [eos] else ids  # some tokenizers add EOS, and a template may end with it
-            ids = [*ids, eos] if self.eos else ids
+        if self.by_string and end is not None:
+            ids = ids[:-1] if ids[-1:] == [end] else ids  # some tokenizers add EOS, and a template may end with it
+            ids = [*ids, end] if eos else ids
         self.cut += len(ids) > self.max_length
         return ids[: self.max_length]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from alignlab.config.identity import objectives_of
-from alignlab.data.records import Turn, pairs_by
+from alignlab.data.records import CutText, Turn, pairs_by
 from alignlab.data.sources import check_source, load, load_prompts
 from alignlab.data.splits import split_of
 from alignlab.data.worlds import toy
@@ -110,6 +110,12 @@ def test_a_response_that_was_given_twice_counts_once(on):
     loaded = load(on("scored", [row, {**SCORED, "prompt": "q", "responses": ["a", "a", ""]}], use=["safe"]))
     assert [(found.responses, found.scores) for found in loaded.rows] == [(("a", "c"), {"safe": (0.0, 1.0)})]
     assert loaded.as_record()["left_out"] == {"prompts with fewer than two different responses": 1}
+
+
+def test_a_response_that_was_cut_stays_one(on):
+    """It gets no end token in training, see models/prompts.py."""
+    (row,) = load(on("scored", [{**SCORED, "finish": ["stop", "length", "stop"]}], use=["safe"])).rows
+    assert [isinstance(response, CutText) for response in row.responses] == [False, True, False]
 
 
 @pytest.mark.parametrize(

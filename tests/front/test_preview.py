@@ -32,10 +32,13 @@ def samples(rng, odds_PA, num_samples):
     return np.array([VALUES_AM[rng.choice(4, size=num_samples, p=odds_A)] for odds_A in odds_PA])
 
 
-def test_it_is_the_jackknifed_exact_front_averaged_over_prompts():
-    """Every sample left out in turn, by `exact_point` on the rest."""
-    rewards_PSM = samples(np.random.default_rng(0), reference_odds(np.random.default_rng(1), 3), 60)
-    found = preview_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=1)
+@pytest.mark.parametrize("sharpness", [1, 30])
+def test_it_is_the_jackknifed_exact_front_averaged_over_prompts(sharpness):
+    """Every sample left out in turn, by `exact_point` on the rest; also where one carries nearly all the weight."""
+    rng = np.random.default_rng(0)
+    rewards_PSM = samples(rng, reference_odds(np.random.default_rng(1), 3), 60) + 0.01 * rng.normal(size=(3, 60, 2))
+    rewards_PSM *= sharpness
+    found = preview_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=0)
     whole = exact_point(rewards_PSM, weights=WEIGHTS, beta=BETA, min_ess=0)
     rest = [
         exact_point(np.delete(rewards_PSM, index, axis=1), weights=WEIGHTS, beta=BETA, min_ess=0) for index in range(60)

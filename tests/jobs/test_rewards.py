@@ -137,6 +137,34 @@ def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_lat
     assert found["safer_reward"]["mean"] == pytest.approx(expected, abs=1e-5), "the run's own, not computed anew"
 
 
+def test_a_trained_objective_in_units_of_its_reward_is_another_w_and_beta(place):
+    """w/s and (1 - w)/s' over beta are the same tilt as w' and 1 - w' over beta' = beta / (w/s + (1 - w)/s')."""
+    units = ["reward=gold", "algorithm.rewards.better.kind=gold", "algorithm.rewards.better.normalise=true"]
+    units += ["algorithm.rewards.safer.kind=gold", "algorithm.rewards.safer.normalise=true"]
+    assert run(place, *units, "w=0.6", "algorithm.objective=better", f"hydra.run.dir={place}/units") == 0
+    statistics = json.loads((place / "units" / "rewards.json").read_text())
+    better, safer = (share / statistics[name]["difference_std"] for name, share in (("better", 0.6), ("safer", 0.4)))
+    assert abs(better / (better + safer) - 0.6) > 0.02, "control: the units differ"
+    same = [f"w={better / (better + safer)!r}", f"algorithm.beta={4 / (better + safer)!r}", "reward=gold"]
+    assert run(place, *same, "algorithm.objective=better", f"hydra.run.dir={place}/no_units") == 0
+    logs = [
+        [row for row in lines_of(place / name / "metrics.jsonl") if "loss" in row] for name in ("units", "no_units")
+    ]
+    assert [row["loss"] for row in logs[0]] == pytest.approx([row["loss"] for row in logs[1]], abs=2e-6)
+    results = [result_in(place, name) for name in ("units", "no_units")]
+    shares = [one["metrics"]["attained_share"]["mean"] for one in results]
+    assert shares[0] == pytest.approx(shares[1], abs=1e-4), "the exact front knows the units"
+    learnt = [one["trained"]["tilt_nats"] for one in results]
+    assert learnt[0] == pytest.approx(learnt[1], abs=1e-4)
+    assert 0 < learnt[0] < 1
+
+
+def test_the_unit_of_a_trained_objective_is_that_of_its_labels(place, capfd):
+    other = ["algorithm.rewards.better.kind=length", "algorithm.rewards.better.normalise=true"]
+    assert run(place, *other, "reward=gold", "w=0.6", "algorithm.objective=better") == 2
+    assert "algorithm.rewards.better.kind=length: must be implicit, fitted to the labels" in capfd.readouterr().err
+
+
 def test_an_evaluation_scores_what_the_policy_says(place):
     out = place / "scored"
     rewards = ["scorers.better.kind=length", "scorers.better.unit=words", "scorers.safer.kind=gold"]

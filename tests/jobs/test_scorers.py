@@ -228,16 +228,19 @@ def test_the_papers_axes_equal_a_plain_recomputation(place):
     given += ["scorers.better.dtype=float32", "scorers.safer.dtype=float32"]
     assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *given) == 0
     file = max(place.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns)
+    endings = set()
     with file.open() as stream:
         for row in csv.DictReader(stream):
             sums = {}
             for said in lines_of(file.parent / row["folder"] / "generations.jsonl"):
-                texts = said["prompt"], said["response"]
-                scores = [plain_score(llama, *texts), plain_score(llama, *texts, cost=True)]
+                texts, eos = (said["prompt"], said["response"]), said["finish"] == "stop"
+                endings.add(eos)
+                scores = [plain_score(llama, *texts, eos=eos), plain_score(llama, *texts, cost=True, eos=eos)]
                 sums.setdefault(said["group"], []).append(scores)
             expected = np.mean([np.mean(scores, axis=0) for scores in sums.values()], axis=0)
             found = [float(row[f"{name}_reward_mean"]) for name in ("better", "safer")]
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert False in endings, "a response that was cut at the limit has no EOS"
 
 
 def test_a_scorer_of_no_objective(place, capsys):

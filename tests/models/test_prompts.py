@@ -1,6 +1,6 @@
 import pytest
 
-from alignlab.data.records import Turn
+from alignlab.data.records import CutText, Turn
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, word_tokenizer
 
@@ -45,6 +45,14 @@ def test_a_token_across_the_boundary_is_counted():
 def test_an_empty_response_is_its_end(bpe):
     encoder = PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:")
     assert encoder.encode("hello", "").response_ids == [bpe.eos_token_id]
+
+
+def test_a_response_that_was_cut_has_no_end(bpe):
+    """Whichever of the two is read first: texts are kept."""
+    texts = [("hello", "you"), ("hello", CutText("you"))]
+    for order in (texts, texts[::-1]):
+        rows = dict(zip(order, PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:").encode_all(order), strict=True))
+        assert rows[texts[0]].response_ids == [*rows[texts[1]].response_ids, bpe.eos_token_id]
 
 
 def test_words_round_trip():

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from alignlab.data.records import Turn
+from alignlab.data.records import CutText, Turn
 from alignlab.errors import ConfigError
 from alignlab.models.scratch import bpe_tokenizer
 from alignlab.rewards.reading import TextReader
@@ -34,6 +34,11 @@ def test_a_string_template_is_filled_and_ends_once(tokenizer):
     assert text(tokenizer, row.ids) == "<bos>USER: a question ASSISTANT: an answer<eos>"
     (row,) = reader(tokenizer, eos=False).read_all([("a question", " an answer")])
     assert text(tokenizer, row.ids) == "<bos>USER: a question ASSISTANT: an answer"
+
+
+def test_a_response_that_was_cut_has_no_end(tokenizer):
+    whole, cut = reader(tokenizer).read_all([("a question", " an answer"), ("a question", CutText(" an answer"))])
+    assert whole.ids == [*cut.ids, EOS]
 
 
 def test_the_response_stands_where_the_template_says(tokenizer):

@@ -62,10 +62,11 @@ def run_config(composed: DictConfig) -> RunConfig:
         ConfigError: from the schema's checks, naming key, value and rule; for a key past the schema, which `++` adds;
             for a value that is a key to a service.
     """
-    own = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-    _require_known_keys(own, "")
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), own))
-    assert isinstance(config, RunConfig)
+    _require_known_keys(composed, "")
+    # Each node is of its schema's type already; a merge with the schema would copy them all.
+    values = {item.name: composed[item.name] for item in fields(RunConfig)}  # raises for what `~w` left out
+    plain = {key: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for key, value in values.items()}
+    config = RunConfig(**plain)
     for key, text in _texts(asdict(config), ""):
         if holds_key(text) and not key.endswith("revision"):
             raise ConfigError(f"{key}: holds a key to a service, which would be written down; see api_key_env")
@@ -77,6 +78,8 @@ def _require_known_keys(node: DictConfig, path: str) -> None:
     kind = OmegaConf.get_type(node)
     known = [item.name for item in fields(kind)] if is_dataclass(kind) else [*map(str, node)]
     for key in map(str, node):
+        if key == "hydra" and not path:
+            continue
         if key not in known:
             group = path.removesuffix(".")
             choice = group in VARIANTS and (OmegaConf.select(node, "kind") or OmegaConf.select(node, "name"))

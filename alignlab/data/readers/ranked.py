@@ -9,7 +9,7 @@ from alignlab.data.rankings import BENIGN, FEWEST, HARMFUL, rankings
 from alignlab.data.readers.fields import Row, check_responses, check_unicode, list_of, object_of, wrong_type
 from alignlab.data.readers.prompt_columns import PROMPT_COLUMNS, REQUESTS, row_prompt
 from alignlab.data.readers.source import Source, by_objective, labels_of
-from alignlab.data.records import RankedRow
+from alignlab.data.records import RankedRow, as_said
 from alignlab.data.report import BadRow, LeftOut
 from alignlab.data.texts import canonical, is_blank
 from alignlab.errors import nearest
@@ -65,7 +65,10 @@ def _texts(row: Row) -> list[str]:
         if not isinstance(response, str):
             raise wrong_type(f"responses.{index}", "text", response)
         check_unicode(f"responses.{index}", response)
-    return responses
+    finish = row.get("finish")
+    if not isinstance(finish, list) or len(finish) != len(responses):
+        return responses
+    return [as_said(*both) for both in zip(responses, finish, strict=True)]
 
 
 def _scores(row: Row, label: str, num: int) -> tuple[float | None, ...]:
@@ -160,7 +163,7 @@ SCORED = Source(
     read=_scored,
     responses=(),
     one_of=REQUESTS,
-    also=(*PROMPT_COLUMNS, "labels"),
+    also=(*PROMPT_COLUMNS, "labels", "finish"),
 )
 C2_SYN = Source(
     columns=lambda config: ("prompt", "responses"),
