@@ -17,7 +17,7 @@ test: $(VENV)/.dev ## Install the tools too, then lint, check types and run ever
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-everything: $(VENV)/.dev ## Every test, also those that take minutes each.
+everything: $(VENV)/.all ## Every test, also those that take minutes each.
 	ALIGNLAB_ALL=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.dev ## Try 500 broken command lines.
@@ -63,4 +63,8 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,parallel,slurm,ray,wandb,nf4]'
+	touch $@
+
+$(VENV)/.all: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[publish,trackio,tensorboard]'
 	touch $@

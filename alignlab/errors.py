@@ -6,6 +6,8 @@ import re
 import signal
 import unicodedata
 from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 from hydra.errors import CompactHydraException
 
@@ -65,6 +67,20 @@ def masked(text: str) -> str:
     for secret in _secrets():
         text = text.replace(secret, "***")
     return _KEY_FORMS.sub("***", text)
+
+
+def without_secrets(value: Any) -> Any:
+    """A configuration without keys, and its addresses without user, password and query."""
+    if isinstance(value, dict):
+        return {name: without_secrets(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    if "://" in value:
+        address = urlsplit(value)
+        value = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return masked(value)
 
 
 def holds_key(text: str) -> bool:

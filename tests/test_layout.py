@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "alignlab"
 FILES = sorted(PACKAGE.rglob("*.py"))
 STOREYS = (
     ("jobs",),
-    ("prerequisites", "evaluation", "course_correction", "synthesis", "pairs"),
+    ("prerequisites", "evaluation", "course_correction", "synthesis", "pairs", "publish"),
     ("front", "judges", "training", "rewards"),
     ("engine", "checks", "pages"),
     ("data", "models"),

@@ -33,12 +33,14 @@ from alignlab.config.schema import (
     OpenAIJudgeConfig,
     PairsConfig,
     PretrainedConfig,
+    PublishConfig,
     RebelConfig,
     SafeDpoConfig,
     ServerGeneratorConfig,
     SoupConfig,
     SynthesisConfig,
 )
+from alignlab.config.schema.publish import FORMATS
 from alignlab.config.uses import value_at
 from alignlab.config.weights import resolve_weights
 from alignlab.data.files import data_files, read_rows
@@ -264,6 +266,24 @@ def _check_choose(algorithm: ChooseConfig, plan: Plan[Any]) -> None:
     _check_folders(algorithm.runs)
 
 
+def _check_publish(algorithm: PublishConfig, plan: Plan[Any]) -> None:
+    for one in algorithm.formats:
+        library = FORMATS[one]
+        if library is not None and importlib.util.find_spec(library) is None:
+            what = "pip install 'alignlab[publish]', or algorithm.formats=[card]"
+            raise ConfigError(f"algorithm.formats={one}: needs {library}; {what}")
+    if algorithm.front is not None and not (Path(algorithm.front) / "front.csv").is_file():
+        raise ConfigError(f"algorithm.front={algorithm.front}: must be a folder with a front.csv, as a sweep leaves it")
+    for folder in algorithm.verdicts:
+        if not (Path(folder) / "verdicts.jsonl").is_file():
+            raise ConfigError(f"algorithm.verdicts={folder}: must be the folder of a course_correction run")
+    if algorithm.push is not None:
+        from huggingface_hub import get_token  # late: it takes half a second
+
+        if get_token() is None:
+            raise ConfigError(f"algorithm.push={algorithm.push}: needs a key of the hub; `hf auth login`, or HF_TOKEN")
+
+
 def _check_adapter(adapter: str | None, plan: Plan[Any], *, may_classify: bool = False) -> None:
     """The adapter that an algorithm is given; of one on the hub nothing is known yet."""
     if not adapter:
@@ -417,5 +437,6 @@ _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     PairsConfig: _check_pairs,
     FrontConfig: _check_front,
     ChooseConfig: _check_choose,
+    PublishConfig: _check_publish,
 }
 """What one algorithm needs beside what every run does."""

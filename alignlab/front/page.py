@@ -15,6 +15,7 @@ from alignlab.front.metrics import ExactCurve
 from alignlab.front.said import Said, differences, learning_curves, read_said
 from alignlab.front.series import weight_label
 from alignlab.pages import Link, packed, visible, write_page
+from alignlab.runs.result import known_config
 from alignlab.stats import holm
 
 MOST_BYTES = 12_000_000
@@ -57,7 +58,7 @@ def write_front_page(
         notes: sentences above the plot.
     """
     said = [read_said(point.folder) for point in collection.points]
-    records = [_json(point.folder / "config.json") for point in collection.points]
+    records = [known_config(point.folder) for point in collection.points]
     prompts = _prompts(said)
     curves = [learning_curves(point.folder) for point in collection.points]
     blobs, kept = _fitting(said, curves, prompts)

@@ -19,7 +19,7 @@ COMPARISON = "comparison.json"
 """A folder with this file holds a comparison of course corrections."""
 OWN = "index"
 """The algorithm that writes the page; its own runs are no news."""
-_PASSED = ("adapter", "checkpoints", "model", "reward", "stage", "records", "wandb")
+_PASSED = ("adapter", "checkpoints", "model", "reward", "stage", "records", "wandb", "published")
 """Folders of a run that hold no other run."""
 
 

@@ -113,6 +113,14 @@ def recorded_config(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {reason}; run it again with its own command") from None
 
 
+def known_config(folder: Path) -> dict[str, Any]:
+    """The same, empty where it cannot be read: for what only shows it."""
+    try:
+        return recorded_config(folder)
+    except ConfigError:
+        return {}
+
+
 @dataclass(frozen=True)
 class Checked:
     """What was found of a run that has ended."""

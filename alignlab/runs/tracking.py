@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from transformers import TrainerCallback
 
 from alignlab.config.recipe import TrackerSettings
-from alignlab.errors import masked
+from alignlab.errors import without_secrets
 from alignlab.io.atomic import write_jsonl, write_text
 from alignlab.runs.progress import say
 from alignlab.runs.result import WANDB_ID
@@ -127,20 +127,6 @@ def _id(folder: Path) -> str:
     if not file.exists():
         write_text(file, secrets.token_hex(8))
     return file.read_text().strip()
-
-
-def without_secrets(value: Any) -> Any:
-    """A configuration without keys, and its addresses without user, password and query."""
-    if isinstance(value, dict):
-        return {name: without_secrets(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_secrets(one) for one in value]
-    if not isinstance(value, str):
-        return value
-    if "://" in value:
-        address = urlsplit(value)
-        value = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return masked(value)
 
 
 def _offline(begin: Callable[[_Mode], Any], reason: str) -> Any:

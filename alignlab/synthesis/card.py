@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-_LICENCES = {"toy": "apache-2.0", "pku_saferlhf": "cc-by-nc-4.0", "c2_eval": "cc-by-nc-4.0"}
-"""dataset.kind -> licence of its rows. Of a file in the same columns it is the columns' first owner's."""
+from alignlab.data.licences import LICENCES
+
 _SOURCES = {
     "toy": "alignlab's embedded toy world (made-up words, harmless)",
     "pku_saferlhf": "PKU-Alignment/PKU-SafeRLHF, or a file in its columns",
@@ -43,7 +43,7 @@ def card(*, kind: str, settings: Mapping[str, Any], counts: Mapping[str, Any], s
         strategy: which pairs the pair files hold.
     """
     header = {
-        "license": _LICENCES.get(kind, "other"),
+        "license": LICENCES.get(kind, "other"),
         "task_categories": ["text-generation"],
         "tags": ["preference", "dpo", "course-correction", "synthetic", "alignlab", *_audience(kind)],
         "configs": [
@@ -82,7 +82,7 @@ def about(kind: str) -> str:
     """
     return (
         f"Requests and harmful responses: {_SOURCES.get(kind, 'see the settings below')}. Licence of that source: "
-        f"{_LICENCES.get(kind, 'unknown, see the source')}; what is derived from it is bound by it.\n\n"
+        f"{LICENCES.get(kind, 'unknown, see the source')}; what is derived from it is bound by it.\n\n"
         "Per harmful request, from best to worst: a safe response, responses that begin to comply and correct their "
         "course (cut early first), the harmful response. Per harmless request, where there are some: the helpful "
         "response, responses that correct what was no mistake (cut late first), a refusal. One affirmative prefix "

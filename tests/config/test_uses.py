@@ -72,6 +72,10 @@ OTHER = {
     "algorithm.held_out": None,  # must be files
     "algorithm.merge": None,
     "algorithm.compare": None,
+    "algorithm.formats": "[card]",
+    "algorithm.verdicts": "[elsewhere]",
+    "algorithm.license": "mit",
+    "algorithm.push": "owner/name",
     "algorithm.runs": "[elsewhere]",
     "dataset.use": "[better,brief]",
     "dataset.split": "test",
@@ -140,7 +144,7 @@ KIN = {
     "dpo_lw": ("raco", "safedpo"),
     "soup": ("logit_mix", "best_of_n", "export"),
     "evaluate": ("preview", "merge"),
-    "front": ("choose", "index", "clean", "doctor"),
+    "front": ("choose", "index", "clean", "publish", "doctor"),
 }
 """Algorithm -> those that declare nearly the same uses; `make everything` walks these too."""
 SKIPPED = () if os.environ.get("ALIGNLAB_ALL") else tuple(name for kin in KIN.values() for name in kin)

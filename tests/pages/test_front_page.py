@@ -1,5 +1,6 @@
 """front.html: it holds what it should, its texts are data, and nothing in it acts or loads but its own script."""
 
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -9,12 +10,16 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from hydra import compose
 
+from alignlab.config.hydra.compose import composing, register, run_config
 from alignlab.front import page as front_page
 from alignlab.front.collect import FailedRun, collect
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.page import Names, write_front_page
 from alignlab.front.said import learning_curves, read_said
+from alignlab.io.atomic import write_json
+from alignlab.io.hashes import sealed
 from alignlab.pages import Link
 from support.fronts import AXES, write_front, write_run
 from support.pages import HOSTILE, Parsed, check_safe
@@ -51,6 +56,19 @@ def test_it_holds_every_policy_prompt_and_sample(tmp_path):
     assert said["scores"]["helpful"][:2] == [0.2, 1.2]
     assert said["curves"]["step"] == list(range(1, 10))
     assert data["folded"] is False
+
+
+def test_a_recorded_config_gives_the_command_that_makes_it_again(tmp_path):
+    """As a run leaves it: with a hash of its own, which is no setting."""
+    register()
+    with composing():
+        config = run_config(compose("config", overrides=["w=0.3", "trainer.max_steps=7"]))
+    (run,) = write_front(tmp_path / "runs", ws=(0.3,))
+    write_json(run / "config.json", sealed(dataclasses.asdict(config)))
+    (policy,) = Parsed(written([run], tmp_path / "front.html")).data("data")["policies"]
+    assert policy["command"] == "python -m alignlab w=0.3 trainer.max_steps=7"
+    assert policy["settings"]["trainer.max_steps"] == "7"
+    assert "sha256" not in policy["settings"]
 
 
 def test_a_paired_difference_between_any_two(tmp_path):

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from alignlab.config.recipe import TrackerSettings
+from alignlab.errors import without_secrets
 from alignlab.front.collect import collect
 from alignlab.front.summary import front_summary
 from alignlab.front.table import write_csv
 from alignlab.io.atomic import write_json
 from alignlab.runs.publishing import publish_front, publish_result
 from alignlab.runs.result import read_result
-from alignlab.runs.tracking import tracking, without_secrets
+from alignlab.runs.tracking import tracking
 from support.fronts import write_front
 
 KEYS = {name: f"planted-{name}-0123456789" for name in ("environment", "command", "user", "query")}

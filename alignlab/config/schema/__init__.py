@@ -47,6 +47,7 @@ from alignlab.config.schema.model import (
     PretrainingConfig,
 )
 from alignlab.config.schema.pairs import PairsConfig
+from alignlab.config.schema.publish import PublishConfig
 from alignlab.config.schema.reward import (
     REWARD_KINDS,
     BeaverConfig,
@@ -120,6 +121,7 @@ __all__ = [
     "PreviewConfig",
     "ProbeConfig",
     "PromptsConfig",
+    "PublishConfig",
     "PythonConfig",
     "RacoConfig",
     "RebelConfig",

@@ -34,6 +34,7 @@ from alignlab.config.schema.judge import JUDGE_KINDS, JudgeConfig
 from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig, SafeDpoConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.pairs import PairsConfig
+from alignlab.config.schema.publish import PublishConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
 from alignlab.config.schema.soup import SoupConfig
 from alignlab.config.schema.synthesis import SynthesisConfig
@@ -153,6 +154,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "front": FrontConfig,
         "choose": ChooseConfig,
         "preview": PreviewConfig,
+        "publish": PublishConfig,
         "index": IndexConfig,
         "clean": CleanConfig,
         "course_correction": CourseCorrectionConfig,
