@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t  # type: ignore[import-untyped]
 
 from alignlab.cli import main as alignlab
 from alignlab.stats import Interval, mean_interval
@@ -32,6 +33,8 @@ TARGETS = {
     "well_formed": (0.98, None),
     "kl": (0.0, None),
 }
+CROSSED = (0.1, 0.5)
+"""Weights that are also trained with one reference for all seeds."""
 SLOPE_RANGE = (0.8, 1.2)
 
 PAGE = """# Validity: does training find the front?
@@ -51,6 +54,14 @@ Mean over seeds ± half of the 95% t-interval over seeds:
 {rows}
 
 Over all {num_runs} runs: {worst}.
+
+Where the spread between runs comes from, as standard deviations. *Between seeds* is what is seen, everything changing
+with the seed. *Evaluation* is the part that the held-out prompts and samples of one run leave open (the root mean
+square of its standard error); what is left is the reference, the pairs and the training together. *One reference* is
+the spread over the same seeds where all start from seed {first}'s reference, so that pairs, training and samples alone
+differ.
+
+{components}
 
 Slope of each implicit reward on its gold reward, within held-out prompts, with its 95% interval over prompts: {slopes}.
 
@@ -78,15 +89,26 @@ def main() -> int:
         if code:
             return code
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    policies = {
-        w: [one_result(arguments.runs, f"modpo/tiny/toy/w={w}/seed={seed}-*") for seed in seeds] for w in WEIGHTS
+    alone = arguments.runs / "one_reference"
+    crossed = ["-m", f"w={','.join(map(str, CROSSED))}", f"seed={','.join(map(str, seeds[1:]))}"]
+    crossed += [f"model.pretraining.seed={seeds[0]}", f"paths.runs={alone}", *arguments.overrides]
+    if len(seeds) > 1 and (code := alignlab(crossed)):
+        return code
+    policies = {w: [policy_in(arguments.runs, w, seed) for seed in seeds] for w in WEIGHTS}
+    one_reference = {
+        w: [policies[w][0], *(policy_in(alone, w, seed) for seed in seeds[1:])] for w in CROSSED if len(seeds) > 1
     }
     margins = [one for seed in seeds for one in rewards_of(arguments.runs, seed)]
     missed = list(misses(policies, margins))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(page(policies, margins, seeds, missed))
+    arguments.out.write_text(page(policies, one_reference, margins, seeds, missed))
     print(f"{arguments.out}: {'every target held' if not missed else '; '.join(missed)}")
     return 1 if missed else 0
+
+
+def policy_in(runs: Path, w: float, seed: int) -> dict[str, Any]:
+    """The newest result of a policy."""
+    return one_result(runs, f"modpo/tiny/toy/w={w}/seed={seed}-*")
 
 
 def one_result(runs: Path, pattern: str) -> dict[str, Any]:
@@ -140,8 +162,41 @@ def misses(policies: dict[float, list[dict[str, Any]]], margins: Sequence[dict[s
             yield f"reward of {objective_of(result)}, seed={result['seed']}: slope={slope:.3f}"
 
 
+def components(
+    policies: dict[float, list[dict[str, Any]]], one_reference: dict[float, list[dict[str, Any]]], metric: str
+) -> list[str]:
+    """One table row a w: standard deviations between seeds, of the evaluation, of the rest, and with one reference.
+
+    Args:
+        policies: w -> results by seed, everything changing with it.
+        one_reference: w -> the same with one reference for all.
+        metric: whose spread it is.
+    """
+    rows = []
+    for w, results in policies.items():
+        seen = np.var([mean_of(result, metric) for result in results], ddof=1)
+        evaluation = np.mean([standard_error(result, metric) ** 2 for result in results])
+        rest = "none" if evaluation >= seen else f"{np.sqrt(seen - evaluation):.3f}"
+        alone = [mean_of(result, metric) for result in one_reference.get(w, ())]
+        cells = [f"{np.sqrt(seen):.3f}", f"{np.sqrt(evaluation):.3f}", rest]
+        rows.append(
+            "| "
+            + " | ".join([COLUMNS[metric], f"{w:g}", *cells, f"{np.std(alone, ddof=1):.3f}" if alone else ""])
+            + " |"
+        )
+    return rows
+
+
+def standard_error(result: dict[str, Any], metric: str) -> float:
+    """Of a run's mean, from its 95% t-interval over prompts."""
+    record = result["metrics"][metric]
+    low, high = record["ci95"]
+    return float((high - low) / 2 / t.ppf(0.975, record["groups"] - 1))
+
+
 def page(
     policies: dict[float, list[dict[str, Any]]],
+    one_reference: dict[float, list[dict[str, Any]]],
     margins: Sequence[dict[str, Any]],
     seeds: Sequence[int],
     missed: Sequence[str],
@@ -171,7 +226,12 @@ def page(
     )
     seconds = np.sum([result["seconds"]["total"] for result in every])
     targets = "Every target held." if not missed else "Missed: " + "; ".join(missed) + "."
+    spread = ["| | w | between seeds | evaluation | the rest | one reference |", "|" + "---|" * 6]
+    for metric in ("attained_share", "kl_to_optimum"):
+        spread += components(policies, one_reference, metric) if len(seeds) > 1 else []
     return PAGE.format(
+        first=seeds[0],
+        components="\n".join(spread),
         seeds=", ".join(map(str, seeds)),
         header=header,
         rule="|" + "---|" * (len(COLUMNS) + 1),

@@ -23,6 +23,7 @@ from alignlab.engine.sampling.mixture import Member, mixture_of
 from alignlab.engine.sampling.sample import SampleRequest, sample_responses
 from alignlab.engine.scoring.logps import Divergence, divergence
 from alignlab.engine.scoring.rows import fit
+from alignlab.evaluation.length import length_of_pairs
 from alignlab.front.exact import exact_point
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
@@ -146,8 +147,8 @@ def _preference_metrics(
     groups, values = _implicit_rewards(policy, rows, limit)
     metrics: dict[str, dict[str, object]] = {}
     for name, gold in golds.items():
-        margins, clusters = _margins(rows, groups, values, name)
-        metrics |= preference_metrics(name, margins, clusters)
+        margins, lengths, clusters = _margins(rows, groups, values, name)
+        metrics |= preference_metrics(name, margins, clusters) | length_of_pairs(name, margins, lengths, clusters)
         if gold is not None:
             differences = _against_gold(rows, groups, values, GoldReward(gold, policy.base.encoder))
             metrics[f"{name}_slope"] = clustered_slope(*differences).as_record()
@@ -182,16 +183,17 @@ def _implicit_rewards(
 
 def _margins(
     rows: Sequence[RankedRow], groups: Sequence[str], values: Sequence[Sequence[float | None]], objective: str
-) -> tuple[Floats, list[str]]:
-    """Implicit reward of the better minus the worse response of every pair by an objective, with the pair's group."""
-    margins, clusters = [], []
+) -> tuple[Floats, Floats, list[str]]:
+    """Of every pair by an objective, better minus worse: implicit rewards, lengths in characters; and its group."""
+    margins, lengths, clusters = [], [], []
     for row, group, scores in zip(rows, groups, values, strict=True):
         for better, worse in ranked_pairs(row, objective):
             high, low = scores[better], scores[worse]
             if high is not None and low is not None:
                 margins.append(high - low)
+                lengths.append(float(len(row.responses[better]) - len(row.responses[worse])))
                 clusters.append(group)
-    return np.array(margins), clusters
+    return np.array(margins), np.array(lengths), clusters
 
 
 def _against_gold(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from alignlab.engine.sampling.base import Continuation, PrefixRequest, sample_id
 from alignlab.engine.sampling.generate import generate
 from alignlab.engine.scoring.logps import divergence
 from alignlab.errors import ConfigError
+from alignlab.evaluation.length import gain_at_equal_length
 from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy, Sampling
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
@@ -76,7 +78,13 @@ def response_limit(rows: Sequence[RankedRow], encoder: PromptEncoder) -> int:
     return min(MOST_TOKENS, 8 * max(1, math.ceil(needed / 8)))
 
 
-def sampled(policy: Policy, run: RunFolder, prompts: Mapping[str, Prompt], sampling: Sampling) -> list[Said]:
+def sampled(
+    policy: Policy,
+    run: RunFolder,
+    prompts: Mapping[str, Prompt],
+    sampling: Sampling,
+    categories: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Said]:
     """Sample the policy; what an earlier attempt has sampled is kept. Write generations.jsonl, and KL to scores.jsonl.
 
     Args:
@@ -84,6 +92,7 @@ def sampled(policy: Policy, run: RunFolder, prompts: Mapping[str, Prompt], sampl
         run: times the stages and keeps the records.
         prompts: group -> prompt.
         sampling: how.
+        categories: group -> the categories of its prompt, kept beside the responses.
     """
     ids = {group: policy.base.encoder.prompt_ids(prompt) for group, prompt in prompts.items()}
     numbers = range(sampling.generator.samples)
@@ -95,7 +104,7 @@ def sampled(policy: Policy, run: RunFolder, prompts: Mapping[str, Prompt], sampl
             known = {group: frozenset(n for n in numbers if _name(group, n) not in missing) for group in ids}
             requests = [PrefixRequest(group, ids[group], len(numbers), known[group]) for group in ids]
             with run.stage("sampling"):
-                _draw(policy, requests, prompts, sampling, records)
+                _draw(policy, requests, prompts, sampling, records, categories)
         records.finish()
     said = read_said(run.path, prompts)
     if not any(has_words(row.response) for row in said):
@@ -113,9 +122,12 @@ def _draw(
     prompts: Mapping[str, Prompt],
     sampling: Sampling,
     records: Records,
+    categories: Mapping[str, Sequence[str]],
 ) -> None:
     def note(group: str, number: int, drawn: Continuation) -> None:
-        record = {"id": _name(group, number), "group": group, "prompt": prompt_as_json(prompts[group])}
+        record: dict[str, Any] = {"id": _name(group, number), "group": group, "prompt": prompt_as_json(prompts[group])}
+        if group in categories:
+            record["categories"] = list(categories[group])
         records.add(record | {"response": drawn.text, "finish": drawn.finish, "tokens": drawn.token_ids})
 
     with policy.model() as model:
@@ -262,13 +274,14 @@ def describe(said: Sequence[Said], folder: Path, outcome: Outcome) -> None:
         kl = [float(rows[row.id]["kl"]) for row in said]
         outcome.metrics["kl"] = mean_interval(kl, groups).as_record()
         outcome.metrics["kl_per_token"] = ratio_interval(kl, lengths, groups).as_record()
+    add_columns(folder, said, {"tokens": lengths})
     outcome.metrics["tokens"] = mean_interval(lengths, groups).as_record()
     outcome.metrics["cut"] = share_interval([float(row.finish == "length") for row in said], groups).as_record()
     outcome.metrics["empty"] = share_interval([float(not has_words(row.response)) for row in said], groups).as_record()
 
 
 def against_reference(folder: Path, reference: Path, outcome: Outcome, shares: set[str]) -> None:
-    """`OBJECTIVE_gain`: the score minus the reference's on the same prompts, paired by prompt.
+    """`OBJECTIVE_gain`: the score minus the reference's on the same prompts, paired by prompt; also at equal length.
 
     Args:
         folder: the run's.
@@ -282,3 +295,6 @@ def against_reference(folder: Path, reference: Path, outcome: Outcome, shares: s
             ([row.get(f"{name}_reward") for row in rows], [row["group"] for row in rows]) for rows in (other, own)
         )
         outcome.metrics[f"{name}_gain"] = paired_difference(before, after, shares=name in shares).as_record()
+        equal = None if name in shares else gain_at_equal_length(f"{name}_reward", list(own), list(other))
+        if equal is not None:
+            outcome.metrics[f"{name}_gain_at_equal_length"] = equal.as_record()

@@ -9,6 +9,7 @@ from alignlab.config.plan import Plan, RewardSource
 from alignlab.config.schema import JoinedConfig, JudgedConfig
 from alignlab.data.records import RankedRow
 from alignlab.errors import ConfigError
+from alignlab.evaluation.categories import categories_of, record_categories
 from alignlab.evaluation.measure import GENERATIONS, Policy, Sampling
 from alignlab.evaluation.scored import (
     decoding,
@@ -48,13 +49,14 @@ def score(plan: Plan[Any], policy: Policy, run: RunFolder, outcome: Outcome, hel
     sampling = Sampling(generator, plan.seed)
     parts = RewardParts(policy.base, policy.cache, run.make_run)
     rewards = _rewards(plan, parts, run, outcome, held_out, policy)
+    categories = categories_of(held_out)
     prompts = held_out_prompts(held_out, plan.local_generator.prompts)
     if "generations" in outcome.artifacts:
         said = read_said(run.path, {})
     elif not prompts:
         raise ConfigError(f"dataset={plan.rows.settings.name}: its {plan.rows.settings.eval_split} split is empty")
     else:
-        said = sampled(policy, run, prompts, sampling)
+        said = sampled(policy, run, prompts, sampling, categories)
         outcome.artifacts["generations"] = GENERATIONS
         describe(said, run.path, outcome)
     shares = {name for name, source in plan.scorers.items() if isinstance(source.settings, JudgedConfig)}
@@ -71,6 +73,7 @@ def score(plan: Plan[Any], policy: Policy, run: RunFolder, outcome: Outcome, hel
 
     outcome.extra["scorers"] = {name: {"settings": asdict(one.settings)} for name, one in plan.scorers.items()}
     score_said(said, run, outcome, one_by_one(), shares=shares)
+    record_categories(said, run.path, outcome, categories, shares)
     if set(plan.scorers) >= set(outcome.axes):
         outcome.axes = {name: f"{name}_reward" for name in outcome.axes}
     ids = {name: record["id"] for name, record in outcome.extra["scorers"].items()}

@@ -39,7 +39,11 @@ def place(base, tmp_path_factory):
     root = tmp_path_factory.mktemp("scorers")
     (root / "model").symlink_to(base.path)
     row = {"response_0": "mind the red first", "response_1": "what a lovely red thing", "safer_response_id": 0}
-    rows = [json.dumps({"prompt": prompt, **row, "better_response_id": 1}) for prompt in toy.all_prompts()[:80]]
+    row["response_0_harm_category"] = {"Violence": True, "Privacy": False}
+    quiet = {**row, "response_0_harm_category": {"Violence": False, "Privacy": False}}
+    prompts = toy.all_prompts()[:80]
+    given = [{"prompt": prompt, **(quiet, row)[index % 2]} for index, prompt in enumerate(prompts)]
+    rows = [json.dumps({**one, "better_response_id": 1}) for one in given]
     (root / "rows.jsonl").write_text("\n".join(rows) + "\n")
     return root
 
@@ -104,6 +108,19 @@ def test_gains_are_paired_with_the_reference_by_prompt(sweep):
     expected = np.mean([own[group] - other[group] for group in own])
     assert result["metrics"]["better_gain"]["mean"] == pytest.approx(expected)
     assert "better_gain" not in sweep[None][1]["metrics"]
+
+
+def test_scores_by_category_are_those_of_its_prompts(place, sweep):
+    harmful = {row["prompt"] for row in lines_of(place / "rows.jsonl") if row["response_0_harm_category"]["Violence"]}
+    folder, result = sweep[0.7]
+    said = lines_of(folder / "generations.jsonl")
+    assert {row["prompt"] in harmful for row in said} == {True, False}, "control: some of the prompts have none"
+    assert all(row.get("categories") == (["Violence"] if row["prompt"] in harmful else None) for row in said)
+    scores = [-len(row["response"].split()) for row in said if row["prompt"] in harmful]
+    found = result["by_category"]
+    assert found.keys() == {"Violence"}
+    assert found["Violence"]["better_reward"]["mean"] == pytest.approx(np.mean(scores))
+    assert found["Violence"]["better_reward"]["n"] == len(scores)
 
 
 def test_an_evaluation_of_the_adapters_gives_the_same_numbers(place, sweep, tmp_path):
