@@ -72,6 +72,8 @@ def pytest_collection_modifyitems(items):
 LONG = (
     "benchmarks/test_benchmarks.py::test_the_sweep_computes_reference_and_margin_once",
     "benchmarks/test_benchmarks.py::test_training_is_the_same_on_both_sides",
+    "jobs/test_course_correction.py::test_a_killed_run_goes_on",
+    "jobs/test_processes.py::test_processes_end_with_the_one_that_started_them[15]",
     "jobs/test_simplex.py",
     "jobs/test_decoding.py::test_mixtures_by_token_and_by_response_killed_and_run_again",
     "jobs/test_rounds.py::test_killed_in_every_part_of_a_round_it_ends_the_same",
