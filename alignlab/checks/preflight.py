@@ -12,7 +12,7 @@ from alignlab.checks.rewards import check_rewards, require_safety_labels
 from alignlab.config.batches import share_batch
 from alignlab.config.objectives import check_targets
 from alignlab.config.plan import Plan, RowSource
-from alignlab.config.recipe import TrainingRecipe
+from alignlab.config.recipe import TRACKERS, TrainingRecipe
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     AuditConfig,
@@ -104,11 +104,10 @@ def check(plan: Plan[Any]) -> None:
     share_batch(recipe.trainer, recipe.hardware.processes)
     if recipe.hardware.fsdp:
         _check_shareable(recipe)
-    wanted = algorithm.uses.trains and recipe.tracker.kind in ("wandb", "wandb_offline")
-    if wanted and importlib.util.find_spec("wandb") is None:
-        raise ConfigError(
-            f"tracker={recipe.tracker.kind}: needs wandb; pip install 'alignlab[wandb]', or tracker=local"
-        )
+    library = TRACKERS.get(recipe.tracker.kind) if algorithm.uses.trains else None
+    if library is not None and importlib.util.find_spec(library) is None:
+        what = f"needs {library}; pip install 'alignlab[{library}]', or tracker=local"
+        raise ConfigError(f"tracker={recipe.tracker.kind}: {what}")
     if not plan.collects:
         check_targets(plan.target, list(plan.rows.settings.objectives))
     _check_data(plan)

@@ -14,13 +14,16 @@ from alignlab.config.schema import (
     TrainerConfig,
 )
 
+TRACKERS = {"wandb": "wandb", "wandb_offline": "wandb", "trackio": "trackio", "tensorboard": "tensorboard"}
+"""tracker.kind that needs a library -> its name, which is the extra's too."""
+
 
 @dataclass(frozen=True)
 class TrackerSettings:
     """Where metrics go besides the run folder, and what they are filed under."""
 
     kind: str
-    """auto, local, wandb or wandb_offline; see conf/tracker."""
+    """auto, local, wandb, wandb_offline, trackio or tensorboard; see conf/tracker."""
     project: str
     entity: str | None
     tags: list[str]

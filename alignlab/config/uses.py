@@ -70,6 +70,7 @@ EVERY_RUN_WRITES = (
     "records",
     "wandb_id",
     "wandb_id.told",
+    "tensorboard",
 )
 
 NOT_IN_RUN_ID = (

@@ -21,7 +21,7 @@ from alignlab.front.report import write_front
 from alignlab.pages.index import index_link, write_index
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import quiet_libraries, say
-from alignlab.runs.result import WANDB_ID, Outcome, finished_result
+from alignlab.runs.result import TRACKER_ID, Outcome, finished_result
 
 METHODS = ("modpo", "rebel", "soup", "modpo_conditioned", "dpo", "dpo_lw", "raco", "safedpo", "best_of_n", "logit_mix")
 """Algorithms whose runs are points of a front."""
@@ -59,7 +59,7 @@ def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
     except (ConfigError, ValueError) as error:
         say(f"no front: {error}")
         return
-    if any((folder / WANDB_ID).exists() for _, folder in jobs) and (target / "front.json").exists():
+    if any((folder / TRACKER_ID).exists() for _, folder in jobs) and (target / "front.json").exists():
         from alignlab.runs.publishing import publish_front  # late: it imports transformers
 
         publish_front(replace(plan.recipe.tracker, name="front"), target)

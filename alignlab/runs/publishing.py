@@ -1,14 +1,14 @@
-"""What wandb is told at the end: a run's metrics with their intervals and its samples, a sweep's front."""
+"""What a tracker is told at the end: a run's metrics with their intervals and its samples, a sweep's front."""
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from alignlab.config.recipe import TrackerSettings
-from alignlab.runs.result import WANDB_ID, RunResult
-from alignlab.runs.tracking import wandb_run
+from alignlab.runs.result import TRACKER_ID, RunResult
+from alignlab.runs.tracking import tracked_run
 
 MOST_SAMPLES = 200
 """Rows of a run's table of samples."""
@@ -23,21 +23,22 @@ def publish_result(settings: TrackerSettings, run: Path, evaluated: Path, result
         evaluated: folder of its evaluation, which may be the same.
         result: of the evaluation.
     """
-    told = run / f"{WANDB_ID}.told"
-    if not (run / WANDB_ID).exists() or (told.exists() and told.read_text() == str(evaluated)):
+    told = run / f"{TRACKER_ID}.told"
+    ended = f"{settings.kind} {evaluated}"
+    if not (run / TRACKER_ID).exists() or (told.exists() and told.read_text() == ended):
         return
-    opened = wandb_run(settings, run)
+    opened = tracked_run(settings, run)
     if opened is None:
         return
     for name, record in result.metrics.items():
         low, high = record.get("ci95") or (None, None)
         values = {"mean": record.get("mean"), "low": low, "high": high, "n": record.get("n")}
-        opened.summary.update({f"final/{name}/{part}": value for part, value in values.items() if value is not None})
+        opened.summarise({f"final/{name}/{part}": value for part, value in values.items() if value is not None})
     rows = list(_samples(evaluated))
     if rows:
-        opened.log({"samples": _table(list(rows[0]), [list(row.values()) for row in rows])})
+        opened.table("samples", list(rows[0]), [list(row.values()) for row in rows])
     opened.finish()
-    told.write_text(str(evaluated))
+    told.write_text(ended)
 
 
 def publish_front(settings: TrackerSettings, folder: Path) -> None:
@@ -47,29 +48,19 @@ def publish_front(settings: TrackerSettings, folder: Path) -> None:
         settings: of the tracker of the sweep's runs.
         folder: of the front.
     """
-    opened = wandb_run(settings, folder, job_type="front")
+    opened = tracked_run(settings, folder, job_type="front")
     if opened is None:
         return
-    import wandb
-
     with (folder / "front.csv").open(encoding="utf-8", newline="") as stream:
-        names, *rows = csv.reader(stream)
-    table = _table(names, [[_number(cell) for cell in row] for row in rows])
-    logged: dict[str, Any] = {"front": table}
+        columns, *lines = csv.reader(stream)
+    rows = [[_number(cell) for cell in line] for line in lines]
+    opened.table("front", columns, rows)
     axes = list(json.loads((folder / "front.json").read_text())["axes"].values())
     if len(axes) > 1:
-        x, y = (f"{axis}_mean" for axis in axes[:2])
-        logged["front_plot"] = wandb.plot.scatter(table, x, y, title=f"{axes[0]} and {axes[1]}")
+        opened.scatter("front_plot", columns, rows, x=f"{axes[0]}_mean", y=f"{axes[1]}_mean")
     if (folder / "front.png").exists():
-        logged["front_picture"] = wandb.Image(str(folder / "front.png"))
-    opened.log(logged)
+        opened.picture("front_picture", folder / "front.png")
     opened.finish()
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
-    import wandb
-
-    return wandb.Table(columns=list(names), data=[list(row) for row in rows], allow_mixed_types=True)
 
 
 def _samples(folder: Path) -> Iterator[dict[str, Any]]:
@@ -88,7 +79,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _number(cell: str) -> float | str | None:
-    """A cell of a CSV file as wandb plots it."""
+    """A cell of a CSV file as a tracker plots it."""
     try:
         return float(cell)
     except ValueError:

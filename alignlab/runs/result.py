@@ -11,8 +11,8 @@ from alignlab.io.atomic import write_json
 from alignlab.io.hashes import SEAL, changed_files, sealed, unsealed
 
 RESULT = "result.json"
-WANDB_ID = "wandb_id"
-"""File of a run folder: what wandb knows the run by."""
+TRACKER_ID = "wandb_id"
+"""File of a run folder: what its tracker knows the run by. wandb was the first one."""
 Metrics = dict[str, dict[str, Any]]
 """Metric -> {"mean", "ci95", "n", ...}; null where a number is unknown."""
 

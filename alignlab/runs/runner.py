@@ -23,7 +23,7 @@ from alignlab.io.hashes import sealed
 from alignlab.runs.disk import full_line, is_full
 from alignlab.runs.folder import CONFIG, claim, recording, remove_outputs
 from alignlab.runs.progress import quiet_libraries, say
-from alignlab.runs.result import RESULT, WANDB_ID, Checked, RunResult, checked_result, finished_result
+from alignlab.runs.result import RESULT, TRACKER_ID, Checked, RunResult, checked_result, finished_result
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """glibc's names for what malloc does, see its malloc.h."""
@@ -71,7 +71,7 @@ def make_run(plan: Plan[Any]) -> Path:
 def run_and_score(plan: Plan[Any], folder: Path) -> tuple[RunResult, Path]:
     """The run's result and folder; of a policy that has scorers those of its evaluation, which comes after it."""
     result, evaluated = _run_and_score(plan, folder)
-    if (folder / WANDB_ID).exists():
+    if (folder / TRACKER_ID).exists():
         from alignlab.runs.publishing import publish_result
 
         publish_result(plan.recipe.tracker, folder, evaluated, result)

@@ -1,4 +1,4 @@
-"""Where training metrics go: metrics.jsonl in the run folder always, wandb when asked. TRL's metric names."""
+"""Where training metrics go: metrics.jsonl in the run folder always, a tracker when asked. TRL's metric names."""
 
 import importlib.util
 import json
@@ -19,7 +19,8 @@ from alignlab.config.recipe import TrackerSettings
 from alignlab.errors import without_secrets
 from alignlab.io.atomic import write_jsonl, write_text
 from alignlab.runs.progress import say
-from alignlab.runs.result import WANDB_ID
+from alignlab.runs.result import TRACKER_ID
+from alignlab.runs.trackers import TensorboardRun, TrackedRun, TrackioRun, WandbRun
 
 _Mode = Literal["online", "offline"]
 CONNECT_TIMEOUT_S = 5.0
@@ -31,13 +32,15 @@ INIT_TIMEOUT_S = 30.0
 class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Receives the trainer's logs."""
 
-    def __init__(self, path: Path, wandb_run: Any | None) -> None:
-        self.path, self.wandb_run = path, wandb_run
+    def __init__(self, path: Path, tracked: TrackedRun | None) -> None:
+        self.path, self.tracked = path, tracked
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Drops what a killed run logged past the checkpoint that this one goes on from: those steps come again."""
         if state.is_world_process_zero and self.path.exists():
             write_jsonl(self.path, _up_to(self.path, state.global_step))
+        if self.tracked is not None:
+            self.tracked.begin(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Appends one line, from the first process only."""
@@ -48,8 +51,8 @@ class Tracker(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         """Appends one line of values at a step."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, **{name: _plain(value) for name, value in values.items()}}) + "\n")
-        if self.wandb_run is not None:
-            self.wandb_run.log(values, step=step)
+        if self.tracked is not None:
+            self.tracked.log(values, step)
 
 
 def _plain(value: Any) -> Any:
@@ -73,12 +76,29 @@ def _up_to(path: Path, step: int) -> list[dict[str, Any]]:
 @contextmanager
 def tracking(settings: TrackerSettings, folder: Path) -> Iterator[Tracker]:
     """The tracker of one run, closed at its end."""
-    run = wandb_run(settings, folder)
+    run = tracked_run(settings, folder)
     try:
         yield Tracker(folder / "metrics.jsonl", run)
     finally:
         if run is not None:
             run.finish()
+
+
+def tracked_run(settings: TrackerSettings, folder: Path, *, job_type: str = "run") -> TrackedRun | None:
+    """The folder's run on its tracker, the same one whenever it is opened again; None where none is asked for.
+
+    Args:
+        settings: of the tracker.
+        folder: of the run; `wandb_id` in it keeps the name that the tracker knows it by.
+        job_type: what it is filed under.
+    """
+    if settings.kind == "trackio":
+        return TrackioRun(settings, _id(folder), job_type)
+    if settings.kind == "tensorboard":
+        _id(folder)  # says that the run is tracked
+        return TensorboardRun(folder)
+    opened = wandb_run(settings, folder, job_type=job_type)
+    return None if opened is None else WandbRun(opened)
 
 
 def wandb_run(settings: TrackerSettings, folder: Path, *, job_type: str = "run") -> Any | None:
@@ -122,8 +142,8 @@ def wandb_run(settings: TrackerSettings, folder: Path, *, job_type: str = "run")
 
 
 def _id(folder: Path) -> str:
-    """What wandb knows the folder's run by: a resumed run goes on there, and one that is run anew is another."""
-    file = folder / WANDB_ID
+    """What the tracker knows the folder's run by: a resumed run goes on there, and one that is run anew is another."""
+    file = folder / TRACKER_ID
     if not file.exists():
         write_text(file, secrets.token_hex(8))
     return file.read_text().strip()
@@ -142,7 +162,7 @@ def wandb_mode(kind: str) -> _Mode | None:
     """
     wanted = os.environ.get("WANDB_MODE", "").strip().lower()
     off = wanted == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1")
-    if kind == "local" or off or (kind == "auto" and not os.environ.get("WANDB_API_KEY")):
+    if kind in ("local", "trackio", "tensorboard") or off or (kind == "auto" and not os.environ.get("WANDB_API_KEY")):
         return None
     if kind == "auto" and importlib.util.find_spec("wandb") is None:
         say("tracker=auto: WANDB_API_KEY is set and wandb is not installed; only metrics.jsonl is written")

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from alignlab.config.recipe import TrackerSettings
 from alignlab.errors import without_secrets
 from alignlab.front.collect import collect
 from alignlab.front.summary import front_summary
@@ -16,21 +15,15 @@ from alignlab.runs.publishing import publish_front, publish_result
 from alignlab.runs.result import read_result
 from alignlab.runs.tracking import tracking
 from support.fronts import write_front
-
-KEYS = {name: f"planted-{name}-0123456789" for name in ("environment", "command", "user", "query")}
-
-
-def settings(name):
-    url = f"http://user:{KEYS['user']}@localhost:8000/v1?key={KEYS['query']}"
-    config = {"w": 0.5, "judge": {"base_url": url, "names": ["a"]}}
-    return TrackerSettings("wandb_offline", "planted-project", None, ["planted-tag"], "planted-group", name, config)
+from support.trackers import KEYS, settings, wandb_records
 
 
 def told(folder):
     """Ids of the folder's runs on wandb, and all that their files hold."""
     found = list((folder / "wandb").glob("offline-run-*"))
     ids = {path.name.split("-")[3] for path in found}  # offline-run-TIME-ID, and -1 for a second one of that second
-    return ids, b"".join(file.read_bytes() for path in found for file in path.rglob("*") if file.is_file())
+    files = [file for path in found for file in path.rglob("*") if file.is_file()]
+    return ids, b"".join(wandb_records(file) if file.suffix == ".wandb" else file.read_bytes() for file in files)
 
 
 def test_an_address_loses_its_keys():

@@ -55,7 +55,7 @@ class TrackerConfig:
     tags: list[str] = MISSING
 
     def __post_init__(self) -> None:
-        require_one_of("tracker.kind", self.kind, ("auto", "local", "wandb", "wandb_offline"))
+        require_one_of("tracker.kind", self.kind, ("auto", "local", "wandb", "wandb_offline", "trackio", "tensorboard"))
         good = 0 < len(self.project) <= LONGEST_NAME and not set(self.project) & set("/\\#?%:") and self.project.strip()
         require(bool(good), "tracker.project", repr(self.project), "must be a name without any of / \\ # ? % :")
         if self.entity is not None:
