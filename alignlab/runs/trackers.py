@@ -26,7 +26,13 @@ class TrackedRun:
         """Keep final values."""
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Add a table, where the tracker has tables."""
+        """Add a table, where the tracker has tables.
+
+        Args:
+            name: of the table.
+            columns: their names.
+            rows: a list of cells each.
+        """
 
     def scatter(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, x: str, y: str) -> None:
         """Add a plot of two columns of a table, where the tracker draws any.
