@@ -8,6 +8,7 @@ from typing import Any
 
 from alignlab.config.recipe import TrackerSettings
 from alignlab.runs.result import TRACKER_ID, RunResult
+from alignlab.runs.trackers import Rows
 from alignlab.runs.tracking import tracked_run
 
 MOST_SAMPLES = 200
@@ -36,7 +37,7 @@ def publish_result(settings: TrackerSettings, run: Path, evaluated: Path, result
         opened.summarise({f"final/{name}/{part}": value for part, value in values.items() if value is not None})
     rows = list(_samples(evaluated))
     if rows:
-        opened.table("samples", list(rows[0]), [list(row.values()) for row in rows])
+        opened.table("samples", Rows(list(rows[0]), [list(row.values()) for row in rows]))
     opened.finish()
     told.write_text(ended)
 
@@ -53,11 +54,11 @@ def publish_front(settings: TrackerSettings, folder: Path) -> None:
         return
     with (folder / "front.csv").open(encoding="utf-8", newline="") as stream:
         columns, *lines = csv.reader(stream)
-    rows = [[_number(cell) for cell in line] for line in lines]
-    opened.table("front", columns, rows)
+    table = Rows(columns, [[_number(cell) for cell in line] for line in lines])
+    opened.table("front", table)
     axes = list(json.loads((folder / "front.json").read_text())["axes"].values())
     if len(axes) > 1:
-        opened.scatter("front_plot", columns, rows, x=f"{axes[0]}_mean", y=f"{axes[1]}_mean")
+        opened.scatter("front_plot", table, x=f"{axes[0]}_mean", y=f"{axes[1]}_mean")
     if (folder / "front.png").exists():
         opened.picture("front_picture", folder / "front.png")
     opened.finish()

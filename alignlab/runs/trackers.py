@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from alignlab.errors import without_secrets
 
 TENSORBOARD = "tensorboard"
 """Folder of a run with its event files."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 class TrackedRun:
@@ -25,22 +34,15 @@ class TrackedRun:
     def summarise(self, values: Mapping[str, float]) -> None:
         """Keep final values."""
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Add a table, where the tracker has tables.
+    def table(self, name: str, table: Rows) -> None:
+        """Add a table, where the tracker has tables."""
 
-        Args:
-            name: of the table.
-            columns: their names.
-            rows: a list of cells each.
-        """
-
-    def scatter(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, x: str, y: str) -> None:
+    def scatter(self, name: str, table: Rows, *, x: str, y: str) -> None:
         """Add a plot of two columns of a table, where the tracker draws any.
 
         Args:
             name: of the plot.
-            columns: of the table.
-            rows: of the table.
+            table: holds the columns.
             x: column.
             y: column.
         """
@@ -70,15 +72,22 @@ class WandbRun(TrackedRun):
         """Keep final values in the run's summary."""
         self._run.summary.update(dict(values))
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, name: str, table: Rows) -> None:
         """Add a table."""
-        self._run.log({name: self._table(columns, rows)})
+        self._run.log({name: self._table(table)})
 
-    def scatter(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, x: str, y: str) -> None:
-        """Add an interactive plot of two columns."""
+    def scatter(self, name: str, table: Rows, *, x: str, y: str) -> None:
+        """Add an interactive plot of two columns.
+
+        Args:
+            name: of the plot.
+            table: holds the columns.
+            x: column.
+            y: column.
+        """
         import wandb
 
-        self._run.log({name: wandb.plot.scatter(self._table(columns, rows), x, y, title=f"{x} and {y}")})
+        self._run.log({name: wandb.plot.scatter(self._table(table), x, y, title=f"{x} and {y}")})
 
     def picture(self, name: str, path: Path) -> None:
         """Add a picture."""
@@ -91,10 +100,10 @@ class WandbRun(TrackedRun):
         self._run.finish()
 
     @staticmethod
-    def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+    def _table(table: Rows) -> Any:
         import wandb
 
-        return wandb.Table(columns=list(columns), data=[list(row) for row in rows], allow_mixed_types=True)
+        return wandb.Table(columns=list(table.columns), data=[list(row) for row in table.rows], allow_mixed_types=True)
 
 
 class TrackioRun(TrackedRun):
@@ -133,11 +142,11 @@ class TrackioRun(TrackedRun):
         """Log final values, after the last step."""
         self._run.log(dict(values))
 
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, name: str, table: Rows) -> None:
         """Add a table."""
         import trackio
 
-        self._run.log({name: trackio.Table(columns=list(columns), data=[list(row) for row in rows])})
+        self._run.log({name: trackio.Table(columns=list(table.columns), data=[list(row) for row in table.rows])})
 
     def picture(self, name: str, path: Path) -> None:
         """Add a picture."""
