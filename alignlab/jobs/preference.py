@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -155,27 +156,43 @@ def finish(
         loss: what is minimised.
         conflict: how the gradients of several objectives are combined, if they are.
     """
-    base, beta = prepared.base, loss.beta
-    scales = unit_scales(plan, run)
     with run.stage("training"):
-        adapter = train_on_processes(plan.recipe, base, table, loss, run.path, conflict=conflict)
-        card = AdapterCard(
-            objective=plan.objectives.trained,
-            beta=beta,
-            base=base.id,
-            prompt_template=plan.model.settings.prompt_template,
-            dataset=plan.rows.settings.name,
-            weights=plan.objectives.weights,
-            max_length=plan.recipe.trainer.max_length,
-            scales=scales,
-            data=outcome.inputs["pairs"],
-            algorithm=plan.algorithm.name,
-            seed=plan.seed,
-            loss_type=outcome.loss_type or "",
-            recipe=outcome.recipe,
-            rewards={name: one.id for name, one in prepared.rewards.items()},
-        )
-        save_card(adapter, card)
+        adapter = train_on_processes(plan.recipe, prepared.base, table, loss, run.path, conflict=conflict)
+    return card_and_measure(plan, run, outcome, prepared, adapter, loss.beta)
+
+
+def card_and_measure(
+    plan: Plan[Any], run: RunFolder, outcome: Outcome, prepared: Prepared, adapter: Path, beta: float
+) -> Policy:
+    """Give a trained adapter its card, and measure the policy, which is returned.
+
+    Args:
+        plan: the run.
+        run: its folder.
+        outcome: takes the result.
+        prepared: its rewards rank the held-out responses of objectives without labels.
+        adapter: its folder.
+        beta: KL strength, 1/nat.
+    """
+    base = prepared.base
+    scales = unit_scales(plan, run)
+    card = AdapterCard(
+        objective=plan.objectives.trained,
+        beta=beta,
+        base=base.id,
+        prompt_template=plan.model.settings.prompt_template,
+        dataset=plan.rows.settings.name,
+        weights=plan.objectives.weights,
+        max_length=plan.recipe.trainer.max_length,
+        scales=scales,
+        data=outcome.inputs["pairs"],
+        algorithm=plan.algorithm.name,
+        seed=plan.seed,
+        loss_type=outcome.loss_type or "",
+        recipe=outcome.recipe,
+        rewards={name: one.id for name, one in prepared.rewards.items()},
+    )
+    save_card(adapter, card)
     outcome.artifacts["adapter"] = adapter.name
     batch_size = plan.recipe.trainer.per_device_eval_batch_size
     policy = Policy(base, adapter, beta, plan.objectives, prepared.cache, batch_size, scales)

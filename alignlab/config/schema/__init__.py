@@ -46,6 +46,7 @@ from alignlab.config.schema.model import (
     PretrainedConfig,
     PretrainingConfig,
 )
+from alignlab.config.schema.online import GrpoConfig
 from alignlab.config.schema.pairs import PairsConfig
 from alignlab.config.schema.publish import PublishConfig
 from alignlab.config.schema.reward import (
@@ -95,6 +96,7 @@ __all__ = [
     "FrontConfig",
     "GeneratorConfig",
     "GoldConfig",
+    "GrpoConfig",
     "HardwareConfig",
     "HttpConfig",
     "ImplicitConfig",

@@ -33,6 +33,7 @@ from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorCon
 from alignlab.config.schema.judge import JUDGE_KINDS, JudgeConfig
 from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig, SafeDpoConfig
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
+from alignlab.config.schema.online import GrpoConfig
 from alignlab.config.schema.pairs import PairsConfig
 from alignlab.config.schema.publish import PublishConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
@@ -140,6 +141,7 @@ VARIANTS: dict[str, dict[str, type[Any]]] = {
         "dpo": DpoConfig,
         "modpo": ModpoConfig,
         "rebel": RebelConfig,
+        "grpo": GrpoConfig,
         "best_of_n": BestOfNConfig,
         "logit_mix": LogitMixConfig,
         "soup": SoupConfig,

@@ -11,7 +11,8 @@ killed loses only the rows since it last wrote.
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,7 @@ class ScoreCache:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.counts: dict[str, CacheCount] = {}
+        self._is_passed_by = False
         self._seen: dict[str, Ids] = {}
         """The rows that are counted already: a run asks for some of its rows several times."""
         self._unkept: dict[str, ScoreTable] = {}
@@ -76,6 +78,11 @@ class ScoreCache:
         Raises:
             FloatingPointError: if a computed score is not finite; it is not kept.
         """
+        if self._is_passed_by:
+            found_N = compute(list(rows)).double()
+            if not torch.isfinite(found_N).all():
+                raise FloatingPointError(f"{name}: a score is not finite")
+            return found_N
         ids_N = np.array([row.key for row in rows], dtype=ID)
         ids, first = np.unique(ids_N, return_index=True)
         path = self.root / f"{hashlib.sha256(scorer.encode()).hexdigest()[:16]}.parquet"
@@ -93,6 +100,15 @@ class ScoreCache:
         indices_N = table.indices(ids_N)
         assert (indices_N >= 0).all()
         return torch.from_numpy(table.scores[indices_N])
+
+    @contextmanager
+    def unkept(self) -> Iterator[None]:
+        """While open, scores are computed and not kept: of samples that nobody asks about again."""
+        self._is_passed_by = True
+        try:
+            yield
+        finally:
+            self._is_passed_by = False
 
     def _count(self, name: str, ids: Ids, num_computed: int) -> None:
         seen = self._seen.get(name, EMPTY.ids)
