@@ -75,6 +75,7 @@ LONG = (
     "jobs/test_course_correction.py::test_a_killed_run_goes_on",
     "jobs/test_processes.py::test_processes_end_with_the_one_that_started_them[15]",
     "jobs/test_simplex.py",
+    "jobs/test_killed_methods.py",
     "jobs/test_decoding.py::test_mixtures_by_token_and_by_response_killed_and_run_again",
     "jobs/test_rounds.py::test_killed_in_every_part_of_a_round_it_ends_the_same",
     "test_packaging.py::test_the_installed_command_trains",

@@ -81,9 +81,7 @@ class OnlineTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped
         with eval_mode(policy), torch.no_grad():
             rows = sample_responses(policy, requests, **options)
             known: dict[str, Any] = {"batch_size": self.generator.batch_size, "autocast": base.autocast}
-            policy_B, ref_B = (
-                response_logps(model, rows, label="log-probs", **known) for model in (policy, base.model)
-            )
+            scored = [response_logps(model, rows, label="log-probs", **known) for model in (policy, base.model)]
         return {
             "prompt_ids": [row.prompt_ids for row in rows],
             "completion_ids": [row.response_ids for row in rows],
