@@ -25,6 +25,7 @@ from alignlab.config.schema import (
     ExportConfig,
     FromScratchConfig,
     FrontConfig,
+    GrpoConfig,
     LocalJudgeConfig,
     LogitMixConfig,
     LossWeightedConfig,
@@ -413,6 +414,14 @@ def _check_loss_weighted(algorithm: LossWeightedConfig, plan: Plan[Any]) -> None
             check_source(settings, max_length=plan.rows.max_length, trained=name)
 
 
+def _check_grpo(algorithm: GrpoConfig, plan: Plan[Any]) -> None:
+    _ = plan.local_generator  # refuses a server
+    trainer = plan.recipe.trainer
+    batch = trainer.per_device_train_batch_size * trainer.gradient_accumulation_steps
+    rule = f"must divide the {batch} responses of a step (trainer.per_device_train_batch_size)"
+    require(batch % algorithm.generations == 0, "algorithm.generations", algorithm.generations, rule)
+
+
 def _check_safedpo(algorithm: SafeDpoConfig, plan: Plan[Any]) -> None:
     require_safety_labels("algorithm=safedpo", plan.rows)
 
@@ -423,6 +432,7 @@ _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     SoupConfig: _check_soup,
     LossWeightedConfig: _check_loss_weighted,
     SafeDpoConfig: _check_safedpo,
+    GrpoConfig: _check_grpo,
     ModpoConfig: _check_modpo,
     ConditionedConfig: _check_conditioned,
     ExportConfig: _check_export,

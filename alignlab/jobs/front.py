@@ -23,7 +23,19 @@ from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import TRACKER_ID, Outcome, finished_result
 
-METHODS = ("modpo", "rebel", "soup", "modpo_conditioned", "dpo", "dpo_lw", "raco", "safedpo", "best_of_n", "logit_mix")
+METHODS = (
+    "modpo",
+    "rebel",
+    "grpo",
+    "soup",
+    "modpo_conditioned",
+    "dpo",
+    "dpo_lw",
+    "raco",
+    "safedpo",
+    "best_of_n",
+    "logit_mix",
+)
 """Algorithms whose runs are points of a front."""
 
 CURVE_POINTS = 41

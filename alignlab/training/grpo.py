@@ -136,14 +136,8 @@ def train_grpo(
         callbacks: told about logs and steps.
     """
     checkpoints = folder / "checkpoints"
-    arguments = GRPOConfig(
-        output_dir=str(checkpoints),
-        **training_arguments(trainer, hardware, seed=seed),
-        beta=0.0,
-        scale_rewards="none",
-        loss_type="dr_grpo",
-        num_generations=generations,
-        max_completion_length=generator.max_new_tokens,
+    arguments = on_policy_arguments(
+        checkpoints, training_arguments(trainer, hardware, seed=seed), generations, generator.max_new_tokens
     )
     engine = OnlineTrainer(
         prompts=prompts,
@@ -162,6 +156,28 @@ def train_grpo(
     adapter = folder / "adapter"
     save_adapter(engine.accelerator.unwrap_model(engine.model), adapter)
     return adapter
+
+
+def on_policy_arguments(
+    checkpoints: Path, arguments: dict[str, Any], generations: int, max_new_tokens: int
+) -> GRPOConfig:
+    """TRL's arguments under which a step follows the gradient of J; see this file's beginning.
+
+    Args:
+        checkpoints: their folder.
+        arguments: transformers' training arguments.
+        generations: responses to a prompt in one step.
+        max_new_tokens: longest response.
+    """
+    return GRPOConfig(
+        output_dir=str(checkpoints),
+        **arguments,
+        beta=0.0,
+        scale_rewards="none",
+        loss_type="dr_grpo",
+        num_generations=generations,
+        max_completion_length=max_new_tokens,
+    )
 
 
 def _fallen(engine: OnlineTrainer) -> str | None:

@@ -140,7 +140,7 @@ def operational(key):
 
 KIN = {
     "modpo": ("dpo",),
-    "rebel": ("modpo_conditioned",),
+    "rebel": ("modpo_conditioned", "grpo"),
     "dpo_lw": ("raco", "safedpo"),
     "soup": ("logit_mix", "best_of_n", "export"),
     "evaluate": ("preview", "merge"),
