@@ -1,13 +1,12 @@
 """A judge in this process: a causal language model's probability of yes, or a guard model's of safe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from alignlab.config.schema import LocalJudgeConfig, PretrainedConfig
 from alignlab.data.records import Turn
+from alignlab.engine.scoring.next_token import next_token_masses
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
 from alignlab.judges.asking import Ask, AskingJudge, OnAnswer
@@ -48,11 +47,10 @@ class LocalJudge(AskingJudge):
 
     def _ask(self, asks: Sequence[Ask], on_answer: OnAnswer, *, known: bool) -> None:
         prompts = [self._prompt_ids(ask) for ask in asks]
-        by_length = sorted(range(len(asks)), key=lambda place: len(prompts[place]), reverse=True)
-        for batch in _batches(by_length, self._config.batch_size):
-            masses = self._masses([prompts[place] for place in batch])
-            for place, (yes, no) in zip(batch, masses, strict=True):
-                on_answer(asks[place], self._answer(yes, no))
+        groups, size = (self._yes, self._no), self._config.batch_size
+        for batch, masses_R2 in next_token_masses(self._base.model, prompts, groups, max_rows=size, label="judging"):
+            for index, (yes, no) in zip(batch, masses_R2.tolist(), strict=True):
+                on_answer(asks[index], self._answer(yes, no))
 
     def _prompt_ids(self, ask: Ask) -> list[int]:
         tokenizer, prefix = self._base.tokenizer, self._config.answer_prefix
@@ -67,24 +65,6 @@ class LocalJudge(AskingJudge):
             [text] = self._chat.dialogues([dialogue], ask=True)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         return [*ids, *(tokenizer(prefix, add_special_tokens=False)["input_ids"] if prefix else ())]
-
-    @torch.inference_mode()
-    def _masses(self, prompts: list[list[int]]) -> list[tuple[float, float]]:
-        """Probability of yes and of no as the next token of each prompt."""
-        longest, pad = max(map(len, prompts)), self._base.tokenizer.pad_token_id
-        ids_BT = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts])
-        mask_BT = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts])
-        places_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-        device = self._base.device
-        logits_BV = self._base.model(
-            input_ids=ids_BT.to(device),
-            attention_mask=mask_BT.to(device),
-            position_ids=places_BT.to(device),
-            logits_to_keep=1,
-        ).logits[:, -1]
-        share_BV = logits_BV.float().softmax(-1)
-        yes_B, no_B = share_BV[:, self._yes].sum(-1), share_BV[:, self._no].sum(-1)
-        return list(zip(yes_B.tolist(), no_B.tolist(), strict=True))
 
     def _answer(self, yes: float, no: float) -> Answer:
         if yes + no < self._config.min_mass or yes + no == 0:
@@ -133,8 +113,3 @@ def _first_tokens(config: LocalJudgeConfig, tokenizer: Any) -> tuple[list[int], 
         token = tokenizer.convert_ids_to_tokens(min(both))
         raise ConfigError(f"judge.no_words={config.no_words}: begin with the token {token!r}, as do judge.yes_words")
     return found[0], found[1]
-
-
-def _batches(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(places), size):
-        yield places[start : start + size]
