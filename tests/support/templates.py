@@ -83,6 +83,12 @@ _ZEPHYR = (
     "{% for m in messages %}\n{{ '<|' + m.role + '|>\n' + m.content + eos_token }}\n"
     "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
 )
+_OLMO = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% if not (m.role == 'assistant' and loop.last) %}{{ '\n' }}{% endif %}"
+    "{% if loop.last and add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}{% endfor %}"
+)
 _GLM = (
     "[gMASK]<sop>{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -133,6 +139,7 @@ FAMILIES = {
             "<|assistant|>\n",
             "<|endoftext|>",
         ),
+        Family("olmo2", _OLMO, (), "<|assistant|>\n", "<|endoftext|>", "<|endoftext|>"),
         Family("vicuna", _VICUNA, (), "ASSISTANT: ", "</s>", "<s>", True, sentencepiece="each", is_string=True),
     )
 }
