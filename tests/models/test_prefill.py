@@ -113,8 +113,8 @@ def test_text_of_special_tokens_stays_text(family):
     for prompt, prefix in ((f"{evil} {REQUEST}", PREFIX), (REQUEST, f"{PREFIX} {evil} now")):
         ids = open_turn(encoder, prompt, prefix)
         assert controls(encoder, ids) == controls(encoder, plain)
-        text = encoder.tokenizer.decode(ids, skip_special_tokens=False)
-        assert re.sub(r"\s+", "", text).count(re.sub(r"\s+", "", evil)) == 1
+        found, before = (_squeezed(encoder.tokenizer.decode(given)).count(_squeezed(evil)) for given in (ids, plain))
+        assert found == before + 1
     cut = cut_answer(encoder, REQUEST, opener=f"Sure {evil}", answer=f"{evil} here are the steps")
     assert controls(encoder, [*cut.opener_ids, *cut.answer_ids]) == []
 
@@ -181,3 +181,7 @@ def test_a_prompt_does_not_end_with_the_space_before_its_answer():
     assert row.prompt_ids == encoder.prompt_ids(REQUEST) == header_ids(encoder, REQUEST)
     assert encoder.tokenizer.convert_ids_to_tokens(row.response_ids)[0] == "\N{LOWER ONE EIGHTH BLOCK}Sure"
     assert not row.merged
+
+
+def _squeezed(text):
+    return re.sub(r"\s+", "", text)
