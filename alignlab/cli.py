@@ -157,13 +157,15 @@ class _Checked:
 
 def _check(flags: Namespace) -> _Checked:
     """Checks every job before one starts, and warns once of each setting that has no effect."""
-    from alignlab.checks.preflight import check, check_device, check_key, check_writable
+    from alignlab.checks.preflight import check, check_device, check_key, check_launcher, check_writable
 
     name = flags.config_name or "config"
     with composing(flags.config_dir):
         try:
             command = read_command(name, flags.overrides, multirun=flags.multirun)
             is_sweep = command.batch is not None
+            if is_sweep and not flags.cfg:
+                check_launcher(str(command.probe.hydra.launcher._target_))
             configs, jobs, confirmed = [], [], set()
             for job in command.jobs():
                 config = run_config(job)

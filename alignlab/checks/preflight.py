@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from itertools import islice
@@ -43,7 +45,8 @@ from alignlab.data.files import data_files, read_rows
 from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
-from alignlab.errors import ConfigError, require, require_key, require_one_of
+from alignlab.errors import ConfigError, nearest, require, require_key, require_one_of
+from alignlab.models.checkpoint import weights_of
 from alignlab.models.paths import check_folder
 from alignlab.models.saved_adapter import adapter_settings, checked_adapter, conditioned_card
 from alignlab.runs.result import require_finished
@@ -65,6 +68,20 @@ def check_device(plan: Plan[Any]) -> None:
     asked = plan.model.device == "cuda" and not plan.collects
     if asked and sys.platform == "linux" and not any(any(devices.glob(name)) for name in _GPU_NODES):
         raise ConfigError("hardware.device=cuda: this machine has no GPU; use hardware=cpu")
+
+
+def check_launcher(target: str) -> None:
+    """Refuse Slurm's launcher on a machine that cannot submit.
+
+    Args:
+        target: the launcher's class.
+
+    Raises:
+        ConfigError: naming launchers that run here.
+    """
+    if target.endswith("SlurmLauncher") and shutil.which("srun") is None:
+        what = "this machine has no srun; submit from a login node"
+        raise ConfigError(f"hydra/launcher=slurm: {what}, or use hydra/launcher=slurm_local or parallel")
 
 
 def check_key(plan: Plan[Any]) -> None:
@@ -103,6 +120,8 @@ def check(plan: Plan[Any]) -> None:
     if library is not None and importlib.util.find_spec(library) is None:
         what = f"needs {library}; pip install 'alignlab[{library}]', or tracker=local"
         raise ConfigError(f"tracker={recipe.tracker.kind}: {what}")
+    if algorithm.uses.trains and recipe.peft.target_modules != "all-linear":
+        _check_lora_targets(recipe)
     if not plan.collects:
         check_targets(plan.target, list(plan.rows.settings.objectives))
     _check_data(plan)
@@ -120,6 +139,28 @@ def check(plan: Plan[Any]) -> None:
     for kind in type(algorithm).__mro__:
         if kind in _CHECKS:
             _CHECKS[kind](algorithm, plan)
+
+
+def _check_lora_targets(recipe: TrainingRecipe) -> None:
+    """Refuse names in peft.target_modules that no tensor of a local model has.
+
+    Names of mixtures of experts are left to the load: transformers joins their tensors under other names.
+
+    Raises:
+        ConfigError: with the nearest name that it has.
+    """
+    targets, path = recipe.peft.target_modules, value_at(recipe.model, "path")
+    names = [targets] if isinstance(targets, str) else targets
+    named = [name for name in names if re.fullmatch(r"[\w.]+", name)]  # others are regular expressions
+    if not named or not path or not Path(str(path)).is_dir():
+        return
+    modules = ["lm_head", *(name.rpartition(".")[0] for name in weights_of(Path(str(path))) or {})]
+    if len(modules) == 1 or any("expert" in module for module in modules):
+        return
+    for name in named:
+        if not any(f".{module}".endswith(f".{name}") for module in modules):
+            known = {module.rpartition(".")[2] for module in modules}
+            raise ConfigError(f"peft.target_modules={name}: the model has no such module; {nearest(name, known)}")
 
 
 def _check_model(plan: Plan[Any]) -> None:

@@ -49,7 +49,7 @@ def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
     algorithm, source, cache = plan.algorithm, plan.rows, ScoreCache(plan.cache / "scores")
     split, batch_size = source.settings.split, plan.recipe.trainer.per_device_eval_batch_size
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(source)
+        outcome.extra |= data_report(source, plan.model)
         base = reference(plan.model)
         rows = training_rows(source, base)
         parts = RewardParts(base, cache, run.make_run)

@@ -28,7 +28,7 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     if algorithm.adapter is not None and plan.scorers:
         behind = run.make_run(plan.evaluation(None))  # the reference's own samples, scored once for all policies
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows) if reads_rows else {}
+        outcome.extra |= data_report(plan.rows, plan.model) if reads_rows else {}
         base = reference(plan.model)
         adapter, card = _adapter(algorithm, base, plan.model.settings.prompt_template)
         held_out = held_out_rows(plan.rows, base) if reads_rows else []

@@ -35,7 +35,7 @@ def run(plan: Plan[LogitMixConfig], run: RunFolder, outcome: Outcome) -> None:
     """Find or train the policies, mix them at w, and measure the mixture."""
     algorithm, batch_size = plan.algorithm, plan.recipe.trainer.per_device_eval_batch_size
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
+        outcome.extra |= data_report(plan.rows, plan.model)
         base = reference(plan.model)
         held_out = held_out_rows(plan.rows, base)
         parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)

@@ -58,7 +58,7 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
         check: whether a reward that contradicts its labels ends the run.
     """
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
+        outcome.extra |= data_report(plan.rows, plan.model)
         base = reference(plan.model)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
         parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)

@@ -40,7 +40,7 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
     """Train a score head, with LoRA or with all weights, and measure what was saved, loaded anew."""
     trainer, model = plan.recipe.trainer, plan.model.settings
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
+        outcome.extra |= data_report(plan.rows, plan.model)
         base = reference(plan.model)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
         ranked = kept_rows(ranked, plan.rows, outcome)
@@ -61,7 +61,7 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
             seed=plan.seed,
             folder=folder,
             checkpoints=run.path / "checkpoints",
-            peft=None if plan.algorithm.full else lora_with_head(lora_config(plan.recipe.peft)),
+            peft=None if plan.algorithm.full else lora_with_head(lora_config(plan.recipe.peft, base.model)),
             callbacks=[tracker],
         )
     card = ClassifierCard(

@@ -33,7 +33,7 @@ def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
         plan.rows.settings.on_long == "drop",
     )
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
+        outcome.extra |= data_report(plan.rows, plan.model)
         base = reference(plan.model)
         rows, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
         rows = kept_rows(rows, plan.rows, outcome)
@@ -52,7 +52,7 @@ def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
             hardware=plan.recipe.hardware.on_one_process(),
             seed=plan.seed,
             checkpoints=run.path / "checkpoints",
-            peft=lora_config(plan.recipe.peft),
+            peft=lora_config(plan.recipe.peft, base.model),
             callbacks=[tracker],
         )
     adapter = run.path / "adapter"

@@ -29,7 +29,7 @@ def run(plan: Plan[SoupConfig], run: RunFolder, outcome: Outcome) -> None:
     """Mix and measure; nothing is trained but endpoints that are neither named nor there."""
     algorithm, template = plan.algorithm, plan.model.settings.prompt_template
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
+        outcome.extra |= data_report(plan.rows, plan.model)
         base = reference(plan.model)
         held_out = held_out_rows(plan.rows, base)
         parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)

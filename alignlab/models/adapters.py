@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 from alignlab.config.schema import PeftConfig
-from alignlab.errors import ConfigError
+from alignlab.errors import ConfigError, nearest
 from alignlab.io.atomic import write_json
 from alignlab.models.cards import AdapterCard, ClassifierCard
 from alignlab.models.paths import ADAPTER
@@ -114,13 +114,29 @@ def sort_adapter_config(folder: Path) -> None:
     write_json(folder / ADAPTER, dict(sorted(settings.items())))
 
 
-def lora_config(config: PeftConfig) -> LoraConfig:
-    """PEFT's form of the settings."""
+def lora_config(config: PeftConfig, model: Any) -> LoraConfig:
+    """PEFT's form of the settings.
+
+    Args:
+        config: of the adapter.
+        model: that it is put on.
+
+    Raises:
+        ConfigError: if the model has no module of a name; PEFT leaves out what it does not find among several.
+    """
+    modules = [name for name, _ in model.named_modules()]
+    targets = target_modules(config)
+    for target in [targets] if isinstance(targets, str) else targets:
+        found = re.compile(target if isinstance(targets, str) else rf"(.*\.)?{re.escape(target)}")
+        if target != "all-linear" and not any(map(found.fullmatch, modules)):
+            known = {name.rpartition(".")[2] for name in modules} - {""}
+            known = {name for name in known if not name.isdigit()}
+            raise ConfigError(f"peft.target_modules={target}: the model has no such module; {nearest(target, known)}")
     return LoraConfig(
         r=config.r,
         lora_alpha=config.alpha,  # PEFT divides by r; a fraction is fine
         lora_dropout=config.dropout,
-        target_modules=target_modules(config),
+        target_modules=targets,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -144,7 +160,7 @@ def new_adapter(model: Any, config: PeftConfig, *, seed: int) -> PeftModel:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return get_peft_model(model, lora_config(config))
+        return get_peft_model(model, lora_config(config, model))
 
 
 def detach_adapter(trained: PeftModel) -> None:

@@ -83,6 +83,8 @@ class ChatTemplate:
         asked = self._renderer.render_all([Conversation((Turn("user", "hello"),), ask=True)])[0]
         if asked.error:
             raise TemplateError(f"{key}=null: {self._name}: {asked.error}; {REMEDY}")
+        if squeeze("hello") not in squeeze(asked.text):
+            raise TemplateError(f"{key}=null: {self._name} drops the user's request; {REMEDY}")
         added = tokenizer.added_tokens_decoder.values()
         special = [token.content for token in added if token.special]
         written = [token.content for token in added if token.content in self.template]

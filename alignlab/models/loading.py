@@ -12,6 +12,17 @@ from alignlab.models.checkpoint import check_model_folder
 from alignlab.models.finite import refuse_non_finite
 from alignlab.runs.progress import say
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+    "tokenizer_config.json",
+)
+"""What a tokenizer is read from; one of them must be there."""
 SHOWN = 3
 """Names of tensors in one line."""
 
@@ -29,6 +40,10 @@ def load_tokenizer(key: str, path: str, revision: str | None) -> Any:
     Raises:
         ConfigError: if there is none that can be read.
     """
+    folder = Path(path)
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        remedy = "save it there with tokenizer.save_pretrained, or copy tokenizer.json and tokenizer_config.json"
+        raise ConfigError(f"{key}={path}: the folder holds no tokenizer; {remedy}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

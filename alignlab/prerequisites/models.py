@@ -16,7 +16,7 @@ _resident: dict[str, Base] = {}
 def reference(source: ModelSource) -> Base:
     """The base model; a small one that does not exist yet is trained first."""
     folder = _folder(source)
-    key = json.dumps([asdict(source.settings), str(folder), source.device, source.bf16, source.files])
+    key = _key(source, folder)
     if key not in _resident:
         _resident.clear()
         _resident[key] = load_base(source.settings, folder=folder, device=source.device, autocast=source.bf16)
@@ -25,7 +25,13 @@ def reference(source: ModelSource) -> Base:
 
 def prompt_encoder(source: ModelSource) -> PromptEncoder:
     """The tokenizer and template, without the model, which a server has."""
-    return load_encoder(source.settings, folder=_folder(source))
+    folder = _folder(source)
+    resident = _resident.get(_key(source, folder))
+    return resident.encoder if resident is not None else load_encoder(source.settings, folder=folder)
+
+
+def _key(source: ModelSource, folder: Path | None) -> str:
+    return json.dumps([asdict(source.settings), str(folder), source.device, source.bf16, source.files])
 
 
 def forget_models() -> None:

@@ -59,7 +59,7 @@ def fit_and_measure(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outc
     """
     algorithm, objective, trainer = plan.algorithm, plan.objectives.trained, plan.recipe.trainer
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows)
+        outcome.extra |= data_report(plan.rows, plan.model)
         base = reference(plan.model)
         ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
         ranked = kept_rows(ranked, plan.rows, outcome)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
-from alignlab.config.plan import RowSource
+from alignlab.config.plan import ModelSource, RowSource
 from alignlab.data.consistent import consistent_rows
 from alignlab.data.records import RankedRow
 from alignlab.data.sources import load, read_ranked_rows, select_split, split_notice
@@ -11,6 +11,9 @@ from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
 from alignlab.models.base import Base
+from alignlab.models.prompts import PromptEncoder
+from alignlab.models.rendering import TemplateError
+from alignlab.prerequisites.models import prompt_encoder
 from alignlab.prerequisites.toy_pairs import toy_pairs_file
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -80,18 +83,46 @@ def held_out_rows(source: RowSource, base: Base) -> list[RankedRow]:
     return [] if settings.split is None else ranked_rows(source, base, settings.eval_split)
 
 
-def data_report(source: RowSource) -> dict[str, object]:
+def data_report(source: RowSource, model: ModelSource) -> dict[str, object]:
     """`data` of result.json: what the data check counted. A hub's rows are checked here, before a model is loaded.
 
     Nothing for rows that are made.
+
+    Args:
+        source: of the data.
+        model: whose chat template must take the roles that the rows hold.
+
+    Raises:
+        ConfigError: naming the bad rows, or the first row of roles that the template refuses.
     """
     if source.toy is not None or source.made_by is not None:
         return {}
     loaded = load(source.settings, max_length=source.max_length)
+    if model.settings.prompt_template is None:
+        _check_roles(loaded.rows, source, prompt_encoder(model))
     notice = split_notice(loaded.rows, source.settings)
     for line in (*loaded.report.notices(), *([notice] if notice else [])):
         say(line)
     return {"data": loaded.as_record()}
+
+
+def _check_roles(rows: list[RankedRow], source: RowSource, encoder: PromptEncoder) -> None:
+    """Refuse roles that the chat template refuses or drops, by the first row of the run's splits that has them.
+
+    Raises:
+        TemplateError: naming the row, the template and the remedy.
+    """
+    settings = source.settings
+    first: dict[tuple[str, ...], RankedRow] = {}
+    for split in dict.fromkeys((settings.split, settings.eval_split if settings.split else None)):
+        for row in select_split(rows, settings, split):
+            roles = () if isinstance(row.prompt, str) else tuple(turn.role for turn in row.prompt)
+            first.setdefault(roles, row)
+    for row in first.values():
+        try:
+            encoder.prompt_ids(row.prompt)
+        except TemplateError as error:
+            raise TemplateError(f"{row.location}: {error}") from None
 
 
 def data_name(source: RowSource) -> str:

@@ -275,7 +275,7 @@ def train_preference(
         args=TrainingArguments(output_dir=str(checkpoints), **arguments),
         rows=rows,
         loss=loss,
-        lora=lora_config(peft),
+        lora=lora_config(peft, base.model),
         pairs_per_forward=trainer.per_device_train_batch_size,
         tokens_per_forward=trainer.max_tokens_per_forward,
         sets_per_step=trainer.sets_per_step,

@@ -108,7 +108,7 @@ def test_a_worker_that_fails_is_named_with_its_log(prepared):
     folder = run_folder(place, "modpo")
     record = result(folder)
     assert record["status"] == "failed"
-    assert "Target modules {'nothing_of_that_name'} not found" in record["error"]
+    assert "peft.target_modules=nothing_of_that_name: the model has no such module" in record["error"]
     assert str(folder.relative_to(place) / "processes.log") in record["error"]
     assert record["error"].splitlines()[0] in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -101,8 +101,8 @@ def test_launched_runs_may_have_several_processes_and_one_may_fail(plain, tmp_pa
     results = [json.loads(file.read_text()) for file in (tmp_path / "runs" / "modpo").rglob("result.json")]
     done, failed = sorted(results, key=lambda record: record["status"])
     assert (done["status"], failed["status"]) == ("done", "failed")
-    assert "Target modules {'nope'} not found" in failed["error"]
-    assert "Target modules {'nope'} not found" in ended.stderr
+    assert "peft.target_modules=nope: the model has no such module" in failed["error"]
+    assert "peft.target_modules=nope: the model has no such module" in ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
 
 

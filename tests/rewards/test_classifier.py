@@ -78,7 +78,7 @@ def train(base, pairs, folder, *, full=False, stop_at=None, steps=6, losses=None
         seed=0,
         folder=folder / "reward",
         checkpoints=folder / "checkpoints",
-        peft=None if full else lora_with_head(lora_config(PEFT)),
+        peft=None if full else lora_with_head(lora_config(PEFT, base.model)),
         callbacks=[Watch()],
     )
     card = ClassifierCard("classifier", "long", base.id, TEMPLATE, True, 60, "toy", "data")

@@ -145,7 +145,7 @@ def loss_and_arguments(settings):
 
 def engine_of(kind, model, table, folder, *, tokenizer=None, settings=None, lora=LORA, callbacks=(), **named):
     """A trainer of TRL's ("trl") or of alignlab's, of the same settings."""
-    settings, lora = SETTINGS | (settings or {}), lora and lora_config(lora)
+    settings, lora = SETTINGS | (settings or {}), lora and lora_config(lora, model)
     if kind == "trl":
         return Ready(
             model=model,

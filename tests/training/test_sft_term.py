@@ -31,7 +31,7 @@ def total_loss(base, pairs, references, folder, *, sft_weight, pairs_per_forward
         args=TrainingArguments(output_dir=str(folder), use_cpu=True, report_to="none"),
         rows=Dataset.from_dict(table | ({} if sft_from is None else {"sft_from": sft_from})),
         loss=PreferenceLoss("sigmoid", BETA, sft_weight=sft_weight),
-        lora=lora_config(LORA),
+        lora=lora_config(LORA, base.model),
         pairs_per_forward=pairs_per_forward,
     )
     forwards = engine.data_collator(list(engine.train_dataset))["forwards"]

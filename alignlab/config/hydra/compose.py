@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -213,6 +214,7 @@ def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) 
         return CommandLine(config_name, probe, None, list(overrides))
     if not str(probe.hydra.sweeper._target_).endswith("BasicSweeper"):
         return CommandLine(config_name, probe, [plain], list(overrides))
+    _check_paths(overrides)
     params = probe.hydra.sweeper.params or {}
     added = yielding_presets(params, overrides)
     preset = [] if added else [f"{key}={value}" for key, value in params.items()]
@@ -221,6 +223,18 @@ def read_command(config_name: str, overrides: Sequence[str], *, multirun: bool) 
     if not batch:
         raise ConfigError(f"{' '.join(overrides)}: the sweep holds no run")
     return CommandLine(config_name, probe, batch, [*overrides, *added])
+
+
+def _check_paths(overrides: Sequence[str]) -> None:
+    """Refuse a sweep over the two halves of a path that holds a comma.
+
+    Raises:
+        ConfigError: with the path as it must be typed.
+    """
+    for override in filter(is_sweep, overrides):
+        value = override.partition("=")[2]
+        if os.path.exists(value):
+            raise ConfigError(f"{override}: is a path, not several values{_quoted(override)}")
 
 
 def _check_choices(overrides: Sequence[str]) -> None:

@@ -19,6 +19,9 @@ from alignlab.errors import ConfigError, nearest
 _CONVERSION = re.compile(r"Value '(?P<value>[^\n]*?)' (?:of type '[^\n]*?' )?could not be converted to (?P<type>\w+)")
 _FULL_KEY = re.compile(r"full_key: (?P<key>\S+)")
 _MERGING = re.compile(r"Error merging override (?P<override>[^\n]*)\n(?P<reason>[^\n]*)")
+_NO_LAUNCHER = re.compile(r"In 'hydra/launcher/(?P<name>\w+)': Could not load 'hydra/launcher/(?P<plugin>[a-z]+)")
+_EXTRAS = {"submitit": "slurm", "joblib": "parallel", "ray": "ray"}
+"""Launcher plugin -> the extra that installs it."""
 _TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
 _RULES = {
     "is not Optional": "must not be null",
@@ -54,6 +57,10 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Con
     if merging:
         rule = next((rule for sign, rule in _RULES.items() if sign in merging["reason"]), merging["reason"])
         return ConfigError(f"{merging['override']}: {rule}")
+    launcher = _NO_LAUNCHER.search(text)
+    if launcher and launcher["plugin"] in _EXTRAS:
+        extra = _EXTRAS[launcher["plugin"]]
+        return ConfigError(f"hydra/launcher={launcher['name']}: is not installed; pip install 'alignlab[{extra}]'")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     facts = [line for line in lines if not line.startswith(("full_key:", "object_type", "reference_type"))]
     where = f"{full_key['key']}: " if full_key and not merging else ""
