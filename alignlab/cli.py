@@ -157,7 +157,8 @@ class _Checked:
 
 def _check(flags: Namespace) -> _Checked:
     """Checks every job before one starts, and warns once of each setting that has no effect."""
-    from alignlab.checks.preflight import check, check_device, check_key, check_launcher, check_writable
+    from alignlab.checks.machine import check_device, check_key, check_launcher, check_writable
+    from alignlab.checks.preflight import check
 
     name = flags.config_name or "config"
     with composing(flags.config_dir):

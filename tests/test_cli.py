@@ -240,7 +240,7 @@ def test_a_setting_without_effect_is_named_once(here, capsys):
 
 
 def test_a_job_without_a_gpu_is_refused_only_where_it_would_run(here, capsys, monkeypatch):
-    monkeypatch.setattr("alignlab.checks.preflight._GPU_NODES", ("no-such-device",))
+    monkeypatch.setattr("alignlab.checks.machine._GPU_NODES", ("no-such-device",))
     assert main(["hardware=gpu"]) == 2
     assert "hardware.device=cuda: this machine has no GPU" in capsys.readouterr().err
     pytest.importorskip("submitit")

@@ -55,7 +55,7 @@ def elsewhere(tmp_path, monkeypatch):
     save_file(one, tmp_path / "my-model" / "model.safetensors")
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("alignlab.checks.preflight._GPU_NODES", ("*",))  # as on a machine with a GPU
+    monkeypatch.setattr("alignlab.checks.machine._GPU_NODES", ("*",))  # as on a machine with a GPU
     return tmp_path
 
 

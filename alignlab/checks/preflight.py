@@ -1,10 +1,7 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
 import importlib.util
-import os
 import re
-import shutil
-import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -31,7 +28,6 @@ from alignlab.config.schema import (
     LogitMixConfig,
     MergeConfig,
     ModpoConfig,
-    OpenAIJudgeConfig,
     PairsConfig,
     PretrainedConfig,
     PublishConfig,
@@ -45,7 +41,7 @@ from alignlab.data.files import data_files, read_rows
 from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
-from alignlab.errors import ConfigError, nearest, require, require_key, require_one_of
+from alignlab.errors import ConfigError, nearest, require, require_one_of
 from alignlab.models.checkpoint import weights_of
 from alignlab.models.paths import check_folder
 from alignlab.models.saved_adapter import adapter_settings, checked_adapter, conditioned_card
@@ -53,61 +49,6 @@ from alignlab.runs.result import require_finished
 
 NUM_ROWS_LOOKED_AT = 500
 """Rows of a synthesised set whose words are looked at."""
-
-_GPU_NODES = ("nvidia*", "nvhost*", "kfd", "dxg")
-"""Device files of NVIDIA's, Jetson's, AMD's and WSL's drivers."""
-
-
-def check_device(plan: Plan[Any]) -> None:
-    """Refuse cuda on a Linux machine without any GPU driver; only for jobs that run on this machine.
-
-    Raises:
-        ConfigError: naming the group to choose from.
-    """
-    devices = Path("/dev")
-    asked = plan.model.device == "cuda" and not plan.collects
-    if asked and sys.platform == "linux" and not any(any(devices.glob(name)) for name in _GPU_NODES):
-        raise ConfigError("hardware.device=cuda: this machine has no GPU; use hardware=cpu")
-
-
-def check_launcher(target: str) -> None:
-    """Refuse Slurm's launcher on a machine that cannot submit.
-
-    Args:
-        target: the launcher's class.
-
-    Raises:
-        ConfigError: naming launchers that run here.
-    """
-    if target.endswith("SlurmLauncher") and shutil.which("srun") is None:
-        what = "this machine has no srun; submit from a login node"
-        raise ConfigError(f"hydra/launcher=slurm: {what}, or use hydra/launcher=slurm_local or parallel")
-
-
-def check_key(plan: Plan[Any]) -> None:
-    """Refuse a judge or a generator whose key is not in the environment; only for jobs that run on this machine.
-
-    Raises:
-        ConfigError: naming the variable.
-    """
-    match plan.judge:
-        case OpenAIJudgeConfig(dry_run=False, api_key_env=variable) if plan.judges:
-            require_key("judge", variable)
-    match plan.generator:
-        case ServerGeneratorConfig(api_key_env=variable) if plan.algorithm.uses.data in ("requests", "prompts"):
-            require_key("generator", variable)
-
-
-def check_writable(folder: Path) -> None:
-    """Refuses a run folder that cannot be made.
-
-    Raises:
-        ConfigError: naming the file or the read-only folder in the way.
-    """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        what = "is read-only" if there.is_dir() else "is a file, not a folder"
-        raise ConfigError(f"{folder}: cannot be made; {there} {what} (see paths.runs and hydra.run.dir)")
 
 
 def check(plan: Plan[Any]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from alignlab.checks import preflight
+from alignlab.checks import machine, preflight
 from alignlab.cli import main
 from alignlab.config.effects import without_effect
 from alignlab.config.hydra.compose import load_run_config
@@ -94,13 +94,13 @@ def test_a_run_is_read_back_from_its_folder(run_of, tmp_path, overrides):
 def test_a_key_must_be_there_where_something_is_judged(run_of, judged, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigError, match=r"judge\.api_key_env=OPENAI_API_KEY: no such environment variable is set"):
-        preflight.check_key(plan_of(run_of(judged, OPENAI)))
-    preflight.check_key(plan_of(run_of(OPENAI)))
-    preflight.check_key(plan_of(run_of(judged, OPENAI, "judge.dry_run=true")))
-    preflight.check_key(plan_of(run_of(judged, OPENAI, "judge.api_key_env=null")))
-    preflight.check_key(plan_of(run_of(judged)))
+        machine.check_key(plan_of(run_of(judged, OPENAI)))
+    machine.check_key(plan_of(run_of(OPENAI)))
+    machine.check_key(plan_of(run_of(judged, OPENAI, "judge.dry_run=true")))
+    machine.check_key(plan_of(run_of(judged, OPENAI, "judge.api_key_env=null")))
+    machine.check_key(plan_of(run_of(judged)))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    preflight.check_key(plan_of(run_of(judged, OPENAI)))
+    machine.check_key(plan_of(run_of(judged, OPENAI)))
 
 
 def test_a_local_judge_must_be_there(run_of, judged):

@@ -190,6 +190,6 @@ def test_an_extra_that_is_not_installed_is_named(place, tmp_path, package):
 
 def test_slurm_is_refused_where_nothing_can_be_submitted(refused, monkeypatch):
     pytest.importorskip("submitit")
-    monkeypatch.setattr("alignlab.checks.preflight.shutil.which", lambda name: None)
+    monkeypatch.setattr("alignlab.checks.machine.shutil.which", lambda name: None)
     said = refused("-m", "algorithm=dpo", "seed=1,2", "hydra/launcher=slurm")
     assert said.startswith("hydra/launcher=slurm: this machine has no srun; submit from a login node")
