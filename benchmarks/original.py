@@ -101,7 +101,7 @@ def train_as_the_original(
 def _policy(model: Path, margin: Path, initial: dict[str, Tensor], peft: PeftConfig, attention: str) -> PeftModel:
     """The base model, loaded anew, with the policy's adapter at its start and the margin's beside it."""
     base = AutoModelForCausalLM.from_pretrained(model, attn_implementation=attention).requires_grad_(False)
-    policy = get_peft_model(base, lora_config(peft))
+    policy = get_peft_model(base, lora_config(peft, base))
     missing = policy.load_state_dict(initial, strict=False).unexpected_keys
     assert not missing, missing
     policy.load_adapter(str(margin), "margin")

@@ -101,7 +101,7 @@ def _alignlab(work: Workload, model: Any, folder: str, recipe: Recipe) -> dict[s
         args=recipe.arguments(folder, work),
         rows=rows.add_column("ref_rejected_logps", rejected.tolist()),
         loss=PreferenceLoss("sigmoid", beta=0.1),
-        lora=lora_config(recipe.lora),
+        lora=lora_config(recipe.lora, model),
     )
     return _train(engine, start, reference, recipe)
 
@@ -129,7 +129,7 @@ def _trl(work: Workload, model: Any, folder: str, recipe: Recipe) -> dict[str, A
         args=recipe.settings(folder, work),
         train_dataset=rows,
         processing_class=work.tokenizer,
-        peft_config=lora_config(recipe.lora),
+        peft_config=lora_config(recipe.lora, model),
     )
     return _train(engine, start, sum(spent), recipe)
 
