@@ -149,7 +149,7 @@ def train_grpo(
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": [str(index) for index in range(len(prompts))]}),
         processing_class=copy.deepcopy(base.tokenizer),
-        peft_config=lora_config(peft),
+        peft_config=lora_config(peft, base.model),
         callbacks=list(callbacks),
     )
     run_trainer(engine, checkpoints, divergence=lambda: _fallen(engine))

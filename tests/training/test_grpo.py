@@ -55,7 +55,7 @@ def stepped(base, tmp_path_factory):
         args=on_policy_arguments(tmp_path_factory.mktemp("online"), arguments, GENERATIONS, LONGEST),
         train_dataset=Dataset.from_dict({"prompt": [str(index) for index in range(len(prompts))]}),
         processing_class=copy.deepcopy(base.tokenizer),
-        peft_config=lora_config(PeftConfig(r=4, alpha=8.0, dropout=0.0, target_modules="all-linear")),
+        peft_config=lora_config(PeftConfig(r=4, alpha=8.0, dropout=0.0, target_modules="all-linear"), base.model),
     )
     torch.manual_seed(1)
     with torch.no_grad():
