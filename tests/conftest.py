@@ -74,6 +74,7 @@ LONG = (
     "benchmarks/test_benchmarks.py::test_training_is_the_same_on_both_sides",
     "jobs/test_course_correction.py::test_a_killed_run_goes_on",
     "jobs/test_processes.py::test_processes_end_with_the_one_that_started_them[15]",
+    "pages/test_in_browser.py::test_a_large_front_opens_in_two_seconds",
     "jobs/test_simplex.py",
     "jobs/test_killed_methods.py",
     "jobs/test_decoding.py::test_mixtures_by_token_and_by_response_killed_and_run_again",

@@ -163,7 +163,7 @@ def write_csv(collection: Collection, path: Path) -> Path:
     axes first, then kl, attained_share, kl_to_optimum, well_formed, then the rest by name) `_mean`, `_low`, `_high`
     (95 %), `_n`, `_groups` (prompts) and `_missing` (values that could not be known). What is not known is an empty
     cell, never 0; a failed run has no metrics. Numbers are written in full. Text that a spreadsheet would take for a
-    formula gets a leading '.
+    formula gets a leading ', and control characters show as their code; a folder's name stays as it is.
     """
     objectives = list(dict.fromkeys(name for point in collection.points for name in point.weights))
     metrics = _metric_names(collection)
@@ -178,7 +178,9 @@ def write_csv(collection: Collection, path: Path) -> Path:
     width = len(rows[0])
     rows += [_failed_row(run, width, base=path.parent) for run in collection.failures]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_safe(cell) for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(
+        [_safe(row[0]), *(_safe(_shown(cell)) for cell in row[1:])] for row in rows
+    )
     with replacing(path) as unfinished:
         unfinished.write_text(text.getvalue(), encoding="utf-8", newline="")
     return path
@@ -204,6 +206,10 @@ def _failed_row(run: FailedRun, width: int, *, base: Path) -> Sequence[object]:
     cells: list[object] = [os.path.relpath(run.folder, base), run.status, run.error, run.algorithm, None, None, None]
     cells += [_w_json(run.w), run.seed]
     return [*cells, *[None] * (width - len(cells))]
+
+
+def _shown(cell: object) -> object:
+    return printable(cell) if isinstance(cell, str) else cell
 
 
 def _safe(cell: object) -> object:

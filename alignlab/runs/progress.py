@@ -34,7 +34,7 @@ def say(text: str) -> None:
     global _last_line
     _last_line = time.monotonic()
     text = printable_lines(text)
-    console.print(text, markup=False, soft_wrap=True)
+    console.out(text, highlight=False)  # print takes time in the square of a line's length
     logging.getLogger("alignlab").info(text)
 
 

@@ -21,7 +21,7 @@ from alignlab.front.said import learning_curves, read_said
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import sealed
 from alignlab.pages import Link
-from support.fronts import AXES, write_front, write_run
+from support.fronts import AXES, write_front, write_large_front, write_run
 from support.pages import HOSTILE, Parsed, check_safe
 
 LOGIC = files("alignlab.pages") / "static" / "front.js"
@@ -150,6 +150,15 @@ def test_a_page_keeps_its_size(tmp_path, monkeypatch):
     assert 0 < counts["kept"] < 40
     assert len(page.data("prompts")) == counts["kept"]
     assert max(page.data("policy-1")["prompt"]) == counts["kept"] - 1
+
+
+def test_twenty_policies_of_two_hundred_prompts_stay_below_15_mb(tmp_path):
+    """Made-up samples of 50 random words each, which compress badly; none is left out."""
+    path = write_large_front(tmp_path)
+    assert path.stat().st_size <= 15_000_000
+    page = Parsed(path)
+    assert page.data("data")["prompts"] == {"all": 200, "kept": 200}
+    assert len(page.data("policy-19")["response"]) == 800
 
 
 def test_categories_messages_and_unknown_scores(tmp_path):

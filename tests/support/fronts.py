@@ -1,10 +1,13 @@
 """Small hand-written run folders of a front: what a page is made of, without any training."""
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignlab.front.collect import collect
+from alignlab.front.page import Names, write_front_page
 from alignlab.stats import mean_interval
 
 AXES = {"better": "helpful", "safer": "safe"}
@@ -84,3 +87,30 @@ def write_front(root: Path, *, prompts: int = 6, ws: Sequence[float] = (0.1, 0.5
         )
         for w in ws
     ]
+
+
+def write_large_front(folder: Path, *, policies: int = 20, prompts: int = 200, words: int = 50) -> Path:
+    """The page of a large front: four samples a prompt, of random words.
+
+    Args:
+        folder: for the runs and the page.
+        policies: how many.
+        prompts: of each.
+        words: of a sample.
+    """
+    rng = random.Random(0)
+    known = ["".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 9))) for _ in range(5000)]
+    runs = []
+    for number in range(policies):
+        samples = [
+            (
+                f"prompt {prompt} {known[prompt]}",
+                " ".join(rng.choices(known, k=words)),
+                {"helpful": rng.random(), "safe": rng.random(), "kl": 0.1},
+            )
+            for prompt in range(prompts)
+            for _ in range(4)
+        ]
+        runs.append(write_run(folder / f"{number}", w=number / policies, samples=samples))
+    path = folder / "front.html"
+    return write_front_page(collect(runs), path, names=Names("toy", "tiny"), exact=None, reference=None)
