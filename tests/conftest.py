@@ -76,6 +76,7 @@ LONG = (
     "jobs/test_processes.py::test_processes_end_with_the_one_that_started_them[15]",
     "pages/test_in_browser.py::test_a_large_front_opens_in_two_seconds",
     "jobs/test_simplex.py",
+    "jobs/test_tracked_sweep.py",
     "jobs/test_killed_methods.py",
     "jobs/test_decoding.py::test_mixtures_by_token_and_by_response_killed_and_run_again",
     "jobs/test_rounds.py::test_killed_in_every_part_of_a_round_it_ends_the_same",
