@@ -6,6 +6,7 @@ import torch
 from datasets import concatenate_datasets
 
 from alignlab.training.conflict import ConflictAverseTrainer, ConflictAversion, worst_case
+from alignlab.training.losses import PairLogps, PreferenceLoss
 from support import against_trl
 from support.against_trl import model_of, table_of, trained
 from support.pairs_of_tokens import ranked_pairs
@@ -115,3 +116,32 @@ def test_a_step_follows_the_combined_gradient(limit, tmp_path, monkeypatch):
     cosine = alone[0] @ alone[1] / np.linalg.norm(alone[0]) / np.linalg.norm(alone[1])
     assert found.logs[0]["gradients/cosine"] == pytest.approx(cosine, rel=1e-3)
     assert cosine < 0, "control: the objectives conflict"
+
+
+def test_ten_pairs_from_their_log_probabilities_to_the_step():
+    """The code's own losses of ten pairs and two objectives, their gradients and the combination, in float64."""
+    rng = np.random.default_rng(3)
+    features, theta, w = rng.normal(size=(2, 10, 4)), rng.normal(size=4) / 2, np.array([0.3, 0.7])
+    ref = rng.normal(size=(2, 10))
+    signs = np.where(rng.random((2, 10)) < 0.5, 1, -1)  # 1 where an objective prefers the first response
+    gradients = []
+    for own in signs:
+        weights = torch.tensor(theta, requires_grad=True)
+        policy = torch.tensor(features) @ weights + torch.tensor(ref)
+        first = torch.tensor(own == 1)
+        chosen, rejected = torch.where(first, *policy), torch.where(first, *policy.flip(0))
+        ref_chosen, ref_rejected = np.where(own == 1, *ref), np.where(own == 1, *ref[::-1])
+        lengths = torch.full((10,), 3)
+        pairs = PairLogps(chosen, rejected, torch.tensor(ref_chosen), torch.tensor(ref_rejected), lengths, lengths)
+        losses = PreferenceLoss("sigmoid", beta=BETA).per_pair(pairs)
+        margins = BETA * own * ((features[0] - features[1]) @ theta)
+        assert losses.tolist() == pytest.approx(np.log1p(np.exp(-margins)).tolist(), rel=1e-12)
+        assert losses.tolist() != pytest.approx(np.log1p(np.exp(margins)).tolist(), rel=0.01), "control: turned round"
+        losses.mean().backward()
+        plain = (-BETA * own / (1 + np.exp(margins))) @ (features[0] - features[1]) / 10
+        assert weights.grad.tolist() == pytest.approx(plain.tolist(), rel=1e-10)
+        gradients.append(plain)
+    both = np.array(gradients)
+    step = ConflictAversion(tuple(w), STRENGTH).coefficients(both @ both.T) @ both
+    wanted = plain_direction(both, w, STRENGTH)
+    assert np.linalg.norm(step - wanted) <= 1e-4 * np.linalg.norm(wanted)
