@@ -16,13 +16,14 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from alignlab.config.schema import HardwareConfig, TrainerConfig
 from alignlab.data.records import Pair
+from alignlab.engine.memory import token_budget
 from alignlab.io.atomic import new_folder
 from alignlab.models.adapters import sort_adapter_config
 from alignlab.rewards.classifier import new_classifier
 from alignlab.rewards.reading import TextReader
 from alignlab.rewards.scorer import absent_token
 from alignlab.training.cost import CHOSEN_SAFE, REJECTED_SAFE, SAFE, CostCollator, cost_loss
-from alignlab.training.loop import run_trainer, training_arguments, turn_off_dropout
+from alignlab.training.loop import fit_batch, run_trainer, training_arguments, turn_off_dropout
 from alignlab.training.sampler import GroupedBatchSampler, SetEpoch
 
 
@@ -137,6 +138,7 @@ def train_classifier(
     separate = tokenizer.pad_token_id if tokenizer.pad_token_id != tokenizer.eos_token_id else None
     model = new_classifier(path, revision=revision, dtype=getattr(torch, dtype), seed=seed)
     turn_off_dropout(model)
+    trainer = fit_batch(trainer, rows_each=2, longest=_longest(rows), max_tokens=token_budget(model, backward=True))
     arguments = TrlRewardConfig(
         output_dir=str(checkpoints),
         **training_arguments(trainer, hardware, seed=seed),
@@ -169,6 +171,10 @@ def lora_with_head(lora: LoraConfig) -> LoraConfig:
     """The same adapter for a classifier; PEFT then trains the score head whole and saves it with the adapter."""
     lora.task_type = "SEQ_CLS"
     return lora
+
+
+def _longest(rows: Dataset) -> int:
+    return max(len(ids) for name in ("chosen_ids", "rejected_ids") for ids in rows[name])
 
 
 def _padding(rows: Dataset, separate: int | None) -> int:

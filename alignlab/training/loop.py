@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,24 @@ def turn_off_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+
+
+def fit_batch(trainer: TrainerConfig, *, rows_each: int, longest: int, max_tokens: int) -> TrainerConfig:
+    """The settings with smaller batches and as many more accumulated, where a batch would take too many tokens.
+
+    The effective batch stays. Of the batch's divisors the largest that fits is taken, at least 1.
+
+    Args:
+        trainer: the optimiser's settings.
+        rows_each: rows of text of one entry of a batch: 2 for a pair.
+        longest: tokens of the longest row; shorter ones are padded to it.
+        max_tokens: of one forward, padding included.
+    """
+    size = trainer.per_device_train_batch_size
+    fitting = [part for part in range(1, size + 1) if size % part == 0 and part * rows_each * longest <= max_tokens]
+    part = max(fitting, default=1)
+    accumulated = trainer.gradient_accumulation_steps * (size // part)
+    return replace(trainer, per_device_train_batch_size=part, gradient_accumulation_steps=accumulated)
 
 
 def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed: int) -> dict[str, Any]:

@@ -11,8 +11,12 @@ from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from alignlab.config.schema import HardwareConfig, TrainerConfig
+from alignlab.engine.memory import token_budget
 from alignlab.models.prompts import Encoded
-from alignlab.training.loop import run_trainer, training_arguments
+from alignlab.training.loop import fit_batch, run_trainer, training_arguments
+
+_LOGITS_COPIES = 4
+"""(tokens, vocabulary) tensors at once: logits as they come, in float32, their softmax, the gradient."""
 
 
 def train_sft(
@@ -42,6 +46,9 @@ def train_sft(
         adam_beta2: AdamW's second decay rate.
         callbacks: told about logs and steps.
     """
+    longest = max((len(row.prompt_ids) + len(row.response_ids) for row in rows), default=1)
+    max_tokens = token_budget(model, backward=True, logits_copies=_LOGITS_COPIES)
+    trainer = fit_batch(trainer, rows_each=1, longest=longest, max_tokens=max_tokens)
     arguments = SFTConfig(
         output_dir=str(checkpoints),
         **training_arguments(trainer, hardware, seed=seed),

@@ -1,0 +1,62 @@
+"""A batch that memory does not hold is taken in parts: the effective batch and what is learnt stay the same."""
+
+import copy
+
+import pytest
+import torch
+
+from alignlab.config.schema import HardwareConfig, TrainerConfig
+from alignlab.training import sft
+from alignlab.training.loop import fit_batch
+from alignlab.training.sft import train_sft
+
+TRAINER = TrainerConfig(
+    learning_rate=1e-2,
+    num_train_epochs=1.0,
+    max_steps=2,
+    per_device_train_batch_size=12,
+    gradient_accumulation_steps=1,
+    per_device_eval_batch_size=32,
+    max_length=60,
+    lr_scheduler_type="constant",
+    warmup_ratio=0.0,
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+    max_tokens_per_forward=None,
+    sets_per_step=None,
+    gradient_checkpointing=False,
+    save_steps=100,
+    logging_steps=1,
+)
+CPU = HardwareConfig(device="cpu", bf16=False, processes=1, fsdp=False)
+
+
+@pytest.mark.parametrize(
+    ("rows_each", "longest", "max_tokens", "part"),
+    [(1, 10, 1000, 12), (1, 10, 119, 6), (1, 10, 59, 4), (2, 10, 119, 4), (1, 500, 119, 1)],
+)
+def test_the_largest_divisor_that_fits_and_the_same_effective_batch(rows_each, longest, max_tokens, part):
+    found = fit_batch(TRAINER, rows_each=rows_each, longest=longest, max_tokens=max_tokens)
+    assert found.per_device_train_batch_size == part
+    assert found.per_device_train_batch_size * found.gradient_accumulation_steps == 12
+
+
+def test_sft_learns_the_same_in_parts(base, encoded_rows, tmp_path, monkeypatch):
+    longest = max(len(row.prompt_ids) + len(row.response_ids) for row in encoded_rows)
+    sizes = []
+
+    def learnt(max_tokens):
+        monkeypatch.setattr(sft, "token_budget", lambda *_, **__: max_tokens)
+        model = copy.deepcopy(base.model).requires_grad_(True)
+        handle = model.get_input_embeddings().register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
+        settings = {"trainer": TRAINER, "hardware": CPU, "seed": 0, "peft": None}
+        trained = train_sft(model, base.tokenizer, encoded_rows, checkpoints=tmp_path / str(max_tokens), **settings)
+        handle.remove()
+        return torch.cat([weights.detach().flatten() for weights in trained.parameters()])
+
+    whole, parts = learnt(10_000), learnt(4 * longest)
+    assert (sizes[0], sizes[-1]) == (12, 4)
+    before = torch.cat([weights.flatten() for weights in base.model.parameters()])
+    change = (whole - before).norm()
+    assert change > 0.1, "control: something is learnt"
+    assert (whole - parts).norm() < 1e-3 * change
