@@ -59,7 +59,8 @@ Where the spread between runs comes from, as standard deviations. *Between seeds
 with the seed. *Evaluation* is the part that the held-out prompts and samples of one run leave open (the root mean
 square of its standard error); what is left is the reference, the pairs and the training together. *One reference* is
 the spread over the same seeds where all start from seed {first}'s reference, so that pairs, training and samples alone
-differ.
+differ. All seeds are asked the same held-out prompts, so that the evaluation's own part can exceed what is seen between
+them: then nothing is left that training or the reference would have to explain.
 
 {components}
 
