@@ -198,7 +198,7 @@ def test_the_rows_are_trained_on(folder):
 
     with composing():
         config = run_config(compose("config", overrides=[*path, "dataset.use=[better,safer]"]))
-    read = {row.responses: row.scores["safer"] for row in load(config.dataset).rows}
+    read = {tuple(map(str, row.responses)): row.scores["safer"] for row in load(config.dataset).rows}
     assert all(list(read[tuple(row["responses"])]) == row["labels"]["safer"] for row in rows)
 
 
