@@ -13,7 +13,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import PreferenceConfig
 from alignlab.data.records import RankedRow, num_unranked, pairs_by
 from alignlab.engine.cache.scores import CacheCount, ScoreCache
-from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
+from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs, encode_what_fits
 from alignlab.evaluation.measure import Policy, Sampling, measure, ranked_by_rewards
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
@@ -119,7 +119,7 @@ def train_and_measure(
         sft_weight=sft_weight,
     )
     policy = finish(plan, run, outcome, prepared, table, loss)
-    unseen = encode_pairs(
+    unseen = encode_what_fits(
         pairs_by(prepared.held_out, objectives.trained), base.encoder, max_length=trainer.max_length, on_long=on_long
     )
     if unseen.pairs:

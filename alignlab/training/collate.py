@@ -39,6 +39,8 @@ class StepCollator:
     """Pairs of one forward at most."""
     tokens_per_forward: int | None = None
     """Positions of one forward at most, in place of the number of pairs; a pair that takes more is computed alone."""
+    memory_tokens: int | None = None
+    """Positions that fit into memory, beside a number of pairs; None for no limit, or where processes share weights."""
     in_step: bool = False
     """The same number of forwards for any pairs of that number, as processes that shard the weights need."""
 
@@ -50,13 +52,18 @@ class StepCollator:
         """The rows in parts that keep the limits, with their layouts."""
         if self.tokens_per_forward is None:
             split = _cut if self.in_step else _split
-            return [(part, self._layout(part)) for part in split(rows, self.pairs_per_forward or len(rows))]
+            parts = split(rows, self.pairs_per_forward or len(rows))
+            return [found for part in parts for found in self._within(part, self.memory_tokens)]
+        return self._within(rows, self.tokens_per_forward)
+
+    def _within(self, rows: list[Row], most: int | None) -> list[tuple[list[Row], TokenBatch]]:
+        """The rows in parts of at most so many positions; None for no limit."""
         layout = self._layout(rows)
-        if layout.num_positions <= self.tokens_per_forward or len(rows) == 1:
+        if most is None or layout.num_positions <= most or len(rows) == 1:
             return [(rows, layout)]
-        num_parts = min(-(-layout.num_positions // self.tokens_per_forward), len(rows))
+        num_parts = min(-(-layout.num_positions // most), len(rows))
         parts = _split(rows, -(-len(rows) // num_parts))
-        return [found for part in parts for found in self._parts(part)]
+        return [found for part in parts for found in self._within(part, most)]
 
     def _layout(self, rows: list[Row]) -> TokenBatch:
         """All chosen responses, then all rejected ones."""

@@ -22,6 +22,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
+from alignlab.engine.memory import token_budget
+from alignlab.engine.models import device_of
 from alignlab.engine.scoring.forward import LOGGED_FIELDS, engine_layers, fused_head, score_batch
 from alignlab.engine.scoring.probe import detect_batch_layout
 from alignlab.models.adapters import detach_adapter, load_weights, lora_config, save_adapter
@@ -52,6 +54,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         lora: the adapter that is trained; None trains what requires a gradient.
         pairs_per_forward: pairs of one forward at most; None for no limit.
         tokens_per_forward: positions of one forward at most, in place of the number of pairs; None for no limit.
+        memory_tokens: positions that fit into memory, beside the number of pairs; None for no limit.
         sets_per_step: ranked sets of an optimizer step, over all processes, however many pairs they have; None for a
             batch of pairs.
         autocast: compute in bfloat16 as the reference pass does, where args.bf16 does not.
@@ -70,6 +73,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         lora: LoraConfig | None = None,
         pairs_per_forward: int | None = None,
         tokens_per_forward: int | None = None,
+        memory_tokens: int | None = None,
         sets_per_step: int | None = None,
         autocast: bool = False,
         callbacks: Sequence[TrainerCallback] = (),
@@ -79,7 +83,9 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         self.meter = Meter(loss)
         self.step_losses: list[tuple[list[str], Tensor]] = []
         """Ids and losses of the pairs of each forward of the step at hand."""
-        collator = self.collator_class(self.packing, pairs_per_forward, tokens_per_forward, in_step=bool(args.fsdp))
+        collator = self.collator_class(
+            self.packing, pairs_per_forward, tokens_per_forward, memory_tokens, in_step=bool(args.fsdp)
+        )
         turn_off_dropout(model)
         set_seed(args.seed)
         policy = model if lora is None else _with_new_adapter(model, lora, args)
@@ -229,6 +235,14 @@ def _with_new_adapter(model: Any, lora: LoraConfig, args: TrainingArguments) -> 
     return policy
 
 
+def _memory_tokens(model: Any, hardware: HardwareConfig) -> int | None:
+    """Positions of one forward and backward on a CPU, whose larger batches take memory and are no faster.
+
+    A GPU is filled as `trainer.per_device_train_batch_size` says: an estimate that is low would cost speed there.
+    """
+    return token_budget(model, backward=True) if device_of(model).type == "cpu" and not hardware.fsdp else None
+
+
 def _longest(rows: Dataset) -> int:
     """Tokens of the longest row."""
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -278,6 +292,7 @@ def train_preference(
         lora=lora_config(peft, base.model),
         pairs_per_forward=trainer.per_device_train_batch_size,
         tokens_per_forward=trainer.max_tokens_per_forward,
+        memory_tokens=_memory_tokens(base.model, hardware),
         sets_per_step=trainer.sets_per_step,
         autocast=hardware.bf16 and hardware.fsdp,
         callbacks=callbacks,

@@ -54,6 +54,17 @@ def test_forwards_keep_the_budget_of_tokens(budget):
     assert order.tolist() == pytest.approx(table["ref_chosen_logps"])
 
 
+@pytest.mark.parametrize("most", [20, 60, 1000])
+def test_forwards_keep_both_the_number_of_pairs_and_what_memory_holds(most):
+    table = table_of(ranked_pairs(), sets=SETS)
+    batch = StepCollator(pairs_per_forward=4, memory_tokens=most)(rows_of(table))
+    sizes = [(forward["layout"].num_positions, len(forward["ref_chosen_logps"])) for forward in batch["forwards"]]
+    assert sum(pairs for _, pairs in sizes) == 20
+    assert all(pairs <= 4 and (positions <= most or pairs == 1) for positions, pairs in sizes)
+    if most == 1000:
+        assert [pairs for _, pairs in sizes] == [4, 4, 2, 4, 4, 2], "control: memory for all changes nothing"
+
+
 @pytest.fixture(scope="module")
 def in_one_forward(tmp_path_factory):
     return trained_on(ranked_pairs(), tmp_path_factory.mktemp("whole"))
@@ -64,7 +75,9 @@ def trained_on(pairs, folder, **limits):
     return trained("alignlab", model_of("llama"), table_of(pairs, sets=SETS), folder, settings=settings, **limits)
 
 
-@pytest.mark.parametrize("limits", [{"pairs_per_forward": 1}, {"pairs_per_forward": 4}, {"tokens_per_forward": 45}])
+@pytest.mark.parametrize(
+    "limits", [{"pairs_per_forward": 1}, {"pairs_per_forward": 4}, {"tokens_per_forward": 45}, {"memory_tokens": 45}]
+)
 def test_a_step_in_parts_is_the_whole_step(limits, in_one_forward, tmp_path):
     parts = trained_on(ranked_pairs(), tmp_path, **limits)
     for ours, whole in zip(parts.gradients, in_one_forward.gradients, strict=True):
