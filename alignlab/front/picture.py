@@ -59,6 +59,7 @@ def draw_front(
     preview: ExactCurve | None = None,
     title: str = "",
     measures: Mapping[str, str] | None = None,
+    also: Sequence[str] = (),
 ) -> Path:
     """Draw `front_figure` into a .png, .svg or .pdf file, atomically; returns the path.
 
@@ -70,16 +71,19 @@ def draw_front(
         preview: the estimated front.
         title: of the picture.
         measures: axis -> what it measures.
+        also: further suffixes, of files of the same name beside it.
 
     Raises:
         ValueError: for another suffix, or as `front_figure` does.
     """
-    suffix = path.suffix.removeprefix(".").lower()
-    if suffix not in FORMATS:
-        raise ValueError(f"{path.name}: must end in .{', .'.join(FORMATS)}")
+    paths = [path, *(path.with_suffix(suffix) for suffix in also)]
+    for one in paths:
+        if one.suffix.removeprefix(".").lower() not in FORMATS:
+            raise ValueError(f"{one.name}: must end in .{', .'.join(FORMATS)}")
     figure = front_figure(points, exact=exact, reference=reference, preview=preview, title=title, measures=measures)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format=suffix, dpi=DPI)
+    for one in paths:
+        with replacing(one) as unfinished:
+            figure.savefig(unfinished, format=one.suffix.removeprefix(".").lower(), dpi=DPI)
     return path
 
 

@@ -21,6 +21,9 @@ from alignlab.io.atomic import write_json
 from alignlab.pages import Link
 from alignlab.runs.progress import console, say
 
+FOR_PAPERS = (".svg", ".pdf")
+"""The picture again, to be scaled to a column."""
+
 
 def write_front(
     collection: Collection,
@@ -34,7 +37,7 @@ def write_front(
     links: Sequence[Link] = (),
     targets: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
-    """Print the tables and write front.csv, front.json, front.png and front.html; returns these artifacts.
+    """Print the tables and write front.csv, front.json, front.png (.svg, .pdf) and front.html; returns these artifacts.
 
     Args:
         collection: of one front.
@@ -63,9 +66,17 @@ def write_front(
     if collection.points and len(collection.axes) > 1:
         title, measures = f"{dataset}: {front_subject(collection.axes)} ({model})", _measures(collection.points[0])
         path = target / "front.png"
-        draw_front(collection.policies, path=path, reference=reference, title=title, measures=measures, **curves)
-        artifacts["picture"] = "front.png"
-        say(f"picture: {target / 'front.png'}")
+        draw_front(
+            collection.policies,
+            path=path,
+            reference=reference,
+            title=title,
+            measures=measures,
+            also=FOR_PAPERS,
+            **curves,
+        )
+        artifacts |= {"picture": "front.png", "svg": "front.svg", "pdf": "front.pdf"}
+        say(f"picture: {target / 'front.png'}, front.svg, front.pdf")
     if collection.points:
         write_front_page(
             collection,

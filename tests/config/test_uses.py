@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import os
 
 import pytest
 from hydra import compose
@@ -138,19 +137,7 @@ def operational(key):
     return any(key == name or key.startswith(f"{name}.") for name in NOT_IN_RUN_ID)
 
 
-KIN = {
-    "modpo": ("dpo",),
-    "rebel": ("modpo_conditioned", "grpo"),
-    "dpo_lw": ("raco", "safedpo"),
-    "soup": ("logit_mix", "best_of_n", "export"),
-    "evaluate": ("preview", "merge"),
-    "front": ("choose", "index", "clean", "publish", "doctor"),
-}
-"""Algorithm -> those that declare nearly the same uses; `make everything` walks these too."""
-SKIPPED = () if os.environ.get("ALIGNLAB_ALL") else tuple(name for kin in KIN.values() for name in kin)
-
-
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name not in SKIPPED])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_warned_of_if_and_only_if_the_folder_stays(algorithm):
     found = list(judged(algorithm))
     assert len(found) > 70, "the walk sees the whole configuration"

@@ -212,6 +212,14 @@ def test_the_file_is_a_picture_of_at_least_900_pixels_and_nothing_else_is_left(t
     assert [file.name for file in path.parent.iterdir()] == ["front.png"]
 
 
+def test_it_is_drawn_for_papers_too(tmp_path):
+    draw_front(SWEEP, path=tmp_path / "front.png", exact=EXACT, also=(".svg", ".pdf"))
+    starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF-"}
+    assert {file.suffix: file.read_bytes()[: len(starts[file.suffix])] for file in tmp_path.iterdir()} == starts
+    with pytest.raises(ValueError, match=r"front\.tiff: must end in"):
+        draw_front(SWEEP, path=tmp_path / "front.png", also=(".tiff",))
+
+
 def test_a_failing_draw_leaves_the_old_picture(tmp_path, monkeypatch):
     path = tmp_path / "front.png"
     path.write_bytes(b"old")
