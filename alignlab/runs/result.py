@@ -40,6 +40,10 @@ class Outcome:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+_MAPPINGS = ("recipe", "metrics", "axes", "artifacts", "files", "inputs", "seconds", "versions")
+"""Fields of a result that map names to what they are."""
+
+
 @dataclass(frozen=True)
 class RunResult:
     """The record of one run. `status` is done, failed or interrupted; `extra` holds what single algorithms add."""
@@ -70,12 +74,15 @@ class RunResult:
         """The result that a record says.
 
         Raises:
-            ValueError: if a field that every run has is missing.
+            ValueError: if a field that every run has is missing, or one that maps names is no object.
         """
         names = {item.name for item in fields(cls)} - {"extra"}
         missing = [name for name in ("status", "algorithm") if name not in record]
         if missing:
             raise ValueError(f"{missing[0]} is missing")
+        wrong = [name for name in _MAPPINGS if not isinstance(record.get(name, {}), dict)]
+        if wrong:
+            raise ValueError(f"{wrong[0]}: must be an object")
         known = {name: value for name, value in record.items() if name in names}
         return cls(**known, extra={name: value for name, value in record.items() if name not in {*names, SEAL}})
 
