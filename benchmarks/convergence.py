@@ -56,7 +56,7 @@ def data_of(side: str, synthesis: Path, runs: Path) -> list[str]:
     keep = ("prompt", "responses") if kind == "ranked" else ("prompt", "chosen", "rejected")
     lines = [json.dumps({key: row[key] for key in keep}) for row in harmful]
     (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return [f"dataset={kind}", f"dataset.path={folder / 'rows.jsonl'}"]
+    return [f"dataset={kind}", f"dataset.path={folder / 'rows.jsonl'}", "dataset.on_bad_row=drop"]
 
 
 def results_in(runs: Path) -> Iterator[dict[str, Any]]:
