@@ -123,7 +123,7 @@ def test_what_is_escaped_would_act(text):
 def test_without_the_extra_a_line_names_it_and_nothing_is_written(root, monkeypatch, capsys, library, one):
     """The control is the card, above, which needs neither."""
     without(monkeypatch, library)
-    assert publish(root) == (2, None)
+    assert publish(root, f"algorithm.formats=[{one}]") == (2, None)
     (line,) = capsys.readouterr().err.splitlines()
     assert f"algorithm.formats={one}: needs {library}; pip install 'alignlab[publish]'" in line
 
