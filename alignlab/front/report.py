@@ -65,18 +65,10 @@ def write_front(
     curves = {"exact": exact, "preview": preview}
     if collection.points and len(collection.axes) > 1:
         title, measures = f"{dataset}: {front_subject(collection.axes)} ({model})", _measures(collection.points[0])
-        path = target / "front.png"
-        draw_front(
-            collection.policies,
-            path=path,
-            reference=reference,
-            title=title,
-            measures=measures,
-            also=FOR_PAPERS,
-            **curves,
-        )
+        drawn: dict[str, Any] = {"reference": reference, "title": title, "measures": measures, **curves}
+        path = draw_front(collection.policies, path=target / "front.png", also=FOR_PAPERS, **drawn)
         artifacts |= {"picture": "front.png", "svg": "front.svg", "pdf": "front.pdf"}
-        say(f"picture: {target / 'front.png'}, front.svg, front.pdf")
+        say(f"picture: {path}, front.svg, front.pdf")
     if collection.points:
         write_front_page(
             collection,
