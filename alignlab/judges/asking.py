@@ -64,11 +64,10 @@ class AskingJudge(ABC):
         batch = _Batch(items, self.wordings, self.report, on_verdict)
         asks = batch.open_asks(self._known_answer)
         self._before(asks)
-        with progress("judging", len(items)) as bar:
-            batch.on_done = bar.advance
-            batch.settle_known()
-            if not asks:
-                return
+        batch.settle_known()
+        if not asks:
+            return
+        with progress("judging", len(asks)) as bar:  # by questions: an item is done only after its last wording
             if not self.report.known:
                 self._ask_known_cases()
 
@@ -78,6 +77,7 @@ class AskingJudge(ABC):
                     store.put(ask.item.text_id, answer)
                 self.report.asked += 1
                 batch.answered(ask, answer)
+                bar.advance()
 
             self._ask(asks, on_answer, known=False)
 
@@ -140,7 +140,6 @@ class _Batch:
         for item in items:
             self._items.setdefault(item.text_id, []).append(item)
         self._answers: dict[str, dict[str, Answer]] = {key: {} for key in self._items}
-        self.on_done: Callable[[int], None] = lambda steps: None
         report.items += len(items)
         report.texts += len(self._items)
 
@@ -184,4 +183,3 @@ class _Batch:
             if first.corrected is None:
                 self._report.unscored[first.reason] += 1
             self._on_verdict(Verdict(item.id, first.corrected, first.reason, first.position, by_wording))
-        self.on_done(len(self._items[key]))

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlab.config.schema import ClassifierConfig, HardwareConfig, PeftConfig, TrainerConfig
+from alignlab.config.schema import ClassifierConfig, HardwareConfig, PeftConfig
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
@@ -25,27 +25,19 @@ from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import ScorerReward
 from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
 from alignlab.training.cost import cost_loss
+from support import sharded
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 PEFT = PeftConfig(r=4, alpha=8.0, dropout=0.1, target_modules="all-linear")
 CPU = HardwareConfig(device="cpu", processes=1, bf16=False, fsdp=False)
-RECIPE = TrainerConfig(
-    learning_rate=5e-3,
-    num_train_epochs=1.0,
+RECIPE = dataclasses.replace(
+    sharded.RECIPE,
     max_steps=6,
     per_device_train_batch_size=16,
     gradient_accumulation_steps=1,
-    per_device_eval_batch_size=32,
     max_length=60,
     lr_scheduler_type="constant",
-    warmup_ratio=0.0,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    max_tokens_per_forward=None,
-    sets_per_step=None,
-    gradient_checkpointing=False,
     save_steps=2,
-    logging_steps=1,
 )
 
 

@@ -1,32 +1,26 @@
 """A batch that memory does not hold is taken in parts: the effective batch and what is learnt stay the same."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
 
-from alignlab.config.schema import HardwareConfig, TrainerConfig
+from alignlab.config.schema import HardwareConfig
 from alignlab.training import sft
 from alignlab.training.loop import fit_batch
 from alignlab.training.sft import train_sft
+from support.sharded import RECIPE
 
-TRAINER = TrainerConfig(
+TRAINER = dataclasses.replace(
+    RECIPE,
     learning_rate=1e-2,
-    num_train_epochs=1.0,
     max_steps=2,
     per_device_train_batch_size=12,
     gradient_accumulation_steps=1,
-    per_device_eval_batch_size=32,
     max_length=60,
     lr_scheduler_type="constant",
-    warmup_ratio=0.0,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    max_tokens_per_forward=None,
-    sets_per_step=None,
-    gradient_checkpointing=False,
     save_steps=100,
-    logging_steps=1,
 )
 CPU = HardwareConfig(device="cpu", bf16=False, processes=1, fsdp=False)
 
