@@ -213,7 +213,7 @@ def test_a_finished_run_is_not_run_again(here):
         "error": None,
     }
     record |= {"model": "tiny", "dataset": "toy"}
-    record |= {"metrics": {"kl": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 9}}, "axes": ["kl"], "artifacts": {}}
+    record |= {"metrics": {"kl": {"mean": 0.5, "ci95": [0.4, 0.6], "n": 9}}, "axes": {"kl": "kl"}, "artifacts": {}}
     (here / "old" / "result.json").write_text(json.dumps(record))
     (here / "old" / "config.json").write_text(json.dumps(settings_of_a_plain_run()))
     code, out, said, heavy, _ = alignlab("hydra.run.dir=old", cwd=here)
