@@ -5,7 +5,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,17 +55,20 @@ def run_job(composed: DictConfig) -> None:
     """One job, here or in a launcher's worker. A sweep's job raises, so that the others go on; a single one exits."""
     from hydra.core.hydra_config import HydraConfig
 
+    from alignlab.runs.activity import at_work
     from alignlab.runs.progress import hide_bars
     from alignlab.runs.runner import run_and_score
     from alignlab.runs.signals import in_worker
     from alignlab.runs.summary import print_summary
 
     launcher = HydraConfig.get().launcher._target_
-    if not launcher.endswith("BasicLauncher"):
+    launched = is_launched(launcher)
+    if launched:
         hide_bars()
     try:
         folder = Path(HydraConfig.get().runtime.output_dir)
-        with in_worker() if launcher.endswith("JoblibLauncher") else nullcontext():
+        in_one = in_worker() if launcher.endswith("JoblibLauncher") else nullcontext()
+        with in_one, at_work(folder, launched=launched):
             plan, timed = plan_of(run_config(composed)), Timed(folder)
             result, folder = run_and_score(plan, folder)
             _list_page(plan, result, folder)
@@ -79,6 +82,11 @@ def run_job(composed: DictConfig) -> None:
             raise
         print(printable_lines(str(error)), file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT if isinstance(error, ConfigError) else EXIT_FAILED)
+
+
+def is_launched(launcher: str) -> bool:
+    """Whether a launcher runs a sweep's jobs in other processes."""
+    return not launcher.endswith("BasicLauncher")
 
 
 def _list_page(plan: Plan[Any], result: RunResult, folder: Path) -> None:
@@ -117,9 +125,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.batch[0]))
     sweep.begin(checked.jobs if checked.is_sweep else [])
-    code = _hydra(flags_last([*given, *checked.added]), [folder for _, folder in checked.jobs])
+    with _watched(checked) if checked.is_sweep else nullcontext():
+        code = _hydra(flags_last([*given, *checked.added]), [folder for _, folder in checked.jobs])
     stopped = code > 128  # by a signal
     return _after_sweep(checked, flags, code) if checked.is_sweep and not stopped else code
+
+
+def _watched(checked: "_Checked") -> AbstractContextManager[None]:
+    """Shows a sweep while it runs."""
+    from alignlab.runs.overview import Overview, names_of
+    from alignlab.runs.watch import watched
+
+    return watched(
+        Overview(checked.jobs, names_of(checked.batch, checked.jobs)),
+        launched=is_launched(checked.launcher),
+        page=sweep.write_page,
+    )
 
 
 def _examine(checked: "_Checked") -> int:
@@ -153,6 +174,8 @@ class _Checked:
     is_sweep: bool
     added: list[str]
     """Overrides for Hydra beside those given."""
+    launcher: str
+    """Class that starts a sweep's jobs."""
 
 
 def _check(flags: Namespace) -> _Checked:
@@ -164,9 +187,9 @@ def _check(flags: Namespace) -> _Checked:
     with composing(flags.config_dir):
         try:
             command = read_command(name, flags.overrides, multirun=flags.multirun)
-            is_sweep = command.batch is not None
+            is_sweep, launcher = command.batch is not None, str(command.probe.hydra.launcher._target_)
             if is_sweep and not flags.cfg:
-                check_launcher(str(command.probe.hydra.launcher._target_))
+                check_launcher(launcher)
             configs, jobs, confirmed = [], [], set()
             for job in command.jobs():
                 config = run_config(job)
@@ -187,7 +210,8 @@ def _check(flags: Namespace) -> _Checked:
         print(line, file=sys.stderr)
     for line in without_effect(configs, flags.overrides, is_sweep=is_sweep):
         print(f"warning: {line}", file=sys.stderr)
-    return _Checked(jobs, command.batch or [command.overrides], is_sweep, command.overrides[len(flags.overrides) :])
+    added = command.overrides[len(flags.overrides) :]
+    return _Checked(jobs, command.batch or [command.overrides], is_sweep, added, launcher)
 
 
 def _end_quietly_in_a_pipe() -> None:

@@ -64,6 +64,7 @@ class Uses:
 EVERY_RUN_WRITES = (
     "result.json",
     "metrics.jsonl",
+    "progress.json",
     "processes.log",
     "checkpoints",
     "stage",

@@ -18,6 +18,7 @@ from alignlab.config.uses import EVERY_RUN_WRITES
 from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import hashes_below, sealed
+from alignlab.runs.activity import activity, open_in
 from alignlab.runs.disk import full_line, is_full
 from alignlab.runs.progress import say
 from alignlab.runs.result import Metrics, Outcome, RunResult, write_result
@@ -42,7 +43,8 @@ class RunFolder:
         """Times a stage of the job, in seconds."""
         start = time.perf_counter()
         try:
-            yield
+            with open_in(activity.stages, name):
+                yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 

@@ -7,13 +7,14 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from alignlab.io.text import printable_lines
+from alignlab.io.text import printable, printable_lines
+from alignlab.runs.activity import Count, activity, open_in
 
 TABLE_WIDTH = 120
 """Columns of a log that is no terminal: tables keep their shape there."""
@@ -38,97 +39,87 @@ def say(text: str) -> None:
     logging.getLogger("alignlab").info(text)
 
 
-def hide_bars() -> None:
-    """No bars and no lines of progress from now on: several processes would mix theirs."""
+def print_progress(line: str) -> None:
+    """A line of progress, which no log keeps."""
+    console.print(printable(line), markup=False, soft_wrap=True)
+
+
+def hide_bars(hidden: bool = True) -> None:
+    """No bars and no lines of progress from now on: another process, or a table, shows how far the job is."""
     global _bars_hidden
-    _bars_hidden = True
+    _bars_hidden = hidden
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator["Bar"]:
+def progress(label: str, total: int) -> Iterator[Count]:
     """Show how far long work is: a bar that vanishes in the end, or lines where the output is no terminal.
+
+    The job of a sweep in a terminal is shown by the sweep's table, a launched one by the process that launched it.
 
     Args:
         label: the stage, e.g. `judging`.
         total: steps to be done.
     """
-    if _bars_hidden:
-        yield Bar()
-    elif console.is_terminal:
-        columns = (
-            TextColumn("{task.description:<28}"),
-            BarColumn(bar_width=32),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console, transient=True) as bars:
-            yield _TerminalBar(bars, label, total)
-    else:
-        with _reporting(_Count(label, total)) as count:
-            yield count
+    with ExitStack() as stack:
+        count = Count(label, total)
+        if not _bars_hidden and console.is_terminal:
+            count = _TerminalCount(label, total, stack.enter_context(_bars()))
+        elif not _bars_hidden:
+            stack.enter_context(_reporting(count))
+        stack.enter_context(open_in(activity.counts, count))
+        yield count
 
 
-class Bar:
-    """Progress of one pass; this one is shown nowhere."""
+def _bars() -> Progress:
+    columns = (
+        TextColumn("{task.description:<28}", markup=False),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True)
 
-    def advance(self, steps: int = 1) -> None:
-        """Note finished steps."""
 
+class _TerminalCount(Count):
+    def __init__(self, label: str, total: int, bars: Progress) -> None:
+        super().__init__(label, total)
+        self._bars, self._task = bars, bars.add_task(printable(label), total=total)
 
-class _TerminalBar(Bar):
-    def __init__(self, bars: Progress, label: str, total: int) -> None:
-        self._bars, self._task = bars, bars.add_task(label, total=total)
-
-    def advance(self, steps: int = 1) -> None:
+    def advance(self, steps: int = 1, *, now: float | None = None) -> None:
+        super().advance(steps, now=now)
         self._bars.advance(self._task, steps)
 
 
-class _Count(Bar):
-    """Finished steps and their rate.
+def line_of(count: Count, now: float) -> str:
+    """`judging: 12 of 160, 0.4/s, 6:10 left`.
 
-    The rate counts from the first finished step on: before it lie warm-up and, in a resumed run, the steps that an
-    earlier attempt has done.
+    Args:
+        count: of a pass.
+        now: by the monotonic clock, seconds.
     """
-
-    def __init__(self, label: str, total: int, *, now: float | None = None) -> None:
-        self._label, self._total = label, total
-        self._start = time.monotonic() if now is None else now
-        self._done = 0
-        self._first: tuple[float, int] | None = None
-
-    def advance(self, steps: int = 1, *, now: float | None = None) -> None:
-        self._done += steps
-        if self._first is None and steps:
-            self._first = (time.monotonic() if now is None else now, self._done)
-
-    def line(self, now: float) -> str:
-        """`judging: 12 of 160, 0.4/s, 6:10 left`."""
-        since, before = self._start, 0
-        if self._first is not None and self._done > self._first[1]:
-            since, before = self._first
-        rate = (self._done - before) / max(now - since, 1e-6)
-        counted = f"{self._label}: {self._done} of {self._total}"
-        if not rate:
-            return f"{counted}, {clock(now - self._start)} so far"
-        shown = f"{rate:.3g}/s" if rate >= 0.1 else f"{1 / rate:.3g} s each"
-        return f"{counted}, {shown}, {clock((self._total - self._done) / rate)} left"
+    rate, left = count.rate(now), count.left(now)
+    counted = f"{count.label}: {count.done} of {count.total}"
+    if left is None:
+        return f"{counted}, {clock(count.seconds(now))} so far"
+    shown = f"{rate:.3g}/s" if rate >= 0.1 else f"{1 / rate:.3g} s each"
+    return f"{counted}, {shown}, {clock(left)} left"
 
 
 @contextmanager
-def _reporting(count: _Count) -> Iterator[_Count]:
+def _reporting(count: Count) -> Iterator[None]:
     """Print a count's line now and then, from a thread: a step may take longer than people wait for a sign."""
     over = threading.Event()
     reporter = threading.Thread(target=_report, args=(count, over), name="progress", daemon=True)
     reporter.start()
     try:
-        yield count
+        yield
     finally:
         over.set()
         reporter.join()
 
 
-def _report(count: _Count, over: threading.Event) -> None:
+def _report(count: Count, over: threading.Event) -> None:
     global _last_line
     own, gap = time.monotonic(), LINE_SECONDS
     while True:
@@ -136,7 +127,7 @@ def _report(count: _Count, over: threading.Event) -> None:
             now = time.monotonic()
             wait = _next_line(own, gap, last=_last_line) - now
             if wait <= 0 and not over.is_set():
-                console.print(count.line(now), markup=False, soft_wrap=True)
+                print_progress(line_of(count, now))
                 _last_line, own, gap = now, now, min(2 * gap, SILENT_SECONDS)
                 wait = LINE_SECONDS
         if over.wait(max(wait, 0.0)):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.plan import Plan
-from alignlab.runs.progress import clock, say
 from alignlab.runs.result import finished_result
 
 FRONT = "alignlab.jobs.front"
@@ -33,9 +32,16 @@ class Sweep:
         line = self.line()
         if line is None:
             return
-        module = self.jobs[0][0].algorithm.uses.after_sweep
-        page = importlib.import_module(module).so_far(self.jobs) if module == FRONT else None
+        from alignlab.runs.progress import say  # late: `--help` needs no console
+
+        page = self.write_page()
         say(line if page is None else f"{line}; so far: {page}")
+
+    def write_page(self) -> Path | None:
+        """Rewrite the front's page from the runs that are done; None where there is no front, or no point yet."""
+        module = self.jobs[0][0].algorithm.uses.after_sweep
+        page: Path | None = importlib.import_module(module).so_far(self.jobs) if module == FRONT else None
+        return page
 
     def line(self) -> str | None:
         """`sweep: 2 of 5 runs, 40 s each, 2:00 left`; None where nothing is left."""
@@ -43,6 +49,8 @@ class Sweep:
         left = len(self.jobs) - done
         if not left:
             return None
+        from alignlab.runs.progress import clock
+
         each = sum(self.ran) / len(self.ran)
         return f"sweep: {done} of {len(self.jobs)} runs, {each:.3g} s each, {clock(each * left)} left"
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from alignlab.runs.progress import Bar, progress
+from alignlab.runs.activity import Count, activity
+from alignlab.runs.progress import progress
 from alignlab.runs.signals import StopRequest
 from alignlab.training.sharding import whole
 
@@ -26,7 +27,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, bars: ExitStack) -> None:
-        self.bars, self.bar, self.seen = bars, Bar(), 0
+        self.bars, self.bar, self.seen = bars, Count("training", 0), 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Only now the number of steps is known."""
@@ -36,6 +37,10 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         """Advance to the global step; a resumed run starts where it stopped."""
         self.bar.advance(state.global_step - self.seen)
         self.seen = state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Keep the latest metrics for a sweep's table."""
+        activity.log(logs or {})
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]

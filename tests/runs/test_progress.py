@@ -6,24 +6,25 @@ import time
 import pytest
 
 from alignlab.runs import progress as module
-from alignlab.runs.progress import LINE_SECONDS, SILENT_SECONDS, _Count, _next_line, progress, say, track
+from alignlab.runs.activity import Count
+from alignlab.runs.progress import LINE_SECONDS, SILENT_SECONDS, _next_line, line_of, progress, say, track
 
 
 def test_a_line_has_stage_count_rate_and_time_left():
-    count = _Count("judging", 160, now=0.0)
-    assert count.line(7.0) == "judging: 0 of 160, 0:07 so far"
+    count = Count("judging", 160, now=0.0)
+    assert line_of(count, 7.0) == "judging: 0 of 160, 0:07 so far"
     count.advance(10, now=10.0)
-    assert count.line(20.0) == "judging: 10 of 160, 0.5/s, 5:00 left"
+    assert line_of(count, 20.0) == "judging: 10 of 160, 0.5/s, 5:00 left"
     count.advance(10, now=20.0)
-    assert count.line(20.0) == "judging: 20 of 160, 1/s, 2:20 left", "the rate since the first step was done"
-    assert count.line(220.0) == "judging: 20 of 160, 21 s each, 49:00 left"
+    assert line_of(count, 20.0) == "judging: 20 of 160, 1/s, 2:20 left", "the rate since the first step was done"
+    assert line_of(count, 220.0) == "judging: 20 of 160, 21 s each, 49:00 left"
 
 
 def test_the_steps_of_an_earlier_attempt_do_not_count_as_fast_ones():
-    count = _Count("training", 1000, now=0.0)
+    count = Count("training", 1000, now=0.0)
     count.advance(900, now=2.0)
     count.advance(1, now=4.0)
-    assert count.line(4.0) == "training: 901 of 1000, 0.5/s, 3:18 left"
+    assert line_of(count, 4.0) == "training: 901 of 1000, 0.5/s, 3:18 left"
 
 
 @pytest.mark.parametrize("step", [0.3, 4.0, 70.0])

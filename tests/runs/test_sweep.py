@@ -31,7 +31,7 @@ def jobs(tmp_path):
 
 def test_a_line_and_the_page_after_every_run(jobs, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr(module, "say", said.append)
+    monkeypatch.setattr("alignlab.runs.progress.say", said.append)
     own = Sweep()
     monkeypatch.setattr(module, "sweep", own)
     own.begin(jobs)

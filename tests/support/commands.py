@@ -54,7 +54,9 @@ for line in sys.stdin:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(order["cwd"])
         os.environ["ALIGNLAB_CACHE"] = order["cwd"] + "/cache"
-        for number, name in enumerate((os.devnull, order["out"], order["err"])):
+        if order["tty"]:
+            os.setsid()  # the terminal that is opened next is this session's own
+        for number, name in enumerate([order["tty"]] * 3 if order["tty"] else (os.devnull, order["out"], order["err"])):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
         if order["breaks"]:
             break_at(*order["breaks"])
@@ -91,8 +93,10 @@ def environment(cwd):
     return {**os.environ, **own}
 
 
-def alignlab(*arguments, cwd, breaks=None, small=SMALL):
+def alignlab(*arguments, cwd, breaks=None, small=SMALL, tty=None):
     """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name).
+
+    `tty` is a terminal that it runs in; what it writes is then read there.
 
     MODPO trains on the first objective's pairs at every w, so that all of them need the same reward.
     """
@@ -102,10 +106,11 @@ def alignlab(*arguments, cwd, breaks=None, small=SMALL):
     flags = [argument for argument in arguments if argument.startswith("-")]
     values = [*small, *(argument for argument in arguments if not argument.startswith("-"))]  # the last one wins
     order = {"arguments": [*flags, *values], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
+    order["tty"] = tty
     server.stdin.write(json.dumps(order) + "\n")
     server.stdin.flush()
     code = int(server.stdout.readline())
-    return Ended(code, out.read_text(), err.read_text())
+    return Ended(code, "", "") if tty else Ended(code, out.read_text(), err.read_text())
 
 
 def run_folder(cwd, algorithm, w=None):
