@@ -3,8 +3,8 @@
     python -m benchmarks.local_judge --model DIR --data FILE.jsonl [--questions 160] [--json OUT]
 
 An answer of the data (columns `prompt` and `response_0`) is cut after 0, 10, 20 and 40 words; the next 48 words are the
-continuation that is judged, in both wordings. The two ways run in one process, which loads no more than the model, and
-take turns after every 16 questions; seconds are of the processor, since other programs may run beside it.
+continuation that is judged, in both wordings. The two ways run in one process: half of the plain forwards, all shared
+ones, the other half. Seconds are of the processor, since other programs may run beside it.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from alignlab.judges.base import JudgeItem
 from alignlab.judges.wording import WORD_FORM, WORDINGS, build_prompt
 from alignlab.models.base import load_base
 
-CUTS, WORDS, SLICE = (0, 10, 20, 40), 48, 16
+CUTS, WORDS = (0, 10, 20, 40), 48
 
 
 def main() -> None:
@@ -44,12 +44,11 @@ def main() -> None:
     words = [[base.tokenizer.encode(word, add_special_tokens=False)[0]] for word in ("yes", "no")]
     prompts = [base.encoder.prompt_ids(text) for text in itertools.islice(questions(given.data), given.questions)]
     shared(base.model, prompts[:2], words)  # detects the batch layout before anything is timed
-    together, alone, seconds, seconds_alone = [], [], 0.0, 0.0
-    for part in (prompts[start : start + SLICE] for start in range(0, len(prompts), SLICE)):
-        found, took = timed(lambda part=part: shared(base.model, part, words))
-        together, seconds = [*together, found], seconds + took
-        found, took = timed(lambda part=part: torch.stack([plain(base.model, ids, words) for ids in part]))
-        alone, seconds_alone = [*alone, found], seconds_alone + took
+    middle = len(prompts) // 2
+    first, seconds_first = timed(lambda: plain(base.model, prompts[:middle], words))
+    together, seconds = timed(lambda: shared(base.model, prompts, words))
+    second, seconds_second = timed(lambda: plain(base.model, prompts[middle:], words))
+    alone, seconds_alone = torch.cat([first, second]), seconds_first + seconds_second
     tokens = sum(map(len, prompts))
     figures = {
         "questions": len(prompts),
@@ -59,7 +58,7 @@ def main() -> None:
         "seconds_alone": seconds_alone,
         "seconds_shared": seconds,
         "ratio": seconds_alone / seconds,
-        "greatest_difference": float((torch.cat(together) - torch.cat(alone)).abs().max()),
+        "greatest_difference": float((together - alone).abs().max()),
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
     print(json.dumps(figures, indent=2))
@@ -82,16 +81,19 @@ def questions(file: Path) -> Iterator[str]:
 def shared(model: Any, prompts: list[list[int]], words: list[list[int]]) -> torch.Tensor:
     """Probabilities of the words after each prompt as the judge computes them, shape (prompts, words)."""
     found = torch.empty(len(prompts), len(words))
-    for batch, masses in next_token_masses(model, prompts, words, max_rows=16, label="judging"):
+    for batch, masses in next_token_masses(model, prompts, words, max_rows=None, label="judging"):
         found[batch] = masses
     return found
 
 
 @torch.inference_mode()
-def plain(model: Any, ids: list[int], words: list[list[int]]) -> torch.Tensor:
-    """The same after one prompt, by one forward of transformers."""
-    share_V = model(input_ids=torch.tensor([ids]), logits_to_keep=1, use_cache=False).logits[0, -1].softmax(-1)
-    return torch.stack([share_V[word].sum() for word in words])
+def plain(model: Any, prompts: list[list[int]], words: list[list[int]]) -> torch.Tensor:
+    """The same by one forward of transformers a prompt."""
+    found = []
+    for ids in prompts:
+        share_V = model(input_ids=torch.tensor([ids]), logits_to_keep=1, use_cache=False).logits[0, -1].softmax(-1)
+        found.append(torch.stack([share_V[word].sum() for word in words]))
+    return torch.stack(found)
 
 
 def timed(run: Any) -> tuple[Any, float]:

@@ -23,7 +23,7 @@ def endpoint(url="http://127.0.0.1:9/v1", **changes):
 
 def calls(count):
     for number in range(count):
-        prompt = f"BEGIN CONTINUATION x\ntext {number}\nEND CONTINUATION x\n"
+        prompt = f"Continuation:\n> text {number}\n\n"
         yield Call(str(number), "chat/completions", {"model": "m", "messages": [{"role": "user", "content": prompt}]})
 
 

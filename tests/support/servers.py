@@ -23,14 +23,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MODEL, KEY = "rule-judge", "sk-test-0123456789abcdefghijkl"
 HANG_S, DRIP_S = 20.0, 0.02
-_DATA = re.compile(r"BEGIN CONTINUATION (\w+)\n(.*)\nEND CONTINUATION \1\n", re.DOTALL)
+_DATA = re.compile(r"^Continuation:\n((?:> .*\n)+)", re.MULTILINE)
 
 
 def continuation_in(prompt):
-    """The judged text as the server sees it; it must stand in exactly one fence."""
+    """The judged text as the server sees it; it must be quoted exactly once."""
     found = _DATA.findall(prompt)
-    assert len(found) == 1, f"{len(found)} fences"
-    return found[0][1]
+    assert len(found) == 1, f"{len(found)} continuations"
+    return "\n".join(line[2:] for line in found[0].rstrip("\n").split("\n"))
 
 
 def verdict_of(text):

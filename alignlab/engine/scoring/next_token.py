@@ -19,6 +19,8 @@ from alignlab.models.prompts import Encoded
 
 _ANY_TOKEN = 0
 """Stands behind each prompt, so that the position before it, the prompt's last, is one to predict from."""
+_PROMPTS_A_BATCH = 8
+"""A batch holds at least as many tokens as so many prompts: each batch reads again what all prompts begin with."""
 _LOGITS_COPIES = 3
 """(N, V) tensors at once: logits as they come, in float32, and their softmax."""
 _LOGITS_BYTES = 256 << 20
@@ -41,12 +43,13 @@ def next_token_masses(
         label: names the work in messages.
     """
     rows = [Encoded(ids, [_ANY_TOKEN]) for ids in prompts]
-    device = device_of(model)
-    batch_layout = detect_batch_layout(model, longest=max((len(ids) + 1 for ids in prompts), default=0))
+    device, longest = device_of(model), max((len(ids) + 1 for ids in prompts), default=0)
+    batch_layout = detect_batch_layout(model, longest=longest)
     vocabulary = causal_lm(model).get_input_embeddings().num_embeddings
     most = max(1, _LOGITS_BYTES // (4 * _LOGITS_COPIES * vocabulary))
     max_rows = most if max_rows is None else min(max_rows, most)
-    batches = row_batches(rows, max_tokens=token_budget(model), max_rows=max_rows, is_tree=batch_layout.is_tree)
+    max_tokens = max(token_budget(model), _PROMPTS_A_BATCH * longest) if batch_layout.is_tree else token_budget(model)
+    batches = row_batches(rows, max_tokens=max_tokens, max_rows=max_rows, is_tree=batch_layout.is_tree)
 
     def compute(batch: list[int]) -> Tensor:
         tokens = make_batch([rows[index] for index in batch], batch_layout).to(device)
