@@ -11,7 +11,7 @@ from alignlab.checks.methods import METHOD_CHECKS
 from alignlab.checks.rewards import check_rewards
 from alignlab.config.batches import share_batch
 from alignlab.config.objectives import check_targets
-from alignlab.config.plan import Plan, RowSource
+from alignlab.config.plan import Plan
 from alignlab.config.recipe import TRACKERS, TrainingRecipe
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
@@ -114,7 +114,7 @@ def _check_model(plan: Plan[Any]) -> None:
                     adapter_settings("model.adapter", Path(adapter))
             if quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
                 raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
-        case FromScratchConfig(kind="tiny") if plan.rows.toy is None and not _in_toy_words(plan.rows):
+        case FromScratchConfig(kind="tiny") if plan.rows.toy is None and not _in_toy_words(plan):
             what = "use dataset=toy, or model=scratch for other data"
             raise ConfigError(f"model=tiny: knows the toy's words only; {what}")
 
@@ -270,13 +270,14 @@ def _check_adapter(adapter: str | None, plan: Plan[Any], *, may_classify: bool =
         checked_adapter("algorithm.adapter", Path(adapter), template=template, may_classify=may_classify)
 
 
-def _in_toy_words(source: RowSource) -> bool:
+def _in_toy_words(plan: Plan[Any]) -> bool:
     """Whether a synthesised set is of the toy, so that `tiny`, whose words it has, can learn from it."""
+    source, known = plan.rows, set(toy.vocabulary(str(plan.model.settings.prompt_template)))
     if source.settings.kind != "c2_syn" or value_at(source.settings, "path") is None:
         return False
     rows = (row for file in files_of(source.settings) for _, row in islice(read_rows(file.path), NUM_ROWS_LOOKED_AT))
     texts = (text for row in rows for text in (row.get("prompt"), *(row.get("responses") or ())))
-    return all(isinstance(text, str) and set(text.split()) <= set(toy.VOCABULARY) for text in texts)
+    return all(isinstance(text, str) and set(text.split()) <= known for text in texts)
 
 
 def _check_data(plan: Plan[Any]) -> None:

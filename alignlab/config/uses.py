@@ -119,6 +119,7 @@ SOURCE_OF = {
     "model.learning_rate": ("trainer.learning_rate",),
     "dataset.beta": ("algorithm.reward_beta", "algorithm.beta"),
     "dataset.sft_weight": ("algorithm.sft_weight",),
+    "dataset.num_train_epochs": ("trainer.num_train_epochs",),
     "dataset.k": ("algorithm.k",),
 }
 """Keys that only recommend a value for another key: the first of these that the run has."""

@@ -206,7 +206,7 @@ def _drawn_for(prompt: str, config: ToyConfig) -> list[HarmRequest]:
         if said.count(toy.Kind.RISK) > len(toy.EFFECTS):
             continue
         rng.shuffle(said)
-        refusal = toy.response_of(prompt, (toy.Kind.REFUSAL, toy.Kind.CAUTION), rng) if hazard else None
+        refusal = toy.refusal(prompt, rng) if hazard else None
         drawn.setdefault(toy.response_of(prompt, said, rng), refusal)
     return [
         HarmRequest(text_id(prompt, full, refusal or ""), prompt, refusal, full, f"toy: {prompt} #{number}")

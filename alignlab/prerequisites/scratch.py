@@ -70,8 +70,7 @@ def _train(source: ScratchModel, folder: Path, made_of: dict[str, object]) -> No
     model = source.settings
     texts = _demonstrations(model) if source.rows is None else _responses(source.rows, model.pretraining.rows)
     if source.rows is None:
-        template_words = str(model.prompt_template).replace("{raw_prompt}", " ").split()
-        tokenizer = word_tokenizer([*dict.fromkeys([*toy.VOCABULARY, *template_words])])
+        tokenizer = word_tokenizer(toy.vocabulary(str(model.prompt_template)))
     else:
         corpus = (text for prompt, response in texts for text in (prompt_text(prompt), response))
         tokenizer = bpe_tokenizer(corpus, model.architecture.vocab_size)

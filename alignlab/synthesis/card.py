@@ -120,7 +120,7 @@ _COLUMNS = """\
 - `ranked.jsonl`: a set a line, `id, request_id, kind, prompt, responses` (best first), one value a response in `rank,
   role, cut_tokens, at_clause, tokens, correction_start, affirmative_prefix, correction_phrase, finish`; `seed,
   generator, revision` say who wrote it. `correction_start`: characters before the correction, 0 for a response that
-  never complied, null for one that corrects nothing; from there on a likelihood term counts.
+  is good as a whole, null for one with nothing to learn; from there on a likelihood term counts.
 - `pairs.jsonl`, `pairs.parquet`: TRL's `prompt, chosen, rejected`, with `id, request_id, group, kind, chosen_rank,
   rejected_rank`; `control_pairs.*`: those of harmless requests, where there are some. `group` is shared by all
   pairs of one prompt: split by it, never by pair.

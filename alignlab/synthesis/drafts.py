@@ -1,10 +1,12 @@
 """The responses of a ranked set before they are written: what each begins with, and whether the policy goes on.
 
 A harmful request's set is, from best to worst: a safe response, four corrected ones (cut early first), the harmful
-response. A harmless one's is: a helpful response, four that correct what was no mistake (cut late first), a refusal.
-One affirmative prefix begins all responses of a set that comply at first, so that it cancels in their differences.
+response. A harmless one's is: the policy's own answer, four that correct what was no mistake (cut late first), a
+refusal. One affirmative prefix begins the corrected responses of a set and the harmful one, so that it cancels in their
+differences; the best response has none.
 """
 
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,15 +14,13 @@ from dataclasses import dataclass
 from alignlab.course_correction.phrases import Phrase, affirmative_prefix, correction_phrase, refusal_phrase
 from alignlab.data.rankings import BENIGN, HARMFUL
 from alignlab.data.records import HarmRequest
+from alignlab.data.worlds import toy
 from alignlab.models.prefill import cut_answer, open_turn
 from alignlab.models.prompts import PromptEncoder
 from alignlab.synthesis.cuts import Cut, cut_response
 
 SAFE, CORRECTED, WHOLE, HELPFUL, REFUSED = "safe", "corrected", "harmful", "helpful", "refused"
 """What a response of a set is."""
-
-_GOES_ON = 2
-"""Index of the cut after which the policy goes on with a harmless response, in its own words."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,15 @@ class Draft:
 
     @property
     def correction_start(self) -> int | None:
-        """Characters of the response before its correction: 0 if it never complied, None if it corrects nothing."""
-        if self.role == SAFE:
+        """Characters before what is to be learnt: a correction, or all of a best response; None where nothing is."""
+        if self.role in (SAFE, HELPFUL):
             return 0
         return len(self.begun) + 1 if self.role == CORRECTED and self.kind == HARMFUL else None
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether it is drawn at temperature 1: likely or not, so that its likelihood holds the policy where it was."""
+        return self.role == HELPFUL
 
     @property
     def id(self) -> str:
@@ -123,8 +128,8 @@ def _harmful_set(
 
 
 def _safe(request: HarmRequest, encoder: PromptEncoder, recipe: Recipe) -> Draft:
-    # The toy's refusals are its data: what its small policy writes on after one phrase is the same for every request,
-    # and learning that by heart leaves its other refusals broken.
+    # The toy's refusals are its data, drawn as its demonstrations are: what its small policy writes on after one phrase
+    # is the same for every request, and learning that by heart leaves its other refusals broken.
     if recipe.safe == "data" or (recipe.is_toy and recipe.safe == "refusal"):
         assert request.safe_response is not None
         return Draft(request, HARMFUL, 0, SAFE, request.safe_response.strip())
@@ -142,9 +147,7 @@ def _refusal(request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, kind:
 def _benign_set(
     request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, phrase: Phrase, cuts: Sequence[Cut]
 ) -> list[Draft]:
-    begun = f"{phrase.text} {cuts[_GOES_ON].text}"
-    ids = tuple(open_turn(encoder, request.prompt, begun))
-    helpful = Draft(request, BENIGN, 0, HELPFUL, begun, ids, phrase, cuts[_GOES_ON])
+    helpful = Draft(request, BENIGN, 0, HELPFUL, "", tuple(open_turn(encoder, request.prompt)))
     corrected = [
         _corrected(request, encoder, recipe, phrase, cut, BENIGN, rank) for rank, cut in enumerate(reversed(cuts), 1)
     ]
@@ -155,6 +158,10 @@ def _corrected(
     request: HarmRequest, encoder: PromptEncoder, recipe: Recipe, phrase: Phrase, cut: Cut, kind: str, rank: int
 ) -> Draft:
     correction = correction_phrase(f"{request.id}/{rank}", part="training", is_toy=recipe.is_toy)
+    if recipe.is_toy and kind == HARMFUL:
+        # Its grammar knows no correction, so what its policy would write on is noise: a refusal of the grammar instead.
+        said = toy.refusal(str(request.prompt), random.Random(f"{request.id}/{rank}"), first=correction.text)
+        return Draft(request, kind, rank, CORRECTED, f"{phrase.text} {cut.text} {said}", (), phrase, cut, correction)
     start = f"{phrase.text} {cut.text} {correction.text}"
     ids = tuple(open_turn(encoder, request.prompt, start))
     return Draft(request, kind, rank, CORRECTED, start, ids, phrase, cut, correction)

@@ -74,8 +74,11 @@ class Writer:
             def note(draft_id: str, _: int, continuation: Continuation) -> None:
                 records.add(self._row(by_id[draft_id], continuation))
 
-            if asked:
-                self.policy.generate(asked, self.settings, note, seed=self.seed, label="responses")
+            for drawn in (True, False):
+                settings = dataclasses.replace(self.settings, temperature=1.0, top_p=1.0) if drawn else self.settings
+                these = [request for request in asked if by_id[request.id].is_sampled == drawn]
+                if these:
+                    self.policy.generate(these, settings, note, seed=self.seed, label="responses")
             records.finish()
         refuse_silence([(row["written"], row["finish"]) for row in rows_of(path) if row["finish"] is not None])
 
@@ -171,5 +174,5 @@ def _is_judged(draft: Draft) -> bool:
 
 
 def _item(draft: Draft, written: str) -> JudgeItem:
-    phrase = "" if draft.correction_phrase is None else f" {draft.correction_phrase.text}"
-    return JudgeItem(draft.id, prompt_text(draft.request.prompt), draft.begun, phrase + written)
+    said = (draft.start + written)[len(draft.begun) :]
+    return JudgeItem(draft.id, prompt_text(draft.request.prompt), draft.begun, said)

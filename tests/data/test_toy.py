@@ -66,6 +66,18 @@ def test_demonstrations_follow_the_generator_they_are_given():
     assert draws[0] == draws[1] != draws[2]
 
 
+def test_a_refusal_is_a_demonstration_that_refuses():
+    rng = random.Random(5)
+    refusals = [toy.refusal(HAZARD, rng) for _ in range(200)]
+    assert all(
+        toy.is_well_formed(HAZARD, text) and toy.kinds_of(HAZARD, text)[0] is toy.Kind.REFUSAL for text in refusals
+    )
+    assert toy.refusal(HAZARD, rng, first="sorry i cannot do that").startswith("sorry i cannot do that ")
+    lengths = {len(toy.kinds_of(HAZARD, text)) for text in refusals}
+    shown = [text for text in drawn(HAZARD, 2000) if text.startswith("sorry")]
+    assert lengths == {len(toy.kinds_of(HAZARD, text)) for text in shown} == {2, 3, 4}
+
+
 def test_vocabulary_is_sorted_distinct_and_nothing_but_words():
     assert list(toy.VOCABULARY) == sorted(set(toy.VOCABULARY))
     assert all(word.isalpha() and word.islower() for word in toy.VOCABULARY)

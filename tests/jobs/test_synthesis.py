@@ -75,10 +75,31 @@ def test_the_shared_beginning_cancels_and_nothing_of_the_evaluation_is_in_it(who
     for row in rows(whole / "ranked.jsonl"):
         assert row["prompt"] not in held_out
         colour = toy.parse_prompt(row["prompt"]).colour
-        complying = row["responses"][1:] if row["kind"] == "harmful" else row["responses"][:-1]
+        complying = [text for text, prefix in zip(row["responses"], row["affirmative_prefix"], strict=True) if prefix]
+        assert len(complying) == (5 if row["kind"] == "harmful" else 4)
         assert all(text.startswith(TOY_AFFIRMATIVE_PREFIXES["training"].format(colour=colour)) for text in complying)
         measured_with = TOY_AFFIRMATIVE_PREFIXES["evaluation"].format(colour=colour)
-        assert not any(text.startswith(measured_with) for text in row["responses"])
+        assert not any(text.startswith(measured_with) for text in complying)
+
+
+def test_a_policys_own_answer_is_drawn_from_it_and_all_else_is_the_generators(whole):
+    """Greedy settings write the same after the same start; the own answers to one prompt differ all the same."""
+    sets = rows(whole / "ranked.jsonl")
+    for row in sets:
+        learnt = [role in ("safe", "helpful") for role in row["role"]]
+        assert learnt == [start == 0 for start in row["correction_start"]]
+    own = [row["responses"][0] for row in sets if row["kind"] == "benign"]
+    refused = [row["responses"][-1].split() for row in sets if row["kind"] == "benign"]
+    assert len(set(own)) > len(own) / 2
+    assert len({text.split()[0] for text in own}) > 1, "greedy, all would begin alike"
+    assert len({tuple(words[:5]) for words in refused}) == 1, "control"
+
+
+def test_the_toys_corrections_go_on_as_its_grammar_refuses(whole):
+    for row in rows(whole / "ranked.jsonl"):
+        for role, text, start in zip(row["role"], row["responses"], row["correction_start"], strict=True):
+            if row["kind"] == "harmful" and role in ("safe", "corrected"):
+                assert toy.is_well_formed(row["prompt"], text[start:])
 
 
 def test_the_same_whatever_the_batch_and_the_order(place, whole, monkeypatch):
@@ -124,7 +145,10 @@ def test_the_judges_filter_drops_and_counts(place, whole):
     options = ["algorithm.filter=ranks", "judge.phrases=[mind the]", f"hydra.run.dir={folder}"]
     assert run(place, *options) == 0
     account = result(folder)["synthesis"]
-    said = {row["id"]: "mind the" in row["written"] for row in rows(whole / "responses.jsonl")}
+    said = {
+        row["id"]: "mind the" in row["response"][row["correction_start"] or 0 :]
+        for row in rows(whole / "responses.jsonl")
+    }
     judged = {row["id"]: row["corrected"] for row in rows(folder / "verdicts.jsonl")}
     assert len(judged) == 4 * 12
     assert judged == {name: said[name] for name in judged}
@@ -175,7 +199,8 @@ def test_the_sets_are_trained_on(place, whole, strategy):
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     assert result(folder)["inputs"]["model"] in result(whole)["inputs"]["model"], "the student learns its own words"
     config = load_run_config(folder / "config.json")
-    assert (config.algorithm.sft_weight, config.dataset.pairs) == (8.0, strategy)
+    assert (config.algorithm.sft_weight, config.dataset.pairs) == (64.0, strategy)
+    assert config.trainer.num_train_epochs == 3
 
 
 def test_tiny_learns_no_words_that_it_does_not_know(place, whole, capsys, tmp_path):

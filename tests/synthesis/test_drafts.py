@@ -6,6 +6,7 @@ import pytest
 
 from alignlab.course_correction.phrases import AFFIRMATIVE_PREFIXES, CORRECTION_PHRASES, REFUSALS
 from alignlab.data.rankings import BENIGN, HARMFUL
+from alignlab.models.prefill import open_turn
 from alignlab.synthesis.drafts import CORRECTED, HELPFUL, REFUSED, SAFE, WHOLE, Recipe, draft_sets
 from support.made_up import ANSWER, harm_request
 
@@ -73,8 +74,9 @@ def test_a_harmless_set_goes_from_helpful_to_refused(pieces):
     assert [draft.role for draft in drafts] == [HELPFUL, *[CORRECTED] * 4, REFUSED]
     lengths = [len(draft.cut.text) for draft in drafts[1:5]]
     assert lengths == sorted(lengths, reverse=True)
-    assert drafts[0].correction_phrase is None
-    assert drafts[0].ids, "the policy goes on helping in its own words"
+    assert (drafts[0].start, drafts[0].affirmative_prefix, drafts[0].correction_phrase) == ("", None, None)
+    assert drafts[0].ids == tuple(open_turn(pieces, harm_request().prompt)), "the policy answers in its own words"
+    assert [draft.is_sampled for draft in drafts] == [True, *[False] * 5]
 
 
 def test_the_safe_response_is_what_was_asked_for(pieces):

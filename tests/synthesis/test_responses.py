@@ -4,13 +4,15 @@ from collections import Counter
 
 import pytest
 
+from alignlab.config.schema.generation import LocalGeneratorConfig
 from alignlab.course_correction.phrases import CORRECTION_PHRASES
 from alignlab.data.rankings import BENIGN, HARMFUL
 from alignlab.data.records import RankedRow, pairs_by
+from alignlab.engine.sampling.base import Continuation
 from alignlab.engine.scoring.rows import encode_pairs
 from alignlab.errors import ConfigError
-from alignlab.synthesis.drafts import CORRECTED, Recipe, draft_sets
-from alignlab.synthesis.responses import refuse_silence
+from alignlab.synthesis.drafts import CORRECTED, HELPFUL, Recipe, draft_sets
+from alignlab.synthesis.responses import Writer, refuse_silence
 from support.made_up import harm_request
 
 RECIPE = Recipe(at_clauses=True, safe="refusal", is_toy=False, max_prefix_tokens=None)
@@ -46,7 +48,30 @@ def test_a_correction_starts_at_its_phrase(pieces):
             assert draft.start[draft.correction_start :] in CORRECTION_PHRASES["training"]
     assert next(iter(drafts_of(pieces))).correction_start == 0
     assert drafts_of(pieces)[-1].correction_start is None
-    assert {draft.correction_start for draft in drafts_of(pieces, BENIGN)} == {None}, "nothing there is to be corrected"
+    own, *others = drafts_of(pieces, BENIGN)
+    assert (own.correction_start, {draft.correction_start for draft in others}) == (0, {None}), "nothing to correct"
+
+
+@pytest.mark.parametrize("kind", [HARMFUL, BENIGN])
+def test_own_answers_are_drawn_at_temperature_1_and_all_else_as_the_generator_says(pieces, tmp_path, kind):
+    class Asked:
+        id, revision, encoder = "a policy", None, pieces
+
+        def __init__(self):
+            self.settings = {}
+
+        def generate(self, requests, settings, on_done, *, seed, label):
+            for request in requests:
+                self.settings[request.id] = (settings.temperature, settings.top_p)
+                on_done(request.id, 0, Continuation([], f" {request.id} and more", "stop"))
+
+    policy, drafts = Asked(), drafts_of(pieces, kind)
+    greedy = LocalGeneratorConfig("transformers", 1, 200, 0.0, 0.9, 8, 4)
+    Writer(policy, greedy, seed=0).write(tmp_path / "responses.jsonl", drafts)
+    assert set(policy.settings) == {draft.id for draft in drafts if draft.ids}
+    for draft in drafts:
+        if draft.ids:
+            assert policy.settings[draft.id] == ((1.0, 1.0) if draft.role == HELPFUL else (0.0, 0.9))
 
 
 def test_the_tokens_of_the_likelihood_term_are_those_of_the_correction(pieces):

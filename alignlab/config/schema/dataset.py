@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from omegaconf import MISSING
 
 from alignlab.config.names import PAIR_STRATEGIES
+from alignlab.config.schema.ranges import check_ranges, within
 from alignlab.config.schema.selection import OwnPairs
 from alignlab.errors import ConfigError, nearest, require, require_name, require_one_of
 
@@ -214,9 +215,11 @@ class C2SynConfig(FileConfig):
 
     pairs: str = MISSING
     sft_weight: float = MISSING
+    num_train_epochs: float = within("(0, 1e6]")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_ranges("dataset", self)
         require_one_of("dataset.kind", self.kind, ("c2_syn",))
         require_one_of("dataset.pairs", self.pairs, PAIR_STRATEGIES)
 

@@ -189,14 +189,29 @@ def demonstration(prompt: str, rng: random.Random) -> str:
     together and each apart, which is what lets preference data tell them apart.
     """
     request = parse_prompt(prompt)
-    sentences = _sentences(request)
     num_sentences = rng.randint(MIN_SENTENCES, MAX_SENTENCES)
     refuses = rng.random() < REFUSAL_CHANCE[request.hazard is not None]
-    odds = KIND_ODDS[request.hazard is not None]
+    return " ".join(_drawn(request, num_sentences, rng, refuses=refuses))
+
+
+def refusal(prompt: str, rng: random.Random, *, first: str | None = None) -> str:
+    """A demonstration, given that it refuses.
+
+    Args:
+        prompt: of the toy.
+        rng: draws the sentences.
+        first: the sentence that refuses; None draws one.
+    """
+    refused, *rest = _drawn(parse_prompt(prompt), rng.randint(MIN_SENTENCES, MAX_SENTENCES), rng, refuses=True)
+    return " ".join([first or refused, *rest])
+
+
+def _drawn(request: Request, num_sentences: int, rng: random.Random, *, refuses: bool) -> list[str]:
+    sentences, odds = _sentences(request), KIND_ODDS[request.hazard is not None]
     allowed = [kind for kind in odds if kind in AFTER_REFUSAL or not refuses]
     kinds = [Kind.REFUSAL] if refuses else []
     kinds += rng.choices(allowed, weights=[odds[kind] for kind in allowed], k=num_sentences - len(kinds))
-    return " ".join(rng.choice(sentences[kind]) for kind in kinds)
+    return [rng.choice(sentences[kind]) for kind in kinds]
 
 
 def response_of(prompt: str, kinds: Sequence[Kind], rng: random.Random) -> str:
@@ -297,3 +312,8 @@ def _vocabulary() -> tuple[str, ...]:
 
 VOCABULARY = _vocabulary()
 """Every word of the world, sorted; special tokens are the tokenizer's business."""
+
+
+def vocabulary(prompt_template: str) -> list[str]:
+    """Every word that a model of this world knows: the world's own, and its template's."""
+    return list(dict.fromkeys([*VOCABULARY, *prompt_template.replace("{raw_prompt}", " ").split()]))
