@@ -37,6 +37,7 @@ from alignlab.config.schema import (
 )
 from alignlab.config.schema.publish import FORMATS
 from alignlab.config.uses import value_at
+from alignlab.data.benign import check_quality_files
 from alignlab.data.files import data_files, read_rows
 from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
@@ -288,6 +289,8 @@ def _check_data(plan: Plan[Any]) -> None:
             require_one_of(f"dataset.objectives.{name}.gold", objective.gold or "null", toy.GOLD)
     if plan.collects or plan.dataset is None:
         return
+    if plan.scorers:
+        check_quality_files(source.settings)
     if uses.data == "requests":
         check_requests(source.settings)
     elif uses.data == "prompts":

@@ -141,6 +141,9 @@ FILES: Reads = {
 }
 """Where rows come from."""
 
+UNMEASURED: Reads = {"dataset.benign": not_here, "dataset.text": not_here}
+"""Files on which only scored policies are measured."""
+
 PREFERENCES: Reads = {
     "dataset": always,
     **FILES,
@@ -148,6 +151,7 @@ PREFERENCES: Reads = {
     "dataset.exact_samples": not_here,
     "dataset.keep": trains,
     "dataset.pairs": either(off_prompts, from_prompts),
+    **UNMEASURED,
     "scorers": from_prompts,
 }
 """Preferences by each objective."""
@@ -161,6 +165,7 @@ REQUESTS: Reads = {
     "dataset.test_share": off_toy,
     **{f"dataset.{key}": both(off_toy, scratch) for key in ("pairs", "exact_samples", "min_score_ratio")},
     "dataset.keep": not_here,
+    **UNMEASURED,
     "dataset.objectives": scratch,
     "dataset.use": scratch,
     "dataset.unlabelled": scratch,
@@ -171,7 +176,13 @@ REQUESTS: Reads = {
 MODEL: Reads = {"model": always, "hardware.device": always, "hardware.bf16": always, "paths": always, "force": always}
 """The base model; a reference that is trained from scratch on the data reads these too."""
 
-SCRATCH: Reads = {"dataset": scratch, "dataset.keep": not_here, "trainer.max_length": scratch, **when(scratch, FILES)}
+SCRATCH: Reads = {
+    "dataset": scratch,
+    "dataset.keep": not_here,
+    **UNMEASURED,
+    "trainer.max_length": scratch,
+    **when(scratch, FILES),
+}
 """The rows that a reference is trained on from scratch, of an algorithm that reads no data itself."""
 
 TRAINING: Reads = {
@@ -187,8 +198,12 @@ TRAINING: Reads = {
 
 ON_ONE_PROCESS: Reads = {"hardware.processes": one_process, "hardware.fsdp": one_process}
 
+MEASURED: Reads = {"dataset.benign": scored, "dataset.text": scored}
+"""What scored policies are measured on beside the held-out prompts."""
+
 SCORING: Reads = {
     "scorers": always,
+    **MEASURED,
     "generator": either(gold_rewards, scored),
     "generator.samples": either(scored, gold_rewards),
     "generator.prompts": both(scored, off_toy),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alignlab.config.names import RANKED_FILE
 from alignlab.config.objectives import named_endpoints, reward_of, rewarded
-from alignlab.config.schema import RunConfig
+from alignlab.config.schema import DatasetConfig, RunConfig
 from alignlab.config.uses import value_at, why_unused
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import file_hash
@@ -111,3 +111,9 @@ def fingerprint(path: Path, *, by_content: bool = True) -> str:
             stat = file.stat()
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
+
+
+def quality_files(settings: DatasetConfig) -> dict[str, str]:
+    """What a run measures beside its scores -> the hash of its file."""
+    named = {"benign": settings.benign, "text": settings.text}
+    return {name: file_hash(Path(path)) for name, path in named.items() if path is not None}

@@ -82,3 +82,7 @@ HELD_OUT = "held_out"
 def first_scorer(name: str) -> str:
     """The objective of a scorer's column, whether it is the first scorer or the held-out one."""
     return name.removesuffix(f"_{HELD_OUT}")
+
+
+QUALITY_FILES = ("benign_generations.jsonl", "benign.jsonl", "text_loss.jsonl")
+"""Of an evaluation on dataset.benign and dataset.text: responses, whether they refuse, and the loss of each chunk."""

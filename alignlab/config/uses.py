@@ -93,6 +93,8 @@ NOT_IN_RUN_ID = (
     "generator.timeout_s",
     "generator.deadline_s",
     "generator.backoff_s",
+    "dataset.benign",
+    "dataset.text",
     "dataset.on_bad_row",
     "dataset.max_bad_share",
     "dataset.overlap",

@@ -16,9 +16,9 @@ from alignlab.data.files import read_rows
 from alignlab.data.records import Prompt
 from alignlab.data.worlds import toy
 from alignlab.engine.scoring.logps import divergence
+from alignlab.evaluation.texts import refuses
 from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.policy import Policy
-from alignlab.rewards.programs import refusal
 from alignlab.stats import mean_interval, share_interval
 
 Metrics = dict[str, dict[str, Any]]
@@ -44,7 +44,7 @@ def plain_metrics(folder: Path, kind: str, *, is_toy: bool) -> Metrics:
         return {}
     groups = [prompt for prompt, _, _ in answers]
     columns: dict[str, list[float]] = {
-        "refusal": [_refuses(prompt, text, is_toy) for prompt, text, _ in answers],
+        "refusal": [refuses(prompt, text, is_toy=is_toy) for prompt, text, _ in answers],
         "cut": [float(finish == "length") for _, _, finish in answers],
     }
     if is_toy:
@@ -88,12 +88,6 @@ def read_answers(folder: Path, kind: str) -> list[tuple[str, str, str]]:
         (prompts[row["request_id"]], row["continuation"].strip(), row["finish"])
         for _, row in read_rows(folder / f"{kind}generations.jsonl")
     ]
-
-
-def _refuses(prompt: str, text: str, is_toy: bool) -> float:
-    if not is_toy:
-        return refusal(prompt, text)
-    return float(toy.kinds_of(prompt, text)[:1] == [toy.Kind.REFUSAL])
 
 
 def does_harm(prompt: str, text: str) -> float:

@@ -24,6 +24,7 @@ from alignlab.engine.sampling.sample import SampleRequest, sample_responses
 from alignlab.engine.scoring.logps import Divergence, divergence
 from alignlab.engine.scoring.rows import fit
 from alignlab.evaluation.length import length_of_pairs
+from alignlab.evaluation.texts import repetition_of, toy_over_refusal
 from alignlab.front.exact import exact_point
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
@@ -245,11 +246,14 @@ def _sampled_metrics(
     }
     formed = np.array([toy.is_well_formed(*pair) for pair in zip(groups, texts, strict=True)], dtype=float)
     columns = scores | ({} if distance is None else {"kl": distance.kl.double().numpy()})
+    columns["tokens"] = np.array([len(row.response_ids) for row in rows], dtype=float)
     _write_records(run.path, requests, groups, texts, columns)
     outcome.artifacts |= {"generations": GENERATIONS, "scores": SCORES}
     for name, values in columns.items():
         outcome.metrics[name] = mean_interval(values, groups).as_record()
     outcome.metrics["well_formed"] = share_interval(formed, groups).as_record()
+    outcome.metrics["repetition"] = repetition_of(texts, groups).as_record()
+    outcome.metrics["over_refusal"] = toy_over_refusal(groups, texts).as_record()
     if distance is None or policy.is_reference:  # the reference was trained for no weights: it has no optimum
         return
     with run.stage("exact front"):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from alignlab.engine.scoring.logps import divergence
 from alignlab.errors import ConfigError
 from alignlab.evaluation.length import gain_at_equal_length
 from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy, Sampling
+from alignlab.evaluation.texts import repetition
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
 from alignlab.io.records import Records
@@ -34,6 +35,8 @@ from alignlab.stats import mean_interval, paired_difference, ratio_interval, sha
 
 LENGTH_QUANTILE = 0.95
 MOST_TOKENS = 512
+DESCRIBED = ("tokens", "repetition")
+"""Columns of scores.jsonl that describe the responses themselves."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +97,7 @@ def sampled(
         sampling: how.
         categories: group -> the categories of its prompt, kept beside the responses.
     """
-    ids = {group: policy.base.encoder.prompt_ids(prompt) for group, prompt in prompts.items()}
-    numbers = range(sampling.generator.samples)
-    names = [_name(group, number) for group in prompts for number in numbers]
-    with Records(run.path / GENERATIONS, names, made_for=_made_for(policy, ids, sampling)) as records:
-        missing = set(records.missing())
-        if missing:
-            say(f"samples {len(missing)} responses to {len(prompts)} held-out prompts")
-            known = {group: frozenset(n for n in numbers if _name(group, n) not in missing) for group in ids}
-            requests = [PrefixRequest(group, ids[group], len(numbers), known[group]) for group in ids]
-            with run.stage("sampling"):
-                _draw(policy, requests, prompts, sampling, records, categories)
-        records.finish()
+    ids = draw_samples(policy, run, prompts, sampling, GENERATIONS, categories)
     said = read_said(run.path, prompts)
     if not any(has_words(row.response) for row in said):
         raise ConfigError(
@@ -114,6 +106,43 @@ def sampled(
         )
     _add_divergence(policy, run, sampling, said, ids)
     return said
+
+
+def draw_samples(
+    policy: Policy,
+    run: RunFolder,
+    prompts: Mapping[str, Prompt],
+    sampling: Sampling,
+    name: str,
+    categories: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, list[int]]:
+    """Write a file of responses, of which those that are known from before are not sampled again.
+
+    Args:
+        policy: what is sampled.
+        run: times the stages and keeps the records.
+        prompts: group -> prompt.
+        sampling: how.
+        name: of the file in the run folder.
+        categories: group -> the categories of its prompt, kept beside the responses.
+
+    Returns:
+        Group -> the tokens of its prompt.
+    """
+    ids = {group: policy.base.encoder.prompt_ids(prompt) for group, prompt in prompts.items()}
+    numbers = range(sampling.generator.samples)
+    names = [_name(group, number) for group in prompts for number in numbers]
+    with Records(run.path / name, names, made_for=_made_for(policy, ids, sampling)) as records:
+        missing = set(records.missing())
+        if missing:
+            kind = "held-out" if name == GENERATIONS else "harmless"
+            say(f"samples {len(missing)} responses to {len(prompts)} {kind} prompts")
+            known = {group: frozenset(n for n in numbers if _name(group, n) not in missing) for group in ids}
+            requests = [PrefixRequest(group, ids[group], len(numbers), known[group]) for group in ids]
+            with run.stage("sampling"):
+                _draw(policy, requests, prompts, sampling, records, categories)
+        records.finish()
+    return ids
 
 
 def _draw(
@@ -142,15 +171,16 @@ def _draw(
         )
 
 
-def read_said(folder: Path, prompts: Mapping[str, Prompt]) -> list[Said]:
-    """The responses in a run's generations.jsonl, in its order.
+def read_said(folder: Path, prompts: Mapping[str, Prompt], name: str = GENERATIONS) -> list[Said]:
+    """The responses in a run's generations.jsonl, or another such file, in its order.
 
     Args:
         folder: the run's.
         prompts: group -> prompt; the toy's own records name no group, there a prompt is one.
+        name: of the file.
     """
     said = []
-    for _, row in read_rows(folder / GENERATIONS):
+    for _, row in read_rows(folder / name):
         group = row.get("group", row["prompt"])
         prompt = prompts.get(group, row["prompt"])
         said.append(Said(row["id"], group, prompt, row["response"], row.get("tokens", []), row.get("finish", "")))
@@ -261,7 +291,7 @@ def _refuse_useless(name: str, values: Sequence[float | None]) -> None:
 
 
 def describe(said: Sequence[Said], folder: Path, outcome: Outcome) -> None:
-    """Metrics of the responses themselves: KL, KL per token, length, and the shares that are cut or empty.
+    """Metrics of the responses themselves: KL, KL per token, length, repetition, and the shares that are cut or empty.
 
     Args:
         said: the responses.
@@ -274,7 +304,9 @@ def describe(said: Sequence[Said], folder: Path, outcome: Outcome) -> None:
         kl = [float(rows[row.id]["kl"]) for row in said]
         outcome.metrics["kl"] = mean_interval(kl, groups).as_record()
         outcome.metrics["kl_per_token"] = ratio_interval(kl, lengths, groups).as_record()
-    add_columns(folder, said, {"tokens": lengths})
+    repeated = [repetition(row.response) for row in said]
+    add_columns(folder, said, {"tokens": lengths, "repetition": repeated})
+    outcome.metrics["repetition"] = mean_interval(repeated, groups).as_record()
     outcome.metrics["tokens"] = mean_interval(lengths, groups).as_record()
     outcome.metrics["cut"] = share_interval([float(row.finish == "length") for row in said], groups).as_record()
     outcome.metrics["empty"] = share_interval([float(not has_words(row.response)) for row in said], groups).as_record()
@@ -283,6 +315,8 @@ def describe(said: Sequence[Said], folder: Path, outcome: Outcome) -> None:
 def against_reference(folder: Path, reference: Path, outcome: Outcome, shares: set[str]) -> None:
     """`OBJECTIVE_gain`: the score minus the reference's on the same prompts, paired by prompt; also at equal length.
 
+    `NAME_change` is the same of the responses' tokens and repetition.
+
     Args:
         folder: the run's.
         reference: folder of the reference's evaluation.
@@ -290,10 +324,16 @@ def against_reference(folder: Path, reference: Path, outcome: Outcome, shares: s
         shares: objectives whose scores are shares of yes.
     """
     own, other = columns_of(folder).values(), columns_of(reference).values()
+
+    def sides(column: str) -> Iterator[tuple[list[float | None], list[str]]]:
+        """Values and groups of the reference and of the policy."""
+        return (([row.get(column) for row in rows], [row["group"] for row in rows]) for rows in (other, own))
+
+    for column in DESCRIBED:
+        before, after = sides(column)
+        outcome.metrics[f"{column}_change"] = paired_difference(before, after).as_record()
     for name in outcome.extra.get("scorers", {}):
-        before, after = (
-            ([row.get(f"{name}_reward") for row in rows], [row["group"] for row in rows]) for rows in (other, own)
-        )
+        before, after = sides(f"{name}_reward")
         outcome.metrics[f"{name}_gain"] = paired_difference(before, after, shares=name in shares).as_record()
         equal = None if name in shares else gain_at_equal_length(f"{name}_reward", list(own), list(other))
         if equal is not None:

@@ -17,6 +17,7 @@ from alignlab.data.files import read_rows
 from alignlab.data.worlds import toy
 from alignlab.evaluation.measure import GENERATIONS, SCORES, against_optimum
 from alignlab.evaluation.scored import columns_of
+from alignlab.evaluation.texts import refuses
 from alignlab.io.atomic import write_jsonl
 from alignlab.judges.base import has_words
 from alignlab.models.base import Base
@@ -129,11 +130,14 @@ def describe_weighted(
         objective = name.removesuffix("_reward")
         if name.endswith("_reward"):
             outcome.metrics[f"{objective}_gain"] = _gain(prompts, name, shares=name in shares)
-    if "tokens" in like:
-        lengths = [_of_rows(prompt, lambda row: float(len(row.get("tokens", ())))) for prompt in prompts]
-        note("tokens", lengths)
+    if "cut" in like:
         note("cut", [_of_rows(prompt, lambda row: row.get("finish") == "length") for prompt in prompts], share=True)
         note("empty", [_of_rows(prompt, lambda row: not has_words(row["response"])) for prompt in prompts], share=True)
+    if "over_refusal" in like and "well_formed" in like:  # the toy's own; that of a file is another set of prompts
+        asked = [prompt for prompt in prompts if not toy.names_hazard(prompt.samples.group)]
+        refused = [_of_rows(one, lambda row: refuses(row["prompt"], row["response"], is_toy=True)) for one in asked]
+        interval = share_interval(_within(refused), [one.samples.group for one in asked])
+        outcome.metrics["over_refusal"] = interval.as_record()
     if "well_formed" in like:
         formed = [
             _of_rows(prompt, lambda row: toy.is_well_formed(row["prompt"], row["response"])) for prompt in prompts
@@ -143,7 +147,8 @@ def describe_weighted(
         say("no KL: generator.temperature and top_p must be 1 to sample the reference")
         return
     note("kl", [prompt.kl for prompt in prompts])
-    if "tokens" in like:
+    if "kl_per_token" in like:
+        lengths = [prompt.mean(prompt.samples.column("tokens")) or 0.0 for prompt in prompts]
         outcome.metrics["kl_per_token"] = ratio_interval([one.kl for one in prompts], lengths, groups).as_record()
 
 

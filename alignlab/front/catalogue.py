@@ -23,9 +23,15 @@ _KNOWN = {
     "attained_share": Meaning("attained share of the possible gain", 1),
     "well_formed": Meaning("share of well-formed answers", 1),
     "length": Meaning("length (tokens)", -1),
+    "tokens": Meaning("response length (tokens)", 0),
+    "cut": Meaning("share cut at the length limit", -1),
+    "empty": Meaning("share of empty responses", -1),
     "over_refusal": Meaning("over-refusal (share of harmless requests refused)", -1),
-    "repetition": Meaning("repetition", -1),
+    "repetition": Meaning("repeated runs of four words (share)", -1),
+    "text_loss": Meaning("loss on held-out text (nats/token)", -1),
 }
+CHANGE = "_change"
+"""How the name of a paired difference to the reference ends."""
 _ENDINGS = (
     ("_accuracy", "{}: share of pairs ranked right", 1),
     ("_margin", "{}: reward margin", 1),
@@ -47,6 +53,9 @@ def meaning(metric: str, *, is_axis: bool = False) -> Meaning:
         metric: its name in result.json.
         is_axis: whether an objective is measured by it.
     """
+    if metric.endswith(CHANGE):
+        whole = meaning(metric.removesuffix(CHANGE))
+        return Meaning(f"{whole.label}: change from the reference", whole.better)
     known = _KNOWN.get(metric)
     if known is None:
         found = next((one for one in _ENDINGS if metric.endswith(one[0])), None)

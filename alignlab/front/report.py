@@ -15,7 +15,7 @@ from alignlab.front.page import Names, write_front_page
 from alignlab.front.picture import draw_front, front_subject
 from alignlab.front.series import CHANCE, are_accuracies
 from alignlab.front.summary import front_summary
-from alignlab.front.table import differences_table, front_table, write_csv
+from alignlab.front.table import differences_table, front_table, quality_table, write_csv
 from alignlab.front.targets import sentences, target_summary, target_table
 from alignlab.io.atomic import write_json
 from alignlab.pages import Link
@@ -55,6 +55,9 @@ def write_front(
     """
     reference = reference or _reference(collection)
     console.print(front_table(collection, exact))
+    quality = quality_table(collection)
+    if quality is not None:
+        console.print(quality)
     write_csv(collection, target / "front.csv")
     artifacts = {"csv": "front.csv"}
     notes: list[str] = []

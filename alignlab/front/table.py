@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignlab.front.catalogue import CHANGE
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.series import (
@@ -20,14 +21,16 @@ from alignlab.front.series import (
     weight_label,
 )
 from alignlab.io.atomic import replacing
-from alignlab.io.text import printable
+from alignlab.io.text import printable, printable_lines
 from alignlab.stats import Interval
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-KNOWN_METRICS = ("kl", "attained_share", "kl_to_optimum", "well_formed", "tokens", "cut", "empty")
+KNOWN_METRICS = ("kl", "attained_share", "kl_to_optimum", "well_formed")
 """The metrics that follow the axes, in this order, wherever a run has them."""
+QUALITY = ("tokens", "cut", "empty", "repetition", "over_refusal", "text_loss")
+"""The metrics of a table of their own: what else moved."""
 TITLES = {
     "kl": "KL to\nreference",
     "attained_share": "attained\nshare",
@@ -36,6 +39,9 @@ TITLES = {
     "tokens": "tokens",
     "cut": "cut at\nthe limit",
     "empty": "empty",
+    "repetition": "repeated\n4-word runs",
+    "over_refusal": "over-\nrefusal",
+    "text_loss": "text loss,\nnats/token",
 }
 RUN_COLUMNS = ("folder", "status", "error", "algorithm", "variant", "model", "dataset", "w", "seed")
 METRIC_COLUMNS = ("mean", "low", "high", "n", "groups", "missing")
@@ -160,7 +166,7 @@ def write_csv(collection: Collection, path: Path) -> Path:
 
     Columns, in this order: `folder` (relative to the CSV), `status`, `error`, `algorithm`, `variant`, `model`,
     `dataset`, `w` (a list as JSON), `seed`; `weight_<objective>` in the order of the axes; then for every metric (the
-    axes first, then kl, attained_share, kl_to_optimum, well_formed, then the rest by name) `_mean`, `_low`, `_high`
+    axes first, then KNOWN_METRICS and QUALITY, then the rest by name) `_mean`, `_low`, `_high`
     (95 %), `_n`, `_groups` (prompts) and `_missing` (values that could not be known). What is not known is an empty
     cell, never 0; a failed run has no metrics. Numbers are written in full. Text that a spreadsheet would take for a
     formula gets a leading ', and control characters show as their code; a folder's name stays as it is.
@@ -186,9 +192,39 @@ def write_csv(collection: Collection, path: Path) -> Path:
     return path
 
 
+def quality_table(collection: Collection) -> "Table | None":
+    """What else moved: length, repetition, over-refusal and text loss, with the change from the reference in brackets.
+
+    None where no run has any of them.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    present = [name for name in QUALITY if any(name in point.metrics for point in collection.points)]
+    if not present:
+        return None
+    labels = _run_labels(collection)
+    change = "in brackets: change from the reference on the same prompts"
+    table = Table(caption=f"beside the objectives, mean ± half of the 95 % interval; {change}")
+    for title in (*labels, "w", *(TITLES[name] for name in present)):
+        table.add_column(title, justify="left" if title == "run" else "right")
+    for point in collection.points:
+        cells = [labels[title](point) for title in labels] + [weight_label(point)]
+        cells += [_cell(point.metrics.get(name), name) + _change_cell(point, name) for name in present]
+        table.add_row(*(Text(printable_lines(cell)) for cell in cells))
+    return table
+
+
+def _change_cell(point: FrontPoint, name: str) -> str:
+    change = point.metrics.get(f"{name}{CHANGE}")
+    if change is None or change.mean is None or change.half_width is None:
+        return ""
+    return f"\n({change.mean:+.2g} ±{change.half_width:.2g})"
+
+
 def _metric_names(collection: Collection) -> list[str]:
     present = {name for point in collection.points for name in point.metrics}
-    first = [name for name in (*collection.axes, *KNOWN_METRICS) if name in present]
+    first = [name for name in (*collection.axes, *KNOWN_METRICS, *QUALITY) if name in present]
     return [*dict.fromkeys(first), *sorted(present.difference(first))]
 
 

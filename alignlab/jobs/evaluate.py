@@ -8,6 +8,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import EvaluateConfig, JudgedConfig
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.evaluation.measure import Policy, Sampling, measure
+from alignlab.evaluation.quality import quality_changes
 from alignlab.evaluation.scored import against_reference
 from alignlab.jobs.scoring import score
 from alignlab.models.adapters import adapter_for
@@ -54,6 +55,7 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     if behind is not None:
         shares = {name for name, source in plan.scorers.items() if isinstance(source.settings, JudgedConfig)}
         against_reference(run.path, behind, outcome, shares)
+        outcome.metrics |= quality_changes(run.path, behind)
 
 
 def _adapter(

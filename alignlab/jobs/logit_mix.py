@@ -12,6 +12,7 @@ from alignlab.engine.sampling.draw import Uniforms
 from alignlab.engine.sampling.mixture import Member
 from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import Policy, Sampling, measure
+from alignlab.evaluation.quality import quality_changes
 from alignlab.evaluation.scored import against_reference, held_out_prompts
 from alignlab.evaluation.weighted import Floats, PromptSamples, WeightedPrompt, tilted, write_chosen
 from alignlab.jobs.scoring import score
@@ -67,6 +68,7 @@ def run(plan: Plan[LogitMixConfig], run: RunFolder, outcome: Outcome) -> None:
         score(plan, policy, run, outcome, held_out)
         judged = {name for name, source in plan.scorers.items() if isinstance(source.settings, JudgedConfig)}
         against_reference(run.path, behind, outcome, judged)
+        outcome.metrics |= quality_changes(run.path, behind)
 
 
 def _by_sequence(

@@ -11,6 +11,7 @@ from alignlab.data.records import RankedRow
 from alignlab.errors import ConfigError
 from alignlab.evaluation.categories import categories_of, record_categories
 from alignlab.evaluation.measure import GENERATIONS, Policy, Sampling
+from alignlab.evaluation.quality import measure_quality
 from alignlab.evaluation.scored import (
     decoding,
     describe,
@@ -59,6 +60,9 @@ def score(plan: Plan[Any], policy: Policy, run: RunFolder, outcome: Outcome, hel
         said = sampled(policy, run, prompts, sampling, categories)
         outcome.artifacts["generations"] = GENERATIONS
         describe(said, run.path, outcome)
+    measure_quality(
+        policy, run, outcome, settings=plan.rows.settings, sampling=sampling, is_toy=plan.rows.toy is not None
+    )
     shares = {name for name, source in plan.scorers.items() if isinstance(source.settings, JudgedConfig)}
 
     def one_by_one() -> Iterator[tuple[str, Reward]]:

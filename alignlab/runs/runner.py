@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
+from alignlab.config.fingerprints import quality_files
 from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder
 from alignlab.config.plan import Plan
@@ -160,10 +161,13 @@ def _drop_damaged(plan: Plan[Any], folder: Path, checked: Checked) -> None:
 
 
 def _lacks_scores(plan: Plan[Any], done: RunResult) -> bool:
-    """Whether a finished evaluation has no scores by a scorer that is asked for now; its samples are there."""
+    """Whether a finished evaluation lacks a scorer or a file that is asked for now; its samples are there."""
     if plan.algorithm.uses.trains or plan.algorithm.uses.data == "prompts":
         return False
     known = done.extra.get("scorers") or {}
+    measured = done.extra.get("quality") or {}
+    if any(measured.get(name) != value for name, value in quality_files(plan.rows.settings).items()):
+        return bool(plan.scorers)
     return any(
         known.get(name, {}).get("settings") != json.loads(json.dumps(asdict(source.settings)))
         for name, source in plan.scorers.items()

@@ -159,6 +159,64 @@ def test_another_scorer_samples_nothing_and_trains_nothing(place, sweep, monkeyp
             assert result["scorers"]["safer"]["settings"]["function"] == "distinct"
 
 
+def test_files_beside_a_finished_sweep_are_measured_and_nothing_is_trained_or_sampled_again(place, sweep, monkeypatch):
+    """Over-refusal is counted again from the records, the loss is transformers' own; changes are paired."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import alignlab.evaluation.quality as quality
+    import alignlab.training.launch as launch
+
+    monkeypatch.setattr(launch, "train_on_processes", None)  # fails where it is called
+    monkeypatch.setattr(quality, "refuses", lambda prompt, response, *, is_toy: float(len(response) % 2))
+    asked = toy.all_prompts()[80:84]
+    (place / "benign.csv").write_text(
+        "prompt,type,label\n"
+        + "".join(f"{prompt},{'ab'[i % 2]},safe\n" for i, prompt in enumerate(asked))
+        + "no,a,unsafe\n"
+    )
+    texts = [" ".join(toy.all_prompts()[start : start + 3]) for start in (0, 5, 9)]
+    (place / "own.txt").write_text("\n\n".join(texts))
+    files = [f"dataset.benign={place}/benign.csv", f"dataset.text={place}/own.txt"]
+    before = {weight: (folder / "generations.jsonl").stat().st_mtime_ns for weight, (folder, _) in sweep.items()}
+    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, *files) == 0
+    found = {weight: one for weight, one in evaluations(place).items() if weight in sweep}
+
+    def refused(folder):
+        held = {}
+        for row in lines_of(folder / "benign_generations.jsonl"):
+            held.setdefault(row["prompt"], []).append(len(row["response"]) % 2)
+        return {prompt: np.mean(values) for prompt, values in held.items()}
+
+    base = refused(found[None][0])
+    assert set(base) == set(asked), "the unsafe one is not asked"
+    for weight, (folder, result) in found.items():
+        metrics, own = result["metrics"], refused(folder)
+        assert (folder / "generations.jsonl").stat().st_mtime_ns == before[weight]
+        assert metrics["over_refusal"]["mean"] == pytest.approx(np.mean([*own.values()]))
+        assert (metrics["over_refusal"]["n"], metrics["over_refusal"]["groups"]) == (12, 4)
+        assert set(result["over_refusal_by_type"]) == {"a", "b"}
+        assert metrics["text_loss"]["groups"] == 3
+        if weight is not None:
+            change = np.mean([own[prompt] - base[prompt] for prompt in own])
+            assert metrics["over_refusal_change"]["mean"] == pytest.approx(change)
+            gone = metrics["text_loss"]["mean"] - found[None][1]["metrics"]["text_loss"]["mean"]
+            assert metrics["text_loss_change"]["mean"] == pytest.approx(gone, abs=1e-9)
+            assert gone != 0
+            assert {"tokens_change", "repetition_change"} <= set(metrics)
+    model, tokenizer = (kind.from_pretrained(place / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    nats = count = 0
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        nats, count = nats + model(ids, labels=ids).loss.item() * (ids.shape[1] - 1), count + ids.shape[1] - 1
+    assert found[None][1]["metrics"]["text_loss"]["mean"] == pytest.approx(nats / count, rel=1e-5)
+    with max(place.glob("runs/front/**/front.csv"), key=lambda file: file.stat().st_mtime).open() as stream:
+        assert {"over_refusal_mean", "repetition_groups", "text_loss_change_low"} <= set(next(csv.reader(stream)))
+    shown = Parsed(max(place.glob("runs/front/**/front.html"), key=lambda file: file.stat().st_mtime))
+    assert "loss on held-out text (nats/token)" in json.dumps(shown.data("data")["metrics"])
+    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, f"dataset.benign={place}/none.csv") == 2
+
+
 def test_a_killed_sampling_goes_on(place, sweep, monkeypatch):
     """The samples that were drawn before the kill are kept; the file is that of an undisturbed run."""
     import alignlab.evaluation.scored as scored

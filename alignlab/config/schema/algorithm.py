@@ -8,6 +8,7 @@ from omegaconf import MISSING
 
 from alignlab.config.conditions import (
     LOSS,
+    MEASURED,
     MODEL,
     ON_ONE_PROCESS,
     OWN_PAIRS,
@@ -39,6 +40,7 @@ from alignlab.config.names import (
     MADE_REWARDS,
     MOST_ROUNDS,
     PER_TOKEN_LOSSES,
+    QUALITY_FILES,
     REFUSED_LOSSES,
     REGRESSION_LOSSES,
     ROUNDS_PICTURE,
@@ -62,7 +64,7 @@ class AlgorithmConfig:
     name: str = MISSING
 
 
-_SAMPLED = ("generations.jsonl", "scores.jsonl")
+_SAMPLED = ("generations.jsonl", "scores.jsonl", *QUALITY_FILES)
 
 
 def _require_rounds(rounds: int) -> None:
@@ -352,6 +354,7 @@ class EvaluateConfig(AlgorithmConfig):
             "dataset.kind": always,
             "dataset.objectives": always,
             "dataset.use": always,
+            **MEASURED,
             "dataset.exact_samples": both(gold_rewards, on_toy),
             "scorers": always,
             "generator": _SAMPLES,

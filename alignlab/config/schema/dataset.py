@@ -70,6 +70,8 @@ class DatasetConfig:
     keep: str = MISSING
     k: list[int] = MISSING
     beta: float = MISSING
+    benign: str | None = MISSING
+    text: str | None = MISSING
 
     def __post_init__(self) -> None:
         require_name("dataset.name", self.name)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from omegaconf import MISSING
 
 from alignlab.config.conditions import (
+    MEASURED,
     MODEL,
     OWN_PAIRS,
     PREFERENCES,
@@ -22,11 +23,12 @@ from alignlab.config.conditions import (
     scored,
     when,
 )
+from alignlab.config.names import QUALITY_FILES
 from alignlab.config.schema.algorithm import AlgorithmConfig, EvaluateConfig
 from alignlab.config.uses import Uses, always
 from alignlab.errors import require, require_one_of
 
-SAMPLED = ("generations.jsonl", "scores.jsonl")
+SAMPLED = ("generations.jsonl", "scores.jsonl", *QUALITY_FILES)
 
 _SAMPLES = either(scored, gold_rewards)
 
@@ -75,6 +77,7 @@ class LogitMixConfig(AlgorithmConfig):
             **MODEL,
             **OWN_PAIRS,
             **when(makes, TRAINING),
+            **MEASURED,
             "dataset.exact_samples": both(gold_rewards, on_toy),
             "scorers": always,
             "generator": _SAMPLES,

@@ -5,7 +5,17 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from alignlab.config.conditions import FILES, MODEL, SCRATCH, TRAINING, if_kind, makes_scorers, off_toy, when
+from alignlab.config.conditions import (
+    FILES,
+    MODEL,
+    SCRATCH,
+    TRAINING,
+    UNMEASURED,
+    if_kind,
+    makes_scorers,
+    off_toy,
+    when,
+)
 from alignlab.config.schema.algorithm import AlgorithmConfig
 from alignlab.config.schema.selection import PairSelection
 from alignlab.config.uses import Uses, always, not_here
@@ -28,6 +38,7 @@ class PairsConfig(PairSelection, AlgorithmConfig):
             "dataset.pairs": not_here,
             "dataset.exact_samples": off_toy,
             "dataset.keep": not_here,
+            **UNMEASURED,
             "generator": always,
             "generator.prompts": not_here,
             "algorithm": always,
