@@ -1,5 +1,6 @@
 """Everything about a run that can be wrong and can be seen without loading a model. Imports no torch."""
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Callable
@@ -83,26 +84,42 @@ def check(plan: Plan[Any]) -> None:
             _CHECKS[kind](algorithm, plan)
 
 
-def _check_lora_targets(recipe: TrainingRecipe) -> None:
-    """Refuse names in peft.target_modules that no tensor of a local model has.
+LLAMA_LAYERS = (
+    *(f"model.layers.0.self_attn.{name}_proj" for name in "qkvo"),
+    *(f"model.layers.0.mlp.{name}_proj" for name in ("gate", "up", "down")),
+    "model.embed_tokens",
+    "lm_head",
+)
+"""Layers of a model from scratch that LoRA can adapt."""
 
-    Names of mixtures of experts are left to the load: transformers joins their tensors under other names.
+
+def _check_lora_targets(recipe: TrainingRecipe) -> None:
+    """Refuse names in peft.target_modules that LoRA finds in no layer of a local model or one from scratch.
 
     Raises:
         ConfigError: with the nearest name that it has.
     """
-    targets, path = recipe.peft.target_modules, value_at(recipe.model, "path")
+    targets = recipe.peft.target_modules
     names = [targets] if isinstance(targets, str) else targets
     named = [name for name in names if re.fullmatch(r"[\w.]+", name)]  # others are regular expressions
-    if not named or not path or not Path(str(path)).is_dir():
-        return
-    modules = ["lm_head", *(name.rpartition(".")[0] for name in weights_of(Path(str(path))) or {})]
-    if len(modules) == 1 or any("expert" in module for module in modules):
-        return
-    for name in named:
-        if not any(f".{module}".endswith(f".{name}") for module in modules):
-            known = {module.rpartition(".")[2] for module in modules}
+    layers = _lora_layers(recipe) if named else []
+    for name in named if layers else ():
+        if not any(f".{layer}".endswith(f".{name}") for layer in layers):
+            known = {layer.rpartition(".")[2] for layer in layers}
             raise ConfigError(f"peft.target_modules={name}: the model has no such module; {nearest(name, known)}")
+
+
+def _lora_layers(recipe: TrainingRecipe) -> list[str]:
+    """Names of a model's linear layers and embeddings; none where they are not known before it loads."""
+    if isinstance(recipe.model, FromScratchConfig):
+        return list(LLAMA_LAYERS)
+    path = Path(str(value_at(recipe.model, "path")))
+    shapes = (weights_of(path) if path.is_dir() else None) or {}
+    if any("expert" in name for name in shapes):  # transformers joins the tensors of experts under other names
+        layers: list[str] = importlib.import_module("alignlab.models.lora_layers").layers_by_config(path)
+        return layers
+    layers = [name.rpartition(".")[0] for name, shape in shapes.items() if len(shape) > 1]
+    return layers and ["lm_head", *layers]
 
 
 def _check_model(plan: Plan[Any]) -> None:

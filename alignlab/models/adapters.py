@@ -17,6 +17,7 @@ from alignlab.config.schema import PeftConfig
 from alignlab.errors import ConfigError, nearest
 from alignlab.io.atomic import write_json
 from alignlab.models.cards import AdapterCard, ClassifierCard
+from alignlab.models.lora_layers import layers_of
 from alignlab.models.paths import ADAPTER
 from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
 from alignlab.models.saved_adapter import adapter_id as adapter_id
@@ -122,15 +123,14 @@ def lora_config(config: PeftConfig, model: Any) -> LoraConfig:
         model: that it is put on.
 
     Raises:
-        ConfigError: if the model has no module of a name; PEFT leaves out what it does not find among several.
+        ConfigError: if LoRA can adapt no module of a name; PEFT leaves out what it does not find among several.
     """
-    modules = [name for name, _ in model.named_modules()]
+    layers = list(layers_of(model))
     targets = target_modules(config)
     for target in [targets] if isinstance(targets, str) else targets:
         found = re.compile(target if isinstance(targets, str) else rf"(.*\.)?{re.escape(target)}")
-        if target != "all-linear" and not any(map(found.fullmatch, modules)):
-            known = {name.rpartition(".")[2] for name in modules} - {""}
-            known = {name for name in known if not name.isdigit()}
+        if target != "all-linear" and not any(map(found.fullmatch, layers)):
+            known = {name.rpartition(".")[2] for name in layers}
             raise ConfigError(f"peft.target_modules={target}: the model has no such module; {nearest(target, known)}")
     return LoraConfig(
         r=config.r,

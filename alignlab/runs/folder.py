@@ -139,20 +139,21 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
         OnlyPlanned: as it is; the run is recorded as interrupted.
     """
     uses = plan.algorithm.uses
-    if plan.force:
-        remove_outputs(folder, plan)
-    write_json(folder / CONFIG, sealed(plan.record))
     run = RunFolder(folder, plan, make_run)
     outcome = Outcome(objectives=plan.objectives if uses.trains or uses.weighs else None)
     with _job_log(folder / "job.log"), catching_signals():
         try:
+            if plan.force:
+                remove_outputs(folder, plan)
+            write_json(folder / CONFIG, sealed(plan.record))
             yield run, outcome
             _check_finite(outcome.metrics)
+            run.record(outcome, "done", None)
         except KeyboardInterrupt:
             run.record(outcome, "interrupted", "interrupted; rerun the same command to resume")
             raise
-        except OnlyPlanned as plan:
-            run.record(outcome, "interrupted", str(plan))
+        except OnlyPlanned as planned:
+            run.record(outcome, "interrupted", str(planned))
             raise
         except ConfigError as error:
             logging.getLogger("alignlab").error("%s", error)
@@ -163,12 +164,19 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
             line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             if is_full(error):
                 line = full_line(folder, error)
-            with suppress(OSError):  # a full disk has no room for the record either
-                run.record(outcome, "failed", line)
+            _record_failure(run, outcome, line)
             raise JobFailed(f"{folder}: {line}\n  the whole story: {folder / 'job.log'}") from error
         else:
-            run.record(outcome, "done", None)
             _remove(folder / "checkpoints")  # only now: a run that is killed while it measures does not train again
+
+
+def _record_failure(run: RunFolder, outcome: Outcome, error: str) -> None:
+    """Write result.json without what the job filled in where that cannot be written: it may be what failed."""
+    with suppress(OSError):  # a full disk has no room for the record either
+        try:
+            run.record(outcome, "failed", error)
+        except (TypeError, ValueError, AttributeError):
+            run.record(Outcome(objectives=outcome.objectives), "failed", error)
 
 
 def remove_outputs(folder: Path, plan: Plan[Any]) -> None:
@@ -205,7 +213,12 @@ class _JobLog(logging.FileHandler):
 
 @contextmanager
 def _job_log(path: Path) -> Iterator[None]:
-    handler = _JobLog(path, encoding="utf-8")
+    try:
+        handler = _JobLog(path, encoding="utf-8")
+    except OSError as error:
+        say(f"{path}: cannot be written ({error.strerror}); this run has no log")
+        yield
+        return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     before = root.level

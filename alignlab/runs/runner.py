@@ -6,6 +6,7 @@ import gc
 import importlib
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +27,7 @@ from alignlab.runs.folder import CONFIG, claim, recording, remove_outputs
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import RESULT, TRACKER_ID, Checked, RunResult, checked_result, finished_result
 
+MODELS = "alignlab.prerequisites.models"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """glibc's names for what malloc does, see its malloc.h."""
 
@@ -124,9 +126,9 @@ def _run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool) -> RunResult:
                 return checked.result
             _drop_damaged(plan, folder, checked)
         say(f"running: {folder}")
-        job = load_job(plan.algorithm.name)
         with recording(folder, plan, make_run) as (run, outcome):
             try:
+                job = load_job(plan.algorithm.name)
                 if plan.previous is not None:
                     with run.stage("previous round"):
                         run.make_run(plan.previous)
@@ -136,7 +138,8 @@ def _run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool) -> RunResult:
                 job.run(plan, run, outcome)
             except BaseException:
                 # The next job of this process must not find a base model that was left with half an adapter in it.
-                importlib.import_module("alignlab.prerequisites.models").forget_models()
+                if MODELS in sys.modules:
+                    importlib.import_module(MODELS).forget_models()
                 raise
     result = finished_result(folder)
     assert result is not None

@@ -103,12 +103,13 @@ def test_a_step_that_is_not_cut_for_its_processes_would_not_have():
 @pytest.mark.slow
 def test_a_worker_that_fails_is_named_with_its_log(prepared):
     place = prepared("fails")
-    ended = alignlab(*RECIPE, "hardware=cpu_2", "peft.target_modules=nothing_of_that_name", cwd=place)
+    layers = "peft.target_modules=no-such-layer"  # a regular expression, which is tried on the loaded model
+    ended = alignlab(*RECIPE, "hardware=cpu_2", layers, cwd=place)
     assert ended.returncode == 1
     folder = run_folder(place, "modpo")
     record = result(folder)
     assert record["status"] == "failed"
-    assert "peft.target_modules=nothing_of_that_name: the model has no such module" in record["error"]
+    assert "peft.target_modules=no-such-layer: the model has no such module" in record["error"]
     assert str(folder.relative_to(place) / "processes.log") in record["error"]
     assert record["error"].splitlines()[0] in ended.stderr
     assert "Traceback" not in ended.stderr

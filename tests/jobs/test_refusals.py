@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from alignlab.checks.preflight import LLAMA_LAYERS
 from alignlab.cli import main
 from alignlab.config.schema import ArchitectureConfig
+from alignlab.models.lora_layers import layers_by_config, layers_of
 from alignlab.models.scratch import bpe_tokenizer, new_llama
 from support.commands import REPOSITORY
 
@@ -129,6 +132,7 @@ def test_a_role_that_the_template_refuses_is_named_by_row(refused, place, tmp_pa
 SETTINGS = {
     "peft.target_modules=q_prj": "peft.target_modules=q_prj: the model has no such module; did you mean q_proj?",
     "peft.target_modules=[q_proj,nope]": "peft.target_modules=nope: the model has no such module",
+    "peft.target_modules=[norm]": "peft.target_modules=norm: the model has no such module",
     "model.prompt_template={system} {raw_prompt}": "{system} is filled by nothing; {raw_prompt} is",
 }
 
@@ -136,6 +140,55 @@ SETTINGS = {
 @pytest.mark.parametrize("given", SETTINGS)
 def test_a_setting_that_cannot_be_used(refused, given):
     assert SETTINGS[given] in refused("algorithm=dpo", given)
+
+
+SMALL_EXPERTS = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "moe_intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 300,
+}
+EXPERTS = {
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+}
+
+
+@pytest.mark.parametrize("kind", EXPERTS)
+def test_names_that_experts_have_not(refused, place, tmp_path, capsys, kind):
+    """Experts' tensors are joined as they load, so neither they nor the router are linear layers."""
+    folder = tmp_path / "experts"
+    shutil.copytree(place / "model", folder)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SMALL_EXPERTS, **EXPERTS[kind]))
+    model.save_pretrained(folder)
+    capsys.readouterr()  # its bar
+    for name in ("q_prj", "gate_proj", "gate", "experts"):
+        said = refused("algorithm=dpo", "model=hf", f"model.path={folder}", f"peft.target_modules={name}")
+        assert f"peft.target_modules={name}: the model has no such module" in said
+        assert ("did you mean q_proj?" in said) == (name == "q_prj")
+    layers = set(layers_of(model))
+    assert layers == set(layers_by_config(folder)), "the control: what is built without weights is the model"
+    assert {layer.rpartition(".")[2] for layer in layers} >= {"q_proj", "o_proj", "lm_head"}
+
+
+@pytest.mark.parametrize("kind", ["tiny", "scratch"])
+@pytest.mark.parametrize("name", ["q_prj", "[q_proj,mlp]", "self_attn.q_proj2"])
+def test_names_that_a_model_from_scratch_has_not(refused, kind, name):
+    data = "dataset=toy" if kind == "tiny" else "dataset=pairs"
+    said = refused("algorithm=dpo", f"model={kind}", data, f"peft.target_modules={name}")
+    assert f"peft.target_modules={name.strip('[]').split(',')[-1]}: the model has no such module" in said
+
+
+def test_a_model_from_scratch_has_the_layers_that_are_said(place):
+    model = AutoModelForCausalLM.from_pretrained(place / "model")
+    assert {name.rpartition(".")[2] for name in layers_of(model)} == {name.rpartition(".")[2] for name in LLAMA_LAYERS}
+    assert all(
+        any(layer.endswith(f".{name}") for layer in LLAMA_LAYERS) for name in ("self_attn.q_proj", "mlp.up_proj")
+    )
 
 
 def test_a_path_with_a_comma_is_to_be_quoted(refused, place, tmp_path):

@@ -95,14 +95,20 @@ def test_launched_runs_may_have_several_processes_and_one_may_fail(plain, tmp_pa
     """Concurrent torchruns in a launcher's workers take ports of their own; the one that fails leaves the other be."""
     _needs("parallel")
     _only_in_make_everything()
-    two = ("hardware=cpu_2", "reward=gold", "w=0.3", "trainer.max_steps=2", "peft.target_modules=[q_proj],nope")
+    two = (
+        "hardware=cpu_2",
+        "reward=gold",
+        "w=0.3",
+        "trainer.max_steps=2",
+        "peft.target_modules=[q_proj],no-such-layer",
+    )
     ended = _launched("parallel", plain, tmp_path, *two)
     assert ended.returncode == 1
     results = [json.loads(file.read_text()) for file in (tmp_path / "runs" / "modpo").rglob("result.json")]
     done, failed = sorted(results, key=lambda record: record["status"])
     assert (done["status"], failed["status"]) == ("done", "failed")
-    assert "peft.target_modules=nope: the model has no such module" in failed["error"]
-    assert "peft.target_modules=nope: the model has no such module" in ended.stderr
+    assert "peft.target_modules=no-such-layer: the model has no such module" in failed["error"]
+    assert "peft.target_modules=no-such-layer: the model has no such module" in ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
 
 

@@ -17,6 +17,7 @@ from alignlab.config.plan import plan_of
 from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import unsealed
+from alignlab.runs import folder as folder_module
 from alignlab.runs import runner
 from alignlab.runs.folder import claim, recording
 from alignlab.runs.result import finished_result
@@ -171,6 +172,66 @@ def test_a_failed_run_is_run_again(plan, tmp_path, job):
     job.error = None
     assert runner.run_in_folder(plan, tmp_path).status == "done"
     assert job.count == 2
+
+
+def raising(*_, **__):
+    raise RuntimeError("on purpose")
+
+
+FAULTS = {
+    "while the job's module is imported": lambda patch: patch.setattr(runner, "load_job", raising),
+    "while an old run's files are removed": lambda patch: patch.setattr(folder_module, "remove_outputs", raising),
+    "while the configuration is written": lambda patch: patch.setattr(folder_module, "write_json", raising),
+    "in the job": lambda patch: patch.setattr(CountedJob, "run", raising),
+    "while metrics are checked": lambda patch: patch.setattr(folder_module, "_check_finite", raising),
+    "while files are hashed": lambda patch: patch.setattr(folder_module.RunFolder, "_files", raising),
+}
+
+
+@pytest.mark.parametrize("stage", FAULTS)
+def test_an_error_in_any_stage_leaves_a_record(plan, tmp_path, job, monkeypatch, stage):
+    FAULTS[stage](monkeypatch)
+    with pytest.raises(JobFailed, match="on purpose"):
+        runner.run_in_folder(dataclasses.replace(plan, force=True), tmp_path)
+    assert (read(tmp_path)["status"], read(tmp_path)["error"]) == ("failed", "RuntimeError: on purpose")
+    assert "Traceback" in (tmp_path / "job.log").read_text()
+
+
+def test_without_a_fault_the_same_run_is_done(plan, tmp_path, job):
+    """The control."""
+    assert runner.run_in_folder(dataclasses.replace(plan, force=True), tmp_path).status == "done"
+
+
+@pytest.mark.parametrize("made", ["previous", "made_by"])
+def test_an_error_in_what_a_run_needs_first_leaves_a_record(plan, tmp_path, job, monkeypatch, made):
+    monkeypatch.setattr(runner, "make_run", raising)
+    if made == "previous":
+        needy = dataclasses.replace(plan, previous=plan)
+    else:
+        needy = dataclasses.replace(plan, rows=dataclasses.replace(plan.rows, made_by=plan))
+    with pytest.raises(JobFailed, match="on purpose"):
+        runner.run_in_folder(needy, tmp_path)
+    assert read(tmp_path)["error"] == "RuntimeError: on purpose"
+    assert job.count == 0
+
+
+@pytest.mark.parametrize("part", ["metrics", "extra", "inputs", "artifacts"])
+def test_what_cannot_be_written_is_left_out_of_the_record(plan, tmp_path, job, monkeypatch, part):
+    def run(_, plan, run, outcome):
+        getattr(outcome, part)["odd"] = {"mean": object()}
+
+    monkeypatch.setattr(CountedJob, "run", run)
+    with pytest.raises(JobFailed):
+        runner.run_in_folder(plan, tmp_path)
+    record = read(tmp_path)
+    assert record["status"] == "failed"
+    assert "odd" not in record.get(part, record)
+
+
+def test_a_log_that_cannot_be_opened_does_not_stop_the_run(plan, tmp_path, job, capfd):
+    (tmp_path / "job.log").mkdir()
+    assert runner.run_in_folder(plan, tmp_path).status == "done"
+    assert "job.log: cannot be written (Is a directory)" in capfd.readouterr().out
 
 
 def test_a_folder_in_use_keeps_its_files(plan, tmp_path, job):
