@@ -20,7 +20,7 @@ from alignlab.io.atomic import write_json
 from alignlab.io.hashes import hashes_below, sealed
 from alignlab.runs.activity import activity, open_in
 from alignlab.runs.disk import full_line, is_full
-from alignlab.runs.progress import say
+from alignlab.runs.progress import say, signs_of_life
 from alignlab.runs.result import Metrics, Outcome, RunResult, write_result
 from alignlab.runs.signals import catching_signals
 
@@ -141,7 +141,7 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
     uses = plan.algorithm.uses
     run = RunFolder(folder, plan, make_run)
     outcome = Outcome(objectives=plan.objectives if uses.trains or uses.weighs else None)
-    with _job_log(folder / "job.log"), catching_signals():
+    with _job_log(folder / "job.log"), signs_of_life(), catching_signals():
         try:
             if plan.force:
                 remove_outputs(folder, plan)

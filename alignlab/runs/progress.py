@@ -134,6 +134,40 @@ def _report(count: Count, over: threading.Event) -> None:
             return
 
 
+@contextmanager
+def signs_of_life() -> Iterator[None]:
+    """Print a line with the open stage after SILENT_SECONDS without one, where the output is no terminal.
+
+    What counts no steps, such as loading a model, may take minutes on a busy machine.
+    """
+    if _bars_hidden or console.is_terminal:
+        yield
+        return
+    over = threading.Event()
+    sign = threading.Thread(target=_show_life, args=(over,), name="signs of life", daemon=True)
+    sign.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sign.join()
+
+
+def _show_life(over: threading.Event) -> None:
+    global _last_line
+    begun = time.monotonic()
+    while True:
+        with _printing:
+            now = time.monotonic()
+            wait = _last_line + SILENT_SECONDS - now
+            if wait <= 0 and not over.is_set() and not _bars_hidden:
+                stage = next(reversed(activity.stages), "preparing")
+                print_progress(f"{stage}: at work, {clock(now - begun)} since the run began")
+                _last_line, wait = now, SILENT_SECONDS
+        if over.wait(max(wait, LINE_SECONDS / 5)):
+            return
+
+
 def _next_line(own: float, gap: float, *, last: float) -> float:
     """When a pass prints its next line.
 

@@ -1,13 +1,23 @@
 """Progress where the output is no terminal: lines with stage, count, rate and time left, 5 to 30 seconds apart."""
 
 import itertools
+import threading
 import time
 
 import pytest
 
 from alignlab.runs import progress as module
-from alignlab.runs.activity import Count
-from alignlab.runs.progress import LINE_SECONDS, SILENT_SECONDS, _next_line, line_of, progress, say, track
+from alignlab.runs.activity import Count, activity, open_in
+from alignlab.runs.progress import (
+    LINE_SECONDS,
+    SILENT_SECONDS,
+    _next_line,
+    line_of,
+    progress,
+    say,
+    signs_of_life,
+    track,
+)
 
 
 def test_a_line_has_stage_count_rate_and_time_left():
@@ -68,6 +78,26 @@ def test_a_long_step_is_no_silence(fast, capsys):
 
     with progress("reference", 3):
         wait_for(lines)
+
+
+def test_a_stage_that_counts_nothing_is_no_silence(fast, capsys):
+    said = ""
+
+    def lines():
+        nonlocal said
+        said += capsys.readouterr().out
+        return said.count("loading: at work, 0:0") >= 2
+
+    with signs_of_life(), open_in(activity.stages, "loading"):
+        wait_for(lines)
+    assert "signs of life" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_where_something_is_said_there_is_no_sign(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_last_line", time.monotonic())
+    with signs_of_life():
+        time.sleep(0.05)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_short_pass_says_nothing(monkeypatch, capsys):
