@@ -160,7 +160,9 @@ def _show_life(over: threading.Event) -> None:
         with _printing:
             now = time.monotonic()
             wait = _last_line + SILENT_SECONDS - now
-            if wait <= 0 and not over.is_set() and not _bars_hidden:
+            if activity.counts:  # an open pass prints its own lines
+                wait = SILENT_SECONDS
+            elif wait <= 0 and not over.is_set() and not _bars_hidden:
                 stage = next(reversed(activity.stages), "preparing")
                 print_progress(f"{stage}: at work, {clock(now - begun)} since the run began")
                 _last_line, wait = now, SILENT_SECONDS

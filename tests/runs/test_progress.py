@@ -93,6 +93,12 @@ def test_a_stage_that_counts_nothing_is_no_silence(fast, capsys):
     assert "signs of life" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_a_pass_prints_its_own_lines(fast, capsys):
+    with open_in(activity.counts, Count("judging", 3)), signs_of_life():
+        time.sleep(0.2)
+    assert capsys.readouterr().out == ""
+
+
 def test_where_something_is_said_there_is_no_sign(monkeypatch, capsys):
     monkeypatch.setattr(module, "_last_line", time.monotonic())
     with signs_of_life():
