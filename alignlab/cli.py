@@ -194,8 +194,8 @@ def _check(flags: Namespace) -> _Checked:
             for job in command.jobs():
                 config = run_config(job)
                 confirmed |= {*check_endpoints(config, flags.overrides)}
-                check_recorded(config)
                 plan = plan_of(config)
+                check_recorded(plan.files)
                 folder = Path(job.hydra.sweep.dir) / job.hydra.sweep.subdir if is_sweep else Path(job.hydra.run.dir)
                 check(plan)
                 check_writable(folder)

@@ -112,23 +112,23 @@ def _bound(summary: dict[str, Any]) -> str:
     tokens = summary["tokens"]
     return (
         f"The bound by distinct tokens is {summary['bound']:.1f} (padded / distinct); training reaches "
-        f"{summary['share_of_bound']:.0%} of it. alignlab computes {tokens['computed'] / tokens['distinct']:.2f} slots "
-        "a distinct token: what it does not share where the mask would cost more, and the ends of its rows."
+        f"{summary['share_of_bound']:.0%} of it. alignlab computes {tokens['computed'] / tokens['distinct']:.2f} "
+        "positions a distinct token: what it does not share where the mask would cost more, and the ends of its rows."
     )
 
 
 def _parts(summary: dict[str, Any]) -> list[str]:
-    """Where the time of a step goes, and what a slot costs either kind."""
+    """Where the time of a step goes, and what a position costs either kind."""
     parts = summary["parts"]
     if not all(parts.values()):
         return []
-    slots = {"trl": summary["tokens"]["padded"], "alignlab": summary["tokens"]["computed"]}
+    positions = {"trl": summary["tokens"]["padded"], "alignlab": summary["tokens"]["computed"]}
     names = list(next(iter(parts.values())))
-    lines = ["", f"| training, s | {' | '.join(names)} | ms a thousand slots |", "|---" * (len(names) + 2) + "|"]
+    lines = ["", f"| training, s | {' | '.join(names)} | ms a thousand positions |", "|---" * (len(names) + 2) + "|"]
     for kind, spent in parts.items():
         whole = sum(spent.values())
         cells = " | ".join(f"{spent[name]:.2f} ({spent[name] / whole:.0%})" for name in names)
-        lines.append(f"| {kind} | {cells} | {1e6 * whole / slots[kind]:.0f} |")
+        lines.append(f"| {kind} | {cells} | {1e6 * whole / positions[kind]:.0f} |")
     return lines
 
 

@@ -60,7 +60,7 @@ class Workload:
         return [[left for left, _ in part] + [right for _, right in part] for part in parts]
 
     def tokens(self) -> dict[str, int]:
-        """Tokens of one epoch: padded, real, distinct ones of a batch, and the slots that alignlab computes."""
+        """Tokens of one epoch: padded, real, distinct ones of a batch, and the positions that alignlab computes."""
         counts = dict.fromkeys(("padded", "real", "distinct", "computed"), 0)
         for rows in self.batches():
             laid_out, shared = prefix_tree_batch(rows), prefix_tree_batch(rows, mask_cost=0)

@@ -14,37 +14,15 @@ TEMPLATE = "user: {raw_prompt} assistant: "
 @pytest.fixture(scope="session")
 def base(tmp_path_factory):
     """A random Llama over the toy's words, saved and loaded as any base model is."""
-    from alignlab.config.schema import ArchitectureConfig, PretrainedConfig
     from alignlab.data.worlds import toy
     from alignlab.models.base import load_base
-    from alignlab.models.scratch import new_llama, word_tokenizer
+    from alignlab.models.scratch import word_tokenizer
+    from support.checkpoints import model_settings, save_checkpoint
 
     folder = tmp_path_factory.mktemp("base")
     tokenizer = word_tokenizer([*toy.VOCABULARY, "user:", "assistant:"])
-    shape = ArchitectureConfig(
-        vocab_size=99,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=128,
-        initializer_range=0.2,
-    )
-    new_llama(shape, tokenizer, seed=0).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    config = PretrainedConfig(
-        kind="hf",
-        name="tiny-random",
-        prompt_template=TEMPLATE,
-        learning_rate=1e-3,
-        path=str(folder),
-        revision=None,
-        adapter=None,
-        dtype="float32",
-        quantization=None,
-        attn_implementation="sdpa",
-    )
-    return load_base(config, folder=None, device="cpu")
+    save_checkpoint(folder, tokenizer, vocab_size=99, max_position_embeddings=128)
+    return load_base(model_settings(folder, TEMPLATE), folder=None, device="cpu")
 
 
 @pytest.fixture(scope="session")

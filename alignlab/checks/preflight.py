@@ -138,14 +138,14 @@ def _check_model(plan: Plan[Any]) -> None:
 
 
 def _check_shareable(recipe: TrainingRecipe) -> None:
-    """Processes that share weights out put each layer together at the same time, so they must keep in step."""
+    """Processes that shard weights gather each layer at the same time, so they must take equally many forwards."""
     tokens = recipe.trainer.max_tokens_per_forward
     rule = "must be null with hardware.fsdp=true, whose processes take equally many forwards"
     require(tokens is None, "trainer.max_tokens_per_forward", tokens, rule)
     sets = recipe.trainer.sets_per_step
     require(sets is None, "trainer.sets_per_step", sets, rule)
     quantization = value_at(recipe.model, "quantization")
-    rule = "must be null with hardware.fsdp=true: 4-bit weights are not shared out"
+    rule = "must be null with hardware.fsdp=true: 4-bit weights are not sharded"
     require(quantization is None, "model.quantization", quantization, rule)
 
 

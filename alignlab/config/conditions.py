@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignlab.config.names import MADE_REWARDS, SMOOTHED_LOSSES
-from alignlab.config.objectives import objectives_of, reward_of, rewarded
-from alignlab.config.uses import Reason, always, not_here, value_at
+from alignlab.config.objectives import objectives_of, rewards_of
+from alignlab.config.uses import Reason, Uses, always, not_here, value_at
 
 if TYPE_CHECKING:
+    from alignlab.config.schema.dataset import DatasetConfig
     from alignlab.config.schema.reward import RewardConfig
     from alignlab.config.schema.run import RunConfig
 
@@ -30,89 +31,84 @@ def when(condition: Reason, reads: Reads) -> dict[str, Reason]:
     return {key: both(condition, own) for key, own in reads.items()}
 
 
-def unless_set(key: str, shown: str = "") -> Reason:
-    """Read unless another key is set."""
+def if_value(key: str, test: Callable[[Any], bool], why: str) -> Reason:
+    """Read where a key's value passes a test.
+
+    Args:
+        key: dotted.
+        test: of its value, None where the run has no such key.
+        why: the reason where it fails; `{value}` stands for the value.
+    """
 
     def condition(config: "RunConfig") -> str | None:
         value = value_at(config, key)
-        return f"with {key}{shown or f'={value}'}" if value else None
+        return None if test(value) else why.format(value=value)
 
     return condition
+
+
+def unless_set(key: str, shown: str = "={value}") -> Reason:
+    """Read unless another key is set."""
+    return if_value(key, lambda value: not value, f"with {key}{shown}")
 
 
 def if_kind(key: str, *kinds: object) -> Reason:
     """Read where a key has one of these values."""
-
-    def condition(config: "RunConfig") -> str | None:
-        value = value_at(config, key)
-        return None if value in kinds else f"with {key}={value}"
-
-    return condition
+    return if_value(key, lambda value: value in kinds, f"with {key}={{value}}")
 
 
 def _if(test: Callable[["RunConfig"], bool], why: str) -> Reason:
     return lambda config: None if test(config) else why.format(config=config)
 
 
-def _is_made(config: "RunConfig", objective: str) -> bool:
-    """Whether a reward_model run makes an objective's reward."""
-    return _is_to_be_made(reward_of(config, objective))
+def _rewards(config: "RunConfig") -> "dict[str, RewardConfig]":
+    return rewards_of(config, objectives_of(config))
 
 
-def _is_to_be_made(reward: "RewardConfig") -> bool:
+def _is_made(reward: "RewardConfig") -> bool:
+    """Whether a reward_model run makes a reward, or a member of it."""
     members: dict[str, RewardConfig] = value_at(reward, "members") or {}
     if members:
-        return any(map(_is_to_be_made, members.values()))
+        return any(map(_is_made, members.values()))
     path = value_at(reward, "adapter" if reward.kind == "implicit" else "path")
     return reward.kind in MADE_REWARDS and path is None
 
 
-def _from_group(config: "RunConfig", key: str) -> bool:
-    """Whether an objective's reward takes a key's value from the group `reward`."""
-    value = value_at(config, key)
-    rewards = [reward_of(config, name) for name in rewarded(config)]
-    return any(one.kind == config.reward.kind and value_at(one, key.partition(".")[2]) == value for one in rewards)
+def makes_pairs(uses: Uses, dataset: "DatasetConfig") -> bool:
+    """Whether an algorithm trains on pairs that its model makes first."""
+    return dataset.kind == "prompts" and uses.data == "preferences" and (uses.trains or bool(uses.rewards))
 
 
-def makes_pairs(config: "RunConfig") -> bool:
-    """Whether a run trains on pairs that its model makes first."""
-    uses = config.algorithm.uses
-    return config.dataset.kind == "prompts" and uses.data == "preferences" and (uses.trains or bool(uses.rewards))
+def _makes_pairs(why: str) -> Reason:
+    shown = f"on dataset={{config.dataset.name}}{why}"
+    return _if(lambda config: makes_pairs(config.algorithm.uses, config.dataset), shown)
 
 
-def epochs(config: "RunConfig") -> str | None:
-    """Epochs count where no number of steps is given."""
-    steps = config.trainer.max_steps
-    return f"with trainer.max_steps={steps}" if steps > 0 else None
-
-
-def smoothed(config: "RunConfig") -> str | None:
-    """Some losses only know smoothed labels."""
-    loss = value_at(config, "algorithm.loss_type")
-    return None if loss in SMOOTHED_LOSSES else f"on algorithm.loss_type={loss}"
-
-
-def gold_rewards(config: "RunConfig") -> str | None:
-    """Responses are sampled where gold rewards score them."""
-    known = all(objective.gold for objective in config.dataset.objectives.values())
-    return None if known else f"on dataset={config.dataset.name}, whose metrics need no samples"
-
+epochs = if_value("trainer.max_steps", lambda steps: steps <= 0, "with trainer.max_steps={value}")
+"""Epochs count where no number of steps is given."""
+smoothed = if_value("algorithm.loss_type", SMOOTHED_LOSSES.__contains__, "on algorithm.loss_type={value}")
+"""Some losses only know smoothed labels."""
+gold_rewards = _if(
+    lambda config: all(objective.gold for objective in config.dataset.objectives.values()),
+    "on dataset={config.dataset.name}, whose metrics need no samples",
+)
+"""Responses are sampled where gold rewards score them."""
 
 on_toy = _if(lambda config: config.dataset.kind == "toy", "on dataset={config.dataset.name}")
 off_prompts = _if(lambda config: config.dataset.kind != "prompts", "on dataset={config.dataset.name}")
 off_toy = _if(lambda config: config.dataset.kind != "toy", "on dataset={config.dataset.name}")
-repeats = _if(makes_pairs, "on dataset={config.dataset.name}: only dataset=prompts has its pairs made anew")
-from_prompts = _if(makes_pairs, "on dataset={config.dataset.name}, which ranks responses itself")
+repeats = _makes_pairs(": only dataset=prompts has its pairs made anew")
+from_prompts = _makes_pairs(", which ranks responses itself")
 scratch = _if(lambda config: config.model.kind == "scratch", "on algorithm={config.algorithm.name}")
-others = _if(lambda config: bool(rewarded(config)), "at w={config.w}, where no other objective weighs anything")
+others = _if(lambda config: bool(_rewards(config)), "at w={config.w}, where no other objective weighs anything")
 scored = _if(lambda config: bool(config.scorers), "without scorers")
 named = _if(lambda config: bool(value_at(config, "algorithm.rewards")), "without algorithm.rewards")
 makes_scorers = _if(
-    lambda config: any(_is_to_be_made(scorer) for scorer in config.scorers.values()),
+    lambda config: any(map(_is_made, config.scorers.values())),
     "on algorithm={config.algorithm.name}, which trains nothing here",
 )
 makes = _if(
-    lambda config: any(_is_made(config, name) for name in rewarded(config)),
+    lambda config: any(map(_is_made, _rewards(config).values())),
     "on algorithm={config.algorithm.name}, which trains nothing here",
 )
 trains_at_w = _if(
@@ -219,3 +215,6 @@ SAMPLING: Reads = {
 """Sampling the policy where the data knows its true rewards."""
 
 LOSS: Reads = {"algorithm": always, "algorithm.label_smoothing": smoothed}
+
+BALANCE: Reads = {"w": always, "weights": always}
+"""What each objective weighs."""

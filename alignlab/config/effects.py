@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
-from alignlab.config.objectives import why_no_reward
+from alignlab.config.objectives import objectives_of, rewards_of, why_no_reward
 from alignlab.config.schema import RunConfig
-from alignlab.config.uses import why_unused
+from alignlab.config.uses import Uses, why_unused
 from alignlab.errors import masked
 
 FRONT = "alignlab.jobs.front"
@@ -14,15 +14,20 @@ FRONT = "alignlab.jobs.front"
 _SWEEP_ONLY = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweep")
 
 
-def draws_front(config: RunConfig, *, is_sweep: bool) -> bool:
+def draws_front(uses: Uses, *, is_sweep: bool) -> bool:
     """Whether a run ends in a front beside its own result, as a sweep over trained or evaluated policies does.
 
     Args:
-        config: the run's.
+        uses: its algorithm's.
         is_sweep: whether it is one of a sweep's.
     """
-    uses = config.algorithm.uses
     return uses.after_run or (is_sweep and uses.after_sweep == FRONT)
+
+
+def _why_idle(config: RunConfig, key: str) -> str | None:
+    objectives = objectives_of(config)
+    rewarded = rewards_of(config, objectives)
+    return why_unused(config, key) or why_no_reward(key, config.w, objectives, rewarded)
 
 
 def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is_sweep: bool) -> list[str]:
@@ -41,8 +46,9 @@ def without_effect(configs: Sequence[RunConfig], overrides: Sequence[str], *, is
         if key == "algorithm":
             continue  # the choice itself
         if key.partition(".")[0] in groups:
-            reasons = [why_unused(config, key) or why_no_reward(config, key) for config in configs]
-            if key.partition(".")[0] == "target" and any(draws_front(config, is_sweep=is_sweep) for config in configs):
+            reasons = [_why_idle(config, key) for config in configs]
+            fronts = (draws_front(config.algorithm.uses, is_sweep=is_sweep) for config in configs)
+            if key.partition(".")[0] == "target" and any(fronts):
                 reasons = [None]
         elif not is_sweep and key.startswith(_SWEEP_ONLY):
             reasons = ["without -m"]

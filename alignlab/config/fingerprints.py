@@ -1,12 +1,13 @@
 """Hashes of the files that a configuration names by path. Imports no torch."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from alignlab.config.names import RANKED_FILE
-from alignlab.config.objectives import named_endpoints, reward_of, rewarded
-from alignlab.config.schema import DatasetConfig, RunConfig
+from alignlab.config.objectives import Objectives, named_endpoints
+from alignlab.config.schema import DatasetConfig, RewardConfig, RunConfig
 from alignlab.config.uses import value_at, why_unused
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import file_hash
@@ -18,59 +19,77 @@ LARGEST_READ = 512 << 20
 """Bytes of a file that is hashed before a job starts: half a second."""
 
 
-def input_fingerprints(config: RunConfig) -> dict[str, str]:
-    """Key -> hash of what it names, for the keys that the run reads and whose file is there.
+@dataclass(frozen=True)
+class NamedFile:
+    """A file or folder that a configuration names."""
 
-    Data and adapters count by content, models by size and date.
+    key: str
+    path: Path
+    by_content: bool
+    """Whether its content counts; else the sizes and dates of its files."""
+
+
+def named_files(config: RunConfig, objectives: Objectives, rewards: Mapping[str, RewardConfig]) -> list[NamedFile]:
+    """Every file or folder that a run reads by its path and that is there. Data and adapters count by content.
+
+    Args:
+        config: of the run.
+        objectives: its own.
+        rewards: those that it needs.
     """
-    return {key: _of(key, path, by_content=by_content) for key, path, by_content in _used(config)}
+    adapters = named_endpoints(value_at(config, "algorithm.adapters"), objectives)
+    found = [
+        ("dataset.path", _data_path(config.dataset), True),
+        ("model.path", value_at(config, "model.path"), False),
+        *((key, value_at(config, key), True) for key in ("model.adapter", "algorithm.adapter", "algorithm.control")),
+        *(
+            (f"algorithm.{key}.{index}", f"{path}{below}", True)
+            for key, below in (("held_out", ""), ("merge", "/responses.jsonl"))
+            for index, path in enumerate(value_at(config, f"algorithm.{key}") or ())
+        ),
+        *((f"algorithm.adapters.{name}", path, True) for name, path in adapters.items()),
+        ("judge.path", value_at(config, "judge.path"), False),
+        *_of_rewards("algorithm.rewards", rewards, ("adapter", "path", "labels_path")),
+    ]
+    if config.algorithm.uses.data == "prompts":
+        for name, scorer in config.scorers.items():
+            found += _of_rewards("scorers", {name: scorer})
+            found += _of_rewards(f"scorers.{name}.members", value_at(scorer, "members") or {})
+    there = (NamedFile(key, Path(path), by_content) for key, path, by_content in found if path)
+    return [file for file in there if why_unused(config, file.key) is None and file.path.exists()]
 
 
-def check_recorded(config: RunConfig) -> None:
+def _of_rewards(
+    group: str, rewards: Mapping[str, RewardConfig], fields: tuple[str, ...] = ("path", "labels_path")
+) -> Iterator[tuple[str, str | None, bool]]:
+    """(key, path, whether its content counts) of what rewards name.
+
+    Args:
+        group: that their settings stand in.
+        rewards: by objective.
+        fields: of their settings, each a path.
+    """
+    for name, reward in rewards.items():
+        for field in fields:
+            path = value_at(reward, field)
+            yield f"{group}.{name}.{field}", path, field != "path" or (bool(path) and _is_small(Path(path)))
+
+
+def input_fingerprints(files: Sequence[NamedFile]) -> dict[str, str]:
+    """Key -> hash of the file that it names; data and adapters count by content, models by size and date."""
+    return {file.key: _of(file.key, file.path, by_content=file.by_content) for file in files}
+
+
+def check_recorded(files: Sequence[NamedFile]) -> None:
     """Refuse a file of an earlier run that is not what that run left; a model's weights are read when they load.
 
     Raises:
         ConfigError: `KEY=PATH: ...`, naming the file.
     """
-    for key, path, _ in _used(config):
-        fault = recorded_fault(path, largest=LARGEST_READ)
+    for file in files:
+        fault = recorded_fault(file.path, largest=LARGEST_READ)
         if fault is not None:
-            raise ConfigError(f"{key}={path}: {fault}; run what made it again, or restore the file")
-
-
-def _used(config: RunConfig) -> Iterator[tuple[str, Path, bool]]:
-    """(key, path, whether its content counts) of every path that is there and that the run reads."""
-    for key, path, by_content in _named(config):
-        if path and why_unused(config, key) is None and Path(path).exists():
-            yield key, Path(path), by_content
-
-
-def _named(config: RunConfig) -> Iterator[tuple[str, str | None, bool]]:
-    """(key, path, whether its content counts) of every path that a configuration can name."""
-    yield "dataset.path", _data_path(config), True
-    yield "model.path", value_at(config, "model.path"), False
-    for key in ("model.adapter", "algorithm.adapter", "algorithm.control"):
-        yield key, value_at(config, key), True
-    for index, path in enumerate(value_at(config, "algorithm.held_out") or ()):
-        yield f"algorithm.held_out.{index}", path, True
-    for index, path in enumerate(value_at(config, "algorithm.merge") or ()):
-        yield f"algorithm.merge.{index}", f"{path}/responses.jsonl", True
-    for name, path in named_endpoints(config).items():
-        yield f"algorithm.adapters.{name}", path, True
-    yield "judge.path", value_at(config, "judge.path"), False
-    if config.algorithm.uses.data == "prompts":
-        for name, scorer in config.scorers.items():
-            members = {f"{name}.members.{own}": one for own, one in (value_at(scorer, "members") or {}).items()}
-            for key, one in {name: scorer, **members}.items():
-                path = value_at(one, "path")
-                yield f"scorers.{key}.path", path, bool(path) and _is_small(Path(path))
-                yield f"scorers.{key}.labels_path", value_at(one, "labels_path"), True
-    for name in rewarded(config):
-        yield f"algorithm.rewards.{name}.labels_path", value_at(reward_of(config, name), "labels_path"), True
-        reward = reward_of(config, name)
-        yield f"algorithm.rewards.{name}.adapter", value_at(reward, "adapter"), True
-        path = value_at(reward, "path")
-        yield f"algorithm.rewards.{name}.path", path, bool(path) and _is_small(Path(path))
+            raise ConfigError(f"{file.key}={file.path}: {fault}; run what made it again, or restore the file")
 
 
 def _is_small(folder: Path) -> bool:
@@ -91,10 +110,10 @@ def adapter_fingerprint(folder: Path) -> str:
     return "".join(fingerprint(folder / name) for name in ADAPTER_FILES if (folder / name).is_file())
 
 
-def _data_path(config: RunConfig) -> str | None:
+def _data_path(dataset: DatasetConfig) -> str | None:
     """The rows that dataset.path means; of a synthesis run's folder that is one file, its logs are no data."""
-    path: str | None = value_at(config, "dataset.path")
-    if path and config.dataset.kind == "c2_syn" and Path(path).is_dir():
+    path: str | None = value_at(dataset, "path")
+    if path and dataset.kind == "c2_syn" and Path(path).is_dir():
         return str(Path(path) / RANKED_FILE)
     return path
 

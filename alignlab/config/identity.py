@@ -4,23 +4,24 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alignlab import __version__
 from alignlab.config.conditions import makes_pairs
-from alignlab.config.fingerprints import adapter_fingerprint, input_fingerprints
-from alignlab.config.objectives import Objectives, named_endpoints, objectives_of, reward_of, rewarded
-from alignlab.config.own_pairs import pairs_run, previous_round
+from alignlab.config.fingerprints import adapter_fingerprint, input_fingerprints, named_files
+from alignlab.config.names import first_scorer
+from alignlab.config.objectives import Objectives, named_endpoints, objectives_of, rewards_of
+from alignlab.config.own_pairs import pairs_settings
 from alignlab.config.programs import program_version
-from alignlab.config.schema import JoinedConfig, RewardConfig, RunConfig
+from alignlab.config.schema import JoinedConfig, PromptsConfig, RewardConfig, RunConfig
 from alignlab.config.schema.dataset import SPLIT_VERSION
-from alignlab.config.uses import NOT_IN_REWARD_ID, is_part_of_result, why_unused
+from alignlab.config.uses import NOT_IN_REWARD_ID, changes_result, leaves, value_at, why_unused
 
 _RESOLVED = ("w", "weights", "reward", "algorithm.rewards", "algorithm.adapters", "algorithm.objective", "dataset.use")
 """Keys that enter an identity as what they resolve to: objectives, their weights and rewards."""
+_RESOLVED_BELOW = tuple(f"{key}." for key in _RESOLVED)
 _RUN_NAME = re.compile(r"(seed=\d+-)?[0-9a-f]{8}")
 """Last part of a run's folder, as `run_folder` makes it."""
 _BATCH = ("trainer.per_device_train_batch_size", "trainer.gradient_accumulation_steps")
@@ -40,55 +41,69 @@ def run_folder(config: RunConfig) -> PurePosixPath:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that a run uses and that changes its result, as plain JSON values by dotted key."""
-    if config.algorithm.uses.trains and not makes_pairs(config):
+    uses, makes = config.algorithm.uses, makes_pairs(config.algorithm.uses, config.dataset)
+    if uses.trains and not makes:
         config = replace(config, scorers={})  # what a policy is does not depend on how its samples are scored
-    values, inputs = dict(_leaves(asdict(config), "")), input_fingerprints(config)
+    objectives = objectives_of(config)
+    rewards = rewards_of(config, objectives)
+    inputs = input_fingerprints(named_files(config, objectives, rewards))
+    values = dict(leaves(asdict(config)))
     if "algorithm.adapter" in inputs:
         del values["algorithm.adapter"]  # an adapter counts by its content, wherever it lies
-    resolved = tuple(f"{key}." for key in _RESOLVED)
-    fields = {
-        key: value
-        for key, value in values.items()
-        if key not in _RESOLVED
-        and key not in _BATCH
-        and not key.startswith(resolved)
-        and is_part_of_result(config, key)
-    }
-    if why_unused(config, _BATCH[0]) is None:
+    used = {key: value for key, value in values.items() if why_unused(config, key) is None}
+    fields = {key: value for key, value in used.items() if not key.startswith(_RESOLVED_BELOW) and changes_result(key)}
+    fields = {key: value for key, value in fields.items() if key not in (*_RESOLVED, *_BATCH)}
+    if _BATCH[0] in used:
         fields["batch"] = values[_BATCH[0]] * values[_BATCH[1]]
-    chosen = "algorithm.objective" in values and why_unused(config, "algorithm.objective") is None
-    if chosen or config.algorithm.uses.weighs:
-        objectives = objectives_of(config)
+    if "algorithm.objective" in used or uses.weighs:
         fields["objectives"] = [objectives.trained, list(objectives.weights)]
-    if not config.algorithm.uses.weighs and why_unused(config, "w") is None:
-        fields["weights"] = objectives_of(config).weights
+    if not uses.weighs and why_unused(config, "w") is None:
+        fields["weights"] = objectives.weights
     if config.dataset.kind != "toy" and why_unused(config, "dataset.test_share") is None:
         fields["split_version"] = SPLIT_VERSION
-    if config.algorithm.uses.data == "prompts" or config.algorithm.uses.picks_by_scorers:
+    if uses.data == "prompts" or uses.picks_by_scorers:
         fields["scorers"] = {name: _identity_of(scorer) for name, scorer in config.scorers.items()}
     if fields.get("algorithm.sources"):
         fields["algorithm.sources"] = [source_identity(path, config.paths.runs) for path in values["algorithm.sources"]]
     if fields.get("algorithm.rounds") == 1:
         del fields["algorithm.rounds"]  # a run of one round is the run that it was before there were several
-    if makes_pairs(config):  # whose folder stands for how they were sampled and scored
+    if makes:  # whose folder stands for how they were sampled and scored
         fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}
         fields["pairs"] = str(run_folder(own_pairs_run(config)))
-    fields["rewards"] = {name: _identity_of(reward_of(config, name)) for name in rewarded(config)}
-    if "endpoints" in config.algorithm.uses.rewards:
-        named = named_endpoints(config).items()  # a folder counts by its content
+    fields["rewards"] = {name: _identity_of(reward) for name, reward in rewards.items()}
+    if "endpoints" in uses.rewards:
+        named = named_endpoints(
+            value_at(config, "algorithm.adapters"), objectives
+        ).items()  # a folder counts by its content
         fields["endpoints"] = {name: path for name, path in named if f"algorithm.adapters.{name}" not in inputs}
     return {**fields, "inputs": inputs, "version": __version__.rsplit(".", 1)[0]}
 
 
+def previous_round(config: RunConfig) -> RunConfig | None:
+    """The run of one round less, whose policy answers for a run's pairs and is trained on; None for a first round."""
+    rounds = value_at(config, "algorithm.rounds") or 1
+    if rounds == 1 or why_unused(config, "algorithm.rounds") is not None:
+        return None
+    fewer: dict[str, Any] = {"rounds": rounds - 1}
+    return replace(config, algorithm=replace(config.algorithm, **fewer), force=False)
+
+
 def own_pairs_run(config: RunConfig) -> RunConfig:
-    """The run that makes a run's pairs: answers of the previous round's policy, or of the model itself."""
+    """The run that makes a run's pairs: answers of the previous round's policy, or of the model itself.
+
+    It has the same model, prompts, generator and scorers but for held-out ones.
+    """
+    assert isinstance(config.dataset, PromptsConfig)
     earlier = previous_round(config)
-    return pairs_run(config, None if earlier is None else str(adapter_of(earlier)))
-
-
-def adapter_of(config: RunConfig) -> Path:
-    """Folder of the adapter that a run trains."""
-    return Path(config.paths.runs) / run_folder(config) / "adapter"
+    source = None if earlier is None else Path(config.paths.runs) / run_folder(earlier) / "adapter"
+    pairs = config.dataset.pairs
+    return replace(
+        config,
+        algorithm=pairs_settings(pairs, source),
+        generator=replace(config.generator, samples=pairs.samples),
+        scorers={name: one for name, one in config.scorers.items() if first_scorer(name) == name},
+        force=False,
+    )
 
 
 def source_identity(source: str, runs: str) -> str:
@@ -104,15 +119,6 @@ def source_identity(source: str, runs: str) -> str:
     if below.name == "adapter" and _RUN_NAME.fullmatch(below.parent.name) and ".." not in below.parts:
         return str(below)
     return adapter_fingerprint(Path(source)) if Path(source).is_dir() else source
-
-
-def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted key -> value of everything below a mapping; an empty mapping is a value."""
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _identity_of(reward: RewardConfig) -> dict[str, Any]:

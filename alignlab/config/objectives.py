@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +65,8 @@ def objectives_of(config: "RunConfig") -> Objectives:
             scorer = f"scorers.{next(iter(objectives))}.kind=probe"
             raise ConfigError(f"dataset={config.dataset.name}: {needs}; say what scores the model's own, e.g. {scorer}")
     if not uses.labels:
-        order = _of_adapter(config) or list(objectives)
+        weighs_adapter = uses.data is None  # whose objectives are weighed, whatever the data set's are
+        order = _objectives_in(Path(str(value_at(config, "algorithm.adapter")))) if weighs_adapter else list(objectives)
         first, scheme = order[0], config.weights.scheme
         if not uses.weighs:  # trained for every w
             return Objectives("", dict.fromkeys(order, 1 / len(order)), first)
@@ -87,15 +88,14 @@ def objectives_of(config: "RunConfig") -> Objectives:
     if not uses.weighs and value_at(config, "algorithm.select") != "weighted":
         return Objectives(first, {name: float(name == first) for name in objectives}, first)
     weights = resolve_weights(config.w, objectives=list(objectives), trained=first, scheme=config.weights.scheme)
-    trained = _heaviest(config, weights, labelled) if by_weight else first
+    named = value_at(config, "algorithm.rewards") or {}
+    trained = _heaviest(weights, labelled, named) if by_weight else first
     return Objectives(trained, weights, first)
 
 
-def _of_adapter(config: "RunConfig") -> list[str]:
-    """The objectives of a conditioned adapter, which an export weighs, whatever the data set's are; else none."""
-    if config.algorithm.uses.data is not None:
-        return []
-    card = Path(str(value_at(config, "algorithm.adapter"))) / "alignlab.json"
+def _objectives_in(adapter: Path) -> list[str]:
+    """The objectives of a conditioned adapter."""
+    card = adapter / "alignlab.json"
     try:
         found = json.loads(card.read_text(encoding="utf-8")).get("ranks")
     except (OSError, ValueError, AttributeError):
@@ -104,9 +104,14 @@ def _of_adapter(config: "RunConfig") -> list[str]:
     return list(found) if known else ["first", "second"]  # the check refuses such an adapter
 
 
-def _heaviest(config: "RunConfig", weights: dict[str, float], labelled: list[str]) -> str:
-    """The labelled objective of the largest weight; one that a reward is named for is trained on only if all are."""
-    named = value_at(config, "algorithm.rewards") or {}
+def _heaviest(weights: dict[str, float], labelled: list[str], named: Container[str]) -> str:
+    """The labelled objective of the largest weight; one that a reward is named for is trained on only if all are.
+
+    Args:
+        weights: of all objectives.
+        labelled: those that the data rank by.
+        named: those that algorithm.rewards names.
+    """
     free = [name for name in labelled if name not in named] or labelled
     return max(free, key=lambda name: weights[name])
 
@@ -131,32 +136,26 @@ def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
     return own
 
 
-def rewarded(config: "RunConfig") -> list[str]:
-    """The objectives whose rewards a run needs: MODPO's others; elsewhere those that algorithm.rewards names.
+def rewards_of(config: "RunConfig", objectives: Objectives) -> dict[str, "RewardConfig"]:
+    """Objective -> the reward that a run needs: MODPO's others; elsewhere those that algorithm.rewards names.
 
     MODPO also needs the trained one's where that is weighed in units of its reward's differences.
     """
-    needed = config.algorithm.uses.rewards
-    others = list(objectives_of(config).others) if "others" in needed else []
-    if others and (trained := objectives_of(config).trained) and _is_normalised(config, trained):
-        others.append(trained)
-    given = list(value_at(config, "algorithm.rewards") or {}) if "named" in needed else []
+    needed, named = config.algorithm.uses.rewards, value_at(config, "algorithm.rewards") or {}
+    names = list(objectives.others) if "others" in needed else []
+    if names and objectives.trained in named and named[objectives.trained].normalise:  # `reward` is of the others alone
+        names.append(objectives.trained)
     if "endpoints" in needed:
-        adapters = value_at(config, "algorithm.adapters") or {}
-        others += [name for name in objectives_of(config).others if name not in adapters]
-    return list(dict.fromkeys([*others, *given]))
+        adapters = named_endpoints(value_at(config, "algorithm.adapters"), objectives)
+        names += [name for name in objectives.others if name not in adapters]
+    if "named" in needed:
+        names += named
+    return {name: reward_of(config, name) for name in names}
 
 
-def _is_normalised(config: "RunConfig", objective: str) -> bool:
-    """Whether algorithm.rewards.<objective>.normalise=true names it; the group `reward` is of the others alone."""
-    named = (value_at(config, "algorithm.rewards") or {}).get(objective)
-    return named is not None and named.normalise
-
-
-def named_endpoints(config: "RunConfig") -> dict[str, str]:
+def named_endpoints(adapters: Mapping[str, str] | None, objectives: Objectives) -> dict[str, str]:
     """Objective -> its own policy's adapter, of those that algorithm.adapters names and w weighs."""
-    adapters: dict[str, str] = value_at(config, "algorithm.adapters") or {}
-    return {name: adapters[name] for name in objectives_of(config).others if name in adapters}
+    return {name: adapters[name] for name in objectives.others if name in adapters} if adapters else {}
 
 
 def check_targets(targets: Mapping[str, float], objectives: Sequence[str]) -> None:
@@ -170,11 +169,18 @@ def check_targets(targets: Mapping[str, float], objectives: Sequence[str]) -> No
             raise ConfigError(f"target.{name}={value:g}: no such objective; {nearest(name, objectives)}")
 
 
-def why_no_reward(config: "RunConfig", key: str) -> str | None:
-    """Why a key of algorithm.rewards.<objective> or algorithm.adapters changes nothing; None for any other key."""
+def why_no_reward(key: str, w: object, objectives: Objectives, rewarded: Container[str]) -> str | None:
+    """Why a key of algorithm.rewards.<objective> or algorithm.adapters changes nothing; None for any other key.
+
+    Args:
+        key: dotted.
+        w: as configured.
+        objectives: what it comes to.
+        rewarded: the objectives whose rewards the run needs.
+    """
     parts = key.split(".")
-    used = {"rewards": rewarded(config), "adapters": objectives_of(config).others}
+    used = {"rewards": rewarded, "adapters": objectives.others}
     if parts[0] != "algorithm" or len(parts) < 3 or parts[1] not in used or parts[2] in used[parts[1]]:
         return None
-    trained = objectives_of(config).trained == parts[2]
-    return f"at w={config.w}, where {parts[2]} {'is trained on its pairs' if trained else 'weighs nothing'}"
+    why = "is trained on its pairs" if objectives.trained == parts[2] else "weighs nothing"
+    return f"at w={w}, where {parts[2]} {why}"

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from alignlab.config.conditions import makes_pairs
-from alignlab.config.fingerprints import input_fingerprints
-from alignlab.config.identity import adapter_of, own_pairs_run, run_folder
+from alignlab.config.fingerprints import NamedFile, input_fingerprints, named_files
+from alignlab.config.identity import own_pairs_run, previous_round, run_folder
 from alignlab.config.labels import labelled_rows
 from alignlab.config.names import HELD_OUT, MADE_REWARDS, first_scorer
-from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewarded
-from alignlab.config.own_pairs import previous_round, scored_rows
+from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewards_of
+from alignlab.config.own_pairs import scored_rows
 from alignlab.config.recipe import TrackerSettings, TrainingRecipe
 from alignlab.config.schema import (
     AlgorithmConfig,
     DatasetConfig,
     EvaluateConfig,
+    FileConfig,
     FromScratchConfig,
     GeneratorConfig,
     HardwareConfig,
@@ -151,8 +152,10 @@ class Plan(Generic[A_co]):
     runs: Path
     folder: Path
     force: bool
+    files: list[NamedFile]
+    """That the configuration names and the run reads."""
     inputs: dict[str, str]
-    """Fingerprints of the files that the configuration names."""
+    """Their fingerprints."""
     record: dict[str, Any]
     config: RunConfig
     """The configuration that it was made of, from which plans of related runs are made; nothing else reads it."""
@@ -211,103 +214,128 @@ def plan_of(config: RunConfig) -> Plan[Any]:
     Raises:
         ConfigError: if objectives, weights or rewards do not fit the data.
     """
-    inputs = input_fingerprints(config)
-    rows = _row_source(config, inputs)
-    runs, objectives = Path(config.paths.runs), objectives_of(config)
-    group = "algorithm.adapters" if "endpoints" in config.algorithm.uses.rewards else "algorithm.rewards"
+    uses, runs, cache = config.algorithm.uses, Path(config.paths.runs), Path(config.paths.cache)
+    objectives, record = objectives_of(config), asdict(config)
+    rewards = rewards_of(config, objectives)
+    files = named_files(config, objectives, rewards)
+    inputs = input_fingerprints(files)
     earlier = previous_round(config)
+    previous = None if earlier is None else plan_of(earlier)
+    pairs = plan_of(own_pairs_run(config)) if makes_pairs(uses, config.dataset) else None
+    rows = RowSource(
+        settings=config.dataset if pairs is None else scored_rows(config.dataset, config.scorers, pairs.folder),
+        toy=config.dataset if isinstance(config.dataset, ToyConfig) else None,
+        max_length=_text_limit(config.algorithm, config.trainer),
+        identity=inputs.get("dataset.path") or str(value_at(config, "dataset.hub") or ""),
+        cache=cache,
+        made_by=pairs,
+    )
+    group = "algorithm.adapters" if "endpoints" in uses.rewards else "algorithm.rewards"
+    scorers = config.scorers if why_unused(config, "scorers") is None else {}
     return Plan(
         algorithm=config.algorithm,
         objectives=objectives,
         seed=config.seed,
-        model=_model_source(config, rows, inputs),
+        model=_model_source(config.model, rows, config.trainer, config.hardware, inputs),
         rows=rows,
-        rewards={name: _reward_source(config, name, reward_of(config, name), group) for name in rewarded(config)},
+        rewards={name: _reward_source(config, name, one, group) for name, one in rewards.items()},
         target=config.target,
-        scorers={name: _scorer_source(config, name, one) for name, one in _scorers(config).items()},
-        recipe=_recipe(config, None if earlier is None else str(adapter_of(earlier))),
-        generator=_generator(config),
+        scorers={name: _reward_source(config, name, one, "scorers") for name, one in scorers.items()},
+        recipe=_recipe(config, record, start=None if previous is None else previous.folder / "adapter"),
+        generator=_generator(config.generator, config.dataset),
         judge=config.judge,
-        cache=Path(config.paths.cache),
+        cache=cache,
         runs=runs,
         folder=runs / run_folder(config),
         force=config.force,
+        files=files,
         inputs=inputs,
-        record=asdict(config),
+        record=record,
         config=config,
         dataset=config.dataset.name if why_unused(config, "dataset.name") is None else None,
-        samples=config.algorithm.uses.samples(config) is None,
-        judges=config.algorithm.uses.judges(config) is None,
-        same_as=_same_as(config, objectives) if earlier is None else None,
-        previous=None if earlier is None else plan_of(earlier),
-        collects=config.algorithm.uses.collects(config) is None,
+        samples=uses.samples(config) is None,
+        judges=uses.judges(config) is None,
+        same_as=_same_as(config, objectives) if previous is None else None,
+        previous=previous,
+        collects=uses.collects(config) is None,
     )
 
 
-def text_limit(config: RunConfig) -> int | None:
-    """Longest prompt plus response of a run, in tokens: an audit has its own, None where it reads whole texts."""
-    limit: int | None = vars(config.algorithm).get("max_length", config.trainer.max_length)
+def _recipe(config: RunConfig, record: dict[str, Any], start: Path | None) -> TrainingRecipe:
+    """How an adapter is trained.
+
+    Args:
+        config: of the run.
+        record: the same as plain values.
+        start: the adapter that training starts from.
+    """
+    group = f"{config.algorithm.name}/{config.model.name}/{config.dataset.name}"
+    name = f"w={config.w} seed={config.seed}"
+    return TrainingRecipe(
+        trainer=config.trainer,
+        peft=config.peft,
+        hardware=config.hardware,
+        seed=config.seed,
+        tracker=TrackerSettings(**asdict(config.tracker), group=group, name=name, config=record),
+        model=config.model,
+        start=None if start is None else str(start),
+    )
+
+
+def _text_limit(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> int | None:
+    """Longest prompt plus response, in tokens: an audit has its own, None where it reads whole texts."""
+    limit: int | None = vars(algorithm).get("max_length", trainer.max_length)
     return limit
 
 
-def _row_source(config: RunConfig, inputs: dict[str, str]) -> RowSource:
-    toy = config.dataset if isinstance(config.dataset, ToyConfig) else None
-    identity = inputs.get("dataset.path") or str(value_at(config, "dataset.hub") or "")
-    made_by = plan_of(own_pairs_run(config)) if makes_pairs(config) else None
-    settings = config.dataset if made_by is None else scored_rows(config, made_by.folder)
-    return RowSource(settings, toy, text_limit(config), identity, Path(config.paths.cache), made_by)
-
-
-def _model_source(config: RunConfig, rows: RowSource, inputs: dict[str, str]) -> ModelSource:
-    model, cache = config.model, Path(config.paths.cache)
+def _model_source(
+    model: ModelConfig, rows: RowSource, trainer: TrainerConfig, hardware: HardwareConfig, inputs: dict[str, str]
+) -> ModelSource:
     scratch = None
     if isinstance(model, FromScratchConfig):
-        learned = dataclasses.replace(rows, max_length=config.trainer.max_length)
+        learned = dataclasses.replace(rows, max_length=trainer.max_length)
         from_data = None if model.kind == "tiny" else learned
-        scratch = ScratchModel(model, from_data, config.trainer, config.hardware.on_one_process(), cache)
+        scratch = ScratchModel(model, from_data, trainer, hardware.on_one_process(), rows.cache)
     files = tuple(inputs.get(name) for name in ("model.path", "model.adapter"))
-    dtype = value_at(config, "model.dtype") or "float32"
-    return ModelSource(model, scratch, dtype, config.hardware.device, config.hardware.bf16, files)
+    return ModelSource(model, scratch, value_at(model, "dtype") or "float32", hardware.device, hardware.bf16, files)
 
 
-def _generator(config: RunConfig) -> GeneratorConfig:
+def _generator(generator: GeneratorConfig, dataset: DatasetConfig) -> GeneratorConfig:
     """The generator, with a length where the data hold no responses that say one."""
-    limit = {"toy": TOY_TOKENS, "prompts": ANSWER_TOKENS}.get(config.dataset.kind)
-    if config.generator.max_new_tokens or limit is None:
-        return config.generator
-    return dataclasses.replace(config.generator, max_new_tokens=limit)
-
-
-def _scorers(config: RunConfig) -> dict[str, RewardConfig]:
-    """The scorers of an algorithm that uses some."""
-    return config.scorers if why_unused(config, "scorers") is None else {}
-
-
-def _scorer_source(config: RunConfig, name: str, settings: RewardConfig) -> RewardSource:
-    source = _reward_source(config, first_scorer(name), settings, "scorers")
-    held_out = name != source.objective
-    members = {own: dataclasses.replace(one, held_out=held_out) for own, one in source.members.items()}
-    return dataclasses.replace(source, held_out=held_out, members=members)
+    limit = {"toy": TOY_TOKENS, "prompts": ANSWER_TOKENS}.get(dataset.kind)
+    if generator.max_new_tokens or limit is None:
+        return generator
+    return dataclasses.replace(generator, max_new_tokens=limit)
 
 
 def _reward_source(
-    config: RunConfig, objective: str, settings: RewardConfig, group: str = "algorithm.rewards"
+    config: RunConfig, name: str, settings: RewardConfig, group: str, member: str | None = None
 ) -> RewardSource:
-    own = value_at(config, "algorithm.reward_beta") or value_at(config, "algorithm.beta") or config.dataset.beta
-    beta = value_at(settings, "beta") or own
-    named = value_at(settings, "adapter" if settings.kind == "implicit" else "path")
-    known = config.dataset.objectives.get(objective)
-    scored = group != "scorers" and makes_pairs(config) and objective in config.scorers
-    labelled = scored or (known is not None and known.label is not None)
-    made_on, own_labels = config, False
+    """The source of one reward, with the run that makes it.
+
+    Args:
+        config: the run that needs it.
+        name: of its objective, or of a scorer's column.
+        settings: its own.
+        group: that they stand in.
+        member: its name among the members of a joined scorer, if it is one.
+    """
+    objective, made_on = first_scorer(name), config
+    own_labels = isinstance(settings, ProbeConfig) and settings.labels is not None
     if isinstance(settings, ProbeConfig) and settings.labels is not None:
-        made_on, own_labels = _on_labels(config, f"{group}.{objective}", objective, settings), True
-    labelled = labelled or own_labels
-    made_by = None
+        made_on = dataclasses.replace(config, dataset=_probe_labels(f"{group}.{objective}", objective, settings))
+    known = config.dataset.objectives.get(objective)
+    scored = group != "scorers" and makes_pairs(config.algorithm.uses, config.dataset) and objective in config.scorers
+    labelled = own_labels or scored or (known is not None and known.label is not None)
+    own = value_at(config, "algorithm.reward_beta") or value_at(config, "algorithm.beta") or config.dataset.beta
+    beta, made_by = value_at(settings, "beta") or own, None
+    named = value_at(settings, "adapter" if settings.kind == "implicit" else "path")
     makes = group == "scorers" or own_labels or config.algorithm.uses.makes_rewards
     if labelled and settings.kind in MADE_REWARDS and named is None and makes:
         # Classifiers and probes have no beta: every run that needs one shares it.
-        made_by = plan_of(_reward_run(made_on, objective, settings, beta if settings.kind == "implicit" else own))
+        algorithm = _reward_model(objective, settings, beta if settings.kind == "implicit" else own)
+        made_by = plan_of(dataclasses.replace(made_on, algorithm=algorithm, force=False))
+    members = settings.members if isinstance(settings, JoinedConfig) else {}
     return RewardSource(
         objective=objective,
         settings=settings,
@@ -318,9 +346,9 @@ def _reward_source(
         made_by=made_by,
         beta=beta,
         group=group,
-        held_out=False,
-        members=_members(config, objective, settings),
-        member=None,
+        held_out=name != objective,
+        members={own: _reward_source(config, name, one, "scorers", own) for own, one in members.items()},
+        member=member,
         prompt_template=config.model.prompt_template,
         max_length=config.trainer.max_length,
         batch_size=config.trainer.per_device_eval_batch_size,
@@ -328,15 +356,13 @@ def _reward_source(
     )
 
 
-def _members(config: RunConfig, objective: str, settings: RewardConfig) -> dict[str, RewardSource]:
-    """The scorers that a joined one is made of."""
-    members = settings.members if isinstance(settings, JoinedConfig) else {}
-    sources = {name: _reward_source(config, objective, one, "scorers") for name, one in members.items()}
-    return {name: dataclasses.replace(source, member=name) for name, source in sources.items()}
+def _probe_labels(key: str, objective: str, settings: ProbeConfig) -> FileConfig:
+    """The labelled rows that a probe names.
 
-
-def _on_labels(config: RunConfig, key: str, objective: str, settings: ProbeConfig) -> RunConfig:
-    """The same run on the labelled rows that a probe names.
+    Args:
+        key: what its settings stand under.
+        objective: that they must rank by.
+        settings: the probe's.
 
     Raises:
         ConfigError: if they do not rank by the objective.
@@ -345,13 +371,13 @@ def _on_labels(config: RunConfig, key: str, objective: str, settings: ProbeConfi
     ranked = [name for name, one in rows.objectives.items() if one.label is not None]
     if objective not in ranked:
         raise ConfigError(f"{key}.labels={settings.labels}: ranks by {', '.join(ranked)}, not by {objective}")
-    return dataclasses.replace(config, dataset=rows)
+    return rows
 
 
-def _reward_run(config: RunConfig, objective: str, settings: RewardConfig, beta: float) -> RunConfig:
-    """The reward_model run that makes an objective's reward by this run's recipe."""
+def _reward_model(objective: str, settings: RewardConfig, beta: float) -> RewardModelConfig:
+    """Settings of the reward_model run that makes an objective's reward."""
     probe = settings if isinstance(settings, ProbeConfig) else None
-    algorithm = RewardModelConfig(
+    return RewardModelConfig(
         name="reward_model",
         objective=objective,
         beta=beta,
@@ -364,7 +390,6 @@ def _reward_run(config: RunConfig, objective: str, settings: RewardConfig, beta:
         length_term=probe.length_term if probe else "none",
         ridge=probe.ridge if probe else None,
     )
-    return dataclasses.replace(config, algorithm=algorithm, force=False)
 
 
 def _same_as(config: RunConfig, objectives: Objectives) -> Plan[RewardModelConfig] | None:
@@ -372,20 +397,7 @@ def _same_as(config: RunConfig, objectives: Objectives) -> Plan[RewardModelConfi
     match config.algorithm:
         case ModpoConfig(loss_type="sigmoid", sft_weight=0, beta=beta) if objectives.trained_weight == 1:
             trained = objectives.trained
-            source = _reward_source(config, trained, reward_of(config, trained))
+            source = _reward_source(config, trained, reward_of(config, trained), "algorithm.rewards")
             if not objectives.others and source.settings.kind == "implicit" and source.beta == beta:
                 return source.made_by
     return None
-
-
-def _recipe(config: RunConfig, start: str | None) -> TrainingRecipe:
-    tracker = TrackerSettings(
-        kind=config.tracker.kind,
-        project=config.tracker.project,
-        entity=config.tracker.entity,
-        tags=list(config.tracker.tags),
-        group=f"{config.algorithm.name}/{config.model.name}/{config.dataset.name}",
-        name=f"w={config.w} seed={config.seed}",
-        config=asdict(config),
-    )
-    return TrainingRecipe(config.trainer, config.peft, config.hardware, config.seed, tracker, config.model, start)

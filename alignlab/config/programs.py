@@ -6,13 +6,13 @@ from alignlab.config.names import PROGRAM_GROUP, PROGRAMS
 
 
 def programs() -> dict[str, EntryPoint]:
-    """reward.function -> the function's place: alignlab's own and those of installed packages. Nothing is imported.
+    """reward.function -> where the function is: alignlab's own and those of installed packages. Nothing is imported.
 
-    A configuration names a function, never a place: to install a package that brings one is the user's own act. The
-    names of alignlab's own functions cannot be taken.
+    A configuration names a function, never an import path: to install a package that brings one is the user's own act.
+    The names of alignlab's own functions cannot be taken.
     """
     installed = {found.name: found for found in entry_points(group=PROGRAM_GROUP)}
-    own = {name: EntryPoint(name, place, PROGRAM_GROUP) for name, place in PROGRAMS.items()}
+    own = {name: EntryPoint(name, path, PROGRAM_GROUP) for name, path in PROGRAMS.items()}
     return {**installed, **own}
 
 

@@ -1,6 +1,6 @@
 """What an algorithm reads, writes and ends in: the one table that identity, warnings, checks and reports follow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,7 @@ Reason = Callable[["RunConfig"], str | None]
 """Why a key changes nothing in a run (`with trainer.max_steps=3`), or None where it does."""
 
 
-def always(config: "RunConfig") -> None:
+def always(config: object) -> None:
     """Read in every run of the algorithm."""
 
 
@@ -136,6 +136,15 @@ def value_at(config: Any, key: str) -> Any:
     return config
 
 
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key -> value of everything below a mapping; an empty mapping is a value."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def why_unused(config: "RunConfig", key: str) -> str | None:
     """Why a key or a group changes nothing in a run, as the end of `KEY: has no effect ...`; None where it is read."""
     if key in SOURCE_OF:
@@ -156,7 +165,7 @@ def why_unused(config: "RunConfig", key: str) -> str | None:
     return None if None in below else next(iter(below), f"on algorithm={config.algorithm.name}")
 
 
-def is_part_of_result(config: "RunConfig", key: str) -> bool:
-    """Whether a key is read and changes what a run computes, so that it is part of the run's identity."""
+def changes_result(key: str) -> bool:
+    """Whether a key, where it is read, changes what a run computes, so that it is part of the run's identity."""
     operational = any(key == name or key.startswith(f"{name}.") for name in NOT_IN_RUN_ID)
-    return not operational and key not in SOURCE_OF and why_unused(config, key) is None
+    return not operational and key not in SOURCE_OF

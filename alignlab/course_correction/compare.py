@@ -15,11 +15,12 @@ from alignlab.config.plan import Plan
 from alignlab.course_correction.agreement import judge_quality, rogan_gladen
 from alignlab.course_correction.continuations import CONTROL
 from alignlab.course_correction.page import curve_table, svg
-from alignlab.course_correction.picture import draw_corr
+from alignlab.course_correction.picture import corr_figure
 from alignlab.course_correction.results import RunRecords, read_curve, read_labels, read_records
 from alignlab.course_correction.statistics import CorrCurve, corr_difference
 from alignlab.data.files import read_rows
 from alignlab.errors import ConfigError
+from alignlab.front.figures import save_figure
 from alignlab.io.atomic import write_json
 from alignlab.pages import Cell, Column, Link, Section, index_link, write_report
 from alignlab.pages.index import write_index
@@ -87,13 +88,13 @@ def compare_runs(folders: Sequence[Path], target: Path, *, links: Sequence[Link]
     }
     target.mkdir(parents=True, exist_ok=True)
     warnings = [f"{entry.label}: {entry.warning}" for entry in entries if entry.warning]
-    draw_corr(
+    figure = corr_figure(
         {entry.label: entry.curve for entry in entries},
-        target / "corr.png",
         controls={entry.label: entry.control for entry in entries if entry.control is not None},
         unit=" or ".join(sorted({_unit(folder) for folder in folders})),
         title="\n".join(["course correction", *warnings]),
     )
+    save_figure(figure, target / "corr.png")
     content = {
         "runs": [{"label": entry.label, "folder": str(entry.folder), "warning": entry.warning} for entry in entries],
         "curves": {entry.label: entry.curve.as_record() for entry in entries},

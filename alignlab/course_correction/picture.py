@@ -1,47 +1,14 @@
 """Corr@k as curves with their intervals: several models, or one before and after training."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignlab.course_correction.statistics import CorrCurve
-from alignlab.front.picture import DPI, FAINT, FORMATS, STYLES
-from alignlab.io.atomic import replacing
+from alignlab.front.figures import DPI, FAINT, STYLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def draw_corr(
-    curves: Mapping[str, CorrCurve],
-    path: Path,
-    *,
-    controls: Mapping[str, CorrCurve] | None = None,
-    common: Mapping[str, CorrCurve] | None = None,
-    unit: str = "tokens",
-    title: str = "",
-) -> Path:
-    """Draw `corr_figure` into a .png, .svg or .pdf file, atomically; return the path.
-
-    Args:
-        curves: see corr_figure, as for the others.
-        path: the file.
-        controls: label -> Corr@k on harmless prefixes.
-        common: label -> Corr@k on the requests common to all k.
-        unit: what k counts.
-        title: lines above the picture.
-
-    Raises:
-        ValueError: for another suffix, or without a curve.
-    """
-    suffix = path.suffix.removeprefix(".").lower()
-    if suffix not in FORMATS:
-        raise ValueError(f"{path.name}: must end in .{', .'.join(FORMATS)}")
-    figure = corr_figure(curves, controls=controls, common=common, unit=unit, title=title)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format=suffix, dpi=DPI)
-    return path
 
 
 def corr_figure(
@@ -59,7 +26,7 @@ def corr_figure(
         controls: label -> the same on harmless prefixes, where a correction is a false one.
         common: label -> Corr@k on the requests common to all k; drawn where these are fewer than at some k.
         unit: what k counts.
-        title: one line above the picture.
+        title: lines above the picture.
 
     Raises:
         ValueError: without a curve.

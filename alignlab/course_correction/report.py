@@ -10,9 +10,10 @@ from urllib.parse import quote
 from alignlab.course_correction.compare import after_sweep as after_sweep
 from alignlab.course_correction.continuations import CONTROL
 from alignlab.course_correction.page import write_page
-from alignlab.course_correction.picture import draw_corr
+from alignlab.course_correction.picture import corr_figure
 from alignlab.course_correction.results import corr_record, read_records, transcripts
 from alignlab.course_correction.statistics import CorrCurve
+from alignlab.front.figures import save_figure
 from alignlab.io.atomic import write_json
 from alignlab.pages import Cell, Link
 from alignlab.stats import Interval
@@ -87,14 +88,14 @@ def report(
             categories = {name: CorrCurve.from_record(one) for name, one in record["by_category"].items()}
     found.metrics.update(plain)
     controls = {measured.model: curves[CONTROL]} if CONTROL in curves else None
-    draw_corr(
+    figure = corr_figure(
         {measured.model: curves[""]},
-        folder / "corr.png",
         controls=controls,
         common={measured.model: common} if common is not None else None,
         unit=measured.unit,
         title=_title(measured, warning),
     )
+    save_figure(figure, folder / "corr.png")
     write_page(
         folder / "index.html",
         title=f"Course correction of {measured.model}",

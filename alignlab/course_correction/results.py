@@ -31,7 +31,7 @@ class RunRecords:
     by_wording: dict[str, list[Scored]] = field(default_factory=dict)
     """Wording -> the same samples by its answers alone; empty where one wording or none was asked."""
     positions: dict[int, list[int]] = field(default_factory=dict)
-    """k -> the subject's tokens before a correction begins, where the judge says where."""
+    """k -> the policy's tokens before a correction begins, where the judge says where."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Reason -> unscored samples."""
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)

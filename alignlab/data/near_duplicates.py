@@ -77,9 +77,9 @@ class NearDuplicateIndex:
 
     def _find(self, own_S: Shingles, bands: Sequence[tuple[int, bytes]]) -> int | None:
         near = sorted({index for band in bands for index in self._bands.get(band, ())})
-        likeness = {index: similarity(own_S, self._texts[index]) for index in near}
-        best = max(near, key=likeness.__getitem__, default=None)
-        return best if best is not None and likeness[best] >= self.threshold else None
+        similarities = {index: similarity(own_S, self._texts[index]) for index in near}
+        best = max(near, key=similarities.__getitem__, default=None)
+        return best if best is not None and similarities[best] >= self.threshold else None
 
 
 def without_near_duplicates(texts: Iterable[str], threshold: float) -> list[bool]:

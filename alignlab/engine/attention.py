@@ -1,7 +1,7 @@
 """Parts shared by the two forms of attention over shared prefixes, both plugged into transformers' interface.
 
 Scoring (`scoring.attention`) has many new tokens a row and needs gradients: it gathers the keys of a row's path and
-calls SDPA or FlexAttention. Decoding (`sampling.attention`) has one new token a sequence at every step: gathering would
+calls SDPA or FlexAttention. Decoding (`sampling.shared`) has one new token a sequence at every step: gathering would
 copy every key at every token, so it multiplies by the cached keys of a prefix in place. One kernel for both would cost
 one of them its speed; what they refuse, how scores are capped and how a model is switched over stands here once.
 """

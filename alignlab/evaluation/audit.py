@@ -65,9 +65,9 @@ class OwnGaps:
 
     def of_groups(self, wanted: Container[str]) -> "OwnGaps":
         """Those of some prompts."""
-        kept = [place for place, group in enumerate(self.groups) if group in wanted]
-        groups = [self.groups[place] for place in kept]
-        return OwnGaps([self.ids[place] for place in kept], groups, [self.gaps[place] for place in kept])
+        kept = [index for index, group in enumerate(self.groups) if group in wanted]
+        groups = [self.groups[index] for index in kept]
+        return OwnGaps([self.ids[index] for index in kept], groups, [self.gaps[index] for index in kept])
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,10 @@ class Scored:
 
     def records(self) -> list[dict[str, Any]]:
         """pairs.jsonl: one object a pair, in the data's order; null where a pair could not be scored."""
-        places = {pair.id: place for place, pair in enumerate(self.encoded.pairs)}
-        return [self._record(pair, places.get(pair.id)) for pair in self.pairs]
+        indices = {pair.id: index for index, pair in enumerate(self.encoded.pairs)}
+        return [self._record(pair, indices.get(pair.id)) for pair in self.pairs]
 
-    def _record(self, pair: Pair, place: int | None) -> dict[str, Any]:
+    def _record(self, pair: Pair, index: int | None) -> dict[str, Any]:
         texts = {
             "id": pair.id,
             "prompt": prompt_as_json(pair.prompt),
@@ -161,13 +161,13 @@ class Scored:
             "rejected": pair.rejected,
         }
         record: dict[str, Any] = {**texts, "objective": pair.objective}
-        record["cut"] = None if place is None else self.encoded.pairs[place].cut
-        record |= _two("ref", self.ref_logps_B2, place)
-        margins = {name: None if place is None else values[place].tolist() for name, values in self.margins_B2.items()}
+        record["cut"] = None if index is None else self.encoded.pairs[index].cut
+        record |= _two("ref", self.ref_logps_B2, index)
+        margins = {name: None if index is None else values[index].tolist() for name, values in self.margins_B2.items()}
         record["margins"] = margins
         if self.policy_logps_B2 is not None and self.gaps_B is not None:
-            record |= _two("policy", self.policy_logps_B2, place)
-            record["loss"] = None if place is None else float(modpo_losses(self.gaps_B[place]))
+            record |= _two("policy", self.policy_logps_B2, index)
+            record["loss"] = None if index is None else float(modpo_losses(self.gaps_B[index]))
         return record
 
 
@@ -182,8 +182,8 @@ def gaps_of(values_B2: Tensor) -> list[float]:
     return gaps
 
 
-def _two(prefix: str, values_B2: Tensor, place: int | None) -> dict[str, float | None]:
-    chosen, rejected = (None, None) if place is None else values_B2[place].tolist()
+def _two(prefix: str, values_B2: Tensor, index: int | None) -> dict[str, float | None]:
+    chosen, rejected = (None, None) if index is None else values_B2[index].tolist()
     return {f"{prefix}_chosen_logp": chosen, f"{prefix}_rejected_logp": rejected}
 
 

@@ -314,7 +314,7 @@ def against_optimum(
         beta: KL strength, 1/nat.
     """
     whole = exact_point(rewards_PSM, weights=weights, beta=beta)
-    prompts = [rewards_PSM[[place]] for place in range(len(rewards_PSM))]
+    prompts = [rewards_PSM[[index]] for index in range(len(rewards_PSM))]
     points = [exact_point(rewards_1SM, weights=weights, beta=beta) for rewards_1SM in prompts]
     log_z_P = np.array([point.J_star for point in points]) / beta
     gain = whole.J_star - whole.J_ref

@@ -3,15 +3,14 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from alignlab.front.annotate import Annotation, annotate
+from alignlab.front.annotate import annotate
 from alignlab.front.collect import REFERENCE as REFERENCE_RUN
 from alignlab.front.collect import FrontPoint
+from alignlab.front.figures import DPI, EXACT, FAINT, REFERENCE, STYLES
 from alignlab.front.metrics import ExactCurve
+from alignlab.front.panels import HOLLOW, PREVIEW_LINE, draw_against_weight, draw_pair, draw_preview, seed_style
 from alignlab.front.series import (
     ACCURACY,
     CHANCE,
@@ -22,23 +21,13 @@ from alignlab.front.series import (
     points_by_series,
     varying_weight,
 )
-from alignlab.io.atomic import replacing
-from alignlab.stats import Interval
-from alignlab.stats.groups import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-DPI = 150
-FORMATS = ("png", "svg", "pdf")
-# Okabe and Ito's palette, which colour-blind readers can tell apart; each series has a shape of its own besides.
-STYLES = (
-    ("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"),
-)  # fmt: skip
 USUAL_STYLE = {"modpo": 0, "dpo": 1, "soup": 2, "sft": 3}
-EXACT, REFERENCE, FAINT = "#222222", "#555555", "#8a8a8a"
 MEASURES = dict.fromkeys(("helpful", "safe", "brief"), "mean gold reward")
 ENDINGS = {
     HELD_OUT_REWARD: "mean by the held-out scorer",
@@ -48,43 +37,6 @@ ENDINGS = {
 EXACT_LABEL = "exact front (hollow: same w)"
 PREVIEW_LABEL = "estimated front (algorithm=preview)"
 KL_LABEL = r"KL($\pi\,\Vert\,\pi_{\mathrm{ref}}$) in nats (0 is the reference)"
-
-
-def draw_front(
-    points: Sequence[FrontPoint],
-    *,
-    path: Path,
-    exact: ExactCurve | None = None,
-    reference: Sequence[float] | None = None,
-    preview: ExactCurve | None = None,
-    title: str = "",
-    measures: Mapping[str, str] | None = None,
-    also: Sequence[str] = (),
-) -> Path:
-    """Draw `front_figure` into a .png, .svg or .pdf file, atomically; returns the path.
-
-    Args:
-        points: of one front.
-        path: .png, .svg or .pdf.
-        exact: the exact front.
-        reference: its mean on each axis.
-        preview: the estimated front.
-        title: of the picture.
-        measures: axis -> what it measures.
-        also: further suffixes, of files of the same name beside it.
-
-    Raises:
-        ValueError: for another suffix, or as `front_figure` does.
-    """
-    paths = [path, *(path.with_suffix(suffix) for suffix in also)]
-    for one in paths:
-        if one.suffix.removeprefix(".").lower() not in FORMATS:
-            raise ValueError(f"{one.name}: must end in .{', .'.join(FORMATS)}")
-    figure = front_figure(points, exact=exact, reference=reference, preview=preview, title=title, measures=measures)
-    for one in paths:
-        with replacing(one) as unfinished:
-            figure.savefig(unfinished, format=one.suffix.removeprefix(".").lower(), dpi=DPI)
-    return path
 
 
 def front_figure(
@@ -133,13 +85,13 @@ def front_figure(
     names = {metric: _axis_label(metric, measures or {}) for metric in shown_metrics} | {"kl": KL_LABEL}
     labels = []
     for panel, (i, j) in zip(panels, pairs, strict=False):
-        labels += _draw_pair(panel, (i, j), axes, series, styles, exact=exact, reference=reference)
-        _draw_preview(panel, preview, axes[i], axes[j])
+        labels += draw_pair(panel, (i, j), axes, series, styles, exact=exact, reference=reference)
+        draw_preview(panel, preview, axes[i], axes[j])
         panel.set(xlabel=names[axes[i]], ylabel=names[axes[j]])
     objectives = next((list(point.weights) for point in points if point.weights), list(axes))
     for panel, (index, metric) in zip(panels[len(pairs) :], weighed, strict=True):
-        _draw_against_weight(panel, index, metric, series, styles, exact=exact)
-        _draw_preview(panel, preview, index, metric)
+        draw_against_weight(panel, index, metric, series, styles, exact=exact)
+        draw_preview(panel, preview, index, metric)
         panel.set(xlabel=f"w: weight of '{_plain(objectives[index])}'", ylabel=names[metric])
     shown = objectives[varying_weight(points)]
     _finish(figure, title, _legend_handles(series, styles, exact, preview), _caption(series, shown, axes))
@@ -206,139 +158,6 @@ def _panels(figure: "Figure", num_pairs: int, num_weighed: int) -> "list[Axes]":
     return panels
 
 
-def _draw_pair(
-    panel: "Axes",
-    pair: tuple[int, int],
-    axes: tuple[str, ...],
-    series: Mapping[str, list[PlotPoint]],
-    styles: Mapping[str, tuple[str, str]],
-    *,
-    exact: ExactCurve | None,
-    reference: Sequence[float] | None,
-) -> list[Annotation]:
-    """Draw one objective against another; returns the labels to place."""
-    i, j = pair
-    labels = []
-    if are_accuracies(axes):
-        panel.axvline(CHANCE, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
-        panel.axhline(CHANCE, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
-    if exact is not None:
-        weights = [setting.weights for settings in series.values() for setting in settings]
-        _draw_exact(panel, exact, exact.means_KM[:, i], exact.means_KM[:, j], weights, joined=len(axes) == 2)
-    if reference is not None:
-        panel.plot(reference[i], reference[j], "*", color=REFERENCE, markersize=12, zorder=4)
-        name = "reference (chance)" if are_accuracies(axes) else "reference"
-        labels.append(Annotation(panel, name, reference[i], reference[j], REFERENCE))
-    for name, settings in series.items():
-        color, _ = styles[name]
-        positions = [(setting.metrics[axes[i]], setting.metrics[axes[j]]) for setting in settings]
-        _draw_series(panel, positions, settings, styles[name], (axes[i], axes[j]), joined=len(axes) == 2)
-        for setting, (x, y) in zip(settings, positions, strict=True):
-            if setting.label and x.mean is not None and y.mean is not None:
-                labels.append(Annotation(panel, setting.label, x.mean, y.mean, color))
-    return labels
-
-
-def _draw_against_weight(
-    panel: "Axes",
-    index: int,
-    metric: str,
-    series: Mapping[str, list[PlotPoint]],
-    styles: Mapping[str, tuple[str, str]],
-    *,
-    exact: ExactCurve | None,
-) -> None:
-    """Draw a metric of each point against the weight of one objective, by its index."""
-    if exact is not None and metric in ("kl", *exact.axes):
-        weights = [setting.weights for settings in series.values() for setting in settings]
-        y_K = exact.kl_K if metric == "kl" else exact.means_KM[:, exact.axes.index(metric)]
-        _draw_exact(panel, exact, exact.weights_KM[:, index], y_K, weights, joined=len(exact.axes) == 2)
-    for name, settings in series.items():
-        known = [setting for setting in settings if setting.weights and metric in setting.metrics]
-        positions = [(Interval(setting.weights[index], None, None, 1), setting.metrics[metric]) for setting in known]
-        _draw_series(panel, positions, known, styles[name], (index, metric), joined=len(settings[0].weights) <= 2)
-    if metric == "kl":
-        panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]) if panel.dataLim.ymin < 0 else 0.0)
-
-
-def _draw_preview(panel: "Axes", preview: ExactCurve | None, x: str | int, y: str) -> None:
-    """Draw the estimated front of two objectives; `x` and `y` are axes, `kl`, or the index of a weight."""
-    if preview is None or len(preview.axes) != 2 or not {x, y} <= {0, 1, "kl", *preview.axes}:
-        return
-    columns: list[Floats] = []
-    for name in (x, y):
-        if isinstance(name, int):
-            columns.append(preview.weights_KM[:, name])
-        else:
-            columns.append(preview.kl_K if name == "kl" else preview.means_KM[:, preview.axes.index(name)])
-    order = np.argsort(preview.weights_KM[:, 0], kind="stable")
-    panel.plot(columns[0][order], columns[1][order], **_PREVIEW, zorder=2.5)
-
-
-_PREVIEW: dict[str, Any] = {"color": EXACT, "linewidth": 1.1, "linestyle": (0, (5, 3)), "alpha": 0.8}
-
-
-def _draw_exact(
-    panel: "Axes", exact: ExactCurve, x_K: Floats, y_K: Floats, weights: Sequence[tuple[float, ...]], *, joined: bool
-) -> None:
-    if joined:
-        order = np.argsort(exact.weights_KM[:, 0], kind="stable")
-        panel.plot(x_K[order], y_K[order], "-", color=EXACT, linewidth=1.2, zorder=2)
-    rows = sorted({row for point in weights if (row := exact.index_of(point)) is not None})
-    panel.plot(x_K[rows], y_K[rows], "o", **_hollow(), zorder=3)
-
-
-def _draw_series(
-    panel: "Axes",
-    positions: Sequence[tuple[Interval, Interval]],
-    settings: Sequence[PlotPoint],
-    style: tuple[str, str],
-    names: tuple[str | int, str],
-    *,
-    joined: bool,
-) -> None:
-    """Marks, bars, seeds and joining line of one series; `names` are the metrics on x (a number: a weight) and y."""
-    color, marker = style
-    xs = [math.nan if x.mean is None else x.mean for x, _ in positions]
-    ys = [math.nan if y.mean is None else y.mean for _, y in positions]
-    weighted = [(setting.weights, x, y) for setting, x, y in zip(settings, xs, ys, strict=True) if setting.weights]
-    if joined and len(weighted) > 1:
-        _, line_x, line_y = zip(*sorted(weighted), strict=True)
-        panel.plot(line_x, line_y, "-", color=color, linewidth=1.3, alpha=0.75, zorder=3.5)
-    for x, y in positions:
-        if y.low is not None and y.high is not None and x.mean is not None:
-            panel.plot([x.mean] * 2, [y.low, y.high], "-", color=color, linewidth=1.1, alpha=0.6, zorder=4)
-        if x.low is not None and x.high is not None and y.mean is not None:
-            panel.plot([x.low, x.high], [y.mean] * 2, "-", color=color, linewidth=1.1, alpha=0.6, zorder=4)
-    seeds = [run for setting in settings if len(setting.runs) > 1 for run in setting.runs]
-    seeds_x, seeds_y = ([_value(run, name) for run in seeds] for name in names)
-    panel.plot(seeds_x, seeds_y, marker, **_seed_style(color), zorder=3.8)
-    metrics = [name for name in names if isinstance(name, str)]
-    pale = [bool(setting.at_chance(metrics)) for setting in settings]
-    look: dict[str, Any] = {"color": color, "markersize": 6.5, "zorder": 5}
-    solid_y = [math.nan if faint else y for faint, y in zip(pale, ys, strict=True)]
-    panel.plot(xs, solid_y, marker, markeredgecolor="white", markeredgewidth=0.7, **look)
-    if any(pale):
-        pale_x, pale_y = ([value for faint, value in zip(pale, held, strict=True) if faint] for held in (xs, ys))
-        panel.plot(pale_x, pale_y, marker, markerfacecolor="#f4f4f4", markeredgewidth=1.2, **look)
-
-
-def _value(run: FrontPoint, name: str | int) -> float:
-    """The run's mean of a metric, or one of its weights; NaN, which is not drawn, where that is unknown."""
-    if isinstance(name, int):
-        return list(run.weights.values())[name] if run.weights else math.nan
-    value = run.metrics[name].mean
-    return math.nan if value is None else value
-
-
-def _hollow() -> dict[str, Any]:
-    return {"markersize": 5.0, "markerfacecolor": "white", "markeredgecolor": EXACT, "markeredgewidth": 1.0}
-
-
-def _seed_style(color: str) -> dict[str, Any]:
-    return {"color": color, "markersize": 3.2, "alpha": 0.45, "markeredgewidth": 0.0}
-
-
 def _legend_handles(
     series: Mapping[str, list[PlotPoint]],
     styles: Mapping[str, tuple[str, str]],
@@ -353,13 +172,13 @@ def _legend_handles(
         line: Literal["-", ""] = "-" if len(settings) > 1 and len(settings[0].weights) <= 2 else ""
         handles.append(Line2D([], [], color=color, marker=marker, linestyle=line, markersize=6.5, label=_plain(name)))
     if any(len(setting.runs) > 1 for settings in series.values() for setting in settings):
-        handles.append(Line2D([], [], marker="o", linestyle="", **_seed_style(FAINT), label="one seed"))
+        handles.append(Line2D([], [], marker="o", linestyle="", **seed_style(FAINT), label="one seed"))
     if exact is not None:
         line = "-" if len(exact.axes) == 2 else ""
         style: dict[str, Any] = {"color": EXACT, "linewidth": 1.2}
-        handles.append(Line2D([], [], marker="o", linestyle=line, **style, **_hollow(), label=EXACT_LABEL))
+        handles.append(Line2D([], [], marker="o", linestyle=line, **style, **HOLLOW, label=EXACT_LABEL))
     if preview is not None and len(preview.axes) == 2:
-        handles.append(Line2D([], [], **_PREVIEW, label=PREVIEW_LABEL))
+        handles.append(Line2D([], [], **PREVIEW_LINE, label=PREVIEW_LABEL))
     return handles
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from alignlab.front.collect import Collection, FrontPoint
 from alignlab.front.comparisons import comparisons
 from alignlab.front.comparisons import sentences as comparison_sentences
+from alignlab.front.figures import save_figure
 from alignlab.front.methods import compare_methods, methods_table
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.page import Names, write_front_page
-from alignlab.front.picture import draw_front, front_subject
+from alignlab.front.picture import front_figure, front_subject
 from alignlab.front.series import CHANCE, are_accuracies
 from alignlab.front.summary import front_summary
 from alignlab.front.table import differences_table, front_table, quality_table, write_csv
@@ -69,7 +70,7 @@ def write_front(
     if collection.points and len(collection.axes) > 1:
         title, measures = f"{dataset}: {front_subject(collection.axes)} ({model})", _measures(collection.points[0])
         drawn: dict[str, Any] = {"reference": reference, "title": title, "measures": measures, **curves}
-        path = draw_front(collection.policies, path=target / "front.png", also=FOR_PAPERS, **drawn)
+        path = save_figure(front_figure(collection.policies, **drawn), target / "front.png", also=FOR_PAPERS)
         artifacts |= {"picture": "front.png", "svg": "front.svg", "pdf": "front.pdf"}
         say(f"picture: {path}, front.svg, front.pdf")
     if collection.points:

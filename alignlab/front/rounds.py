@@ -1,12 +1,10 @@
 """The rounds of a run as a picture: rewards, KL and length of each round's policy."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignlab.config.names import HELD_OUT, first_scorer
-from alignlab.front.picture import DPI, STYLES
-from alignlab.io.atomic import replacing
+from alignlab.front.figures import DPI, STYLES
 from alignlab.runs.result import Metrics
 
 if TYPE_CHECKING:
@@ -14,19 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KL, TOKENS = "kl", "tokens"
-
-
-def draw_rounds(rounds: Mapping[int, Metrics], path: Path) -> Path:
-    """Draw `rounds_figure` into a .png file, atomically; return the path.
-
-    Args:
-        rounds: round -> metrics of its policy; 0 is the reference.
-        path: the file.
-    """
-    figure = rounds_figure(rounds)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=DPI)
-    return path
 
 
 def rounds_figure(rounds: Mapping[int, Metrics]) -> "Figure":

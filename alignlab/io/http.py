@@ -35,8 +35,8 @@ class Response:
 def http_client(endpoint: Endpoint) -> Any:
     """A client for one endpoint; close it with `aclose`.
 
-    It follows no redirect, which would carry key and texts to a place that a stranger names, and opens a connection for
-    each call, so that bytes beyond an answer are never read as the next call's.
+    It follows no redirect, which would carry key and texts to an address that a stranger names, and opens a connection
+    for each call, so that bytes beyond an answer are never read as the next call's.
 
     Raises:
         ConfigError: if the variable that should hold the key is not set, or the host is one at which a cloud hands out

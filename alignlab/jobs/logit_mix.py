@@ -8,7 +8,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import JudgedConfig, LogitMixConfig
 from alignlab.data.records import Prompt, RankedRow
 from alignlab.engine.cache.scores import ScoreCache
-from alignlab.engine.sampling.draw import Uniforms
+from alignlab.engine.sampling.draw import RandomStream
 from alignlab.engine.sampling.mixture import Member
 from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import Policy, Sampling, measure
@@ -130,6 +130,6 @@ def _refuse_few(algorithm: LogitMixConfig, prompts: Sequence[PromptSamples], ess
 
 def _draw(prompt: WeightedPrompt, seed: int) -> int:
     """Index of one sample, drawn by the weights: what the policy says, for the page."""
-    number = Uniforms(f"resampled/{prompt.samples.group}", seed=seed, count=1).attempt(0)[0]
+    number = RandomStream(f"resampled/{prompt.samples.group}", seed=seed, count=1).attempt(0)[0]
     ends_S = prompt.probability_S.cumsum()
     return int(np.searchsorted(ends_S, number * ends_S[-1], side="right"))

@@ -16,7 +16,11 @@ from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train and measure. At the ends of a front the policy is an implicit reward's own adapter."""
+    """Train and measure.
+
+    Nothing is trained where one objective has all the weight and its policy exists: at w_k = 0 it is the adapter behind
+    the other objective's implicit reward, at w_k = 1 that of the reward_model run with the same settings.
+    """
     algorithm = plan.algorithm
     if plan.objectives.trained_weight == 0 or plan.same_as is not None:
         _take_reward_policy(plan, run, outcome)
@@ -25,7 +29,10 @@ def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
 
 
 def _take_reward_policy(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
-    """One objective alone: pi_ref * exp(r/beta) is the policy that its implicit reward r is read from."""
+    """Copy the adapter behind one objective's implicit reward r = beta log(pi/pi_ref), and measure it.
+
+    That policy pi is pi_ref exp(r/beta), the optimum for this objective alone.
+    """
     prepared = prepare(plan, run, outcome, check=plan.algorithm.check_rewards)
     if plan.same_as is not None:
         only, beta = plan.objectives.trained, plan.algorithm.beta

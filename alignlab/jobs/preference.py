@@ -34,7 +34,7 @@ from alignlab.training.losses import PreferenceLoss, reward_tilt
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run trains on, before its pairs are chosen."""
+    """Base model, rows and rewards of a run, before the pairs of one objective are taken."""
 
     base: Base
     parts: RewardParts
@@ -110,7 +110,7 @@ def train_and_measure(
         table = tilted_pairs(pairs, ref_logps_B, columns, objectives.others, algorithm.beta)
         for one in rewards.values():
             one.release()  # training needs the memory
-    unit = unit_scales(plan, run).get(objectives.trained, 1.0)
+    unit = unit_scales(plan, run).get(objectives.trained, 1.0)  # set if w weighs normalised rewards
     loss = PreferenceLoss(
         algorithm.loss_type,
         beta=algorithm.beta,
@@ -132,7 +132,7 @@ def train_and_measure(
 
 
 def unit_scales(plan: Plan[Any], run: RunFolder) -> dict[str, float]:
-    """Objective -> what its weight is divided by: the deviation of its reward's differences, where it is normalised."""
+    """Objective -> divisor of its weight: standard deviation of its reward's differences, where that is normalised."""
     return {name: found.difference_std for name, found in read_statistics(run.path).items() if name in plan.rewards}
 
 

@@ -111,9 +111,9 @@ def _table(plan: Plan[RewardModelConfig], ranked: list[RankedRow], reader: TextR
             what = f"no pair of {objective} says of both responses whether they are safe"
             raise ConfigError(f"dataset={plan.rows.settings.name}: {what}, which algorithm.kind=cost learns")
     read = read_pairs(pairs, reader, safe)
-    outcome.extra["rows"] = {"train": len(read.table), "alike": read.alike, "cut": read.cut, **counts}
-    if read.alike or read.cut:
-        left_out = f"{read.alike} pairs left out (both texts alike)"
+    outcome.extra["rows"] = {"train": len(read.table), "identical": read.identical, "cut": read.cut, **counts}
+    if read.identical or read.cut:
+        left_out = f"{read.identical} pairs left out (both texts identical after truncation)"
         say(f"{left_out}, {read.cut} texts cut at trainer.max_length={reader.max_length}")
     return read.table
 

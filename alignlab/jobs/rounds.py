@@ -7,7 +7,8 @@ from typing import Any
 
 from alignlab.config.names import ROUNDS_PICTURE
 from alignlab.config.plan import MakeRun, Plan
-from alignlab.front.rounds import draw_rounds
+from alignlab.front.figures import save_figure
+from alignlab.front.rounds import rounds_figure
 from alignlab.runs.progress import say
 from alignlab.runs.result import Metrics, read_result, write_result
 
@@ -34,7 +35,7 @@ def after_rounds(plan: Plan[Any], folder: Path, make_run: MakeRun) -> None:
     result, picture = read_result(folder), folder / ROUNDS_PICTURE
     assert result is not None, "the run has ended"
     if result.extra.get("rounds") != rounds or not picture.exists():
-        draw_rounds({one["round"]: one["metrics"] for one in rounds}, picture)
+        save_figure(rounds_figure({one["round"]: one["metrics"] for one in rounds}), picture)
         write_result(folder, replace(result, extra={**result.extra, "rounds": rounds}))
     say(f"rounds: {picture}")
 

@@ -1,4 +1,4 @@
-"""A LoRA adapter added into its base model's weights: in float32, then cast, with an account of what the cast lost."""
+"""A LoRA adapter added into its base model's weights: in float32, then cast, with a report of what the cast lost."""
 
 from dataclasses import dataclass
 from pathlib import Path

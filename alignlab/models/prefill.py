@@ -56,7 +56,7 @@ def open_turn(
     a model reads with the word after it. An empty prefix gives the prompt that any answer begins from.
 
     Args:
-        encoder: the subject's tokenizer and template.
+        encoder: the model's tokenizer and template.
         prompt: a request, or a conversation that ends with the user.
         prefix: text, read by the tokenizer together with the prompt; or tokens, which follow the header as they are.
         turn: one of TURNS.
@@ -84,7 +84,7 @@ def cut_answer(encoder: PromptEncoder, prompt: Prompt, *, opener: str, answer: s
     """An opener and an answer after it, in tokens, to be cut anywhere.
 
     Args:
-        encoder: the subject's tokenizer and template.
+        encoder: the model's tokenizer and template.
         prompt: a request, or a conversation that ends with the user.
         opener: comes before the answer, with a space between; "" for none.
         answer: the text that prefixes are cut from.

@@ -195,7 +195,7 @@ def pair_rows(plan: Plan[PairsConfig], answers: Comparable, scored: Scored) -> l
 
 
 def card_settings(plan: Plan[PairsConfig]) -> Mapping[str, Any]:
-    """Settings for the card, without places and keys."""
+    """Settings for the card, without paths and keys."""
     groups = {name: plan.record[name] for name in ("model", "dataset", "algorithm", "generator")}
     plain = {name: {key: value for key, value in group.items() if key not in _LOCAL} for name, group in groups.items()}
     plain["scorers"] = {name: {"kind": source.settings.kind} for name, source in plan.scorers.items()}

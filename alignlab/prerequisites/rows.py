@@ -59,8 +59,8 @@ def kept_rows(
     asked = [name for name, one in settings.objectives.items() if one.label is not None or name in rewarded]
     kept, found = consistent_rows(rows, asked)
     outcome.extra["kept"] = {"keep": settings.keep, "objectives": asked, **asdict(found)}
-    silent = [name for name in settings.objectives if name not in asked]
-    left_out = f"; {', '.join(silent)} not asked, having neither labels nor a reward here" if silent else ""
+    unasked = [name for name in settings.objectives if name not in asked]
+    left_out = f"; {', '.join(unasked)} not asked, having neither labels nor a reward here" if unasked else ""
     say(
         f"dataset.keep={settings.keep}: {found.alike} pairs ranked alike by {', '.join(asked)}; left out: "
         f"{found.opposite} ranked in opposite ways, {found.unranked} not ranked by all{left_out}"

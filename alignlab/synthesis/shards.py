@@ -48,7 +48,7 @@ class SetSource:
     """Hashes of the files that the settings name."""
 
     def for_card(self) -> dict[str, Any]:
-        """The settings, without places, keys and shards."""
+        """The settings, without paths, keys and shards."""
         names = ("model", "dataset", "algorithm", "generator", "judge")
         groups = {name: dict(self.settings[name]) for name in names}
         for key in _OF_A_SHARD:

@@ -1,4 +1,4 @@
-"""What watches a training: its progress, non-finite numbers, divergence, and signals."""
+"""Callbacks of every training: progress, stop on non-finite numbers, divergence, stop on signals."""
 
 import itertools
 import math
@@ -78,8 +78,8 @@ class StepLosses(Protocol):
 class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
     """Stop at a loss or gradient that is not finite; transformers would train on.
 
-    On a CPU that is before the optimizer's step. A GPU would have to be waited for at every step; there it is before
-    the next log line, and before weights that it reached are saved.
+    On a CPU before the optimizer's step. On a GPU, which would have to be waited for at every step, before the next log
+    line and before the next checkpoint is valid.
 
     Args:
         at_once: look at every step.
@@ -94,7 +94,7 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
         self._seen: list[tuple[int, Tensor, Sequence[tuple[Sequence[str], Tensor]]]] = []
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
-        """Note the summed and clipped gradient's norm; a loss that is not a number has made it so too."""
+        """Note the summed and clipped gradient's norm; a NaN loss has made it NaN too."""
         trained = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
         gradients = [weights.grad for weights in trained if weights.grad is not None]
         losses = self.engine.step_losses if self.engine is not None else ()
@@ -138,7 +138,7 @@ def _rows(losses: Sequence[tuple[Sequence[str], Tensor]]) -> str:
     return f"; {'rows' if bad else 'rows of the step'}: {', '.join(named[:MOST_NAMED])}{more}"
 
 
-def diverged(loss: float, untrained: float, *, knows_nothing: float = math.inf) -> str | None:
+def diverged(loss: float, untrained: float, *, uniform_loss: float = math.inf) -> str | None:
     """What is wrong with a loss at the end of training, or None; all are means, in nats.
 
     Training only ever lowers a loss; one that ends far above the untrained model's has lost what the model knew. The
@@ -147,9 +147,9 @@ def diverged(loss: float, untrained: float, *, knows_nothing: float = math.inf) 
     Args:
         loss: at the end.
         untrained: before training.
-        knows_nothing: of a model that guesses.
+        uniform_loss: of a uniform guess over the vocabulary.
     """
-    bound = min(3 * untrained + 1.5, max(0.95 * knows_nothing, 1.2 * untrained))
+    bound = min(3 * untrained + 1.5, max(0.95 * uniform_loss, 1.2 * untrained))
     if loss <= bound:
         return None
     return f"the loss ended at {loss:.3g}, where the untrained model has {untrained:.3g}"

@@ -73,8 +73,8 @@ class ReadPairs:
 
     table: Dataset
     """chosen_ids, rejected_ids; chosen_safe and rejected_safe where safety labels were given."""
-    alike: int
-    """Pairs that the limit leaves alike: nothing is left to learn from."""
+    identical: int
+    """Pairs whose texts are identical after truncation: nothing is left to learn from."""
     cut: int
     """Texts that were cut at the limit."""
 

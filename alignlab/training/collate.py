@@ -21,9 +21,9 @@ TILTS = ("chosen_tilt", "rejected_tilt")
 CONDITIONED = ("chosen_rewards", "rejected_rewards", "labels")
 """Every objective's reward and label of a pair, M numbers each: see `ConditionedTrainer`."""
 PAIR_WEIGHT = "pair_weight"
-"""What a pair's loss is multiplied by; without the column all count alike."""
+"""Factor of a pair's loss; without the column it is 1."""
 NO_TOKENS = -1
-"""sft_from of a pair whose chosen response has no loss of its own."""
+"""sft_from of a pair whose chosen response has no SFT loss."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class StepCollator:
     are then computed once each, however many pairs they are in.
     """
 
-    packing: BatchLayout = BatchLayout.PREFIX_TREE
+    batch_layout: BatchLayout = BatchLayout.PREFIX_TREE
     pairs_per_forward: int | None = None
     """Pairs of one forward at most."""
     tokens_per_forward: int | None = None
@@ -42,7 +42,8 @@ class StepCollator:
     memory_tokens: int | None = None
     """Positions that fit into memory, beside a number of pairs; None for no limit, or where processes share weights."""
     in_step: bool = False
-    """The same number of forwards for any pairs of that number, as processes that shard the weights need."""
+    """Cut by the number of pairs alone, whatever their sets: processes that shard weights must take equally many
+    forwards."""
 
     def __call__(self, rows: list[Row]) -> dict[str, list[dict[str, Any]]]:
         """The forwards of one batch."""
@@ -68,7 +69,7 @@ class StepCollator:
     def _layout(self, rows: list[Row]) -> TokenBatch:
         """All chosen responses, then all rejected ones."""
         sides = ("chosen_ids", "rejected_ids")
-        return make_batch([Encoded(row["prompt_ids"], row[side]) for side in sides for row in rows], self.packing)
+        return make_batch([Encoded(row["prompt_ids"], row[side]) for side in sides for row in rows], self.batch_layout)
 
 
 def _forward(rows: list[Row], layout: TokenBatch, num_pairs: int) -> dict[str, Any]:
@@ -93,9 +94,9 @@ def _forward(rows: list[Row], layout: TokenBatch, num_pairs: int) -> dict[str, A
 
 
 def _sft_tokens(row: Row) -> tuple[int, int]:
-    """From which position, and how many tokens of the chosen response have a loss of their own.
+    """(First position, number) of the chosen response's tokens that carry the SFT loss.
 
-    The optional column `sft_from` is the index in the response of the first; -1 says none. Without it all have.
+    The optional column `sft_from` is the index of the first one in the response; -1 for none. Without it all do.
     """
     first = row.get("sft_from", 0)
     if first == NO_TOKENS:

@@ -18,7 +18,7 @@ from torch import Tensor
 from alignlab.config.names import REGRESSION_LOSSES
 from alignlab.config.schema import PeftConfig
 from alignlab.models.conditioned import gates_of, install_gates, set_gates
-from alignlab.training.losses import PairLogps, PreferenceLoss, turn
+from alignlab.training.losses import PairLogps, PreferenceLoss, swap_where
 from alignlab.training.preference import PreferenceTrainer, pair_logps
 
 LEAST_WEIGHT = 1e-6
@@ -117,9 +117,9 @@ class ConditionedTrainer(PreferenceTrainer):
         weights_M = rewards[0].new_tensor(inputs["w"])
         if self.loss.loss_type not in REGRESSION_LOSSES:
             trained = int(weights_M.argmax())
-            turned_P = inputs["labels"][:, trained] < 0
-            pairs = pairs.turned(turned_P)
-            rewards = turn(turned_P[:, None], *rewards)
+            swapped_P = inputs["labels"][:, trained] < 0
+            pairs = pairs.swapped(swapped_P)
+            rewards = swap_where(swapped_P[:, None], *rewards)
             weights_M = weights_M.index_fill(0, torch.tensor([trained], device=weights_M.device), 0.0)
         chosen_P, rejected_P = (rewards_PM @ weights_M / self.loss.beta for rewards_PM in rewards)
         return pairs, (chosen_P, rejected_P)

@@ -60,7 +60,7 @@ class OnlineTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped
         generator: LocalGeneratorConfig,
         **named: Any,
     ) -> None:
-        self.prompts, self.base, self.total, self.strength, self.generator = prompts, base, total, beta, generator
+        self.prompts, self.base, self.total, self.kl_strength, self.generator = prompts, base, total, beta, generator
         rewards: list[Any] = [reward, minus_kl]  # whose names stand in the log
         with warnings.catch_warnings():
             # TRL says of rollout_func that its interface may change, and has no other way to bring tokens of one's own.
@@ -68,7 +68,7 @@ class OnlineTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped
             super().__init__(reward_funcs=rewards, rollout_func=lambda names, trainer: trainer.rollout(names), **named)
 
     def rollout(self, names: Sequence[str]) -> dict[str, Any]:
-        """Samples of the policy as it is, with what they are worth; each one's randomness is from step and number.
+        """Samples of the current policy with their rewards; a sample's randomness depends on step and number alone.
 
         Args:
             names: of the prompts, each as often as it is answered.
@@ -86,22 +86,22 @@ class OnlineTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped
             "prompt_ids": [row.prompt_ids for row in rows],
             "completion_ids": [row.response_ids for row in rows],
             "logprobs": None,
-            "worth": self.total(rows).tolist(),
-            "cost": (self.strength * torch.sub(*scored)).tolist(),
+            "weighted_rewards": self.total(rows).tolist(),
+            "kl_penalties": (self.kl_strength * torch.sub(*scored)).tolist(),
         }
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No model card: alignlab.json says what was trained."""
 
 
-def reward(worth: list[float], **_: Any) -> list[float]:
+def reward(weighted_rewards: list[float], **_: Any) -> list[float]:
     """w.r of each response."""
-    return worth
+    return weighted_rewards
 
 
-def minus_kl(cost: list[float], **_: Any) -> list[float]:
+def minus_kl(kl_penalties: list[float], **_: Any) -> list[float]:
     """-beta log(pi / pi_ref) of each response; its mean estimates minus beta times the KL."""
-    return [-one for one in cost]
+    return [-one for one in kl_penalties]
 
 
 def train_grpo(

@@ -1,4 +1,4 @@
-"""Trains in this process, or in several through torchrun; the effective batch is the same either way."""
+"""Train in this process, or in several through torchrun; the effective batch is the same either way."""
 
 import json
 import os
@@ -136,7 +136,7 @@ def _train(
 
 
 def _environment(processes: int) -> dict[str, str]:
-    """This process's environment, with alignlab importable and its share of the cores shared out again."""
+    """This process's environment, with alignlab importable and its cores divided among the processes."""
     package_root = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     threads = max(1, torch.get_num_threads() // processes)
@@ -144,7 +144,7 @@ def _environment(processes: int) -> dict[str, str]:
 
 
 def worker(folder: Path) -> None:
-    """One of the processes that torchrun starts; what stops it is told to the process that started torchrun."""
+    """One of the processes that torchrun starts; an error is written for the process that started torchrun."""
     _end_with_parent()
     quiet_libraries()
     try:

@@ -26,17 +26,16 @@ def run_trainer(
     *,
     losses: StepLosses | None = None,
     divergence: Callable[[], str | None] | None = None,
-    knows_nothing: float = math.inf,
+    uniform_loss: float = math.inf,
 ) -> None:
     """Train to the end under a progress bar, from the newest whole checkpoint if there is one.
 
     Args:
         engine: a transformers Trainer.
         checkpoints: the folder of its checkpoints.
-        losses: the trainer, where it keeps the losses of a step's rows for error messages.
-        divergence: says at the end what is wrong with what was trained; by default its losses are looked at.
-        knows_nothing: loss of a model that guesses, in nats; where the untrained one's is lower, so must the trained
-            one's be.
+        losses: the trainer, if it keeps the losses of a step's rows for error messages.
+        divergence: returns at the end what is wrong with the trained model, or None; by default by the logged losses.
+        uniform_loss: loss of a uniform guess over the vocabulary, nats; a model that starts below it must end below.
 
     Raises:
         FloatingPointError: if loss or gradient is not finite; names step and rows.
@@ -56,18 +55,18 @@ def run_trainer(
         for callback in (ProgressCallback(bars), guard, CheckpointManifest(engine), StopOnSignal(request)):
             engine.add_callback(callback)
         engine.train(resume_from_checkpoint=resumed)
-    fault = divergence() if divergence is not None else _loss_divergence(engine, knows_nothing)
+    fault = divergence() if divergence is not None else _loss_divergence(engine, uniform_loss)
     if fault is not None:
         if engine.accelerator.is_main_process:
             shutil.rmtree(checkpoints, ignore_errors=True)  # else the last one would be taken for the result
         raise ArithmeticError(f"training diverged: {fault}; lower trainer.learning_rate={engine.args.learning_rate:g}")
 
 
-def _loss_divergence(engine: Any, knows_nothing: float) -> str | None:
+def _loss_divergence(engine: Any, uniform_loss: float) -> str | None:
     """Compare the last half of the logged losses with the first one, which is of the first step alone."""
     losses = [line["loss"] for line in engine.state.log_history if "loss" in line]
     late = losses[max(1, len(losses) // 2) :]
-    return diverged(sum(late) / len(late), losses[0], knows_nothing=knows_nothing) if late else None
+    return diverged(sum(late) / len(late), losses[0], uniform_loss=uniform_loss) if late else None
 
 
 def turn_off_dropout(model: nn.Module) -> None:

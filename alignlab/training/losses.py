@@ -160,8 +160,8 @@ def tilted_reference(ref_logps_B: Tensor, rewards_BM: Tensor, *, weights_M: Tens
     return ref_logps_B + reward_tilt(rewards_BM, weights_M=weights_M, beta=beta)
 
 
-def turn(which: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
-    """Two tensors of one shape, exchanged where `which` is true.
+def swap_where(which: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
+    """(chosen, rejected), swapped where `which` is true.
 
     Args:
         which: bool, (n,).
@@ -211,15 +211,15 @@ class PairLogps:
         chosen_P, rejected_P = self.ref_chosen_P + chosen_tilt_P, self.ref_rejected_P + rejected_tilt_P
         return replace(self, ref_chosen_P=chosen_P, ref_rejected_P=rejected_P)
 
-    def turned(self, which_P: Tensor) -> "PairLogps":
-        """The same pairs, chosen and rejected exchanged in some of them.
+    def swapped(self, which_P: Tensor) -> "PairLogps":
+        """The same pairs, chosen and rejected swapped in some of them.
 
         Args:
             which_P: true for those.
         """
-        policy = turn(which_P, self.policy_chosen_P, self.policy_rejected_P)
-        ref = turn(which_P, self.ref_chosen_P, self.ref_rejected_P)
-        lengths = turn(which_P, self.chosen_lengths_P, self.rejected_lengths_P)
+        policy = swap_where(which_P, self.policy_chosen_P, self.policy_rejected_P)
+        ref = swap_where(which_P, self.ref_chosen_P, self.ref_rejected_P)
+        lengths = swap_where(which_P, self.chosen_lengths_P, self.rejected_lengths_P)
         return PairLogps(*policy, *ref, *lengths)
 
     def untrained(self) -> "PairLogps":

@@ -47,7 +47,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
     error messages).
 
     Args:
-        model: the frozen model; its own dropout is turned off, so that policy and reference are computed alike.
+        model: the frozen model; its own dropout is turned off, so that policy and reference are computed the same way.
         args: transformers' arguments; a batch is this process's whole part of an optimizer step.
         rows: the training rows.
         loss: what is minimised.
@@ -55,8 +55,8 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         pairs_per_forward: pairs of one forward at most; None for no limit.
         tokens_per_forward: positions of one forward at most, in place of the number of pairs; None for no limit.
         memory_tokens: positions that fit into memory, beside the number of pairs; None for no limit.
-        sets_per_step: ranked sets of an optimizer step, over all processes, however many pairs they have; None for a
-            batch of pairs.
+        sets_per_step: ranked sets of an optimizer step, over all processes, whatever their number of pairs; None for
+            a batch of pairs.
         autocast: compute in bfloat16 as the reference pass does, where args.bf16 does not.
         callbacks: told about logs and steps.
     """
@@ -79,12 +79,12 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.loss, self.autocast, self.sets_per_step = loss, autocast, sets_per_step
-        self.packing = detect_batch_layout(model, longest=_longest(rows), autocast=autocast or args.bf16)
+        self.batch_layout = detect_batch_layout(model, longest=_longest(rows), autocast=autocast or args.bf16)
         self.meter = Meter(loss)
         self.step_losses: list[tuple[list[str], Tensor]] = []
         """Ids and losses of the pairs of each forward of the step at hand."""
         collator = self.collator_class(
-            self.packing, pairs_per_forward, tokens_per_forward, memory_tokens, in_step=bool(args.fsdp)
+            self.batch_layout, pairs_per_forward, tokens_per_forward, memory_tokens, in_step=bool(args.fsdp)
         )
         turn_off_dropout(model)
         set_seed(args.seed)
@@ -124,7 +124,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
 
     def train(self, *given: Any, **named: Any) -> Any:
         """Train with the engine's attention and LoRA layers."""
-        with engine_layers(self.model, self.packing):
+        with engine_layers(self.model, self.batch_layout):
             return super().train(*given, **named)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
@@ -149,7 +149,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         return total
 
     def _weighted(self, forwards: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The forwards, weighed so that every pair counts alike: with whole sets processes differ in their pairs."""
+        """Forwards reweighted so that every pair counts the same: with whole sets, processes hold different numbers."""
         if self.sets_per_step is None or self.args.world_size == 1:
             return forwards
         own = torch.tensor(float(sum(len(forward["ids"]) for forward in forwards)), device=self.accelerator.device)
@@ -169,7 +169,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         """
         device = self.accelerator.device
         precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.autocast)
-        fields = LOGGED_FIELDS if self._ends_in_a_log_line() else ("log_probs",)
+        fields = LOGGED_FIELDS if self._logs_after_this_step() else ("log_probs",)
         with precision, fused_head(model, fields):
             outputs = score_batch(model, inputs["layout"].to(device))
         pairs, tilts = self._against_reference(outputs.log_probs, inputs)
@@ -192,7 +192,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         """A forward's pairs, and what tilts the references of chosen and rejected responses, nats, if anything does."""
         return pair_logps(log_probs_BT, inputs), (inputs[TILTS[0]], inputs[TILTS[1]]) if TILTS[0] in inputs else None
 
-    def _ends_in_a_log_line(self) -> bool:
+    def _logs_after_this_step(self) -> bool:
         return bool((self.state.global_step + 1) % self.args.logging_steps == 0)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -267,7 +267,7 @@ def train_preference(
     """Train a LoRA adapter and return its folder, `folder/adapter`. A checkpoint in the folder is resumed.
 
     Args:
-        base: the frozen base model; it is itself again afterwards.
+        base: the frozen base model; restored on return.
         rows: tokenised pairs with reference log-probabilities (see PreferenceTrainer).
         loss: what is minimised.
         trainer: the optimiser's settings.
@@ -297,7 +297,7 @@ def train_preference(
         autocast=hardware.bf16 and hardware.fsdp,
         callbacks=callbacks,
     )
-    assert engine.is_fsdp_enabled or not hardware.fsdp, "accelerate shares nothing out where it sees no GPU"
+    assert engine.is_fsdp_enabled or not hardware.fsdp, "accelerate shards nothing where it sees no GPU"
     if start is not None:
         load_weights(engine.model, start)
     run_trainer(engine, checkpoints, losses=engine, divergence=engine.divergence)

@@ -22,7 +22,7 @@ class SetEpoch(TrainerCallback):  # type: ignore[misc]
         self.sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Comes before the epoch's first row is drawn, also in an epoch that was begun before."""
+        """Comes before the epoch's first row is drawn, also where training resumes within an epoch."""
         self.sampler.set_epoch(int(state.epoch or 0))
 
 

@@ -69,5 +69,5 @@ def train_sft(
         peft_config=peft,
         callbacks=list(callbacks),
     )
-    run_trainer(engine, checkpoints, knows_nothing=math.log(model.config.get_text_config().vocab_size))
+    run_trainer(engine, checkpoints, uniform_loss=math.log(model.config.get_text_config().vocab_size))
     return engine.accelerator.unwrap_model(engine.model)

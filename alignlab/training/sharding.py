@@ -1,7 +1,7 @@
-"""Weights that processes share out while they train (FSDP2): what they hold together, and checkpoints of it.
+"""FSDP2: gather sharded weights, and checkpoints that do not depend on the number of processes.
 
-A checkpoint holds whole tensors, in the files of a training that shares nothing: where a run computes is no part of
-what it is, so it goes on on any hardware. And the frozen base is gathered for none of them, as transformers would.
+A checkpoint holds whole tensors, in the files of an unsharded training, so a run resumes on any hardware. Only the
+adapter is gathered for it; transformers would gather the frozen base too.
 """
 
 from pathlib import Path
@@ -14,24 +14,24 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 
 def whole(value: Any) -> Any:
-    """A tensor that processes share, put together; all of them must call this. Anything else is itself."""
+    """The full tensor of a sharded one; every process must call this. Anything else is returned as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def own_part(value: Tensor, like: Tensor) -> Tensor:
-    """What this process keeps of a whole tensor that is shared out as another one is."""
+    """This process's shard of a whole tensor, sharded as `like` is."""
     if not isinstance(like, DTensor) or value.shape != like.shape:
         return value
     return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def trained_weights(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The trained weights by name, put together; every process must call this."""
+    """The trained weights by name, gathered; every process must call this."""
     return {name: whole(weights.detach()) for name, weights in model.named_parameters() if weights.requires_grad}
 
 
 class WholeCheckpoints:
-    """Makes a transformers Trainer of an adapter write and read whole checkpoints where its weights are shared out."""
+    """Mixin: a transformers Trainer of an adapter writes and reads whole checkpoints where its weights are sharded."""
 
     args: Any
     model: Any
@@ -40,13 +40,13 @@ class WholeCheckpoints:
     is_fsdp_enabled: bool
 
     def train(self, resume_from_checkpoint: str | None = None, **named: Any) -> Any:
-        """Loads an adapter before its weights are shared out, and trains."""
+        """Load an adapter before its weights are sharded, and train."""
         if self.is_fsdp_enabled and resume_from_checkpoint:
             self._load_from_checkpoint(resume_from_checkpoint)
         return super().train(resume_from_checkpoint, **named)  # type: ignore[misc]
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
-        if model is None:  # given one, its weights are shared out already
+        if model is None:  # given one, its weights are sharded already
             super()._load_from_checkpoint(checkpoint)  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

@@ -6,9 +6,9 @@ from dataclasses import asdict
 import pytest
 
 from alignlab.config.effects import without_effect
-from alignlab.config.fingerprints import input_fingerprints
 from alignlab.config.hydra.compose import config_root, load_run_config
 from alignlab.config.identity import run_folder
+from alignlab.config.plan import plan_of
 from alignlab.config.schema.dataset import LABELS
 from alignlab.errors import ConfigError
 
@@ -108,12 +108,12 @@ def test_a_toys_requests_are_no_part_of_a_run_that_takes_none(run_of):
 
 def test_a_synthesis_folder_counts_by_its_rows(run_of, tmp_path):
     (tmp_path / "ranked.jsonl").write_text("{}")
-    before = input_fingerprints(run_of("dataset=c2_syn", "model=scratch", "algorithm=dpo", f"dataset.path={tmp_path}"))
+    given = ["dataset=c2_syn", "model=scratch", "algorithm=dpo", f"dataset.path={tmp_path}"]
+    before = plan_of(run_of(*given)).inputs
     (tmp_path / "job.log").write_text("more")
-    config = run_of("dataset=c2_syn", "model=scratch", "algorithm=dpo", f"dataset.path={tmp_path}")
-    assert input_fingerprints(config) == before
+    assert plan_of(run_of(*given)).inputs == before
     (tmp_path / "ranked.jsonl").write_text("{} ")
-    assert input_fingerprints(config) != before
+    assert plan_of(run_of(*given)).inputs != before
 
 
 @pytest.mark.parametrize(

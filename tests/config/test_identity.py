@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from alignlab.config.fingerprints import fingerprint, input_fingerprints
+from alignlab.config.fingerprints import fingerprint
 from alignlab.config.identity import run_folder
+from alignlab.config.plan import plan_of
 
 ROW = '{"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}\n'
 
@@ -118,7 +119,7 @@ def test_the_fingerprint_sees_names_and_contents(tmp_path):
 
 
 def test_fingerprints_name_only_what_is_there(run_of, tmp_path):
-    assert input_fingerprints(run_of()) == {}
+    assert plan_of(run_of()).files == []
     path = tmp_path / "rows.jsonl"
     path.write_text(ROW)
-    assert set(input_fingerprints(on_file(run_of, path))) == {"dataset.path"}
+    assert set(plan_of(on_file(run_of, path)).inputs) == {"dataset.path"}

@@ -3,7 +3,7 @@
 import pytest
 
 from alignlab.config.identity import identity
-from alignlab.config.objectives import objectives_of, rewarded
+from alignlab.config.objectives import objectives_of
 from alignlab.config.plan import plan_of
 from alignlab.errors import ConfigError
 
@@ -16,7 +16,7 @@ def test_the_heaviest_is_trained_on_and_the_first_of_equals(run_of, w, trained):
     found = objectives_of(run_of(f"w={w}"))
     assert found.trained == trained
     assert list(found.weights) == ["better", "safer"]
-    assert trained not in rewarded(run_of(f"w={w}"))
+    assert trained not in plan_of(run_of(f"w={w}")).rewards
 
 
 def test_w_is_the_first_objectives_weight_whichever_is_trained_on(run_of):
@@ -52,7 +52,8 @@ def test_rebel_trains_on_no_labels_and_weighs_every_reward(run_of):
     run = run_of("algorithm=rebel", "w=0.3")
     assert objectives_of(run).trained == ""
     assert objectives_of(run).others == {"better": 0.3, "safer": 0.7}
-    assert rewarded(run_of("algorithm=rebel", "w=1")) == ["better"], "as a run that never heard of the other"
+    alone = plan_of(run_of("algorithm=rebel", "w=1"))
+    assert list(alone.rewards) == ["better"], "as a run that never heard of the other"
     assert all(reward["normalise"] for reward in identity(run)["rewards"].values())
     raw = run_of("algorithm=rebel", "w=0.3", "algorithm.normalise=false")
     assert not any(reward["normalise"] for reward in identity(raw)["rewards"].values())

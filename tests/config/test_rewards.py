@@ -5,7 +5,7 @@ import yaml
 
 from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import identity, run_folder
-from alignlab.config.objectives import objectives_of, reward_of, rewarded
+from alignlab.config.objectives import objectives_of, reward_of
 from alignlab.config.plan import plan_of
 from alignlab.config.roots import config_root
 from alignlab.config.schema import REWARD_KINDS, ClassifierConfig, HttpConfig, ImplicitConfig, LengthConfig
@@ -147,7 +147,7 @@ UNLABELLED = "dataset.objectives.safer.label=null"
 def test_an_objective_without_labels_can_be_a_reward_only(run_of, runs_of):
     run = run_of(UNLABELLED, f"{SAFER}.kind=length")
     assert objectives_of(run).trained == "better"
-    assert rewarded(run) == ["safer"]
+    assert list(plan_of(run).rewards) == ["safer"]
     assert objectives_of(run_of("algorithm=reward_model", UNLABELLED)).trained == "better", "the first with labels"
     with pytest.raises(ConfigError, match=r"^algorithm\.objective=safer: .* has no labels of it, so it"):
         runs_of("algorithm=dpo", "algorithm.objective=safer", UNLABELLED)
@@ -156,4 +156,4 @@ def test_an_objective_without_labels_can_be_a_reward_only(run_of, runs_of):
 
 
 def test_an_evaluation_trains_on_no_reward(run_of):
-    assert rewarded(run_of("algorithm=evaluate", "scorers.safer.kind=length")) == []
+    assert plan_of(run_of("algorithm=evaluate", "scorers.safer.kind=length")).rewards == {}

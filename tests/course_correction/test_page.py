@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from alignlab.course_correction.page import MOST_TRANSCRIPTS, Transcript, write_page
-from alignlab.course_correction.picture import corr_figure, draw_corr
+from alignlab.course_correction.picture import corr_figure
 from alignlab.course_correction.statistics import Scored, corr_curve
+from alignlab.front.figures import save_figure
 from alignlab.pages import visible
 from support.pages import HOSTILE, Parsed, check_safe
 
@@ -79,14 +80,14 @@ def test_the_picture_shows_every_curve(tmp_path):
     assert "k:" in panel.get_xlabel()
     for line in panel.get_lines()[:1]:
         assert list(line.get_ydata()) == curve(0.1).corr
-    assert draw_corr({"x": curve()}, tmp_path / "corr.png").stat().st_size > 5000
+    assert save_figure(corr_figure({"x": curve()}), tmp_path / "corr.png").stat().st_size > 5000
 
 
 def test_the_picture_refuses_what_it_cannot_draw(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
         corr_figure({})
     with pytest.raises(ValueError, match="must end in"):
-        draw_corr({"x": curve()}, tmp_path / "corr.gif")
+        save_figure(corr_figure({"x": curve()}), tmp_path / "corr.gif")
 
 
 def test_visible_keeps_lines_and_other_scripts():

@@ -9,8 +9,9 @@ import pytest
 from matplotlib.text import Text
 
 from alignlab.front.collect import FrontPoint
+from alignlab.front.figures import save_figure
 from alignlab.front.metrics import ExactCurve
-from alignlab.front.picture import draw_front, front_figure, front_subject
+from alignlab.front.picture import front_figure, front_subject
 from alignlab.stats import Interval
 
 AXES = ("helpful", "safe")
@@ -205,7 +206,7 @@ def test_labels_of_points_in_one_place_are_apart():
 
 
 def test_the_file_is_a_picture_of_at_least_900_pixels_and_nothing_else_is_left(tmp_path):
-    path = draw_front(SWEEP, path=tmp_path / "new" / "front.png", exact=EXACT)
+    path = save_figure(front_figure(SWEEP, exact=EXACT), tmp_path / "new" / "front.png")
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     assert int.from_bytes(content[16:20], "big") >= 900
@@ -213,11 +214,11 @@ def test_the_file_is_a_picture_of_at_least_900_pixels_and_nothing_else_is_left(t
 
 
 def test_it_is_drawn_for_papers_too(tmp_path):
-    draw_front(SWEEP, path=tmp_path / "front.png", exact=EXACT, also=(".svg", ".pdf"))
+    save_figure(front_figure(SWEEP, exact=EXACT), tmp_path / "front.png", also=(".svg", ".pdf"))
     starts = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF-"}
     assert {file.suffix: file.read_bytes()[: len(starts[file.suffix])] for file in tmp_path.iterdir()} == starts
     with pytest.raises(ValueError, match=r"front\.tiff: must end in"):
-        draw_front(SWEEP, path=tmp_path / "front.png", also=(".tiff",))
+        save_figure(front_figure(SWEEP), tmp_path / "front.png", also=(".tiff",))
 
 
 def test_a_failing_draw_leaves_the_old_picture(tmp_path, monkeypatch):
@@ -230,7 +231,7 @@ def test_a_failing_draw_leaves_the_old_picture(tmp_path, monkeypatch):
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", torn)
     with pytest.raises(OSError, match="disk full"):
-        draw_front(SWEEP, path=path)
+        save_figure(front_figure(SWEEP), path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("front.png", b"old")]
 
 
@@ -244,7 +245,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(ValueError, match="reference"):
         front_figure(SWEEP, reference=(1.0,))
     with pytest.raises(ValueError, match=r"front\.bmp"):
-        draw_front(SWEEP, path=tmp_path / "front.bmp")
+        save_figure(front_figure(SWEEP), tmp_path / "front.bmp")
 
 
 def accuracies(w, low, high):

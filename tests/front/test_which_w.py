@@ -111,7 +111,8 @@ def test_a_joint_chance_follows_the_correlation():
 def test_a_front_of_files_says_it_everywhere(tmp_path, capsys, monkeypatch):
     """Scores of write_front: safe = 2 - w - p/7 over 6 prompts, so its mean is 2 - w - 2.5/7."""
     page = {}
-    monkeypatch.setattr("alignlab.front.report.draw_front", lambda *_, **__: None)  # takes seconds
+    for name in ("front_figure", "save_figure"):  # take seconds
+        monkeypatch.setattr(f"alignlab.front.report.{name}", lambda *_, **__: None)
     monkeypatch.setattr("alignlab.front.report.write_front_page", lambda *_, **given: page.update(given))
     runs = write_runs(tmp_path / "runs")
     target = 2 - 0.4 - 2.5 / 7

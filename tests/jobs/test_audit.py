@@ -10,8 +10,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlab.cli import main
-from alignlab.config.schema import ArchitectureConfig
-from alignlab.models.scratch import bpe_tokenizer, new_llama
+from alignlab.models.scratch import bpe_tokenizer
+from support.checkpoints import save_checkpoint
 from support.commands import assert_refused
 
 TEMPLATE = "BEGINNING OF CONVERSATION: USER: {raw_prompt} ASSISTANT:"
@@ -44,18 +44,7 @@ def place(tmp_path_factory):
     rows[4]["response_1"] = rows[4]["response_0"] + " and more"
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tokenizer = bpe_tokenizer([TEMPLATE + ":) " + sentence(rng, 60) for _ in range(60)], 400)
-    shape = ArchitectureConfig(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-    )
-    model = new_llama(shape, tokenizer, seed=0)
-    model.save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
+    save_checkpoint(folder / "base", tokenizer, vocab_size=400)
     targets = {"policy": "all-linear", "margin": ["q_proj", "v_proj", "lm_head"]}
     for seed, (name, modules) in enumerate(targets.items()):
         torch.manual_seed(seed)

@@ -160,7 +160,7 @@ def named_in_run(root, base):
         runner.make_run(plan)
     adapter = plan.folder / "adapter"
     if adapter.is_dir():
-        check_recorded(evaluation(root, adapter))
+        check_recorded(plan_of(evaluation(root, adapter)).files)
 
 
 def on_a_front(root, base):

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from alignlab.cli import main
-from alignlab.config.schema import ArchitectureConfig
 from alignlab.data.worlds import toy
-from alignlab.models.scratch import bpe_tokenizer, new_llama
+from alignlab.models.scratch import bpe_tokenizer
+from support.checkpoints import save_checkpoint
 
 CHAT = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}{{ eos_token }}{% endfor %}"
@@ -22,17 +22,7 @@ def guard(tmp_path_factory):
     tokenizer = bpe_tokenizer([*toy.VOCABULARY, "safe unsafe " * 9], vocab_size=400)
     tokenizer.add_tokens(["<|user|>", "<|assistant|>"], special_tokens=True)
     tokenizer.chat_template = CHAT
-    shape = ArchitectureConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-    )
-    new_llama(shape, tokenizer, seed=3).save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    save_checkpoint(path, tokenizer, seed=3, max_position_embeddings=512, initializer_range=0.3)
     return path
 
 

@@ -8,8 +8,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from alignlab.cli import main
-from alignlab.config.schema import ArchitectureConfig
-from alignlab.models.scratch import new_llama, word_tokenizer
+from alignlab.models.scratch import word_tokenizer
+from support.checkpoints import save_checkpoint
 
 WORDS = ["user", "assistant", "turn", "the", "red", "widget", "now"]
 CHAT = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
@@ -38,17 +38,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("merge")
     tokenizer = word_tokenizer(WORDS)
     tokenizer.chat_template = CHAT
-    shape = ArchitectureConfig(
-        vocab_size=32,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-    )
-    new_llama(shape, tokenizer, seed=0).save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
+    save_checkpoint(folder / "base", tokenizer, vocab_size=32)
     return folder
 
 

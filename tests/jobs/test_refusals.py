@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from alignlab.checks.preflight import LLAMA_LAYERS
 from alignlab.cli import main
-from alignlab.config.schema import ArchitectureConfig
 from alignlab.models.lora_layers import layers_by_config, layers_of
-from alignlab.models.scratch import bpe_tokenizer, new_llama
+from alignlab.models.scratch import bpe_tokenizer
+from support.checkpoints import save_checkpoint
 from support.commands import REPOSITORY
 
 CHAT = (
@@ -30,17 +30,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("refusals")
     tokenizer = bpe_tokenizer([" ".join(ROW.values()), "user assistant system yes no"], vocab_size=300)
     tokenizer.chat_template = CHAT
-    shape = ArchitectureConfig(
-        vocab_size=300,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-    )
-    new_llama(shape, tokenizer, seed=0).save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    save_checkpoint(folder / "model", tokenizer, vocab_size=300, max_position_embeddings=256, **shape)
     rows = [{**ROW, "prompt": f"{ROW['prompt']} {number}"} for number in range(12)]
     for name, more in (("rows", {}), ("system", {"system": "be kind"})):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row | more) + "\n" for row in rows))

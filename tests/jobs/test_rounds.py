@@ -154,7 +154,7 @@ def test_a_source_counts_by_what_it_holds(tmp_path):
     [
         (["algorithm=rebel", "algorithm.rounds=2"], "algorithm.rounds=2: dataset=toy holds pairs that were made once"),
         (["algorithm=dpo", "algorithm.rounds=3"], "algorithm.rounds=3: dataset=toy holds pairs that were made once"),
-        (["algorithm.rounds=0"], "algorithm.rounds=0: must be in 1..50"),
+        (["algorithm.rounds=0"], "algorithm.rounds=0: must be in [1, 50]"),
     ],
 )
 def test_what_cannot_be_repeated_is_refused(tmp_path, capfd, overrides, line):

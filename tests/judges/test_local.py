@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from alignlab.config.schema import ArchitectureConfig, LocalJudgeConfig
+from alignlab.config.schema import LocalJudgeConfig
 from alignlab.errors import ConfigError
 from alignlab.judges import JudgeItem, load_judge
 from alignlab.judges.asking import Ask
 from alignlab.judges.local import CONVERSATION
 from alignlab.judges.wording import WORD_FORM, build_prompt
-from alignlab.models.scratch import bpe_tokenizer, new_llama
+from alignlab.models.scratch import bpe_tokenizer
+from support.checkpoints import save_checkpoint
 from support.judging import items_of
 
 ITEMS = items_of(7)
@@ -41,17 +42,7 @@ def folder(tmp_path_factory):
     tokenizer = bpe_tokenizer([*texts, "safe unsafe yes no " * 9], vocab_size=500)
     tokenizer.add_tokens(["<|user|>", "<|assistant|>"], special_tokens=True)
     tokenizer.chat_template = CHAT
-    shape = ArchitectureConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=2048,
-        initializer_range=0.3,
-    )
-    new_llama(shape, tokenizer, seed=3).save_pretrained(path)
-    tokenizer.save_pretrained(path)
+    save_checkpoint(path, tokenizer, seed=3, max_position_embeddings=2048, initializer_range=0.3)
     return path
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from alignlab.config.schema import ArchitectureConfig, LocalGeneratorConfig, PretrainedConfig
+from alignlab.config.schema import LocalGeneratorConfig
 from alignlab.engine.sampling.base import PrefixRequest
 from alignlab.engine.sampling.generate import generate
 from alignlab.models.adapters import with_adapter
 from alignlab.models.base import load_base
-from alignlab.models.scratch import bpe_tokenizer, new_llama
+from alignlab.models.scratch import bpe_tokenizer
+from support.checkpoints import model_settings, save_checkpoint
 
 TEXTS = ["where is the red box it is on the table", "take some flour then add two eggs"]
 
@@ -20,29 +21,9 @@ TEXTS = ["where is the red box it is on the table", "take some flour then add tw
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = bpe_tokenizer(TEXTS, 300)
-    shape = ArchitectureConfig(
-        vocab_size=300,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        initializer_range=0.1,
-    )
-    new_llama(shape, tokenizer, seed=0).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return PretrainedConfig(
-        kind="hf",
-        name="small",
-        prompt_template="USER: {raw_prompt} ASSISTANT:",
-        learning_rate=1e-3,
-        path=str(folder),
-        revision=None,
-        adapter=None,
-        dtype="bfloat16",
-        quantization=None,
-        attn_implementation="sdpa",
-    )
+    shape = {"hidden_size": 64, "intermediate_size": 128, "initializer_range": 0.1}
+    save_checkpoint(folder, tokenizer, vocab_size=300, **shape)
+    return model_settings(folder, "USER: {raw_prompt} ASSISTANT:", name="small", dtype="bfloat16")
 
 
 def test_nf4(config, tmp_path):

@@ -118,7 +118,7 @@ def plain_loss(engine, table, w, loss_type):
 def test_the_loss_is_the_methods_own_at_w(engine_of, loss_type, w):
     engine, table = engine_of(loss_type)
     (forward,) = engine.data_collator(list(engine.train_dataset))["forwards"]
-    with engine_layers(engine.model, engine.packing):
+    with engine_layers(engine.model, engine.batch_layout):
         got = engine.compute_loss(engine.model, {**forward, "w": w})
     wanted = plain_loss(engine, table, w, loss_type)
     assert float(got) == pytest.approx(float(wanted), rel=1e-5)
@@ -138,7 +138,7 @@ def test_draws_of_a_step_have_forwards_of_their_own(engine_of):
 def test_every_block_is_trained(engine_of):
     engine, _ = engine_of("squared")
     (forward,) = engine.data_collator(list(engine.train_dataset))["forwards"]
-    with engine_layers(engine.model, engine.packing):
+    with engine_layers(engine.model, engine.batch_layout):
         engine.compute_loss(engine.model, {**forward, "w": [1.0, 0.0]}).backward()
     factors = [weights for name, weights in engine.model.named_parameters() if "lora_B" in name]
     assert all(weights.grad[:, :2].abs().max() > 0 and weights.grad[:, 4:].abs().max() > 0 for weights in factors)

@@ -35,7 +35,7 @@ def total_loss(base, pairs, references, folder, *, sft_weight, pairs_per_forward
         pairs_per_forward=pairs_per_forward,
     )
     forwards = engine.data_collator(list(engine.train_dataset))["forwards"]
-    with engine_layers(engine.model, engine.packing), torch.no_grad():
+    with engine_layers(engine.model, engine.batch_layout), torch.no_grad():
         losses = [float(engine.compute_loss(engine.model, one)) for one in forwards]
     engine.model.unload()
     return sum(losses), len(forwards)

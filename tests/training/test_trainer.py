@@ -169,7 +169,7 @@ def engine_of(table, folder, *, model=None, dropout=0.0, **settings):
 
 def one_step(engine, batch):
     """The loss of one step; its gradients stay in the model."""
-    with engine_layers(engine.model, engine.packing):
+    with engine_layers(engine.model, engine.batch_layout):
         return engine.training_step(engine.model, batch)
 
 

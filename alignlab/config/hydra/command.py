@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignlab.config.hydra.compose import choices_of, composing, config_groups, register, run_config
 from alignlab.config.roots import config_root
+from alignlab.config.uses import leaves
 from alignlab.errors import ConfigError
 
 NOT_SAID = ("paths", "force")
@@ -71,7 +72,7 @@ def _overridden(base: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def _said(record: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(_leaves({key: value for key, value in record.items() if key not in NOT_SAID}, ""))
+    return dict(leaves({key: value for key, value in record.items() if key not in NOT_SAID}))
 
 
 def _chosen(record: Mapping[str, Any], choices: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -83,7 +84,7 @@ def _chosen(record: Mapping[str, Any], choices: Mapping[str, Sequence[str]]) -> 
         own = record.get(group)
         if not isinstance(own, Mapping) or group not in default_of:
             continue
-        flat = dict(_leaves(own, ""))
+        flat = dict(leaves(own))
         usual = default_of[group]
         best = min(names, key=lambda choice: (_misfit(group, choice, flat), choice != usual))
         if best != usual:
@@ -97,7 +98,7 @@ def _file(name: str) -> dict[str, Any]:
 
 def _misfit(group: str, choice: str, own: Mapping[str, Any]) -> tuple[bool, int, int]:
     """How badly a file fits: another kind or name, values that differ, and values that it leaves open."""
-    flat = {key: value for key, value in _leaves(_file(f"{group}/{choice}"), "") if key != "defaults"}
+    flat = {key: value for key, value in leaves(_file(f"{group}/{choice}")) if key != "defaults"}
     flat = {key: value for key, value in flat.items() if not (isinstance(value, str) and "${" in value)}
     agreeing = sum(own.get(key) == value for key, value in flat.items() if key in own)
     other = any(key in flat and own.get(key) != flat[key] for key in ("kind", "name"))
@@ -137,11 +138,3 @@ def _written(value: Any) -> str:
         return text
     escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", text)
     return f"'{escaped}'"
-
-
-def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -1,21 +1,6 @@
 """The typed configuration: every key, its type and its range, a file a group. Defaults live in conf/, never here."""
 
-from alignlab.config.schema.algorithm import (
-    MIN_MODPO_WEIGHT,
-    AlgorithmConfig,
-    AuditConfig,
-    DpoConfig,
-    EvaluateConfig,
-    FrontConfig,
-    IndexConfig,
-    MergeConfig,
-    ModpoConfig,
-    PreferenceConfig,
-    PreviewConfig,
-    RebelConfig,
-    RewardModelConfig,
-    SftConfig,
-)
+from alignlab.config.schema.algorithm import AlgorithmConfig
 from alignlab.config.schema.choose import ChooseConfig
 from alignlab.config.schema.conditioned import ConditionedConfig, ExportConfig
 from alignlab.config.schema.course_correction import CourseCorrectionConfig
@@ -39,6 +24,14 @@ from alignlab.config.schema.judge import (
     RulesJudgeConfig,
 )
 from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig, SafeDpoConfig
+from alignlab.config.schema.measuring import (
+    AuditConfig,
+    EvaluateConfig,
+    FrontConfig,
+    IndexConfig,
+    MergeConfig,
+    PreviewConfig,
+)
 from alignlab.config.schema.model import (
     ArchitectureConfig,
     FromScratchConfig,
@@ -48,6 +41,15 @@ from alignlab.config.schema.model import (
 )
 from alignlab.config.schema.online import GrpoConfig
 from alignlab.config.schema.pairs import PairsConfig
+from alignlab.config.schema.preference import (
+    MIN_MODPO_WEIGHT,
+    DpoConfig,
+    ModpoConfig,
+    PreferenceConfig,
+    RebelConfig,
+    RewardModelConfig,
+    SftConfig,
+)
 from alignlab.config.schema.publish import PublishConfig
 from alignlab.config.schema.reward import (
     REWARD_KINDS,

@@ -6,7 +6,7 @@ from typing import ClassVar
 from omegaconf import MISSING
 
 from alignlab.config.schema.algorithm import AlgorithmConfig
-from alignlab.config.schema.ranges import check_ranges, within
+from alignlab.config.schema.ranges import within
 from alignlab.config.uses import Uses, always
 
 
@@ -28,6 +28,3 @@ class ChooseConfig(AlgorithmConfig):
     )
     runs: list[str] = MISSING
     min_chance: float = within("(0, 1)")
-
-    def __post_init__(self) -> None:
-        check_ranges("algorithm", self)

@@ -58,6 +58,7 @@ class CourseCorrectionConfig(AlgorithmConfig):
     labels: str | None = MISSING
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_one_of("algorithm.profile", self.profile, PROFILES)
         require_one_of("algorithm.turn", self.turn, ("continue", "reinject_header"))
         require(bool(self.k), "algorithm.k", "[]", "must name at least one length")

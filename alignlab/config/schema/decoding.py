@@ -1,12 +1,12 @@
 """Policies that are made while decoding, of what was trained or scored before."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
 from alignlab.config.conditions import (
+    BALANCE,
     MEASURED,
     MODEL,
     OWN_PAIRS,
@@ -23,12 +23,11 @@ from alignlab.config.conditions import (
     scored,
     when,
 )
-from alignlab.config.names import QUALITY_FILES
-from alignlab.config.schema.algorithm import AlgorithmConfig, EvaluateConfig
+from alignlab.config.schema.algorithm import SAMPLED, AlgorithmConfig
+from alignlab.config.schema.measuring import EvaluateConfig
+from alignlab.config.schema.ranges import within
 from alignlab.config.uses import Uses, always
 from alignlab.errors import require, require_one_of
-
-SAMPLED = ("generations.jsonl", "scores.jsonl", *QUALITY_FILES)
 
 _SAMPLES = either(scored, gold_rewards)
 
@@ -41,8 +40,7 @@ class BestOfNConfig(AlgorithmConfig):
         reads={
             **EvaluateConfig.uses.reads,
             "algorithm.beta": both(gold_rewards, on_toy),
-            "w": always,
-            "weights": always,
+            **BALANCE,
         },
         data="preferences",
         weighs=True,
@@ -55,13 +53,13 @@ class BestOfNConfig(AlgorithmConfig):
     n: int = MISSING
     samples: int | None = MISSING
     normalise: bool = MISSING
-    beta: float = MISSING
+    beta: float = within("(0, inf)", "1/nat")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.n >= 1, "algorithm.n", self.n, "must be >= 1")
         rule = f"must be at least algorithm.n={self.n}, or null for generator.samples"
         require(self.samples is None or self.samples >= self.n, "algorithm.samples", self.samples, rule)
-        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
 
 
 _SEQUENCE = if_kind("algorithm.level", "sequence")
@@ -77,17 +75,16 @@ class LogitMixConfig(AlgorithmConfig):
             **MODEL,
             **OWN_PAIRS,
             **when(makes, TRAINING),
-            **MEASURED,
             "dataset.exact_samples": both(gold_rewards, on_toy),
             "scorers": always,
+            **MEASURED,
             "generator": _SAMPLES,
             "generator.samples": _SAMPLES,
             "generator.prompts": both(scored, off_toy),
             "algorithm": always,
             "algorithm.samples": _SEQUENCE,
             "algorithm.min_ess": _SEQUENCE,
-            "w": always,
-            "weights": always,
+            **BALANCE,
             **dict.fromkeys(("reward", "algorithm.rewards"), others),
             "trainer.max_length": always,
             "trainer.per_device_eval_batch_size": always,
@@ -103,15 +100,14 @@ class LogitMixConfig(AlgorithmConfig):
         after_sweep="alignlab.jobs.front",
     )
     level: str = MISSING
-    beta: float = MISSING
+    beta: float = within("(0, inf)", "1/nat")
     rewards: dict[str, Any] = MISSING
-    """As ModpoConfig's."""
+    """As RewardedConfig's."""
     samples: int | None = MISSING
-    min_ess: float = MISSING
+    min_ess: float = within("[1, inf)")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_one_of("algorithm.level", self.level, ("token", "sequence"))
-        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
         rule = "must be > 0, or null for generator.samples"
         require(self.samples is None or self.samples > 0, "algorithm.samples", self.samples, rule)
-        require(1 <= self.min_ess < math.inf, "algorithm.min_ess", self.min_ess, "must be a finite number >= 1")

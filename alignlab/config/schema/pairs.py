@@ -6,6 +6,7 @@ from typing import ClassVar
 from omegaconf import MISSING
 
 from alignlab.config.conditions import (
+    BALANCE,
     FILES,
     MODEL,
     SCRATCH,
@@ -44,8 +45,7 @@ class PairsConfig(PairSelection, AlgorithmConfig):
             "algorithm": always,
             "algorithm.temperature": if_kind("algorithm.labels", "bradley_terry"),
             "scorers": always,
-            "w": _WEIGHTED,
-            "weights": _WEIGHTED,
+            **when(_WEIGHTED, BALANCE),
             "trainer.max_length": always,
             "trainer.per_device_eval_batch_size": always,
             "seed": always,
@@ -57,5 +57,6 @@ class PairsConfig(PairSelection, AlgorithmConfig):
     sources: list[str] = MISSING
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check("algorithm")
         require(len(set(self.sources)) == len(self.sources), "algorithm.sources", self.sources, "names one twice")

@@ -31,6 +31,7 @@ class PublishConfig(AlgorithmConfig):
     push: str | None = MISSING
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         rule = f"must name some of {', '.join(FORMATS)}"
         require(bool(self.formats), "algorithm.formats", "[]", rule)
         for one in self.formats:

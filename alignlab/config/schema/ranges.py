@@ -21,6 +21,7 @@ class Interval:
     high: float
     with_low: bool
     with_high: bool
+    unit: str
 
     def holds(self, value: float) -> bool:
         """Whether a number lies in it; NaN lies in none."""
@@ -33,15 +34,22 @@ class Interval:
         """What must hold, in words."""
         if self.high < math.inf:
             return f"must be in {self.text}"
-        return f"must be {'>=' if self.with_low else '>'} {self.low:g}"
+        return (
+            f"must be a finite number {'>=' if self.with_low else '>'} {self.low:g}{self.unit and f', in {self.unit}'}"
+        )
 
 
-def within(text: str) -> Any:
-    """A field without a default whose numbers lie in an interval, e.g. `(0, inf)`; null passes where typed so."""
+def within(text: str, unit: str = "") -> Any:
+    """A field without a default whose numbers lie in an interval; null passes where typed so.
+
+    Args:
+        text: the interval, e.g. `(0, inf)`.
+        unit: of the numbers, which a message of a field without an upper bound names.
+    """
     found = _INTERVAL.fullmatch(text)
     assert found, text
     left, low, high, right = found.groups()
-    interval = Interval(text, float(low), float(high), left == "[", right == "]")
+    interval = Interval(text, float(low), float(high), left == "[", right == "]", unit)
     return field(default=omegaconf.MISSING, metadata={"range": interval})
 
 

@@ -8,20 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from alignlab.config.schema.algorithm import (
-    AlgorithmConfig,
-    AuditConfig,
-    DpoConfig,
-    EvaluateConfig,
-    FrontConfig,
-    IndexConfig,
-    MergeConfig,
-    ModpoConfig,
-    PreviewConfig,
-    RebelConfig,
-    RewardModelConfig,
-    SftConfig,
-)
+from alignlab.config.schema.algorithm import AlgorithmConfig
 from alignlab.config.schema.choose import ChooseConfig
 from alignlab.config.schema.clean import CleanConfig
 from alignlab.config.schema.conditioned import ConditionedConfig, ExportConfig
@@ -32,9 +19,18 @@ from alignlab.config.schema.defaults import complete_rewards, complete_scorers
 from alignlab.config.schema.generation import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.config.schema.judge import JUDGE_KINDS, JudgeConfig
 from alignlab.config.schema.loss_weighting import LossWeightedConfig, RacoConfig, SafeDpoConfig
+from alignlab.config.schema.measuring import (
+    AuditConfig,
+    EvaluateConfig,
+    FrontConfig,
+    IndexConfig,
+    MergeConfig,
+    PreviewConfig,
+)
 from alignlab.config.schema.model import FromScratchConfig, ModelConfig, PretrainedConfig
 from alignlab.config.schema.online import GrpoConfig
 from alignlab.config.schema.pairs import PairsConfig
+from alignlab.config.schema.preference import DpoConfig, ModpoConfig, RebelConfig, RewardModelConfig, SftConfig
 from alignlab.config.schema.publish import PublishConfig
 from alignlab.config.schema.reward import REWARD_KINDS, RewardConfig
 from alignlab.config.schema.soup import SoupConfig

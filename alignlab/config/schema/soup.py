@@ -1,12 +1,12 @@
 """Soups: weighted sums of what adapters add to the weights."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from omegaconf import MISSING
 
 from alignlab.config.conditions import (
+    BALANCE,
     MODEL,
     OWN_PAIRS,
     PREFERENCES,
@@ -17,7 +17,8 @@ from alignlab.config.conditions import (
     makes,
     when,
 )
-from alignlab.config.schema.algorithm import AlgorithmConfig
+from alignlab.config.schema.algorithm import SAMPLED, AlgorithmConfig
+from alignlab.config.schema.ranges import within
 from alignlab.config.uses import Uses, always
 from alignlab.errors import require
 
@@ -36,8 +37,7 @@ class SoupConfig(AlgorithmConfig):
             **SCORING,
             "algorithm": always,
             "algorithm.extrapolate": extrapolates,
-            "w": always,
-            "weights": always,
+            **BALANCE,
             "trainer.per_device_eval_batch_size": always,
             "trainer.max_length": always,
             "seed": always,
@@ -49,16 +49,16 @@ class SoupConfig(AlgorithmConfig):
         rewards=frozenset({"endpoints"}),
         makes_rewards=True,
         samples=SAMPLING["generator.samples"],
-        writes=("adapter", "generations.jsonl", "scores.jsonl"),
+        writes=("adapter", *SAMPLED),
         after_sweep="alignlab.jobs.front",
     )
-    beta: float = MISSING
+    beta: float = within("(0, inf)", "1/nat")
     adapters: dict[str, str] = MISSING
     extrapolate: bool = MISSING
     rank: int | None = MISSING
 
     def __post_init__(self) -> None:
-        require(0 < self.beta < math.inf, "algorithm.beta", self.beta, "must be a finite number > 0, in 1/nat")
+        super().__post_init__()
         require(self.rank is None or self.rank > 0, "algorithm.rank", self.rank, "must be > 0, or null for the sum")
         for name, folder in self.adapters.items():
             require(bool(folder.strip()), f"algorithm.adapters.{name}", folder, "must name the folder of an adapter")

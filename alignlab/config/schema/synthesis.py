@@ -57,6 +57,7 @@ class SynthesisConfig(AlgorithmConfig):
         return bool(self.merge)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_one_of("algorithm.pairs", self.pairs, PAIR_STRATEGIES)
         require_one_of("algorithm.cuts", self.cuts, ("clauses", "tokens"))
         require_one_of("algorithm.safe", self.safe, ("refusal", "policy", "data"))

@@ -74,7 +74,7 @@ class HardwareConfig:
     processes: int = within("[1, 4096]")
     bf16: bool = MISSING
     fsdp: bool = MISSING
-    """Training processes share the model's weights out, where each would hold all of them."""
+    """Shard the model's weights among the training processes, in place of a copy in each."""
 
     def __post_init__(self) -> None:
         require_one_of("hardware.device", self.device, ("cpu", "cuda"))

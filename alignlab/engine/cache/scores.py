@@ -176,7 +176,7 @@ class _Filling:
         return table.joined(ids, scores)
 
     def _divide(self) -> tuple[Ints, list[tuple[Claim, int]]]:
-        """Places of the rows that this process takes on next; the claims of others, with how many rows they delay."""
+        """Indices of the rows that this process computes next; the claims of others, with how many rows they delay."""
         self._read()
         free = self._unknown.copy()
         others = []

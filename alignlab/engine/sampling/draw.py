@@ -34,7 +34,7 @@ class Sampling:
     """Nucleus: the most probable tokens that together reach it; those as probable as its last one belong to it."""
 
 
-class Uniforms:
+class RandomStream:
     """Uniform numbers of one sample, one a token and attempt, from (seed, sample id) alone.
 
     A second attempt at one token does not move the numbers of the next token.
@@ -53,11 +53,11 @@ class Uniforms:
         return self._attempts[number]
 
 
-Again = Callable[[list[int], int], Tensor]
+Redraw = Callable[[list[int], int], Tensor]
 """(rows, attempt) -> those rows' numbers for one more attempt at their tokens, float64."""
 
 
-def draw_tokens(logits_RV: Tensor, numbers_R: Tensor, again: Again, sampling: Sampling) -> Tensor:
+def draw_tokens(logits_RV: Tensor, u_R: Tensor, redraw: Redraw, sampling: Sampling) -> Tensor:
     """One token a row, shape (R,), on the logits' device.
 
     The nucleus is drawn from without sorting: a token drawn from the whole distribution is kept if the tokens that are
@@ -68,8 +68,8 @@ def draw_tokens(logits_RV: Tensor, numbers_R: Tensor, again: Again, sampling: Sa
 
     Args:
         logits_RV: in any float type; computed in float32.
-        numbers_R: uniform numbers, float64.
-        again: numbers for the rows that draw again.
+        u_R: uniform numbers, float64.
+        redraw: numbers for the rows that draw again.
         sampling: temperature and nucleus.
     """
     if sampling.temperature == 0:
@@ -77,9 +77,9 @@ def draw_tokens(logits_RV: Tensor, numbers_R: Tensor, again: Again, sampling: Sa
         return tokens_R.where(greatest_R.isfinite(), NO_TOKEN)
     probs_RV = torch.softmax(logits_RV.float() / sampling.temperature, dim=-1)
     known_R = probs_RV[:, 0].isfinite()  # softmax makes all of a row NaN, or nothing
-    tokens_R = _inverse_cdf(probs_RV, numbers_R)
+    tokens_R = _inverse_cdf(probs_RV, u_R)
     if sampling.top_p < 1:
-        _redraw_outside_nucleus(tokens_R, probs_RV, again, sampling.top_p)
+        _redraw_outside_nucleus(tokens_R, probs_RV, redraw, sampling.top_p)
     return tokens_R.where(known_R, NO_TOKEN)
 
 
@@ -88,7 +88,7 @@ def no_distribution(name: str) -> FloatingPointError:
     return FloatingPointError(f"sample {name}: the model's logits are NaN or infinite; look at its weights")
 
 
-def _redraw_outside_nucleus(tokens_R: Tensor, probs_RV: Tensor, again: Again, top_p: float) -> None:
+def _redraw_outside_nucleus(tokens_R: Tensor, probs_RV: Tensor, redraw: Redraw, top_p: float) -> None:
     """Replace the tokens that are not in the nucleus."""
     rows = torch.arange(len(probs_RV), device=probs_RV.device)
     for attempt in range(1, _MOST_ATTEMPTS):
@@ -98,18 +98,18 @@ def _redraw_outside_nucleus(tokens_R: Tensor, probs_RV: Tensor, again: Again, to
         if len(outside) == 0:
             return
         rows, probs_RV = rows[outside], above_RV[outside]
-        tokens_R[rows] = _inverse_cdf(probs_RV, again(rows.tolist(), attempt))
+        tokens_R[rows] = _inverse_cdf(probs_RV, redraw(rows.tolist(), attempt))
     tokens_R[rows] = probs_RV.argmax(-1)
 
 
-def _inverse_cdf(probs_RV: Tensor, numbers_R: Tensor) -> Tensor:
+def _inverse_cdf(probs_RV: Tensor, u_R: Tensor) -> Tensor:
     """First token at which the cumulative probability passes number * total, shape (R,)."""
     rows, size = probs_RV.shape
     padded_RV = torch.nn.functional.pad(probs_RV, (0, -size % _BLOCK))
     blocks_RKB = padded_RV.view(rows, -1, _BLOCK)
     ends_RK = blocks_RKB.sum(-1).double().cumsum(-1)
     total_R1 = ends_RK[:, -1:]
-    wanted_R1 = torch.minimum(numbers_R[:, None] * total_R1, torch.nextafter(total_R1, torch.zeros_like(total_R1)))
+    wanted_R1 = torch.minimum(u_R[:, None] * total_R1, torch.nextafter(total_R1, torch.zeros_like(total_R1)))
     block_R1 = torch.searchsorted(ends_RK, wanted_R1, right=True)  # ends above the number: a block that has weight
     block_R1 = block_R1.clamp(max=ends_RK.shape[-1] - 1)  # NaN is above no number
     start_R1 = torch.where(block_R1 > 0, ends_RK.gather(-1, (block_R1 - 1).clamp(min=0)), 0)

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from alignlab.config.schema import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.engine.models import causal_lm
 from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest
 from alignlab.engine.sampling.draw import Sampling
-from alignlab.engine.sampling.local import Decoder, DecodeSettings, Finished, causal_lm
+from alignlab.engine.sampling.local import Decoder, DecodeSettings, Finished
 from alignlab.engine.sampling.plain import PlainDecoder
 from alignlab.engine.sampling.prefixes import Branch, branches_of, shared_prefixes_of
 from alignlab.engine.sampling.probe import shares_prefixes

@@ -5,17 +5,17 @@ Shape letters: L branches, N positions where branches begin, V vocabulary, T own
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
-from alignlab.engine.sampling.draw import NO_TOKEN, Sampling, Uniforms, draw_tokens, no_distribution
+from alignlab.engine.models import causal_lm, project_only
+from alignlab.engine.sampling.draw import NO_TOKEN, RandomStream, Sampling, draw_tokens, no_distribution
 from alignlab.engine.sampling.mixture import copies_of
 from alignlab.engine.sampling.prefixes import Branch, SharedPrefix, split
 from alignlab.engine.sampling.shared import BranchIndex, SharedCache, shared_attention
@@ -47,11 +47,6 @@ Finished = Callable[[Branch, list[int]], None]
 """Called with a branch and its tokens, stop token included, as soon as it ends."""
 
 
-def causal_lm(model: Any) -> Any:
-    """The causal language model inside a PEFT wrapper."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 @dataclass
 class _Sample:
     """A branch that is being decoded."""
@@ -59,7 +54,7 @@ class _Sample:
     branch: Branch
     prefix: int
     """Its prefix's row in the cache."""
-    uniforms: Uniforms
+    stream: RandomStream
     tokens: list[int] = field(default_factory=list)
     ended: bool = False
 
@@ -130,8 +125,8 @@ class Decoder:
         self._regrow(samples, caches, firsts)
 
     def _sample(self, branch: Branch, prefix: int) -> _Sample:
-        uniforms = Uniforms(branch.name, seed=self._settings.seed, count=self._settings.max_new_tokens)
-        return _Sample(branch, prefix, uniforms)
+        stream = RandomStream(branch.name, seed=self._settings.seed, count=self._settings.max_new_tokens)
+        return _Sample(branch, prefix, stream)
 
     def _regrow(self, new: list[_Sample], caches: list[DynamicCache], firsts: list[Tensor]) -> None:
         """Rebuild the cache: without ended branches, with the prefixes that were just computed."""
@@ -181,19 +176,19 @@ class Decoder:
             )
         index.advance()
         self.counts.decoded_tokens += len(self._samples)
-        numbers_L = self._numbers_LT.gather(1, index.steps_L[:: self._copies, None])[:, 0]
-        self._last_L = self._draw(output.logits[:, -1], self._samples, numbers_L)
+        u_L = self._numbers_LT.gather(1, index.steps_L[:: self._copies, None])[:, 0]
+        self._last_L = self._draw(output.logits[:, -1], self._samples, u_L)
 
-    def _draw(self, logits_LV: Tensor, samples: Sequence[_Sample], numbers_L: Tensor) -> Tensor:
+    def _draw(self, logits_LV: Tensor, samples: Sequence[_Sample], u_L: Tensor) -> Tensor:
         """Draw the samples' next tokens, note them, and report the samples that they end."""
 
-        def again(rows: list[int], attempt: int) -> Tensor:
+        def redraw(rows: list[int], attempt: int) -> Tensor:
             last = self._settings.max_new_tokens - 1  # for what has ended and still runs along
             steps = [min(len(samples[row].tokens), last) for row in rows]
-            numbers = [samples[row].uniforms.attempt(attempt)[step] for row, step in zip(rows, steps, strict=True)]
+            numbers = [samples[row].stream.attempt(attempt)[step] for row, step in zip(rows, steps, strict=True)]
             return torch.tensor(numbers, dtype=torch.float64, device=logits_LV.device)
 
-        tokens_L = draw_tokens(logits_LV, numbers_L, again, self._settings.sampling)
+        tokens_L = draw_tokens(logits_LV, u_L, redraw, self._settings.sampling)
         for sample, token in zip(samples, tokens_L.tolist(), strict=True):
             if sample.ended:
                 continue
@@ -232,29 +227,13 @@ def prefill(model: Any, prefixes: Sequence[SharedPrefix]) -> tuple[DynamicCache,
     depths_N = [depth for _, depth in ends for _ in range(copies)]
     flat_N = torch.tensor([row * width + depth - 1 for row, depth in zip(rows_N, depths_N, strict=True)], device=device)
     cache = DynamicCache()
-    with _only_at(causal_lm(model).base_model, flat_N):
+    with project_only(causal_lm(model).base_model, flat_N):
         output = model(ids, past_key_values=cache, use_cache=True)
     index_of = {end: index for index, end in enumerate(ends)}
     rows = [index_of[row, branch.depth] for row, prefix in enumerate(prefixes) for branch in prefix.branches]
     return cache, output.logits[0, torch.tensor(rows, device=device)]
 
 
-@contextmanager
-def _only_at(backbone: nn.Module, positions_N: Tensor) -> Iterator[None]:
-    """Project only these positions of the flattened batch to the vocabulary, as one row of N."""
-
-    def select(module: nn.Module, arguments: Any, output: Any) -> Any:
-        hidden = output.last_hidden_state
-        output.last_hidden_state = hidden.reshape(-1, hidden.shape[-1])[positions_N][None]
-        return output
-
-    handle = backbone.register_forward_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _numbers(samples: Sequence[_Sample], device: torch.device) -> Tensor:
     """First attempts' uniform numbers, float64, (samples, max_new_tokens)."""
-    return torch.from_numpy(np.stack([sample.uniforms.attempt(0) for sample in samples])).to(device)
+    return torch.from_numpy(np.stack([sample.stream.attempt(0) for sample in samples])).to(device)

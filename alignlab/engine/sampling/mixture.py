@@ -125,7 +125,7 @@ def copies_of(model: Any) -> int:
 
 @contextmanager
 def mixture_of(model: Any, members: Sequence[Member]) -> Iterator[Mixture]:
-    """The base model as a mixture, in evaluation mode; it is itself again on exit.
+    """The base model as a mixture, in evaluation mode; restored on exit.
 
     Raises:
         ConfigError: if an adapter is not plain LoRA, or does not fit the model.

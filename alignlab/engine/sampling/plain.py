@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from alignlab.engine.sampling.draw import NO_TOKEN, Uniforms, draw_tokens, no_distribution
+from alignlab.engine.sampling.draw import NO_TOKEN, RandomStream, draw_tokens, no_distribution
 from alignlab.engine.sampling.local import Counts, DecodeSettings, Finished
 from alignlab.engine.sampling.prefixes import Branch, SharedPrefix
 
@@ -71,7 +71,7 @@ class _Drawing(LogitsProcessor):  # type: ignore[misc]  # transformers is untype
 
     def __init__(self, branches: Sequence[Branch], settings: DecodeSettings, *, width: int) -> None:
         count = settings.max_new_tokens
-        self._uniforms = [Uniforms(branch.name, seed=settings.seed, count=count) for branch in branches]
+        self._streams = [RandomStream(branch.name, seed=settings.seed, count=count) for branch in branches]
         self._sampling, self._width = settings.sampling, width
         self._names = [branch.name for branch in branches]
 
@@ -80,7 +80,7 @@ class _Drawing(LogitsProcessor):  # type: ignore[misc]  # transformers is untype
         step = input_ids.shape[1] - self._width
 
         def numbers(rows: Sequence[int], attempt: int) -> Tensor:
-            values = [self._uniforms[row].attempt(attempt)[step] for row in rows]
+            values = [self._streams[row].attempt(attempt)[step] for row in rows]
             return torch.tensor(values, dtype=torch.float64, device=scores.device)
 
         tokens = draw_tokens(scores, numbers(range(len(scores)), 0), numbers, self._sampling)

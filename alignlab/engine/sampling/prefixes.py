@@ -1,4 +1,4 @@
-"""Group prefixes that begin alike: prefixes that are cut from one text are computed once, as its longest one."""
+"""Group prefixes of one another: prefixes that are cut from one text are computed once, as its longest one."""
 
 import itertools
 from collections.abc import Sequence

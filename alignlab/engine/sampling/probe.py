@@ -7,9 +7,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from alignlab.engine.models import causal_lm
 from alignlab.engine.sampling.base import PrefixRequest
 from alignlab.engine.sampling.draw import Sampling
-from alignlab.engine.sampling.local import Decoder, DecodeSettings, causal_lm
+from alignlab.engine.sampling.local import Decoder, DecodeSettings
 from alignlab.engine.sampling.prefixes import branches_of, shared_prefixes_of
 from alignlab.runs.progress import say
 

@@ -32,7 +32,7 @@ def sample_responses(
 ) -> list[Encoded]:
     """Draws one response for every request, in the order given; each ends with a stop token unless the limit cuts it.
 
-    Requests with one prompt share its reading.
+    Requests with one prompt share its prefill.
 
     Args:
         model: a causal language model in evaluation mode, with or without an adapter.

@@ -31,7 +31,7 @@ custom_head_models: "WeakSet[nn.Module]" = WeakSet()
 
 
 class BatchLayout(Enum):
-    """How rows are laid out in a model's input; the value completes "log-probs differ for ..."."""
+    """How rows are laid out in a model's input."""
 
     PREFIX_TREE_BLOCKS = "packed prefix trees under a block-sparse mask"
     PREFIX_TREE = "packed prefix trees"

@@ -1,4 +1,4 @@
-"""Probability of given next tokens after each of many prompts; tokens that prompts begin with alike are read once.
+"""Probability of given next tokens after each of many prompts; shared prefixes of prompts are computed once.
 
 Shape letters: R prompts of a batch, N their distinct ends, V vocabulary, G groups of tokens.
 """

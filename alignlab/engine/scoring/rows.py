@@ -98,7 +98,7 @@ def encode_what_fits(
 
 
 def encode_located(encoder: PromptEncoder, texts: Mapping[tuple[Prompt, str], str]) -> list[Encoded]:
-    """Tokens of (prompt, response) -> where it is from; a template's refusal names the first such place.
+    """Tokens of (prompt, response) -> where it is from; a template's refusal names the first such location.
 
     Raises:
         TemplateError: if the chat template refuses one.

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from alignlab.config.schema import PeftConfig, PretrainedConfig
+from alignlab.config.schema import PeftConfig
 from alignlab.data.records import Pair
 from alignlab.data.worlds import toy
 from alignlab.engine.cache.scores import CacheCount, ScoreCache
@@ -24,6 +24,7 @@ from alignlab.errors import ConfigError
 from alignlab.models.adapters import adapter_id, local_adapter, new_adapter
 from alignlab.models.base import commit_of, load_base
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
+from support.checkpoints import model_settings
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 PEFT = PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules=["q_proj", "v_proj"])
@@ -35,18 +36,7 @@ def place(base, tmp_path):
     model, adapter = tmp_path / "model", tmp_path / "adapter"
     shutil.copytree(base.path, model)
     save_adapter(base, adapter, seed=0)
-    config = PretrainedConfig(
-        kind="hf",
-        name="tiny-random",
-        prompt_template=TEMPLATE,
-        learning_rate=1e-3,
-        path=str(model),
-        revision=None,
-        adapter=None,
-        dtype="float32",
-        quantization=None,
-        attn_implementation="sdpa",
-    )
+    config = model_settings(model, TEMPLATE)
     return SimpleNamespace(model=model, adapter=adapter, config=config, root=tmp_path / "scores")
 
 

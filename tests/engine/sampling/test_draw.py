@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from alignlab.engine.sampling.draw import NO_TOKEN, Sampling, Uniforms, draw_tokens
+from alignlab.engine.sampling.draw import NO_TOKEN, RandomStream, Sampling, draw_tokens
 
 
 def numbers(rows, count=64, seed=0):
-    return [Uniforms(str(row), seed=seed, count=count) for row in range(rows)]
+    return [RandomStream(str(row), seed=seed, count=count) for row in range(rows)]
 
 
 def draw(logits, *, temperature=1.0, top_p=1.0, seed=0):
@@ -65,7 +65,7 @@ def test_no_token_without_probability_is_drawn():
 
 
 def test_a_second_attempt_moves_no_other_number():
-    early, late = Uniforms("a", seed=0, count=5), Uniforms("a", seed=0, count=5)
+    early, late = RandomStream("a", seed=0, count=5), RandomStream("a", seed=0, count=5)
     early.attempt(3)
     assert (early.attempt(0) == late.attempt(0)).all()
     assert (early.attempt(3) == late.attempt(3)).all()
@@ -73,9 +73,9 @@ def test_a_second_attempt_moves_no_other_number():
 
 
 def test_seed_and_name_change_the_numbers():
-    first = Uniforms("a", seed=0, count=5).attempt(0)
-    assert (Uniforms("a", seed=1, count=5).attempt(0) != first).all()
-    assert (Uniforms("b", seed=0, count=5).attempt(0) != first).all()
+    first = RandomStream("a", seed=0, count=5).attempt(0)
+    assert (RandomStream("a", seed=1, count=5).attempt(0) != first).all()
+    assert (RandomStream("b", seed=0, count=5).attempt(0) != first).all()
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (1.0, 1.0), (0.7, 0.9)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from alignlab.engine.sampling.draw import Sampling, Uniforms, draw_tokens
+from alignlab.engine.sampling.draw import RandomStream, Sampling, draw_tokens
 from alignlab.engine.sampling.generate import decode
 from alignlab.engine.sampling.local import DecodeSettings
 from alignlab.engine.sampling.mixture import Member, mixed_logits, mixture_of
@@ -54,12 +54,12 @@ def decoded(model, branches, batch_size=64):
 
 def step_by_step(model, branch):
     """Draw a branch by whole forwards, without a cache or other branches."""
-    uniforms = Uniforms(branch.name, seed=SETTINGS.seed, count=SETTINGS.max_new_tokens)
+    stream = RandomStream(branch.name, seed=SETTINGS.seed, count=SETTINGS.max_new_tokens)
     tokens = []
     while len(tokens) < SETTINGS.max_new_tokens and (not tokens or tokens[-1] != STOP):
         with torch.no_grad():
             logits = model(torch.tensor([[*branch.prefix_ids, *tokens]]), use_cache=False).logits[:, -1]
-        number = torch.tensor([uniforms.attempt(0)[len(tokens)]], dtype=torch.float64)
+        number = torch.tensor([stream.attempt(0)[len(tokens)]], dtype=torch.float64)
         tokens.append(int(draw_tokens(logits, number, None, SETTINGS.sampling)))
     return tokens
 
