@@ -153,7 +153,8 @@ def adapter_settings(key: str, folder: Path) -> dict[str, Any]:
     what, settings = f"{key}={folder}", read_json(folder / ADAPTER)
     kind = settings.get("peft_type")
     if kind != "LORA":
-        raise ConfigError(f"{what}: is of PEFT's kind {kind!r}; alignlab applies and merges LORA adapters only")
+        rule = "alignlab applies and merges LORA adapters only; merge it by PEFT and give the result as model.path"
+        raise ConfigError(f"{what}: is of PEFT's kind {kind!r}; {rule}")
     if settings.get("alora_invocation_tokens"):
         raise ConfigError(f"{what}: works from its invocation tokens on (aLoRA), which alignlab does not apply")
     if settings.get("auto_mapping"):

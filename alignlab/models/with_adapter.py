@@ -50,10 +50,11 @@ def load_adapter(model: Any, folder: Path) -> PeftModel:
             wrapped = PeftModel.from_pretrained(model, str(folder))
         except (ValueError, RuntimeError, KeyError, OSError, TypeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
-            raise ConfigError(f"{folder}: does not fit the base model: {reason:.300}") from None
+            raise _misfit(folder, f": {reason:.300}") from None
     missing = [str(item.message) for item in caught if "missing adapter keys" in str(item.message)]
     if missing:  # PEFT only warns, and leaves these layers as if they had no adapter
-        raise ConfigError(f"{folder}: does not fit the base model: {missing[0]:.200}")
+        first = missing[0].partition("['")[2].partition("'")[0]
+        raise _misfit(folder, f": it lacks {first or missing[0]:.200}")
     _refuse_leftovers(wrapped, folder)
     added = {name: value for name, value in wrapped.named_parameters() if "lora_" in name or "modules_to_save" in name}
     refuse_non_finite(f"adapter={folder}", added)
@@ -84,7 +85,12 @@ def _refuse_leftovers(wrapped: PeftModel, folder: Path) -> None:
     placed = {_layer_of(key) for key in get_peft_model_state_dict(wrapped, save_embedding_layers=False)}
     left = sorted(key for key in saved_keys(folder) if ".lora_" in key and _layer_of(key) not in placed)
     if left:
-        raise ConfigError(f"{folder}: does not fit the base model, which has no place for {left[0]}")
+        raise _misfit(folder, f", which has no layer for {left[0]}")
+
+
+def _misfit(folder: Path, why: str) -> ConfigError:
+    remedy = "name the base that it was trained on, or save it again with PEFT"
+    return ConfigError(f"adapter={folder}: does not fit the base model{why}; {remedy}")
 
 
 def _layer_of(key: str) -> str:
