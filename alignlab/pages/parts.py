@@ -7,6 +7,8 @@ from typing import Any
 from alignlab.pages.text import visible
 
 UNKNOWN = "unknown"
+DIGITS = 3
+"""Decimals of a number."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def cell(value: object) -> Cell:
             return Cell(visible(value))
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = DIGITS) -> str:
     """A number to so many decimals, small ones to as many figures; `unknown` for None."""
     if value is None:
         return UNKNOWN
@@ -118,7 +120,10 @@ def ends(bounds: Sequence[float | None] | None) -> str:
     """Both ends of an interval; `-` where there is none."""
     if bounds is None or None in bounds:
         return "-"
-    return " .. ".join(map(number, bounds))
+    known = [float(bound) for bound in bounds if bound is not None]
+    if max(map(abs, known)) >= 10**-DIGITS:  # beside it a tiny end is 0
+        return " .. ".join(f"{bound:.{DIGITS}f}" for bound in known)
+    return " .. ".join(map(number, known))
 
 
 def facts(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> list[tuple[str, Cell]]:

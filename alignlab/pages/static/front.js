@@ -1,7 +1,12 @@
 "use strict";
 // front.html: draw the front, read one policy, compare two. Texts reach the page as text nodes only, never as HTML.
 
-const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8a6bbe", "#7f7f7f"];
+const ON_LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8a6bbe", "#7f7f7f"];
+const ON_DARK = ["#4FA8E8", "#FF8B3D", "#2FC796", "#E79CC4", "#DDAE3A", "#8FD0F5", "#B79FE3", "#A8A8A8"];
+function colorOf(index) {
+  const colors = globalThis.matchMedia && matchMedia("(prefers-color-scheme: dark)").matches ? ON_DARK : ON_LIGHT;
+  return colors[index % colors.length];
+}
 const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "star", "hexagon"];
 const PAGE_OF_PROMPTS = 40;
 
@@ -240,7 +245,7 @@ class Page {
     this.drawBound();
   }
 
-  color(policy) { return COLORS[this.series.indexOf(policy.series) % COLORS.length]; }
+  color(policy) { return colorOf(this.series.indexOf(policy.series)); }
   better(name) { return this.metric.get(name).better; }
   label(name) {
     const arrow = { 1: " ↑", "-1": " ↓", 0: "" }[this.better(name)];
@@ -401,7 +406,7 @@ class Page {
     this.series.forEach((name, index) => {
       const held = shown.filter((one) => one.series === name && logic.mean(one, x) !== null && logic.mean(one, y) !== null);
       if (!held.length) return;
-      const color = COLORS[index % COLORS.length];
+      const color = colorOf(index);
       const line = logic.line(held, x, y);
       if (line.length > 1) traces.push({ x: line.map((p) => p[0]), y: line.map((p) => p[1]), mode: "lines", line: { color, width: 1.5 }, hoverinfo: "skip", showlegend: false, legendgroup: name });
       const error = (metric) => {
@@ -594,7 +599,7 @@ class Page {
     if (!byId("curve")) return;
     const theme = this.theme();
     const traces = sides.map(({ policy, said }, index) => ({ x: said.curves.step ?? [], y: said.curves[this.state.curve] ?? [], mode: "lines+markers", connectgaps: true,
-      name: logic.plain(this.title(policy)), line: { color: COLORS[index] }, marker: { size: 4 } }));
+      name: logic.plain(this.title(policy)), line: { color: colorOf(index) }, marker: { size: 4 } }));
     Plotly.newPlot("curve", traces, { ...theme.layout, xaxis: { ...theme.axis, title: { text: "step" } }, yaxis: theme.axis, showlegend: sides.length > 1 }, { responsive: true, displayModeBar: false });
   }
 
