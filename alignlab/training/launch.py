@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,8 @@ from datasets import Dataset
 from alignlab.config.recipe import TrainingRecipe
 from alignlab.io.atomic import write_json, write_text
 from alignlab.models.base import Base, free_memory, load_base
-from alignlab.runs.progress import quiet_libraries, say
+from alignlab.runs.activity import Count, activity, at_work, open_in, told_in
+from alignlab.runs.progress import progress, quiet_libraries, say
 from alignlab.runs.signals import catching_signals
 from alignlab.runs.tracking import tracking
 from alignlab.training.conditioned import Condition, ConditionedTrainer
@@ -27,6 +30,8 @@ from alignlab.training.preference import PreferenceTrainer, train_preference
 
 STAGE = "stage"
 ERROR = "error.txt"
+LOOK_SECONDS = 1.0
+"""Between two looks at how far the processes are."""
 
 
 def train_on_processes(
@@ -95,7 +100,7 @@ def _run(command: list[str], log: Path, environment: dict[str, str]) -> int:
         ) as started,
     ):
         try:
-            return started.wait()
+            return _wait(started, log.parent / STAGE)
         except KeyboardInterrupt:
             started.terminate()
             started.wait()
@@ -103,6 +108,28 @@ def _run(command: list[str], log: Path, environment: dict[str, str]) -> int:
         finally:
             assert started.stdin is not None
             started.stdin.close()
+
+
+def _wait(started: "subprocess.Popen[bytes]", told_at: Path) -> int:
+    """Exit code of the processes; until then what the first of them tells is shown as this process's own progress.
+
+    Args:
+        started: torchrun.
+        told_at: where the first process keeps its progress.json.
+    """
+    begun = time.time()
+    with open_in(activity.stages, "starting processes"), ExitStack() as stack:
+        count: Count | None = None
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return started.wait(timeout=LOOK_SECONDS)
+            told = told_in(told_at, since=begun)
+            if told is None or not told.total:
+                continue
+            if count is None:
+                count = stack.enter_context(progress(told.stage, told.total))
+            count.advance(told.done - count.done)
+            activity.metrics = told.metrics
 
 
 def _train(
@@ -167,7 +194,8 @@ def _train_one_rank(folder: Path) -> None:
         recipe = replace(recipe, tracker=replace(recipe.tracker, kind="local"))
     given = stage["condition"]
     condition = None if given is None else Condition(**given | {"objectives": tuple(given["objectives"])})
-    _train(recipe, base, rows, PreferenceLoss(**stage["loss"]), folder, condition)
+    with nullcontext() if rank else at_work(folder / STAGE, launched=True):
+        _train(recipe, base, rows, PreferenceLoss(**stage["loss"]), folder, condition)
 
 
 def _end_with_parent() -> None:
