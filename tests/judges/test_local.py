@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from alignlab.config.schema import LocalJudgeConfig
+from alignlab.engine.scoring.next_token import next_token_masses
 from alignlab.errors import ConfigError
 from alignlab.judges import JudgeItem, load_judge
 from alignlab.judges.asking import Ask
@@ -161,3 +162,17 @@ def test_a_model_without_a_chat_template_is_refused(folder, tmp_path, judge_of):
     with pytest.raises(ConfigError, match=r"judge\.path=.*has no chat template"):
         judge_of(path=str(tmp_path), ask=CONVERSATION, wordings=[])
     judge_of(path=str(tmp_path), prompt_template="Q: {raw_prompt} A:")
+
+
+def test_a_small_budget_still_shares_what_questions_begin_with(judge_of, monkeypatch):
+    """Each forward reads the instructions again, so it holds eight prompts' tokens or more, and says the same."""
+    judge = judge_of(batch_size=256)
+    prompts = [judge._prompt_ids(Ask(item, wording)) for item in ITEMS for wording in judge.wordings]
+    monkeypatch.setattr("alignlab.engine.scoring.next_token.token_budget", lambda model: 1)
+    batches = list(
+        next_token_masses(judge._base.model, prompts, (judge._yes, judge._no), max_rows=None, label="judging")
+    )
+    assert len(batches) == 1
+    masses = {index: row.tolist() for batch, rows in batches for index, row in zip(batch, rows, strict=True)}
+    for index, (item, wording) in enumerate((item, wording) for item in ITEMS for wording in judge.wordings):
+        assert masses[index] == pytest.approx(shares(judge, item, wording), rel=1e-4)
