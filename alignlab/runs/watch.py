@@ -1,6 +1,7 @@
 """Shows a sweep while it runs: one live table in a terminal; of launched runs, lines where the output is none."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from alignlab.runs.progress import LINE_SECONDS, SILENT_SECONDS, hide_bars, prin
 from alignlab.runs.terminal import Terminal, can_be_owned, owned_terminal
 
 REFRESH_SECONDS = 0.5
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 @contextmanager
@@ -96,6 +98,12 @@ def _lines(overview: Overview, page: Callable[[], Path | None]) -> Iterator[None
         yield
 
 
+def plain_lines(caught: str) -> str:
+    """What was written as lines without colours; of a bar that was drawn over itself its last state."""
+    lines = _COLOUR.sub("", caught).rstrip("\n").split("\n")
+    return printable_lines("\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines))
+
+
 @contextmanager
 def _table(overview: Overview, terminal: Terminal, page: Callable[[], Path | None] | None) -> Iterator[None]:
     """The live table; its last state stays on the screen.
@@ -114,7 +122,7 @@ def _table(overview: Overview, terminal: Terminal, page: Callable[[], Path | Non
             console.size = terminal.size()
             caught = terminal.caught(whole_lines=not last)
             if caught:
-                console.out(printable_lines(caught.rstrip("\n")), highlight=False)
+                console.out(plain_lines(caught), highlight=False)
             states = overview.states()
             live.update(overview_table(states, overview.summary(states), terminal.size()), refresh=True)
             if pages is not None:

@@ -141,6 +141,11 @@ def test_an_error_of_the_display_is_logged_and_the_sweep_goes_on(jobs, monkeypat
         wait_for(lambda: "cannot be shown" in caplog.text)
 
 
+def test_colours_and_bars_drawn_over_themselves_become_plain_lines():
+    caught = "\x1b[36m(pid=1)\x1b[0m hello\r\nLoading:   0%\rLoading: 100%\n\x1b]0;title\x07\n"
+    assert module.plain_lines(caught) == "(pid=1) hello\nLoading: 100%\n\\x1b]0;title\\x07"
+
+
 OWNER = """
 import logging, os, sys, warnings
 from types import SimpleNamespace
