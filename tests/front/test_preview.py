@@ -79,6 +79,7 @@ def toy_pool():
     )
 
 
+@pytest.mark.slow
 def test_on_the_toy_the_true_optimum_is_covered_at_every_w_that_is_known():
     """Requests and responses are drawn anew; the optimum of the pool that they are drawn from is known exactly."""
     pool_PSM, rng, trials = toy_pool(), np.random.default_rng(3), 200

@@ -176,7 +176,7 @@ def test_an_infinite_loss_stops_the_training():
 )
 def test_a_model_that_guesses_after_training_has_diverged(loss, untrained, fault):
     """The toy has 58 words, and ln 58 is 4.06."""
-    assert (diverged(loss, untrained, knows_nothing=math.log(58)) is not None) == fault
+    assert (diverged(loss, untrained, uniform_loss=math.log(58)) is not None) == fault
 
 
 def _train(base, encoded_rows, folder, *, poison):

@@ -119,6 +119,7 @@ for folder in folders:
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_finds_the_same_scores(base, trained, texts, tmp_path):
     here = []
     for folder in trained:
@@ -161,6 +162,7 @@ def test_training_starts_at_the_bradley_terry_loss_and_learns(base, pairs, tmp_p
     assert (margins > 0).float().mean() > 0.8, "length is easy to learn"
 
 
+@pytest.mark.slow
 def test_a_cost_model_starts_at_its_own_loss_and_learns_the_sign(base, pairs, tmp_path):
     """Whole batches: the first loss is the mean over all pairs. Long responses are called safe."""
     longest = sorted(len(text) for pair in pairs for text in (pair.chosen, pair.rejected))[len(pairs)]

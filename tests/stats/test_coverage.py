@@ -147,6 +147,7 @@ def difference_grid(bounds, rates=RATES, sizes=(20, 50, 200)):
     return found
 
 
+@pytest.mark.slow
 def test_paired_differences_are_covered():
     found = difference_grid(lambda differences_WG: difference_bounds(differences_WG, span=1.0))
     assert len(found) == 261
@@ -205,6 +206,7 @@ def corrected_grid(bounds, *, by_verdict, sizes=(20, 50, 200)):
     return found
 
 
+@pytest.mark.slow
 def test_corrected_shares_are_covered_however_the_labels_were_chosen():
     def bounds(told, errors):
         return corrected_bounds(told, told.share, errors, seed=1, resamples=300)
