@@ -16,6 +16,7 @@ from alignlab.course_correction.statistics import CorrCurve
 from alignlab.front.figures import save_figure
 from alignlab.io.atomic import write_json
 from alignlab.pages import Cell, Link
+from alignlab.runs.progress import say
 from alignlab.stats import Interval
 
 Metrics = dict[str, dict[str, Any]]
@@ -109,6 +110,8 @@ def report(
         unit=measured.unit,
         links=[*links, *(Link(name, name) for name in ("corr.png", "corr.json", "result.json"))],
     )
+    if warning:
+        say(warning)  # last, so that it stands above the table of the metrics
     return Reported(found.metrics, {**found.artifacts, "picture": "corr.png", "page": "index.html"})
 
 

@@ -73,6 +73,7 @@ def folder(tmp_path):
 
 def test_a_judge_that_fails_a_control_item_marks_every_corr(folder, tmp_path, capsys):
     run_with(folder, (True, False, True, False), right=(True, False))
+    assert "NOT TO BE TRUSTED: the judge failed 1 of 2" in capsys.readouterr().out, "above the table in the terminal"
     page = (folder / "index.html").read_text()
     assert page.count("NOT TO BE TRUSTED") == 2
     assert page.count("</td><td>0.500 *</td>") >= 1
@@ -90,6 +91,7 @@ def test_a_judge_that_fails_a_control_item_marks_every_corr(folder, tmp_path, ca
 def test_a_judge_that_passes_marks_nothing(folder, tmp_path, capsys):
     """Control."""
     run_with(folder, (True, False, True, False))
+    assert "TRUSTED" not in capsys.readouterr().out
     assert "TRUSTED" not in (folder / "index.html").read_text()
     assert "0.500 *" not in (folder / "index.html").read_text()
     compare_runs([folder], tmp_path / "all")
