@@ -193,7 +193,7 @@ def write_csv(collection: Collection, path: Path) -> Path:
 
 
 def quality_table(collection: Collection) -> "Table | None":
-    """What else moved: length, repetition, over-refusal and text loss, with the change from the reference in brackets.
+    """What else moved: length, repetition, over-refusal and text loss, with the change from the reference in parentheses.
 
     None where no run has any of them.
     """
@@ -204,8 +204,9 @@ def quality_table(collection: Collection) -> "Table | None":
     if not present:
         return None
     labels = _run_labels(collection)
-    change = "in brackets: change from the reference on the same prompts"
-    table = Table(caption=f"beside the objectives, mean ± half of the 95 % interval; {change}")
+    has_changes = any(f"{name}{CHANGE}" in point.metrics for name in present for point in collection.points)
+    change = "; in parentheses: change from the reference on the same prompts" if has_changes else ""
+    table = Table(caption=f"beside the objectives, mean ± half of the 95 % interval, or its ends{change}")
     for title in (*labels, "w", *(TITLES[name] for name in present)):
         table.add_column(title, justify="left" if title == "run" else "right")
     for point in collection.points:
