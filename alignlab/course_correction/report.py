@@ -89,18 +89,14 @@ def report(
             categories = {name: CorrCurve.from_record(one) for name, one in record["by_category"].items()}
     found.metrics.update(plain)
     controls = {measured.model: curves[CONTROL]} if CONTROL in curves else None
-    figure = corr_figure(
-        {measured.model: curves[""]},
-        controls=controls,
-        common={measured.model: common} if common is not None else None,
-        unit=measured.unit,
-        title=_title(measured, warning),
-    )
+    named = {measured.model: curves[""]}
+    alike = {measured.model: common} if common is not None else None
+    figure = corr_figure(named, controls=controls, common=alike, unit=measured.unit, title=_title(measured, warning))
     save_figure(figure, folder / "corr.png")
     write_page(
         folder / "index.html",
         title=f"Course correction of {measured.model}",
-        curves={measured.model: curves[""]} | ({"requests common to all k": common} if common is not None else {}),
+        curves=named | ({"requests common to all k": common} if common is not None else {}),
         controls=controls,
         categories=categories,
         transcripts=list(transcripts(folder)),

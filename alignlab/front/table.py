@@ -193,7 +193,7 @@ def write_csv(collection: Collection, path: Path) -> Path:
 
 
 def quality_table(collection: Collection) -> "Table | None":
-    """What else moved: length, repetition, over-refusal and text loss, with the change from the reference in parentheses.
+    """What else moved: length, repetition, over-refusal and text loss; in parentheses the change from the reference.
 
     None where no run has any of them.
     """
