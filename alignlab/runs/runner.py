@@ -185,8 +185,11 @@ def _refuse_another_run(plan: Plan[Any], folder: Path) -> None:
     try:
         same = Path(plan.runs / run_folder(load_run_config(config))) == plan.folder
     except (ConfigError, OSError, ValueError, KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
-        what = "is gone" if isinstance(error, FileNotFoundError) else "is damaged"
-        if folder == plan.folder:  # by its name it holds this run
+        of_other_keys = (
+            "is of another version of alignlab" if isinstance(error, OmegaConfBaseException) else "is damaged"
+        )
+        what = "is gone" if isinstance(error, FileNotFoundError) else of_other_keys
+        if folder.absolute() == plan.folder.absolute():  # by its name it holds this run
             say(f"{config}: {what}; written again")
             write_json(config, sealed(plan.record))
             return

@@ -174,6 +174,16 @@ def test_a_failed_run_is_run_again(plan, tmp_path, job):
     assert job.count == 2
 
 
+def test_an_earlier_version_s_config_is_written_again(plan, tmp_path, job, monkeypatch, capfd):
+    """Its keys were others; the folder's name says which run it holds, also where one of two paths is relative."""
+    monkeypatch.chdir(tmp_path)
+    folder = plan.folder.absolute()
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({**plan.record, "algorithm": {"name": "modpo"}}))
+    assert runner.run_in_folder(plan, folder).status == "done"
+    assert "config.json: is of another version of alignlab; written again" in capfd.readouterr().out
+
+
 def raising(*_, **__):
     raise RuntimeError("on purpose")
 

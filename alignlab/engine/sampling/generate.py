@@ -6,10 +6,12 @@ from typing import Any
 import torch
 
 from alignlab.config.schema import GeneratorConfig, LocalGeneratorConfig, ServerGeneratorConfig
+from alignlab.engine.memory import sequence_budget
 from alignlab.engine.models import causal_lm
 from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest
 from alignlab.engine.sampling.draw import Sampling
 from alignlab.engine.sampling.local import Decoder, DecodeSettings, Finished
+from alignlab.engine.sampling.mixture import copies_of
 from alignlab.engine.sampling.plain import PlainDecoder
 from alignlab.engine.sampling.prefixes import Branch, branches_of, shared_prefixes_of
 from alignlab.engine.sampling.probe import shares_prefixes
@@ -36,7 +38,7 @@ def decode(
         branches: the samples to draw.
         settings: how. Equal settings and names draw equal tokens; only where two tokens are as good as equally probable
             can the rounding of the others in the batch tip the scale.
-        batch_size: most branches at once.
+        batch_size: most branches at once; the free memory limits them further.
         finished: called with every branch as it ends.
 
     Raises:
@@ -44,6 +46,7 @@ def decode(
         torch.OutOfMemoryError: if a single branch does not fit.
     """
     kind = Decoder if shares_prefixes(model) else PlainDecoder
+    batch_size = min(batch_size, sequence_budget(model, tokens=_tokens_each(branches, settings) * copies_of(model)))
     known: set[str] = set()
 
     def note(branch: Branch, tokens: list[int]) -> None:
@@ -60,6 +63,12 @@ def decode(
             batch_size //= 2
             torch.cuda.empty_cache()
             say(f"out of memory: goes on with {batch_size} samples at once (generator.batch_size)")
+
+
+def _tokens_each(branches: Sequence[Branch], settings: DecodeSettings) -> int:
+    """Keys and values that a branch adds to memory: of its own tokens, and its part of the prefixes'."""
+    shared = sum(len(prefix.token_ids) for prefix in shared_prefixes_of(branches))
+    return settings.max_new_tokens + shared // max(len(branches), 1)
 
 
 def generate(

@@ -184,6 +184,25 @@ def test_out_of_memory_halves_the_batch_and_draws_the_same(monkeypatch, capsys):
         decoded(model, branches, settings(), batch_size=4)
 
 
+def test_as_many_at_once_as_memory_holds(monkeypatch):
+    """And the tokens stay the same; the control is that more run together where there is more memory."""
+    model, branches = model_of("Llama"), nested_branches(samples=3)
+    step, most = Decoder._step, []
+
+    def watched(self):
+        most.append(len(self._samples))
+        step(self)
+
+    monkeypatch.setattr(Decoder, "_step", watched)
+    expected = decoded(model, branches, settings())
+    assert max(most) > 4
+    most.clear()
+    each = 4 * 2 * model.config.num_key_value_heads * (model.config.hidden_size // model.config.num_attention_heads)
+    monkeypatch.setattr("alignlab.engine.memory.CPU_BYTES", 5 * (each * 4 * 10 + 24 * model.config.vocab_size))
+    assert decoded(model, branches, settings()) == expected
+    assert max(most) <= 4
+
+
 def test_trunks_hold_every_cut_of_a_text():
     branches = nested_branches()
     found = shared_prefixes_of(branches)
