@@ -238,7 +238,7 @@ def test_what_is_known_is_not_computed_again(place):
         ("w=2", "w=2: must be between 0 and 1"),
         ("algorithm.adapter=nowhere/at/all", "algorithm.adapter=nowhere/at/all: no such folder"),
         ("algorithm.rewards.nicer.beta=1", "algorithm.rewards.nicer: no such objective"),
-        ("algorithm.max_length=1", "algorithm.max_length=1: must be > 1 token, or null"),
+        ("algorithm.max_length=1", "algorithm.max_length=1: must be a finite number >= 2, in tokens"),
         ("algorithm.rewards.safer.beta=null", "algorithm.rewards.safer.beta"),
     ],
 )
