@@ -31,6 +31,8 @@ class TrackerSettings:
     name: str
     config: dict[str, Any]
     """The run's configuration, which wandb shows beside its curves."""
+    adapter_mb: float = 0.0
+    """Largest adapter that wandb keeps as an artifact, in MB."""
 
 
 @dataclass(frozen=True)

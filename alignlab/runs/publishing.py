@@ -38,6 +38,9 @@ def publish_result(settings: TrackerSettings, run: Path, evaluated: Path, result
     rows = list(_samples(evaluated))
     if rows:
         opened.table("samples", Rows(list(rows[0]), [list(row.values()) for row in rows]))
+    adapter = run / "adapter"
+    if 0 < _megabytes(adapter) <= settings.adapter_mb:
+        opened.adapter(adapter)
     opened.finish()
     told.write_text(ended)
 
@@ -62,6 +65,11 @@ def publish_front(settings: TrackerSettings, folder: Path) -> None:
     if (folder / "front.png").exists():
         opened.picture("front_picture", folder / "front.png")
     opened.finish()
+
+
+def _megabytes(folder: Path) -> float:
+    """Size of a folder's files; 0 where there are none."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
 
 
 def _samples(folder: Path) -> Iterator[dict[str, Any]]:

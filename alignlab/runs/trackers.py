@@ -50,6 +50,9 @@ class TrackedRun:
     def picture(self, name: str, path: Path) -> None:
         """Add a picture from a PNG file."""
 
+    def adapter(self, folder: Path) -> None:
+        """Keep an adapter, where the tracker keeps files."""
+
     def finish(self) -> None:
         """Close the run."""
 
@@ -94,6 +97,14 @@ class WandbRun(TrackedRun):
         import wandb
 
         self._run.log({name: wandb.Image(str(path))})
+
+    def adapter(self, folder: Path) -> None:
+        """Keep an adapter as an artifact of the run."""
+        import wandb
+
+        artifact = wandb.Artifact(f"adapter-{self._run.id}", type="adapter")
+        artifact.add_dir(str(folder), policy="immutable")  # a copy for wandb would double it on the disk
+        self._run.log_artifact(artifact)
 
     def finish(self) -> None:
         """Close the run."""

@@ -14,6 +14,7 @@ from alignlab.front.table import write_csv
 from alignlab.io.atomic import write_json
 from alignlab.runs.publishing import publish_front, publish_result
 from alignlab.runs.result import read_result
+from alignlab.runs.trackers import TrackedRun
 from alignlab.runs.tracking import tracking
 from support.fronts import write_front
 from support.trackers import KEYS, settings, wandb_records
@@ -52,10 +53,19 @@ def test_a_sweep_is_a_group_of_one_run_a_folder_and_a_summary(tmp_path, monkeypa
         raise KeyboardInterrupt
     with tracking(settings("w=0.1"), runs[0]) as tracker:
         tracker.on_log(None, SimpleNamespace(global_step=2, is_world_process_zero=True), None, {"loss": 0.25})
+    (runs[0] / "adapter").mkdir()
+    (runs[0] / "adapter" / "adapter_model.safetensors").write_bytes(b"planted-weights" * 100)
     for _ in range(2):
         publish_result(settings("w=0.1"), runs[0], runs[0], read_result(runs[0]))
     publish_result(settings("w=0.9"), runs[1], runs[1], read_result(runs[1]))
-    expected = (b"planted-group", b"planted-tag", b"final/helpful/mean", b"answer 0 of w=0.1 to 0", b"localhost:8000")
+    expected = (
+        b"adapter_model.safetensors",
+        b"planted-group",
+        b"planted-tag",
+        b"final/helpful/mean",
+        b"answer 0 of w=0.1 to 0",
+        b"localhost:8000",
+    )
     ids, text = told_in_the_end(runs[0], expected)
     assert len(ids) == 1, "killed, resumed and told its end: one run"
     assert len(list((runs[0] / "wandb").glob("offline-run-*"))) == 3, "and the end is told once"
@@ -75,3 +85,20 @@ def test_a_sweep_is_a_group_of_one_run_a_folder_and_a_summary(tmp_path, monkeypa
     for key in KEYS.values():
         assert key.encode() not in text + summary
     assert KEYS["user"] in settings("x").config["judge"]["base_url"], "control"
+
+
+@pytest.mark.parametrize(("most_mb", "kept"), [(100.0, True), (0.001, False), (0.0, False)])
+def test_an_adapter_is_kept_up_to_a_size(tmp_path, monkeypatch, most_mb, kept):
+    (run,) = write_front(tmp_path, ws=(0.5,), prompts=1)
+    (run / "wandb_id").write_text("known")
+    (run / "adapter").mkdir()
+    (run / "adapter" / "adapter_model.safetensors").write_bytes(b"0" * 2000)
+    found = []
+
+    class Kept(TrackedRun):
+        def adapter(self, folder):
+            found.append(folder)
+
+    monkeypatch.setattr("alignlab.runs.publishing.tracked_run", lambda *_: Kept())
+    publish_result(settings("w=0.5", adapter_mb=most_mb), run, run, read_result(run))
+    assert found == ([run / "adapter"] if kept else [])

@@ -16,6 +16,7 @@ from alignlab.runs.activity import PROGRESS, Activity, Snapshot, activity, at_wo
 from alignlab.runs.overview import Overview, RunState, names_of
 from alignlab.runs.overview_table import overview_table
 from alignlab.runs.progress import progress
+from support.commands import REPOSITORY
 from support.fronts import write_front
 from support.terminal import terminal
 
@@ -177,7 +178,7 @@ def test_whatever_is_written_and_typed_meanwhile_the_table_stays_whole(how, tmp_
             stdout=shown.slave,
             stderr=shown.slave,
             cwd=tmp_path,
-            env=dict(os.environ, TERM="xterm"),
+            env=dict(os.environ, TERM="xterm", PYTHONPATH=str(REPOSITORY)),
         ) as child:
             wait_for(lambda: "waiting" in shown.text)
             os.write(shown.master, b"typed\n")

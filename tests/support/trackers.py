@@ -5,11 +5,11 @@ from alignlab.config.recipe import TrackerSettings
 KEYS = {name: f"planted-{name}-0123456789" for name in ("environment", "command", "user", "query")}
 
 
-def settings(name, kind="wandb_offline"):
+def settings(name, kind="wandb_offline", adapter_mb=100.0):
     """A tracker's settings; its configuration holds an address with keys."""
     url = f"http://user:{KEYS['user']}@localhost:8000/v1?key={KEYS['query']}"
     config = {"w": 0.5, "judge": {"base_url": url, "names": ["a"]}}
-    return TrackerSettings(kind, "planted-project", None, ["planted-tag"], "planted-group", name, config)
+    return TrackerSettings(kind, "planted-project", None, ["planted-tag"], "planted-group", name, config, adapter_mb)
 
 
 BLOCK = 2**15

@@ -50,6 +50,7 @@ class TrackerConfig:
     project: str = MISSING
     entity: str | None = MISSING
     tags: list[str] = MISSING
+    adapter_mb: float = MISSING
 
     def __post_init__(self) -> None:
         require_one_of("tracker.kind", self.kind, ("auto", "local", "wandb", "wandb_offline", "trackio", "tensorboard"))
@@ -58,6 +59,8 @@ class TrackerConfig:
         if self.entity is not None:
             named = bool(re.fullmatch(r"[\w-]+", self.entity)) and len(self.entity) <= LONGEST_NAME
             require(named, "tracker.entity", repr(self.entity), "must be a name of letters, digits, - and _")
+        sized = math.isfinite(self.adapter_mb) and self.adapter_mb >= 0
+        require(sized, "tracker.adapter_mb", self.adapter_mb, "must be a finite number >= 0")
         long = next((tag for tag in self.tags if not 0 < len(tag.strip()) <= LONGEST_TAG), None)
         require(long is None, "tracker.tags", repr(self.tags), f"must hold texts of 1 to {LONGEST_TAG} characters")
 
