@@ -97,4 +97,6 @@ def test_a_judge_that_is_killed_again_and_again_ends_as_if_it_never_was(driver, 
     assert not repeated, "no call whose answer was known is made again"
     shed = [count for prompt, count in server.answered.items() if "garden shed" in prompt]
     assert sum(shed) - len(shed) <= KILLS * workers, "nor are the known cases"
-    assert most_lost <= workers, "what a kill costs is what was in flight"
+    assert most_lost <= 2 * workers, (
+        "what a kill costs: for each worker an answer not yet written, and a call in flight"
+    )
