@@ -72,6 +72,9 @@ def test_a_front_does_what_it_says(browser, front):
     tab = page.tab
     points = tab.locator("#plot .scatterlayer .points path")
     assert points.count() == 4, "three policies and the reference"
+    offered = [button.get_attribute("data-title") for button in tab.locator("#plot .modebar-btn").all()]
+    assert "Zoom" in offered
+    assert not [title for title in offered if "hare" in title or "loud" in title], "nothing is uploaded"
 
     boxes = [points.nth(index).bounding_box() for index in range(4)]
     rightmost = max((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes)

@@ -292,7 +292,8 @@ class Page {
     }
     byId("bound").oninput = () => {
       const range = logic.range(this.policies, this.state.bounded);
-      if (range) this.set({ bound: range[0] + (range[1] - range[0]) * byId("bound").value / 1000 }, ["plot", "table"]);
+      const part = byId("bound").value / 1000; // at its end the bound is the best value itself, which rounding may miss
+      if (range) this.set({ bound: part === 1 ? range[1] : range[0] + (range[1] - range[0]) * part }, ["plot", "table"]);
     };
     byId("csv").onclick = () => this.save("front.csv", "text/csv", logic.csv(this.shown().filter((one) => this.isIn(one)), data.metrics));
     for (const format of ["png", "svg"]) byId(format).onclick = () => this.saveImage(format);
@@ -370,7 +371,8 @@ class Page {
     for (const id of ["x", "y"]) byId(id).disabled = parallel;
     const theme = this.theme();
     const { traces, layout } = parallel ? this.parallel(theme) : this.scatter(theme);
-    const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "autoScale2d"] };
+    const unused = ["toImage", "autoScale2d", ...(parallel ? ["select2d", "lasso2d"] : [])];
+    const config = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: unused };
     Plotly.react("plot", traces, layout, config);
     if (this.listening) return;
     this.listening = true;
