@@ -72,6 +72,7 @@ class AskingJudge(ABC):
                 self._ask_known_cases()
 
             def on_answer(ask: Ask, answer: Answer) -> None:
+                """Keep an answer, and settle its item once every wording of it is answered."""
                 store = self._stores[ask.wording]
                 if store is not None:
                     store.put(ask.item.text_id, answer)

@@ -84,6 +84,7 @@ def _lines(overview: Overview, page: Callable[[], Path | None]) -> Iterator[None
     pages = _Page(page, sum(state.status in ENDED for state in overview.states()))
 
     def look() -> None:
+        """Print a line, and rewrite the page, if one is due."""
         nonlocal due, gap
         if time.monotonic() < due:
             return
@@ -119,6 +120,7 @@ def _table(overview: Overview, terminal: Terminal, page: Callable[[], Path | Non
         pages = None if page is None else _Page(page, sum(state.status in ENDED for state in overview.states()))
 
         def look(*, last: bool = False) -> None:
+            """Draw the table anew, below what was written meanwhile; the last time an unfinished line too."""
             console.size = terminal.size()
             caught = terminal.caught(whole_lines=not last)
             if caught:
