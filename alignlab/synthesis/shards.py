@@ -12,6 +12,7 @@ from typing import IO, Any
 from alignlab.config.names import RANKED_FILE
 from alignlab.config.plan import Plan
 from alignlab.config.schema import SynthesisConfig
+from alignlab.data.rankings import BENIGN
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_lines, write_text
 from alignlab.pages import Link
@@ -122,6 +123,11 @@ def _say_counts(counts: Mapping[str, Any]) -> None:
         for reason, count in counts[title].items():
             say(f"{title.replace('_', ' ')}: {count} {reason}")
     say(f"lengths: {counts['length_bias']['note']}")
+    if BENIGN not in counts["sets"]:
+        say(
+            "no harmless sets: nothing here holds a policy's ordinary answers where they are while it learns to correct; "
+            "name harmless requests with algorithm.control=FILE"
+        )
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,15 @@ def test_a_filter_that_leaves_nothing_is_said(place, capsys):
     assert "no set is left" in capsys.readouterr().err
 
 
+def test_sets_without_harmless_ones_are_said(place, whole, capsys):
+    folder = place / "runs" / "harmful-alone"
+    options = ["dataset.max_rows=3", f"algorithm.control={_control(place, 1)}", f"hydra.run.dir={folder}"]
+    assert run(place, *options) == 0
+    assert "name harmless requests with algorithm.control=FILE" in capsys.readouterr().out
+    assert {row["kind"] for row in rows(folder / "ranked.jsonl")} == {"harmful"}
+    assert "no harmless sets" not in (whole / "job.log").read_text(), "control"
+
+
 def _control(place, number):
     """A control file with one harmless request that is too short to be cut."""
     file = place / f"control{number}.jsonl"
