@@ -125,7 +125,7 @@ def _say_counts(counts: Mapping[str, Any]) -> None:
     say(f"lengths: {counts['length_bias']['note']}")
     if BENIGN not in counts["sets"]:
         say(
-            "no harmless sets: nothing here holds a policy's ordinary answers where they are while it learns to correct; "
+            "no harmless sets: nothing here holds a policy's ordinary answers while it learns to correct; "
             "name harmless requests with algorithm.control=FILE"
         )
 
