@@ -69,7 +69,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
         del fields["algorithm.rounds"]  # a run of one round is the run that it was before there were several
     if makes:  # whose folder stands for how they were sampled and scored
         fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}
-        fields["pairs"] = str(run_folder(own_pairs_run(config)))
+        fields["own_pairs"] = str(run_folder(own_pairs_run(config)))
     fields["rewards"] = {name: _identity_of(reward) for name, reward in rewards.items()}
     if "endpoints" in uses.rewards:
         named = named_endpoints(

@@ -21,7 +21,7 @@ def pairs_settings(chosen: OwnPairs, source: Path | None) -> PairsConfig:
 
 
 def scored_rows(dataset: DatasetConfig, scorers: Container[str], folder: Path) -> FileConfig:
-    """The rows that a pairs run leaves, as a data set that is ranked by every objective with a scorer.
+    """The rows that a pairs run leaves, all of them, as a data set that is ranked by every objective with a scorer.
 
     Args:
         dataset: the prompts.
@@ -31,4 +31,5 @@ def scored_rows(dataset: DatasetConfig, scorers: Container[str], folder: Path) -
     own = {item.name: getattr(dataset, item.name) for item in fields(FileConfig)}
     labels = {name: ObjectiveConfig(label=name if name in scorers else None) for name in dataset.objectives}
     own |= {"kind": "scored", "objectives": labels, "use": None, "unlabelled": [], "path": str(folder / "rows")}
+    own["max_rows"] = None  # it counts prompts, and a prompt may have several pairs
     return FileConfig(**own)

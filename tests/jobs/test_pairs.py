@@ -204,12 +204,15 @@ def test_the_rows_are_trained_on(folder):
 
 def test_training_on_prompts_makes_pairs_once_for_a_sweep(folder, tmp_path, programs, capfd):
     """Each w scores and samples nothing anew; the other objective's scorer is the margin."""
+    made(folder, "gold", *scorers(better="gold", safer="gold"))  # leaves a model in the cache
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in toy.all_prompts()[:40]))
     data = [
         "dataset=prompts",
         f"dataset.path={file}",
+        "dataset.max_rows=20",
         "dataset.pairs.samples=3",
+        "dataset.pairs.select=all",
         "generator.max_new_tokens=12",
         "generator.samples=2",
     ]
@@ -227,7 +230,9 @@ def test_training_on_prompts_makes_pairs_once_for_a_sweep(folder, tmp_path, prog
     for result in results:
         (reward,) = result["rewards"].values()
         assert reward["kind"] in ("length", "python")
-        assert result["rows"]["train"] > 0
+        rows = (made_once.parent / "rows" / "train.jsonl").read_text().splitlines()
+        known = result["rows"]["train"] + result["rows"]["unranked"]
+        assert known == len(rows) > 20, "dataset.max_rows counts prompts, not their pairs"
         assert result["metrics"]["better_accuracy"]["n"] > 0
     assert main([*both, "algorithm=rebel", "w=0.5"]) == 0
     assert len(list((folder / "swept").glob("pairs/*/*/*/result.json"))) == 1, "rebel takes the same pairs"

@@ -132,7 +132,7 @@ def test_one_round_is_the_run_that_it_was():
     ]
     one, two = composed(*prompts), composed(*prompts, "algorithm.rounds=2")
     assert "algorithm.rounds" not in identity(one)
-    assert identity(one)["pairs"] == str(run_folder(own_pairs_run(one)))
+    assert identity(one)["own_pairs"] == str(run_folder(own_pairs_run(one)))
     assert identity(two)["algorithm.rounds"] == 2
     moved = composed(*prompts, "algorithm.rounds=2", "paths.runs=elsewhere/runs")
     assert run_folder(moved) == run_folder(two), "an adapter that is still to be made counts by its run"
