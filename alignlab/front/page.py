@@ -24,6 +24,9 @@ MOST_COMPARED = 40
 """Policies of which any two are compared; beyond, the page would wait for thousands of intervals."""
 HARMLESS_DATA = ("toy",)
 """dataset.kind whose texts nobody needs to be spared; all others are folded until asked."""
+X_OF_CURVES = ("step", "epoch")
+"""Of the learning curves; all else of them can be drawn."""
+SCRIPTS = ("front_logic.js", "front_reading.js", "front.js")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,9 @@ def write_front_page(
     prompts = _prompts(said)
     curves = [learning_curves(point.folder) for point in collection.points]
     blobs, kept = _fitting(said, curves, prompts)
+    texts = {key: text for one in said for key, text in one.texts.items()}
+    categories = {key: _shown(text) for one in said for key, text in one.categories.items()}
+    asked = [{"text": visible(texts[key]), "category": categories.get(key)} for key in kept]
     data = {
         "title": f"{visible(names.dataset)}: {visible(names.model)}",
         "axes": list(collection.axes),
@@ -77,17 +83,17 @@ def write_front_page(
         "differences": _differences(collection, said),
         "compared": len(said) <= MOST_COMPARED,
         "prompts": {"all": len(prompts), "kept": len(kept)},
+        "categories": sorted({row["category"] for row in asked if row["category"]}),
+        "scores": list(dict.fromkeys(visible(name) for one in said for name in one.scores)),
+        "curves": [name for name in dict.fromkeys(name for one in curves for name in one) if name not in X_OF_CURVES],
         "folded": not all(_is_harmless(record) for record in records),
     }
-    texts = {key: text for one in said for key, text in one.texts.items()}
-    categories = {key: text for one in said for key, text in one.categories.items()}
-    asked = [{"text": visible(texts[key]), "category": _shown(categories.get(key))} for key in kept]
     return write_page(
         path,
         "front.html.j2",
         title=f"Front of {names.model} on {names.dataset}",
         links=links,
-        script="front.js",
+        scripts=SCRIPTS,
         notes=[visible(note) for note in notes],
         private=bool(data["folded"]),
         data=packed(data),
