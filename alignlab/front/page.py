@@ -65,9 +65,7 @@ def write_front_page(
     prompts = _prompts(said)
     curves = [learning_curves(point.folder) for point in collection.points]
     blobs, kept = _fitting(said, curves, prompts)
-    texts = {key: text for one in said for key, text in one.texts.items()}
-    categories = {key: _shown(text) for one in said for key, text in one.categories.items()}
-    asked = [{"text": visible(texts[key]), "category": categories.get(key)} for key in kept]
+    asked = _asked(said, kept)
     data = {
         "title": f"{visible(names.dataset)}: {visible(names.model)}",
         "axes": list(collection.axes),
@@ -83,9 +81,7 @@ def write_front_page(
         "differences": _differences(collection, said),
         "compared": len(said) <= MOST_COMPARED,
         "prompts": {"all": len(prompts), "kept": len(kept)},
-        "categories": sorted({row["category"] for row in asked if row["category"]}),
-        "scores": list(dict.fromkeys(visible(name) for one in said for name in one.scores)),
-        "curves": [name for name in dict.fromkeys(name for one in curves for name in one) if name not in X_OF_CURVES],
+        **_choices(asked, said, curves),
         "folded": not all(_is_harmless(record) for record in records),
     }
     return write_page(
@@ -100,6 +96,29 @@ def write_front_page(
         prompts=packed(asked),
         blobs=blobs,
     )
+
+
+def _asked(said: Sequence[Said], kept: Sequence[str]) -> list[dict[str, str | None]]:
+    """Text and category of each prompt that the page keeps."""
+    texts = {key: text for one in said for key, text in one.texts.items()}
+    categories = {key: text for one in said for key, text in one.categories.items()}
+    return [{"text": visible(texts[key]), "category": _shown(categories.get(key))} for key in kept]
+
+
+def _choices(
+    asked: Sequence[Mapping[str, str | None]], said: Sequence[Said], curves: Sequence[Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """Names that the page offers before it unpacks what they are of; a link that says another one is wrong there.
+
+    Args:
+        asked: the prompts.
+        said: the samples of each policy.
+        curves: its learning curves.
+    """
+    scores = dict.fromkeys(visible(name) for one in said for name in one.scores)
+    drawn = dict.fromkeys(name for one in curves for name in one if name not in X_OF_CURVES)
+    categories = {row["category"] or "" for row in asked}
+    return {"categories": sorted(categories - {""}), "scores": list(scores), "curves": list(drawn)}
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -167,7 +186,11 @@ def _settings(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 
 def _failures(collection: Collection, base: Path) -> list[dict[str, str]]:
     return [
-        {"run": os.path.relpath(run.folder, base), "status": run.status, "error": visible(run.error)}
+        {
+            "run": visible(os.path.relpath(run.folder, base)),
+            "status": visible(run.status),
+            "error": visible(run.error),
+        }
         for run in collection.failures
     ]
 

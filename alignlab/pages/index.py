@@ -39,8 +39,8 @@ def index_link(root: Path, folder: Path) -> list[Link]:
         root: of the runs.
         folder: of the page.
     """
-    below = folder.resolve().is_relative_to(root.resolve())
-    return [Link("all runs", os.path.relpath(root / INDEX, folder))] if below else []
+    root, folder = root.resolve(), folder.resolve()  # a link's own `..` leads elsewhere
+    return [Link("all runs", os.path.relpath(root / INDEX, folder))] if folder.is_relative_to(root) else []
 
 
 def write_index(root: Path) -> Indexed:
