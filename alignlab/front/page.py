@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from alignlab.config.hydra.command import commands_of
 from alignlab.front.catalogue import meaning
 from alignlab.front.collect import Collection, FrontPoint
+from alignlab.front.methods import cost_of
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.said import Said, differences, learning_curves, read_said
 from alignlab.front.series import weight_label
@@ -66,13 +68,14 @@ def write_front_page(
     curves = [learning_curves(point.folder) for point in collection.points]
     blobs, kept = _fitting(said, curves, prompts)
     asked = _asked(said, kept)
+    values = [_values(point) for point in collection.points]
     data = {
         "title": f"{visible(names.dataset)}: {visible(names.model)}",
         "axes": list(collection.axes),
-        "metrics": _metrics(collection),
+        "metrics": _metrics(collection, values),
         "policies": [
-            _policy(point, record, command, one, base=path.parent)
-            for point, record, command, one in zip(collection.points, records, commands_of(records), said, strict=True)
+            _policy(*each, base=path.parent)
+            for each in zip(collection.points, records, commands_of(records), said, values, strict=True)
         ],
         "failures": _failures(collection, path.parent),
         "exact": _exact(exact),
@@ -134,19 +137,40 @@ def _is_harmless(record: Mapping[str, Any]) -> bool:
     return isinstance(data, dict) and data.get("kind") in HARMLESS_DATA
 
 
-def _metrics(collection: Collection) -> list[dict[str, Any]]:
-    """Every metric that some policy has, the axes first."""
-    names = dict.fromkeys([*collection.axes, *(name for point in collection.points for name in point.metrics)])
-    known = [name for name in names if any(_mean(point, name) is not None for point in collection.points)]
+def _metrics(collection: Collection, values: Sequence[Mapping[str, list[Any]]]) -> list[dict[str, Any]]:
+    """Every metric that some policy has, the axes first.
+
+    Args:
+        collection: of the front.
+        values: of each policy, of `_values`.
+    """
+    names = dict.fromkeys([*collection.axes, *(name for one in values for name in one)])
+    known = [name for name in names if any(name in one and one[name][0] is not None for one in values)]
     return [meaning(name, is_axis=name in collection.axes).as_record(name) for name in known]
 
 
-def _mean(point: FrontPoint, metric: str) -> float | None:
-    return point.metrics[metric].mean if metric in point.metrics else None
+def _finite(value: object) -> float | None:
+    """A number of a file that anyone may have written; None for whatever else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _values(point: FrontPoint) -> dict[str, list[Any]]:
+    """Metric -> mean, both ends of its interval, n and prompts; what the training cost is one of them."""
+    found: dict[str, list[Any]] = {
+        name: [one.mean, one.low, one.high, one.n, one.groups] for name, one in point.metrics.items()
+    }
+    seconds = _finite(cost_of(point.folder).training)
+    return found if seconds is None else {**found, "training_seconds": [seconds, None, None, 1, None]}
 
 
 def _policy(
-    point: FrontPoint, record: Mapping[str, Any], command: str | None, said: Said, *, base: Path
+    point: FrontPoint,
+    record: Mapping[str, Any],
+    command: str | None,
+    said: Said,
+    values: Mapping[str, list[Any]],
+    *,
+    base: Path,
 ) -> dict[str, Any]:
     run = os.path.relpath(point.folder, base)
     result = _json(point.folder / "result.json")
@@ -162,8 +186,8 @@ def _policy(
         "seed": point.seed,
         "beta": point.beta,
         "loss": visible(point.loss_type),
-        "seconds": seconds.get("total") if isinstance(seconds, dict) else None,
-        "metrics": {name: [one.mean, one.low, one.high, one.n, one.groups] for name, one in point.metrics.items()},
+        "seconds": _finite(seconds.get("total")) if isinstance(seconds, dict) else None,
+        "metrics": values,
         "unproven": list(map(visible, point.unproven)),
         "settings": {visible(key): visible(value) for key, value in _settings(record)},
         "command": None if command is None else visible(command),

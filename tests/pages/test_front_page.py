@@ -72,6 +72,19 @@ def test_a_recorded_config_gives_the_command_that_makes_it_again(tmp_path):
     assert "sha256" not in policy["settings"]
 
 
+def test_the_cost_of_the_training_is_a_metric(tmp_path):
+    runs = [
+        *write_front(tmp_path / "a", ws=(0.1,), seconds={"total": 40.0, "training": 30.0}),
+        *write_front(tmp_path / "b", ws=(0.5,), seconds={"total": "<b>", "training": float("nan")}),
+    ]
+    data = Parsed(written(runs, tmp_path / "front.html")).data("data")
+    assert data["policies"][0]["metrics"]["training_seconds"] == [30.0, None, None, 1, None]
+    assert data["policies"][0]["seconds"] == 40.0
+    assert "training_seconds" not in data["policies"][1]["metrics"], "unknown"
+    assert data["policies"][1]["seconds"] is None
+    assert [one["better"] for one in data["metrics"] if one["name"] == "training_seconds"] == [-1]
+
+
 def test_a_paired_difference_between_any_two(tmp_path):
     data = Parsed(written(write_front(tmp_path / "runs"), tmp_path / "front.html")).data("data")
     found = {(one["a"], one["b"], one["metric"]): one for one in data["differences"]}

@@ -290,7 +290,7 @@ class Page extends Reading {
       const line = logic.line(held, x, y);
       if (line.length > 1) traces.push({ x: line.map((p) => p[0]), y: line.map((p) => p[1]), mode: "lines", line: { color, width: 1.5 }, hoverinfo: "skip", showlegend: false, legendgroup: name, uid: `line ${name}` });
       const error = (metric) => {
-        const part = (end, sign) => held.map((one) => one.metrics[metric][end] === null ? 0 : sign * (one.metrics[metric][end] - one.metrics[metric][0]));
+        const part = (end, sign) => held.map((one) => one.metrics[metric][end] === null || !this.isIn(one) ? null : sign * (one.metrics[metric][end] - one.metrics[metric][0]));
         return { type: "data", symmetric: false, array: part(2, 1), arrayminus: part(1, -1), visible: intervals, thickness: 1, width: 3, color };
       };
       traces.push({
