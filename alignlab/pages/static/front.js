@@ -239,7 +239,6 @@ class Page extends Reading {
     this.listening = true;
     const plot = byId("plot");
     plot.on("plotly_click", ({ points }) => {
-      clearTimeout(this.clearing); // a click on nothing clears the selection, one on a policy chooses it
       const id = points.map((point) => point.customdata).find(Boolean);
       if (id) this.set({ chosen: logic.click(this.state.chosen, id) });
     });
@@ -250,7 +249,7 @@ class Page extends Reading {
       const brush = [...new Set([...(this.adds ? this.state.brush : []), ...found])];
       setTimeout(() => this.set({ brush }, ["plot", "table"])); // once plotly.js is done with the drag
     });
-    plot.on("plotly_deselect", () => { this.clearing = setTimeout(() => this.set({ brush: [] }, ["plot", "table"])); });
+    plot.on("plotly_deselect", () => setTimeout(() => this.set({ brush: [] }, ["plot", "table"])));
   }
 
   /** Which points show their label: none lies over another's, and the chosen ones come first. */
