@@ -55,6 +55,14 @@ def test_hostile_names_and_errors_stay_text(tmp_path):
     assert {tag for tag, _ in page.tags} & {"script", "img", "iframe"} == set()
 
 
+def test_a_long_error_is_cut(tmp_path):
+    write_front(tmp_path, ws=(0.5,), status="failed", error="RuntimeError: " + "word " * 200)
+    text = " ".join(check_safe(write_index(tmp_path).path).texts)
+    assert "failed: RuntimeError: word" in text
+    assert text.count("word") < 25
+    assert "…" in text
+
+
 def test_a_page_links_to_the_list_of_its_root(tmp_path):
     root = tmp_path / "disk" / "runs"
     folder = root / "front" / "sweep"

@@ -150,7 +150,7 @@ class Page extends Reading {
     const { bounded, bound } = this.state;
     const range = logic.range(this.policies, bounded);
     const better = this.better(bounded);
-    byId("bound").disabled = !range;
+    byId("bound").disabled = !range || range[0] === range[1]; // all are alike
     if (!range) return;
     const value = bound ?? (better < 0 ? range[1] : range[0]);
     byId("bound").setAttribute("aria-valuetext", bound === null ? "anything" : `${better < 0 ? "at most" : "at least"} ${logic.show(bound)}`);
