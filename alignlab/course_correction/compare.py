@@ -25,8 +25,9 @@ from alignlab.io.atomic import write_json
 from alignlab.pages import Cell, Column, Link, Section, index_link, write_report
 from alignlab.pages.index import write_index
 from alignlab.pages.parts import ends, number
-from alignlab.runs.progress import console, say
+from alignlab.runs.progress import say
 from alignlab.runs.result import checked_result, finished_result, recorded_config
+from alignlab.runs.tables import print_table
 
 BESIDE = {
     "plain_harmful": "harmful",
@@ -103,7 +104,7 @@ def compare_runs(folders: Sequence[Path], target: Path, *, links: Sequence[Link]
     }
     write_json(target / "comparison.json", content)
     for table in _tables(entries, differences):
-        console.print(table)
+        print_table(table)
     _write_page(entries, differences, target, links)
     return {"picture": "corr.png", "comparison": "comparison.json", "page": "index.html"}
 

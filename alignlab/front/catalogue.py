@@ -29,6 +29,7 @@ _KNOWN = {
     "over_refusal": Meaning("over-refusal (share of harmless requests refused)", -1),
     "repetition": Meaning("repeated runs of four words (share)", -1),
     "text_loss": Meaning("loss on held-out text (nats/token)", -1),
+    "training_seconds": Meaning("training (seconds)", -1),
 }
 CHANGE = "_change"
 """How the name of a paired difference to the reference ends."""

@@ -16,6 +16,7 @@ from alignlab.front.points import maker_of, policy_adapter
 from alignlab.front.prompts import scores_of
 from alignlab.front.series import PlotPoint, points_by_series
 from alignlab.front.table import UNKNOWN, difference_text
+from alignlab.io.text import printable
 from alignlab.stats import Interval, mean_interval, paired_difference, records_by_holm
 from alignlab.stats.groups import Floats
 
@@ -160,7 +161,7 @@ def methods_table(compared: Mapping[str, Any]) -> "Table":
         means = [UNKNOWN if row[metric] is None else f"{row[metric]:.3f}" for metric in known]
         difference = "" if name == base else difference_text(row.get("difference"), digits=3)
         costs = [_number(row["training"]), _number(row["sampling"]), _number(row["adapter_bytes"], 1e-6, 2)]
-        table.add_row(*(Text(cell) for cell in (name, utility, difference, *means, *costs)))
+        table.add_row(*(Text(printable(cell)) for cell in (name, utility, difference, *means, *costs)))
     return table
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from alignlab.config.hydra.command import commands_of
 from alignlab.front.catalogue import meaning
 from alignlab.front.collect import Collection, FrontPoint
+from alignlab.front.methods import cost_of
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.said import Said, differences, learning_curves, read_said
 from alignlab.front.series import weight_label
@@ -24,6 +26,9 @@ MOST_COMPARED = 40
 """Policies of which any two are compared; beyond, the page would wait for thousands of intervals."""
 HARMLESS_DATA = ("toy",)
 """dataset.kind whose texts nobody needs to be spared; all others are folded until asked."""
+X_OF_CURVES = ("step", "epoch")
+"""Of the learning curves; all else of them can be drawn."""
+SCRIPTS = ("front_logic.js", "front_reading.js", "front.js")
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,15 @@ def write_front_page(
     prompts = _prompts(said)
     curves = [learning_curves(point.folder) for point in collection.points]
     blobs, kept = _fitting(said, curves, prompts)
+    asked = _asked(said, kept)
+    values = [_values(point) for point in collection.points]
     data = {
         "title": f"{visible(names.dataset)}: {visible(names.model)}",
         "axes": list(collection.axes),
-        "metrics": _metrics(collection),
+        "metrics": _metrics(collection, values),
         "policies": [
-            _policy(point, record, command, one, base=path.parent)
-            for point, record, command, one in zip(collection.points, records, commands_of(records), said, strict=True)
+            _policy(*each, base=path.parent)
+            for each in zip(collection.points, records, commands_of(records), said, values, strict=True)
         ],
         "failures": _failures(collection, path.parent),
         "exact": _exact(exact),
@@ -77,23 +84,44 @@ def write_front_page(
         "differences": _differences(collection, said),
         "compared": len(said) <= MOST_COMPARED,
         "prompts": {"all": len(prompts), "kept": len(kept)},
+        **_choices(asked, said, curves),
         "folded": not all(_is_harmless(record) for record in records),
     }
-    texts = {key: text for one in said for key, text in one.texts.items()}
-    categories = {key: text for one in said for key, text in one.categories.items()}
-    asked = [{"text": visible(texts[key]), "category": _shown(categories.get(key))} for key in kept]
     return write_page(
         path,
         "front.html.j2",
         title=f"Front of {names.model} on {names.dataset}",
         links=links,
-        script="front.js",
+        scripts=SCRIPTS,
         notes=[visible(note) for note in notes],
         private=bool(data["folded"]),
         data=packed(data),
         prompts=packed(asked),
         blobs=blobs,
     )
+
+
+def _asked(said: Sequence[Said], kept: Sequence[str]) -> list[dict[str, str | None]]:
+    """Text and category of each prompt that the page keeps."""
+    texts = {key: text for one in said for key, text in one.texts.items()}
+    categories = {key: text for one in said for key, text in one.categories.items()}
+    return [{"text": visible(texts[key]), "category": _shown(categories.get(key))} for key in kept]
+
+
+def _choices(
+    asked: Sequence[Mapping[str, str | None]], said: Sequence[Said], curves: Sequence[Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """Names that the page offers before it unpacks what they are of; a link that says another one is wrong there.
+
+    Args:
+        asked: the prompts.
+        said: the samples of each policy.
+        curves: its learning curves.
+    """
+    scores = dict.fromkeys(visible(name) for one in said for name in one.scores)
+    drawn = dict.fromkeys(name for one in curves for name in one if name not in X_OF_CURVES)
+    categories = {row["category"] or "" for row in asked}
+    return {"categories": sorted(categories - {""}), "scores": list(scores), "curves": list(drawn)}
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -109,19 +137,40 @@ def _is_harmless(record: Mapping[str, Any]) -> bool:
     return isinstance(data, dict) and data.get("kind") in HARMLESS_DATA
 
 
-def _metrics(collection: Collection) -> list[dict[str, Any]]:
-    """Every metric that some policy has, the axes first."""
-    names = dict.fromkeys([*collection.axes, *(name for point in collection.points for name in point.metrics)])
-    known = [name for name in names if any(_mean(point, name) is not None for point in collection.points)]
+def _metrics(collection: Collection, values: Sequence[Mapping[str, list[Any]]]) -> list[dict[str, Any]]:
+    """Every metric that some policy has, the axes first.
+
+    Args:
+        collection: of the front.
+        values: of each policy, of `_values`.
+    """
+    names = dict.fromkeys([*collection.axes, *(name for one in values for name in one)])
+    known = [name for name in names if any(name in one and one[name][0] is not None for one in values)]
     return [meaning(name, is_axis=name in collection.axes).as_record(name) for name in known]
 
 
-def _mean(point: FrontPoint, metric: str) -> float | None:
-    return point.metrics[metric].mean if metric in point.metrics else None
+def _finite(value: object) -> float | None:
+    """A number of a file that anyone may have written; None for whatever else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _values(point: FrontPoint) -> dict[str, list[Any]]:
+    """Metric -> mean, both ends of its interval, n and prompts; what the training cost is one of them."""
+    found: dict[str, list[Any]] = {
+        name: [one.mean, one.low, one.high, one.n, one.groups] for name, one in point.metrics.items()
+    }
+    seconds = _finite(cost_of(point.folder).training)
+    return found if seconds is None else {**found, "training_seconds": [seconds, None, None, 1, None]}
 
 
 def _policy(
-    point: FrontPoint, record: Mapping[str, Any], command: str | None, said: Said, *, base: Path
+    point: FrontPoint,
+    record: Mapping[str, Any],
+    command: str | None,
+    said: Said,
+    values: Mapping[str, list[Any]],
+    *,
+    base: Path,
 ) -> dict[str, Any]:
     run = os.path.relpath(point.folder, base)
     result = _json(point.folder / "result.json")
@@ -137,8 +186,8 @@ def _policy(
         "seed": point.seed,
         "beta": point.beta,
         "loss": visible(point.loss_type),
-        "seconds": seconds.get("total") if isinstance(seconds, dict) else None,
-        "metrics": {name: [one.mean, one.low, one.high, one.n, one.groups] for name, one in point.metrics.items()},
+        "seconds": _finite(seconds.get("total")) if isinstance(seconds, dict) else None,
+        "metrics": values,
         "unproven": list(map(visible, point.unproven)),
         "settings": {visible(key): visible(value) for key, value in _settings(record)},
         "command": None if command is None else visible(command),
@@ -161,7 +210,11 @@ def _settings(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, st
 
 def _failures(collection: Collection, base: Path) -> list[dict[str, str]]:
     return [
-        {"run": os.path.relpath(run.folder, base), "status": run.status, "error": visible(run.error)}
+        {
+            "run": visible(os.path.relpath(run.folder, base)),
+            "status": visible(run.status),
+            "error": visible(run.error),
+        }
         for run in collection.failures
     ]
 

@@ -20,7 +20,8 @@ from alignlab.front.table import differences_table, front_table, quality_table, 
 from alignlab.front.targets import sentences, target_summary, target_table
 from alignlab.io.atomic import write_json
 from alignlab.pages import Link
-from alignlab.runs.progress import console, say
+from alignlab.runs.progress import say
+from alignlab.runs.tables import print_table
 
 FOR_PAPERS = (".svg", ".pdf")
 """The picture again, to be scaled to a column."""
@@ -55,10 +56,10 @@ def write_front(
         ConfigError: for a target of an unknown objective.
     """
     reference = reference or _reference(collection)
-    console.print(front_table(collection, exact))
+    print_table(front_table(collection, exact))
     quality = quality_table(collection)
     if quality is not None:
-        console.print(quality)
+        print_table(quality)
     write_csv(collection, target / "front.csv")
     artifacts = {"csv": "front.csv"}
     notes: list[str] = []
@@ -104,14 +105,14 @@ def _write_summary(
     write_json(target / "front.json", {**summary, **({"target": answers} if answers else {})})
     differences = differences_table(summary)
     if differences is not None and summary["methods"] is None:  # several methods' differences are in front.json
-        console.print(differences)
+        print_table(differences)
     if summary["methods"] is not None:
-        console.print(methods_table(summary["methods"]))
+        print_table(methods_table(summary["methods"]))
     _say_directions(summary)
     for sentence in comparison_sentences(summary["comparisons"]):
         say(sentence)
     if answers:
-        console.print(target_table(answers))
+        print_table(target_table(answers))
     said = sentences(answers)
     for sentence in said:
         say(sentence)

@@ -45,6 +45,8 @@ TITLES = {
 }
 RUN_COLUMNS = ("folder", "status", "error", "algorithm", "variant", "model", "dataset", "w", "seed")
 METRIC_COLUMNS = ("mean", "low", "high", "n", "groups", "missing")
+ERROR_WIDTH = 24
+"""Characters of a line of an error, at least."""
 UNKNOWN = "-"
 CHANCE_MARK = " ~.5"
 """After an accuracy whose interval holds one half."""
@@ -72,7 +74,7 @@ def front_table(collection: Collection, exact: ExactCurve | None = None) -> "Tab
     for name in (*axes, *known):
         title = name.replace(HELD_OUT_REWARD, "\nheld-out\nscorer")
         table.add_column(TITLES.get(name, title), justify="right")
-    table.add_column("status")
+    table.add_column("status", min_width=ERROR_WIDTH if collection.failures else None)  # not a word a line
     for point in collection.points:
         cells = [labels[title](point) for title in labels] + [weight_label(point)]
         cells += [_cell(point.metrics.get(name), name) + _exact_cell(exact, point, name) for name in (*axes, *known)]

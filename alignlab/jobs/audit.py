@@ -39,8 +39,9 @@ from alignlab.rewards.agreement import Sign, fitted_scale, not_shown, sign_of
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
 from alignlab.runs.folder import RunFolder
-from alignlab.runs.progress import console, say
+from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
+from alignlab.runs.tables import print_table
 from alignlab.stats import Interval, mean_interval
 
 
@@ -176,7 +177,7 @@ def _report(
         left_out = f"{counts['too_long']} not scored (too long)"
         say(f"{counts['pairs']} pairs: {left_out}, {counts['cut']} with a cut response")
     if own:
-        console.print(_spread_table(outcome, objectives, own))
+        print_table(_spread_table(outcome, objectives, own))
     notes = [note for name in own for note in _sign_note(name, outcome)]
     for note in notes:
         say(note)

@@ -16,6 +16,10 @@ def run(plan: Plan[IndexConfig], run: RunFolder, outcome: Outcome) -> None:
     found = write_index(plan.runs)
     if not found.runs + found.fronts:
         raise ConfigError(f"paths.runs={plan.runs}: no run found; train some first")
-    say(f"{found.runs} runs, {found.fronts} fronts: {found.path}")
+    say(f"{_count(found.runs, 'run')}, {_count(found.fronts, 'front')}: {found.path}")
     outcome.artifacts["page"] = os.path.relpath(found.path, run.path)
     outcome.extra |= {"runs": found.runs, "fronts": found.fronts}
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"

@@ -17,6 +17,8 @@ FRONT = "front.csv"
 """A folder with this file holds a front."""
 COMPARISON = "comparison.json"
 """A folder with this file holds a comparison of course corrections."""
+LONGEST_ERROR = 120
+"""Characters of an error in the list."""
 OWN = "index"
 """The algorithm that writes the page; its own runs are no news."""
 _PASSED = ("adapter", "checkpoints", "model", "reward", "stage", "records", "wandb", "published")
@@ -39,8 +41,8 @@ def index_link(root: Path, folder: Path) -> list[Link]:
         root: of the runs.
         folder: of the page.
     """
-    below = folder.resolve().is_relative_to(root.resolve())
-    return [Link("all runs", os.path.relpath(root / INDEX, folder))] if below else []
+    root, folder = root.resolve(), folder.resolve()  # a link's own `..` leads elsewhere
+    return [Link("all runs", os.path.relpath(root / INDEX, folder))] if folder.is_relative_to(root) else []
 
 
 def write_index(root: Path) -> Indexed:
@@ -119,12 +121,17 @@ def _run_row(folder: Path, result: RunResult | None, root: Path) -> tuple[object
         return first, "-", "-", "-", "-", "-", f"unreadable: {RESULT}", "-", "-", "-"
     pages = [name for name in result.artifacts.values() if str(name).endswith(".html")]
     page = Cell("open", _href(folder / pages[0], root)) if pages else "-"
-    status = result.status if result.error is None else f"{result.status}: {result.error}"
+    status = result.status if result.error is None else f"{result.status}: {_short(result.error)}"
     w = "-" if result.w is None else result.w if isinstance(result.w, list) else f"{result.w:g}"
     seed = "-" if result.seed is None else result.seed
     seconds = result.seconds.get("total")
     row = (first, result.algorithm, result.model, result.dataset or "-", w, seed, status, _objectives(result))
     return *row, "-" if seconds is None else number(seconds, 1), page
+
+
+def _short(error: str) -> str:
+    """An error that leaves room for the other runs; its own folder has the rest."""
+    return error if len(error) <= LONGEST_ERROR else f"{error[: LONGEST_ERROR - 1]}…"
 
 
 def _objectives(result: RunResult) -> str:

@@ -54,7 +54,7 @@ def write_page(
     *,
     title: str,
     links: Sequence[Link] = (),
-    script: str | None = None,
+    scripts: Sequence[str] = (),
     private: bool = False,
     **values: Any,
 ) -> Path:
@@ -65,14 +65,14 @@ def write_page(
         template: its name in templates/.
         title: heading and title.
         links: to other pages, in the head.
-        script: name of the page's own script in static/, which comes with plotly.js; None for a page without scripts.
+        scripts: names of the page's own scripts in static/, in order; plotly.js comes before them.
         private: whether only the owner may read the file, because it holds harmful text.
         **values: for the template.
     """
-    scripts = [] if script is None else [_plotly(), _static(script)]
+    codes = [_plotly(), *map(_static, scripts)] if scripts else []
     style = _static("page.css")
     text = _TEMPLATES.get_template(template).render(
-        title=title, links=links, style=style, scripts=scripts, policy=_policy(style, scripts), **values
+        title=title, links=links, style=style, scripts=codes, policy=_policy(style, codes), **values
     )
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", newline="")

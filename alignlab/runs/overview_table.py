@@ -11,8 +11,8 @@ from alignlab.io.text import printable
 from alignlab.runs.overview import RunState
 from alignlab.runs.progress import clock
 
-BAR_WIDTH, BAR_FROM, METRICS_FROM = 12, 90, 60
-"""Columns of a bar, and of the narrowest terminals that have room for one, and for metrics."""
+BAR_WIDTH, BAR_FROM, METRICS_FROM, FRAME_FROM = 12, 90, 76, 56
+"""Columns of a bar, and of the narrowest terminals that have room for one, for metrics, and for a frame."""
 STYLES = {"done": "green", "failed": "red", "interrupted": "yellow", "running": "bold", "waiting": "dim"}
 FRAME_LINES = 7
 """Frame, titles, two lines of caption, and one line of what is said above."""
@@ -20,7 +20,7 @@ LEFT_OUT_FIRST = ("waiting", "done", "interrupted", "failed", "running")
 
 
 def overview_table(states: Sequence[RunState], summary: str, size: os.terminal_size) -> Table:
-    """One row a run: stage, progress, time, and the last metrics or the error.
+    """One row a run: stage, progress, time, and the last metrics or the error; only run and state where it is narrow.
 
     Runs at work and failed ones are shown first where not all fit.
 
@@ -32,7 +32,10 @@ def overview_table(states: Sequence[RunState], summary: str, size: os.terminal_s
     has_bar, has_metrics = size.columns >= BAR_FROM, size.columns >= METRICS_FROM
     shown = _fitting(states, max(1, size.lines - FRAME_LINES))
     hidden = f"; {len(states) - len(shown)} more not shown" if len(shown) < len(states) else ""
-    table = Table(caption=Text(printable(summary + hidden)), caption_justify="left", width=size.columns - 1)
+    caption = Text(printable(summary + hidden))
+    if size.columns < FRAME_FROM:
+        return _narrow_table(shown, caption, size.columns - 1)
+    table = Table(caption=caption, caption_justify="left", width=size.columns - 1)
     table.add_column("run", no_wrap=True, overflow="ellipsis", ratio=3)
     table.add_column("stage", no_wrap=True, overflow="ellipsis", ratio=3)
     if has_bar:
@@ -42,8 +45,28 @@ def overview_table(states: Sequence[RunState], summary: str, size: os.terminal_s
     if has_metrics:
         table.add_column("last metrics", no_wrap=True, overflow="ellipsis", ratio=5)
     for state in shown:
-        table.add_row(*_cells(state, has_bar=has_bar)[: len(table.columns)])
+        table.add_row(*_cells(state, has_bar=has_bar, has_metrics=has_metrics)[: len(table.columns)])
     return table
+
+
+def _narrow_table(states: Sequence[RunState], caption: Text, width: int) -> Table:
+    """Run and state without a frame; of a run at work first how far it is."""
+    table = Table(caption=caption, caption_justify="left", width=width, box=None, padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True, overflow="ellipsis", ratio=2)
+    table.add_column("state", no_wrap=True, overflow="ellipsis", ratio=3)
+    for state in states:
+        table.add_row(_text(state.name, STYLES[state.status]), _text(_state(state), STYLES[state.status]))
+    return table
+
+
+def _state(state: RunState) -> str:
+    """`11 %, 2:10 left, training`, `done, took 5:01` or `failed: out of memory`."""
+    if state.now.error is not None:
+        return f"{state.status}: {state.now.error}"
+    if state.status != "running":
+        return ", ".join(filter(None, [state.status, _time(state)]))
+    done = f"{100 * state.now.done // state.now.total} %" if state.now.total else ""
+    return ", ".join(filter(None, [done, _time(state), state.now.stage or "starts"]))
 
 
 def _fitting(states: Sequence[RunState], most: int) -> list[RunState]:
@@ -52,10 +75,12 @@ def _fitting(states: Sequence[RunState], most: int) -> list[RunState]:
     return [states[index] for index in sorted(by_need[:most])]
 
 
-def _cells(state: RunState, *, has_bar: bool) -> list[Text | ProgressBar]:
+def _cells(state: RunState, *, has_bar: bool, has_metrics: bool) -> list[Text | ProgressBar]:
     style, now = STYLES[state.status], state.now
     is_counted = state.status == "running" and now.total > 0
     stage = now.stage or "starts" if state.status == "running" else state.status
+    if now.error is not None and not has_metrics:  # which have the error's place
+        stage = f"{stage}: {now.error}"
     cells: list[Text | ProgressBar] = [_text(state.name, style), _text(stage, style)]
     if has_bar:
         cells.append(ProgressBar(now.total, now.done, width=BAR_WIDTH) if is_counted else Text())

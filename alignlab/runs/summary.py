@@ -1,5 +1,6 @@
 """What a single run came to, as a table for the terminal."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from alignlab.runs.progress import console
 from alignlab.runs.result import RESULT, RunResult, read_result
+from alignlab.runs.tables import print_table
 
 MOST_FAILURES = 10
 """Failed runs of a sweep that are listed one by one."""
@@ -29,9 +31,9 @@ def print_summary(result: RunResult, folder: Path) -> None:
         mean = "unknown" if metric["mean"] is None else f"{metric['mean']:.3f}"
         table.add_row(name, mean, f"{interval[0]:.3f} .. {interval[1]:.3f}" if interval else "-", str(metric["n"]))
     if result.metrics:
-        console.print(table)
+        print_table(table)
     for name, path in {"result": RESULT, **result.artifacts}.items():
-        console.print(f"{name}: {folder / path}", markup=False, soft_wrap=True)
+        console.print(f"{name}: {os.path.normpath(folder / path)}", markup=False, soft_wrap=True)
 
 
 def print_failures(runs: Sequence[tuple[Path, Sequence[str]]], flags: Sequence[str]) -> None:

@@ -105,6 +105,14 @@ def plain_lines(caught: str) -> str:
     return printable_lines("\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines))
 
 
+class _WithCursor(Console):
+    """A console that leaves the cursor alone: whoever is killed cannot show it again."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        """Nothing."""
+        return False
+
+
 @contextmanager
 def _table(overview: Overview, terminal: Terminal, page: Callable[[], Path | None] | None) -> Iterator[None]:
     """The live table; its last state stays on the screen.
@@ -115,7 +123,7 @@ def _table(overview: Overview, terminal: Terminal, page: Callable[[], Path | Non
         page: rewrites the sweep's page; None where the runs of this process do.
     """
     with open(terminal.screen, "w", encoding="utf-8", closefd=False) as stream:
-        console = Console(file=stream, force_terminal=True, highlight=False)
+        console = _WithCursor(file=stream, force_terminal=True, highlight=False)
         live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         pages = None if page is None else _Page(page, sum(state.status in ENDED for state in overview.states()))
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from alignlab.front.collect import collect
-from alignlab.front.methods import compare_methods, cost_of
+from alignlab.front.methods import compare_methods, cost_of, methods_table
 from support.fronts import write_run
 
 PROMPTS = [f"prompt {index}" for index in range(12)]
@@ -80,3 +80,9 @@ def test_a_lost_run_has_no_cost(tmp_path):
     shutil.rmtree(folder / "adapter", ignore_errors=True)
     cost = cost_of(folder)
     assert (cost.training, cost.adapter_bytes) == (None, None)
+
+
+def test_a_hostile_name_is_shown_as_codes():
+    row = dict.fromkeys(("kl", "attained_share", "kl_to_optimum", "utility", "training", "sampling", "adapter_bytes"))
+    table = methods_table({"weights": [[0.5, 0.5]], "compared_with": "a", "methods": {"a\x1b[2J": row}})
+    assert [str(cell) for cell in table.columns[0].cells] == ["a\\x1b[2J"]

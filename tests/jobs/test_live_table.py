@@ -31,7 +31,8 @@ def test_a_sweep_with_a_failing_run_is_one_table(copied):
         screen = seen(shown)
         assert ended.returncode == 1
         assert shown.is_restored()
-    assert "\x1b[?25l" in shown.text, "control: it was a live table"
+    assert "\x1b[1A" in shown.text, "control: it was a live table"
+    assert "\x1b[?25l" not in shown.text, "the cursor stays"
     above, _, rest = screen.partition("last metrics")
     rows = [line.split("│") for line in rest.splitlines() if line.startswith("│")][:3]
     assert [row[1].strip() for row in rows] == ["w=0.5", "w=0.6", "w=0.7"]
@@ -51,6 +52,6 @@ def test_a_stopped_sweep_gives_the_terminal_back(copied):
         ended = alignlab("-m", "w=0.6,0.7", cwd=copied, breaks=(TRAINING_STEP, 2, "SIGINT"), tty=shown.name)
         assert ended.returncode == 130
         assert shown.is_restored()
-        assert "\x1b[?25l" in shown.text
+        assert "\x1b[1A" in shown.text
         assert "interrupted" in shown.screen()
     assert result(run_folder(copied, "modpo", 0.6))["status"] == "interrupted"

@@ -24,7 +24,7 @@ from alignlab.pages import Link
 from support.fronts import AXES, write_front, write_large_front, write_run
 from support.pages import HOSTILE, Parsed, check_safe
 
-LOGIC = files("alignlab.pages") / "static" / "front.js"
+LOGIC = files("alignlab.pages") / "static" / "front_logic.js"
 
 
 def written(folders, path, **changed):
@@ -56,6 +56,7 @@ def test_it_holds_every_policy_prompt_and_sample(tmp_path):
     assert said["scores"]["helpful"][:2] == [0.2, 1.2]
     assert said["curves"]["step"] == list(range(1, 10))
     assert data["folded"] is False
+    assert (data["categories"], data["scores"], data["curves"]) == ([], ["helpful", "safe", "kl"], ["loss"])
 
 
 def test_a_recorded_config_gives_the_command_that_makes_it_again(tmp_path):
@@ -69,6 +70,19 @@ def test_a_recorded_config_gives_the_command_that_makes_it_again(tmp_path):
     assert policy["command"] == "python -m alignlab w=0.3 trainer.max_steps=7"
     assert policy["settings"]["trainer.max_steps"] == "7"
     assert "sha256" not in policy["settings"]
+
+
+def test_the_cost_of_the_training_is_a_metric(tmp_path):
+    runs = [
+        *write_front(tmp_path / "a", ws=(0.1,), seconds={"total": 40.0, "training": 30.0}),
+        *write_front(tmp_path / "b", ws=(0.5,), seconds={"total": "<b>", "training": float("nan")}),
+    ]
+    data = Parsed(written(runs, tmp_path / "front.html")).data("data")
+    assert data["policies"][0]["metrics"]["training_seconds"] == [30.0, None, None, 1, None]
+    assert data["policies"][0]["seconds"] == 40.0
+    assert "training_seconds" not in data["policies"][1]["metrics"], "unknown"
+    assert data["policies"][1]["seconds"] is None
+    assert [one["better"] for one in data["metrics"] if one["name"] == "training_seconds"] == [-1]
 
 
 def test_a_paired_difference_between_any_two(tmp_path):
@@ -99,7 +113,7 @@ def test_hostile_text_stays_text(tmp_path):
     page = check_safe(path)
     assert {tag for tag, _ in page.tags} <= {
         "html", "head", "meta", "title", "style", "body", "header", "h1", "nav", "a", "main", "noscript", "p",
-        "section", "div", "label", "select", "option", "input",
+        "section", "div", "label", "select", "option", "input", "details", "summary",
         "span", "output", "button", "script",
     }  # fmt: skip
     assert "<script>alert(1)</script>" in "".join(page.texts)
@@ -267,7 +281,33 @@ def test_prompts_are_searched_and_sorted(logic):
 
 
 def test_a_link_keeps_the_state_and_nothing_else(logic):
-    defaults = {"x": "a", "chosen": [], "bound": None, "texts": False, "query": ""}
-    state = {"x": "b&=<", "chosen": ["1", "2"], "bound": 0.5, "texts": True, "query": "ä #"}
-    assert logic(f"l.fromHash('#' + l.toHash({json.dumps(state)}), {json.dumps(defaults)})") == state
-    assert logic(f"l.fromHash('#__proto__=1&evil=2&bound=x', {json.dumps(defaults)})") == defaults
+    defaults = {"x": "a", "chosen": [], "axes": [], "bound": None, "texts": False, "query": ""}
+    state = {"x": "b&=<", "chosen": ["1", "2"], "axes": ["a.b%2E", "c"], "bound": 0.5, "texts": True, "query": "ä #"}
+    usual = json.dumps(defaults)
+    assert logic(f"l.fromHash('#' + l.toHash({json.dumps(state)}, {usual}), {usual})") == {"state": state, "odd": []}
+    assert logic(f"l.toHash({usual}, {usual})") == ""
+    wrong = "#__proto__=1&evil=2&bound=x&bound=&texts=maybe&x=%ff&chosen=1.1.3.4&%"
+    found = logic(f"l.fromHash({json.dumps(wrong)}, {usual}, {{x: ['a'], chosen: ['1', '2']}})")
+    assert found["state"] == {**defaults, "chosen": ["1"]}, "once, however often it is named"
+    assert found["odd"] == [
+        ["__proto__", "1"], ["evil", "2"], ["bound", "x"], ["bound", ""], ["texts", "maybe"], ["x", "\ufffd"],
+        ["chosen", "3, 4"], ["%", ""],
+    ]  # fmt: skip
+
+
+def test_texts_of_the_page(logic):
+    assert logic("[l.count(1, 'run'), l.count(2, 'run'), l.count(1, 'policy', 'policies')]") == [
+        "1 run",
+        "2 runs",
+        "1 policy",
+    ]
+    assert logic("l.visible('a\u202e\u0007 ü')") == "a\\u202e\\u0007 ü"
+    assert logic("l.wrapped('KL to the reference', 8)") == ["KL to", "the", "reference"]
+
+
+def test_labels_and_boxes(logic):
+    assert logic("[...l.apart([[0, 0], [5, 2], [5, 20], [40, 0]], [30, 15])]") == [0, 2, 3]
+    heights = "[{id: 'a', at: [0.9, 0.1]}, {id: 'b', at: [0.8, null]}, {id: 'c', at: [0.1, 0.2]}]"
+    assert logic(f"l.inBox({heights}, {{x: [-0.1, 0.1], y: [1, 0.5]}})") == ["a", "b"]
+    assert logic(f"l.inBox({heights}, {{x: [-0.1, 1.1], y: [0, 1]}})") == ["a", "c"]
+    assert logic(f"l.inBox({heights}, {{x: [0.6, 0.7], y: [0, 0.15]}})") == ["a"], "the nearest axis"

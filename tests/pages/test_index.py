@@ -6,9 +6,16 @@ import re
 import pytest
 
 from alignlab.cli import main
-from alignlab.pages.index import write_index
+from alignlab.pages.index import index_link, write_index
 from support.fronts import write_front
 from support.pages import HOSTILE, check_safe
+
+
+def write_front_at(root):
+    """A root with one run and one front."""
+    write_front(root / "modpo", ws=(0.5,))
+    (root / "front").mkdir()
+    (root / "front" / "front.csv").write_text("folder\na\n")
 
 
 def links(page):
@@ -48,12 +55,38 @@ def test_hostile_names_and_errors_stay_text(tmp_path):
     assert {tag for tag, _ in page.tags} & {"script", "img", "iframe"} == set()
 
 
+def test_a_long_error_is_cut(tmp_path):
+    write_front(tmp_path, ws=(0.5,), status="failed", error="RuntimeError: " + "word " * 200)
+    text = " ".join(check_safe(write_index(tmp_path).path).texts)
+    assert "failed: RuntimeError: word" in text
+    assert text.count("word") < 25
+    assert "…" in text
+
+
+def test_a_page_links_to_the_list_of_its_root(tmp_path):
+    root = tmp_path / "disk" / "runs"
+    folder = root / "front" / "sweep"
+    folder.mkdir(parents=True)
+    (tmp_path / "here" / "deep").mkdir(parents=True)
+    linked = tmp_path / "here" / "deep" / "runs"
+    linked.symlink_to(root, target_is_directory=True)
+    for above, page in ((root, folder), (linked, folder), (root, linked / "front" / "sweep")):
+        (link,) = index_link(above, page)
+        assert link.href == "../../index.html"
+    assert index_link(root / "front", tmp_path / "here") == []
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_the_command(tmp_path, capsys, times):
     write_front(tmp_path / "runs" / "modpo")
     for _ in range(times):
         assert main(["algorithm=index", f"paths.runs={tmp_path}/runs"]) == 0
     assert "3 runs, 0 fronts" in capsys.readouterr().out
+    write_front_at(tmp_path / "one")
+    assert main(["algorithm=index", f"paths.runs={tmp_path}/one"]) == 0
+    said = capsys.readouterr().out
+    assert "1 run, 1 front:" in said
+    assert f"page: {tmp_path}/one/index.html" in said
     assert (tmp_path / "runs" / "index.html").exists()
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -93,7 +94,7 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize(("columns", "lines"), [(160, 60), (100, 24), (60, 12), (40, 10)])
+@pytest.mark.parametrize(("columns", "lines"), [(160, 60), (100, 24), (60, 12), (40, 10), (30, 10)])
 def test_the_table_fits_and_shows_hostile_text_as_text(columns, lines):
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, color_system=None, width=columns, height=lines)
@@ -109,6 +110,11 @@ def test_the_table_fits_and_shows_hostile_text_as_text(columns, lines):
         assert "12/60" in shown
         assert "\\x1b[2J[red]" in shown, "as a code, markup as it is"
         assert "helpful 0.512" in shown
+    if columns < 60:
+        assert re.search(r"^w=0.5 .*20 %, ", shown, re.MULTILINE), "how far it is, in a line that the eye can follow"
+        assert "┃" not in shown
+    elif columns < 76:
+        assert re.search(r"failed: .*…", shown), "without a column of metrics the error is beside it"
     if lines < 40:
         assert "more not shown" in " ".join(shown.split()), "control: not all rows fit"
 
@@ -164,6 +170,8 @@ with watched(overview, launched=False, page=lambda: None):
     print("no line end", end="")
     if sys.argv[1] == "raise":
         raise SystemExit(3)
+    if sys.argv[1] == "kill":
+        os.kill(os.getpid(), 9)
 print("afterwards")
 """
 
@@ -183,7 +191,7 @@ def test_whatever_is_written_and_typed_meanwhile_the_table_stays_whole(how, tmp_
             wait_for(lambda: "waiting" in shown.text)
             os.write(shown.master, b"typed\n")
             assert child.wait() == (3 if how == "raise" else 0)
-        wait_for(lambda: shown.text.count("\x1b[?25h") == 1 and (how == "raise" or "afterwards" in shown.text))
+        wait_for(lambda: ("no line end" if how == "raise" else "afterwards") in shown.text)
         assert shown.is_restored()
         screen = shown.screen()
     for line in ("from a child", "error of a child", "a warning", "a log line", "no line end"):
@@ -191,6 +199,20 @@ def test_whatever_is_written_and_typed_meanwhile_the_table_stays_whole(how, tmp_
     assert screen.count("last metrics") == 1
     assert "\\x1b[2Jhostile \\x1b]0;title\\x07" in screen
     assert "typed" not in screen, "keys are not echoed"
+
+
+def test_a_killed_sweep_leaves_the_cursor_where_it_can_be_seen(tmp_path):
+    """Nothing can be given back after SIGKILL, so nothing of the terminal's display is taken."""
+    with terminal(columns=100) as shown:
+        command = [sys.executable, "-c", OWNER, "kill"]
+        ends = dict.fromkeys(("stdin", "stdout", "stderr"), shown.slave)
+        env = dict(os.environ, TERM="xterm", PYTHONPATH=str(REPOSITORY))
+        with subprocess.Popen(command, cwd=tmp_path, env=env, **ends) as child:
+            wait_for(lambda: "\x1b[1A" in shown.text)
+            os.write(shown.master, b"typed\n")
+            assert child.wait() == -9
+        assert "waiting" in shown.text
+        assert "\x1b[?25l" not in shown.text
 
 
 def told(folder):

@@ -1,0 +1,212 @@
+"use strict";
+// The logic of front.html, without a document; tests run it under node too.
+
+const logic = {
+  /** A number as people read it; null is unknown, never 0. */
+  show(value, digits = 3) {
+    if (value === null || value === undefined) return "unknown";
+    if (value !== 0 && Math.abs(value) < 10 ** -digits) return value.toPrecision(digits);
+    return value.toFixed(digits);
+  },
+
+  /** Mean with its 95 % interval. */
+  withInterval(metric) {
+    if (!metric || metric[0] === null) return "unknown";
+    const ends = metric[1] === null || metric[2] === null ? "interval unknown" : `${logic.show(metric[1])} .. ${logic.show(metric[2])}`;
+    return `${logic.show(metric[0])} [${ends}]`;
+  },
+
+  /** plotly reads a few tags and entities in its texts; this text has none. */
+  plain(text) {
+    return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  },
+
+  mean(policy, name) {
+    const metric = policy.metrics[name];
+    return metric ? metric[0] : null;
+  },
+
+  /** Whether a policy's mean meets a bound; null where its mean is unknown. `worst` asks its interval's worse end. */
+  meets(policy, name, bound, better, worst = false) {
+    const metric = policy.metrics[name];
+    if (!metric || metric[0] === null) return null;
+    const value = worst ? metric[better < 0 ? 2 : 1] : metric[0];
+    if (value === null) return null;
+    return better < 0 ? value <= bound : value >= bound;
+  },
+
+  /** Policies that no other one beats on both metrics; a metric of unknown direction counts as better higher. */
+  best(policies, names, betters) {
+    const position = (policy) => names.map((name, index) => {
+      const value = logic.mean(policy, name);
+      return value === null ? null : value * (betters[index] < 0 ? -1 : 1);
+    });
+    const known = policies.map(position);
+    return policies.filter((_, own) => !known[own].includes(null) && !known.some((other, index) =>
+      index !== own && !other.includes(null) && other.every((value, axis) => value >= known[own][axis]) &&
+      other.some((value, axis) => value > known[own][axis])));
+  },
+
+  /** Range of a metric over the policies, null where nobody has it. */
+  range(policies, name) {
+    const values = policies.map((policy) => logic.mean(policy, name)).filter((value) => value !== null);
+    return values.length ? [Math.min(...values), Math.max(...values)] : null;
+  },
+
+  /** Height on a parallel axis: 0 worst, 1 best. */
+  height(value, [low, high], better) {
+    const part = high > low ? (value - low) / (high - low) : 0.5;
+    return better < 0 ? 1 - part : part;
+  },
+
+  /** Settings of a series as means over seeds, in the order of the weight that varies; what a line joins. */
+  line(policies, x, y) {
+    const groups = new Map();
+    for (const policy of policies) {
+      const weights = Object.values(policy.weights);
+      const point = [logic.mean(policy, x), logic.mean(policy, y)];
+      if (!weights.length || point.includes(null)) continue;
+      const key = JSON.stringify(weights);
+      if (!groups.has(key)) groups.set(key, { weights, points: [] });
+      groups.get(key).points.push(point);
+    }
+    const settings = [...groups.values()];
+    if (!settings.length || settings[0].weights.length !== 2) return [];
+    const index = new Set(settings.map((one) => one.weights[0])).size > 1 ? 0 : 1;
+    settings.sort((a, b) => a.weights[index] - b.weights[index]);
+    return settings.map((one) => [0, 1].map((axis) => one.points.reduce((sum, p) => sum + p[axis], 0) / one.points.length));
+  },
+
+  /** Samples of a policy by prompt: prompt -> {rows, means}. */
+  byPrompt(said) {
+    const found = new Map();
+    said.prompt.forEach((prompt, row) => {
+      if (!found.has(prompt)) found.set(prompt, { rows: [], means: {} });
+      found.get(prompt).rows.push(row);
+    });
+    for (const one of found.values()) {
+      for (const [name, values] of Object.entries(said.scores)) {
+        const known = one.rows.map((row) => values[row]).filter((value) => value !== null);
+        one.means[name] = known.length ? known.reduce((a, b) => a + b, 0) / known.length : null;
+      }
+    }
+    return found;
+  },
+
+  /** Prompts in the order asked for, with the difference of the second policy to the first where there are two. */
+  arrange(prompts, sides, { query = "", category = "", metric = "", order = "asked" }) {
+    const wanted = query.trim().toLowerCase();
+    const rows = [];
+    prompts.forEach((prompt, index) => {
+      const held = sides.map((side) => side.grouped.get(index));
+      if (held.some((one) => !one)) return;
+      if (category && prompt.category !== category) return;
+      if (wanted && !prompt.text.toLowerCase().includes(wanted) && !held.some((one, side) =>
+        one.rows.some((row) => sides[side].said.response[row].toLowerCase().includes(wanted)))) return;
+      const means = held.map((one) => one.means[metric] ?? null);
+      const difference = means.length < 2 || means.includes(null) ? null : means[1] - means[0];
+      rows.push({ index, held, means, difference });
+    });
+    const key = {
+      asked: null,
+      lowest: (row) => row.means[0] ?? Infinity,
+      highest: (row) => -(row.means[0] ?? -Infinity),
+      difference: (row) => -Math.abs(row.difference ?? 0),
+      gains: (row) => -(row.difference ?? -Infinity),
+      losses: (row) => row.difference ?? Infinity,
+    }[order];
+    if (key) rows.sort((a, b) => key(a) - key(b) || a.index - b.index);
+    return rows;
+  },
+
+  /** A click on a policy: one is read, two are compared, a third takes the second one's part. */
+  click(chosen, id) {
+    if (chosen.includes(id)) return chosen.filter((one) => one !== id);
+    return chosen.length < 2 ? [...chosen, id] : [chosen[0], id];
+  },
+
+  /** CSV of the policies; a text that a spreadsheet would take for a formula is marked as text. */
+  csv(policies, metrics) {
+    const names = metrics.map((metric) => metric.name);
+    const head = ["run", "series", "w", "seed", ...names.flatMap((name) => ["mean", "low", "high", "n", "groups"].map((part) => `${name}_${part}`))];
+    const rows = policies.map((policy) => [policy.run, policy.series, policy.w, policy.seed,
+      ...names.flatMap((name) => policy.metrics[name] ?? [null, null, null, null, null])]);
+    const cell = (value) => {
+      if (value === null || value === undefined) return "";
+      let text = String(value);
+      if (typeof value === "string" && /^[=+\-@\t\r]/.test(text) && !(text !== "" && Number.isFinite(Number(text)))) text = `'${text}`;
+      return /[",\n\r]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+    };
+    return [head, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
+  },
+
+  /** `1 policy`, `2 policies`. */
+  count(number, one, many = `${one}s`) {
+    return `${number} ${number === 1 ? one : many}`;
+  },
+
+  /** Text in which control and direction characters show as their code. */
+  visible(text) {
+    return String(text).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}]/gu, (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`);
+  },
+
+  /** A text in lines of so many characters, broken between words. */
+  wrapped(text, most) {
+    const lines = [];
+    for (const word of text.split(" ")) {
+      const last = lines.at(-1);
+      if (last !== undefined && last.length + 1 + word.length <= most) lines[lines.length - 1] = `${last} ${word}`;
+      else lines.push(word);
+    }
+    return lines;
+  },
+
+  /** Indices of the points whose labels do not lie over an earlier one's; the points and a label's size in one unit. */
+  apart(points, [width, height]) {
+    const kept = [];
+    points.forEach(([x, y], index) => {
+      if (!kept.some((other) => Math.abs(points[other][0] - x) < width && Math.abs(points[other][1] - y) < height)) kept.push(index);
+    });
+    return new Set(kept);
+  },
+
+  /** Policies within a box over parallel axes: in its heights on every axis that it covers, or on the one nearest to it. */
+  inBox(heights, { x, y }) {
+    const [left, right] = [Math.min(...x), Math.max(...x)], [low, high] = [Math.min(...y), Math.max(...y)];
+    const last = Math.max(0, ...heights.map(({ at }) => at.length - 1));
+    let axes = [...Array(last + 1).keys()].filter((axis) => left <= axis && axis <= right);
+    if (!axes.length) axes = [Math.min(last, Math.max(0, Math.round((left + right) / 2)))];
+    return heights.filter(({ at }) => axes.every((axis) => at[axis] !== null && low <= at[axis] && at[axis] <= high)).map(({ id }) => id);
+  },
+
+  /** What differs from the defaults, as a link keeps it; the items of a list are joined by dots. */
+  toHash(state, defaults) {
+    const item = (text) => String(text).replace(/%/g, "%25").replace(/\./g, "%2E");
+    const kept = Object.entries(state).filter(([name, value]) => String(value) !== String(defaults[name]) && value !== null);
+    return new URLSearchParams(kept.map(([name, value]) => [name, Array.isArray(value) ? value.map(item).join(".") : String(value)])).toString();
+  },
+
+  /** The state that a link says, over the defaults; `odd`: name and text of what is unknown in it, which is left out.
+   * `known` has the values that a name may take; a name without any takes every text. */
+  fromHash(hash, defaults, known = {}) {
+    const state = { ...defaults }, odd = [];
+    const item = (text) => text.replace(/%2E/gi, ".").replace(/%25/g, "%");
+    for (const [name, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
+      const usual = Object.hasOwn(defaults, name) ? defaults[name] : undefined;
+      const may = (value) => !Object.hasOwn(known, name) || known[name].includes(value);
+      let value = may(text) ? text : undefined, wrong = text;
+      if (usual === undefined) value = undefined;
+      else if (Array.isArray(usual)) {
+        const items = [...new Set(text.split(".").filter(Boolean).map(item))];
+        value = items.filter(may);
+        wrong = items.filter((one) => !may(one)).join(", ");
+      } else if (typeof usual === "boolean") value = { true: true, false: false }[text];
+      else if (usual === null) value = text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : undefined;
+      if (value !== undefined) state[name] = value;
+      if (value === undefined || (Array.isArray(usual) && wrong)) odd.push([name, wrong]);
+    }
+    return { state, odd };
+  },
+};
+
+if (typeof module !== "undefined") module.exports = logic;
