@@ -27,7 +27,7 @@ SMALL = (
 PAIRS = "algorithm.objective=better"
 
 SERVER = """
-import importlib, json, os, signal, sys
+import importlib, json, os, signal, sys, time
 import alignlab.jobs.front, alignlab.jobs.modpo, alignlab.jobs.reward_model
 from alignlab.cli import main
 
@@ -64,6 +64,9 @@ for line in sys.stdin:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    if order["killed_after"]:
+        time.sleep(order["killed_after"])
+        os.kill(child, signal.SIGKILL)  # has no effect on one that has ended: nobody has waited for it yet
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 """Imports alignlab once and runs each command in a fork: a command then costs a second or two, not ten.
@@ -93,10 +96,10 @@ def environment(cwd):
     return {**os.environ, **own}
 
 
-def alignlab(*arguments, cwd, breaks=None, small=SMALL, tty=None):
+def alignlab(*arguments, cwd, breaks=None, killed_after=None, small=SMALL, tty=None):
     """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name).
 
-    `tty` is a terminal that it runs in; what it writes is then read there.
+    `tty` is a terminal that it runs in; what it writes is then read there. `killed_after` is in seconds.
 
     MODPO trains on the first objective's pairs at every w, so that all of them need the same reward.
     """
@@ -106,7 +109,7 @@ def alignlab(*arguments, cwd, breaks=None, small=SMALL, tty=None):
     flags = [argument for argument in arguments if argument.startswith("-")]
     values = [*small, *(argument for argument in arguments if not argument.startswith("-"))]  # the last one wins
     order = {"arguments": [*flags, *values], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
-    order["tty"] = tty
+    order |= {"tty": tty, "killed_after": killed_after}
     server.stdin.write(json.dumps(order) + "\n")
     server.stdin.flush()
     code = int(server.stdout.readline())
