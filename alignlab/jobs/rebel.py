@@ -23,7 +23,7 @@ from alignlab.training.losses import PreferenceLoss
 OPPOSITE = -0.999
 """Correlation of two rewards' differences from which they are called opposites."""
 FAR = 10.0
-"""Nats between optimum and reference from which beta is called small."""
+"""Nats between reference and optimum at equal weights from which beta is called small."""
 
 
 def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
@@ -49,8 +49,8 @@ def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
             one.release()  # training needs the memory
     _say_normalised(run)
     _say_opposites(columns)
-    total_B = torch.stack([weight * columns[name].double() for name, weight in objectives.others.items()]).sum(dim=0)
-    outcome.extra["optimum_nats"] = _say_distance(total_B, algorithm.beta)
+    total_B = weighted_sum(columns, objectives.others)
+    outcome.extra["optimum_nats"] = _say_distance(total_B, weighted_sum(columns, None), algorithm.beta)
     pairs, order_B = higher_first(pairs, total_B)
     columns = {name: scores[order_B] for name, scores in columns.items()}
     table = tilted_pairs(pairs, ref_logps_B[order_B], columns, objectives.others, algorithm.beta)
@@ -97,7 +97,18 @@ def _say_opposites(columns: Mapping[str, Tensor]) -> None:
             )
 
 
-def _say_distance(total_B: Tensor, beta: float) -> float:
+def weighted_sum(columns: Mapping[str, Tensor], weights: Mapping[str, float] | None) -> Tensor:
+    """Weighted sum of the rewards of B responses, (B,), float64.
+
+    Args:
+        columns: each objective's rewards, (B,).
+        weights: of the objectives; None for equal ones that sum to one.
+    """
+    chosen = dict.fromkeys(columns, 1 / len(columns)) if weights is None else weights
+    return torch.stack([weight * columns[name].double() for name, weight in chosen.items()]).sum(dim=0)
+
+
+def optimum_nats(total_B: Tensor, beta: float) -> float:
     """Estimated KL of pi_ref exp(w.r/beta) to the reference, nats: variance / (2 beta^2), the first term of its series.
 
     Args:
@@ -105,7 +116,23 @@ def _say_distance(total_B: Tensor, beta: float) -> float:
         beta: KL strength.
     """
     chosen_N, rejected_N = total_B.chunk(2)
-    nats = float((chosen_N - rejected_N).square().mean()) / 2 / (2 * beta**2)
-    told = f"algorithm.beta={beta:g}: the optimum at these weights lies some {nats:.2g} nats from the reference"
-    say(f"warning: {told}, which is far; raise it" if nats > FAR else told)
+    return float((chosen_N - rejected_N).square().mean()) / 2 / (2 * beta**2)
+
+
+def _say_distance(total_B: Tensor, equal_B: Tensor, beta: float) -> float:
+    """Say how far the optimum lies, and warn where it is far at equal weights too.
+
+    A single objective's optimum may well be far where objectives conflict: mixtures of them are nearer.
+
+    Args:
+        total_B: rewards by the run's weights, of all chosen, then all rejected responses.
+        equal_B: the same by equal weights.
+        beta: KL strength.
+    """
+    nats, at_equal = optimum_nats(total_B, beta), optimum_nats(equal_B, beta)
+    told = (
+        f"algorithm.beta={beta:g}: the optimum lies some {nats:.2g} nats from the reference at these weights, "
+        f"{at_equal:.2g} at equal ones"
+    )
+    say(f"warning: {told}, which is far; raise it" if at_equal > FAR else told)
     return nats

@@ -57,11 +57,21 @@ def test_exact_opposites_are_said(monkeypatch):
     assert len(said) == 1, "control: a conflict that is not exact"
 
 
-def test_the_optimums_distance_is_that_of_a_gaussian(monkeypatch):
+def test_the_optimums_distance_is_that_of_a_gaussian():
     """Rewards of deviation s: KL(pi_ref exp(r/beta) || pi_ref) of a Gaussian is s^2 / (2 beta^2)."""
-    monkeypatch.setattr(rebel, "say", lambda line: None)
     total_B = 0.6 * torch.randn(40_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert rebel._say_distance(total_B, 0.3) == pytest.approx(0.6**2 / (2 * 0.3**2), rel=0.03)
+    assert rebel.optimum_nats(total_B, 0.3) == pytest.approx(0.6**2 / (2 * 0.3**2), rel=0.03)
+
+
+def test_beta_is_called_small_by_the_optimum_at_equal_weights(monkeypatch):
+    said = []
+    monkeypatch.setattr(rebel, "say", said.append)
+    better_B = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    for other_B, warned in ((-0.9 * better_B, False), (better_B, True)):
+        columns = {"better": better_B, "safer": other_B}
+        total_B, equal_B = (rebel.weighted_sum(columns, w) for w in ({"better": 0.9, "safer": 0.1}, None))
+        assert rebel._say_distance(total_B, equal_B, 0.1) > rebel.FAR
+        assert said.pop().startswith("warning: ") is warned
 
 
 def test_identical_rows_of_a_padded_batch_are_computed_once(pairs):
