@@ -6,6 +6,7 @@ from typing import Any
 from alignlab.data.readers.fields import Row, list_of, prompt_from, text_of, turns_of, value_of, wrong_type
 from alignlab.data.records import Prompt, Turn, as_prompt
 from alignlab.data.report import BadRow
+from alignlab.data.texts import is_blank
 
 REQUESTS = ("prompt", "question", "instruction", "query", "messages", "conversations", "conversation", "input")
 """Columns that hold a request, or a conversation that ends in one. Beside `instruction`, `input` is its second part."""
@@ -84,9 +85,9 @@ def system_and(row: Row, request: str) -> Prompt:
 
 
 def says_something(value: Any) -> bool:
-    """Whether a value is more than null, an empty text, list or object."""
+    """Whether a value is more than null, a blank text, an empty list or object."""
     if isinstance(value, str):
-        return bool(value.strip())
+        return not is_blank(value)
     return value is not None and value != [] and value != {}
 
 
