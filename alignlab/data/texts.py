@@ -50,7 +50,7 @@ def canonical(text: str) -> str:
 def folded(text: str) -> str:
     """The text in one Unicode form, without invisible characters, and with ASCII blanks for other white space.
 
-    Full-width letters, ligatures and the like become ordinary ones; exponents, indices and fractions stay what they are.
+    Full-width letters, ligatures and the like become ordinary ones; exponents, indices and fractions stay.
     """
     if text.isascii():
         return text if text.replace("\n", " ").isprintable() else _UNSEEN.sub("", text)

@@ -84,7 +84,8 @@ def checked_adapter(
     settings = adapter_settings(key, folder)
     if settings.get("task_type") == "SEQ_CLS":
         parent = key.rpartition(".")[0]
-        remedy = f"give {parent}.kind=classifier and {parent}.path" if ".rewards." in key else "give a policy's"
+        is_reward = parent.startswith(("algorithm.rewards.", "scorers.")) or parent == "reward"
+        remedy = f"give {parent}.kind=classifier and {parent}.path" if is_reward else "give a policy's"
         require(may_classify, key, folder, f"is a classifier's; {remedy}")
         classifier = read_classifier_card(folder)
         if classifier is not None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -18,6 +17,7 @@ from alignlab.errors import ConfigError
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, check_recorded_files, read_classifier_card
 from alignlab.models.loading import load_weights
+from alignlab.models.with_adapter import load_adapter
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, absent_token, in_batches
 
@@ -133,7 +133,9 @@ def _source(
     )
 
 
-def load_classifier(source: ClassifierSource, *, device: str, batch_size: int, label: str) -> tuple[TextReader, Scorer]:
+def load_classifier(
+    source: ClassifierSource, *, device: str, batch_size: int, label: str, key: str = "reward"
+) -> tuple[TextReader, Scorer]:
     """The reader and the scorer of a classifier.
 
     Args:
@@ -141,6 +143,7 @@ def load_classifier(source: ClassifierSource, *, device: str, batch_size: int, l
         device: of the model.
         batch_size: rows of a forward.
         label: for the progress.
+        key: what its settings stand under, for errors.
 
     Raises:
         ConfigError: if the model has another number of labels than one, or a checkpoint lacks weights.
@@ -148,13 +151,14 @@ def load_classifier(source: ClassifierSource, *, device: str, batch_size: int, l
     own = source.base is None or (Path(source.path) / "tokenizer_config.json").is_file()
     where, revision = (source.path, source.revision) if own else (str(source.base), source.base_revision)
     tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
-    reader = TextReader(tokenizer, template=source.template, eos=source.eos, max_length=source.max_length)
+    reader = TextReader(tokenizer, template=source.template, eos=source.eos, max_length=source.max_length, key=key)
     dtype = getattr(torch, source.dtype)
     if source.base is None:
-        model = _whole(source.path, source.revision, dtype)
+        model = _whole(f"{key}.path", source.path, source.revision, dtype)
     else:
-        model = new_classifier(source.base, revision=source.base_revision, dtype=dtype, seed=0)
-        model = PeftModel.from_pretrained(model, source.path)
+        onto = f"{key}.path={source.path}: its base"
+        model = new_classifier(source.base, revision=source.base_revision, dtype=dtype, seed=0, key=onto)
+        model = load_adapter(model, Path(source.path), key=f"{key}.path")
     if source.trained_here:
         model.config.get_text_config().pad_token_id = (
             None  # it was trained on the last token, also where that is padding
@@ -195,7 +199,9 @@ def as_scorer(model: Any, *, batch_size: int, label: str) -> Scorer:
     return scores
 
 
-def new_classifier(path: str, *, revision: str | None, dtype: torch.dtype, seed: int, **options: Any) -> Any:
+def new_classifier(
+    path: str, *, revision: str | None, dtype: torch.dtype, seed: int, key: str = "model.path", **options: Any
+) -> Any:
     """A causal model's weights under a new score head; the head is random by the seed, and in float32.
 
     Args:
@@ -203,14 +209,13 @@ def new_classifier(path: str, *, revision: str | None, dtype: torch.dtype, seed:
         revision: of the hub.
         dtype: of the weights below the head.
         seed: of the head.
+        key: what the model stands under, for errors.
         **options: for transformers' from_pretrained.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         load = AutoModelForSequenceClassification.from_pretrained
-        model = load_weights(
-            "model.path", load, path, new_heads=HEADS, revision=revision, num_labels=1, dtype=dtype, **options
-        )
+        model = load_weights(key, load, path, new_heads=HEADS, revision=revision, num_labels=1, dtype=dtype, **options)
     head_in_float32(model)
     return model
 
@@ -223,12 +228,12 @@ def head_in_float32(model: Any) -> None:
             head.float().__class__ = Float32Linear
 
 
-def _whole(path: str, revision: str | None, dtype: torch.dtype) -> Any:
+def _whole(key: str, path: str, revision: str | None, dtype: torch.dtype) -> Any:
     load = AutoModelForSequenceClassification.from_pretrained
     config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     if config.num_labels != 1:
-        raise ConfigError(f"reward.path={path}: has {config.num_labels} labels, a reward needs one")
-    model = load_weights("reward.path", load, path, revision=revision, dtype=dtype)
+        raise ConfigError(f"{key}={path}: has {config.num_labels} labels, a reward needs one")
+    model = load_weights(key, load, path, revision=revision, dtype=dtype)
     head_in_float32(model)
     return model
 

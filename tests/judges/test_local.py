@@ -168,7 +168,8 @@ def test_a_small_budget_still_shares_what_questions_begin_with(judge_of, monkeyp
     """Each forward reads the instructions again, so it holds eight prompts' tokens or more, and says the same."""
     judge = judge_of(batch_size=256)
     prompts = [judge._prompt_ids(Ask(item, wording)) for item in ITEMS for wording in judge.wordings]
-    monkeypatch.setattr("alignlab.engine.scoring.next_token.token_budget", lambda model: 1)
+    quick = lambda model, limit_operations=True: 1 if limit_operations else 1 << 16  # noqa: E731
+    monkeypatch.setattr("alignlab.engine.scoring.next_token.token_budget", quick)
     batches = list(
         next_token_masses(judge._base.model, prompts, (judge._yes, judge._no), max_rows=None, label="judging")
     )
