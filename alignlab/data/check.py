@@ -78,6 +78,9 @@ def _check_texts(row: RankedRow, source: Source[Any], max_length: int | None) ->
     last = row.prompt if isinstance(row.prompt, str) else row.prompt[-1].content
     if is_blank(last):
         raise BadRow("empty", source.prompt, blank_text(last))
+    for number, turn in enumerate(() if isinstance(row.prompt, str) else row.prompt, 1):
+        if is_blank(turn.content) and turn.content.strip("\t\n\v\f\r "):  # many sets write an empty turn for none
+            raise BadRow("empty", source.prompt, f"turn {number} ({turn.role}) {blank_text(turn.content)}")
     if source.responses:
         check_responses(row.responses, source.responses)
     if max_length is not None and is_too_long(row.prompt, max_length):

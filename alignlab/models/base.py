@@ -76,6 +76,7 @@ def load_base(
     if fault is not None:
         raise ConfigError(f"{key}={path}: {fault}; run what made it again, or restore the file")
     model = load_weights(key, AutoModelForCausalLM.from_pretrained, path, revision=revision, dtype=dtype, **options)
+    _fit_vocabulary(f"{key}={path}", encoder.tokenizer, model.get_input_embeddings().weight.shape[0])
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
         adapter = local_adapter(config.adapter, key="model.adapter")
@@ -87,6 +88,28 @@ def load_base(
     if isinstance(config, PretrainedConfig) and config.quantization is not None:
         identity += f"+{config.quantization}"
     return Base(model, encoder.tokenizer, encoder, path, identity, autocast, revision)
+
+
+def _fit_vocabulary(what: str, tokenizer: Any, size: int) -> None:
+    """Refuse a tokenizer with tokens that the model has no embeddings of; padding, which is never read, becomes EOS.
+
+    Args:
+        what: `KEY=PATH`.
+        tokenizer: of the model.
+        size: rows of the model's embeddings.
+
+    Raises:
+        ConfigError: naming the first such token and what to do.
+    """
+    beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= size)
+    used = [token for _, token in beyond if token != tokenizer.pad_token]
+    if used:
+        raise ConfigError(
+            f"{what}: its tokenizer knows {len(used)} tokens beyond the model's {size} embeddings, the first is "
+            f"{used[0]!r:.40}; resize the model (resize_token_embeddings) and save it, or use its own tokenizer"
+        )
+    if beyond:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def load_encoder(config: ModelConfig, *, folder: Path | None, key: str = "model.path") -> PromptEncoder:

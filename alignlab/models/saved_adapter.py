@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -156,6 +157,7 @@ def adapter_settings(key: str, folder: Path) -> dict[str, Any]:
     if kind != "LORA":
         rule = "alignlab applies and merges LORA adapters only; merge it by PEFT and give the result as model.path"
         raise ConfigError(f"{what}: is of PEFT's kind {kind!r}; {rule}")
+    _check_numbers(f"{what}: {ADAPTER}", settings)
     if settings.get("alora_invocation_tokens"):
         raise ConfigError(f"{what}: works from its invocation tokens on (aLoRA), which alignlab does not apply")
     if settings.get("auto_mapping"):
@@ -165,6 +167,24 @@ def adapter_settings(key: str, folder: Path) -> dict[str, Any]:
     names = sorted({_module_of(name) for name in shapes}) or [f"model.layers.{n}.self_attn.q_proj" for n in range(9)]
     match_patterns(f"{what}: {ADAPTER}", patterns, names)
     return settings
+
+
+def _check_numbers(what: str, settings: dict[str, Any]) -> None:
+    """Refuse ranks and scales that make no adapter, or one of NaN: JSON written by Python may hold it.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, is_rank in (("r", True), ("lora_alpha", False)):
+        pattern = settings.get("rank_pattern" if is_rank else "alpha_pattern")
+        values = [(name, settings.get(name, 8))]
+        values += [(f"{name} of {key}", value) for key, value in (pattern.items() if isinstance(pattern, dict) else ())]
+        for shown, value in values:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            good = is_number and value != 0 and (not is_rank or (value > 0 and value == int(value)))
+            rule = "must be a whole number > 0" if is_rank else "must be a finite number, not 0"
+            if not good:
+                raise ConfigError(f"{what}: {shown}={value!r:.40}: {rule}; save the adapter again")
 
 
 def check_vocabulary(what: str, folder: Path, size: int) -> None:

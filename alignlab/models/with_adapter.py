@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from alignlab.errors import ConfigError
 from alignlab.models.checkpoint import read_json
 from alignlab.models.finite import refuse_non_finite
+from alignlab.models.loading import LOAD_ERRORS
 from alignlab.models.paths import ADAPTER as CONFIG
 from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
 from alignlab.models.plain_lora import PLAIN_STARTS
@@ -58,7 +59,7 @@ def load_adapter(model: Any, folder: Path, *, key: str = "adapter") -> PeftModel
         warnings.simplefilter("always")
         try:
             wrapped = PeftModel.from_pretrained(model, str(folder))
-        except (ValueError, RuntimeError, KeyError, OSError, TypeError, SafetensorError) as error:
+        except LOAD_ERRORS as error:
             reason = " ".join(str(error).split())
             raise _misfit(what, f": {reason:.300}") from None
     missing = [str(item.message) for item in caught if "missing adapter keys" in str(item.message)]

@@ -13,7 +13,16 @@ REQUESTS = ("prompt", "question", "instruction", "query", "messages", "conversat
 SYSTEM = ("system", "system_prompt")
 PROMPT_COLUMNS = (*REQUESTS, "history", *SYSTEM)
 """All columns that a prompt is read from."""
-CHANGES_THE_REQUEST = (*PROMPT_COLUMNS, "context", "tools", "functions", "image", "images")
+_OTHER_NAMES = (
+    *("system_message", "system_instruction", "system_instructions", "chat_history", "conversation_history"),
+    *("context", "ContextString", "passage", "document", "documents", "tools", "functions"),
+    *("image", "images", "audio", "video"),
+)
+CHANGES_THE_REQUEST = (
+    *PROMPT_COLUMNS,
+    *_OTHER_NAMES,
+    *(name.capitalize() for name in (*SYSTEM, "history", *_OTHER_NAMES) if name.islower()),
+)
 """Columns that change what is asked: a source that does not read one refuses rows in which it says something."""
 
 
