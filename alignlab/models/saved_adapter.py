@@ -30,6 +30,8 @@ NOT_IN_ID = (
 """Settings of a saved adapter that move with machines and libraries and leave its scores alone."""
 SECONDS_TO_MATCH = 10
 """Processor time for matching an adapter's patterns with the names of a model's layers, which takes milliseconds."""
+LARGEST_SCALE = 1e6
+"""Of a rank or a lora_alpha: float32 overflows where a product of weights is scaled by far more."""
 _PLAIN_NAME = re.compile(r"[\w.-]+")
 _EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")
 
@@ -181,10 +183,11 @@ def _check_numbers(what: str, settings: dict[str, Any]) -> None:
         values += [(f"{name} of {key}", value) for key, value in (pattern.items() if isinstance(pattern, dict) else ())]
         for shown, value in values:
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            good = is_number and value != 0 and (not is_rank or (value > 0 and value == int(value)))
-            rule = "must be a whole number > 0" if is_rank else "must be a finite number, not 0"
+            good = is_number and 0 < abs(value) <= LARGEST_SCALE and (not is_rank or (value > 0 and value % 1 == 0))
+            rule = "a whole number > 0" if is_rank else "a finite number, not 0"
             if not good:
-                raise ConfigError(f"{what}: {shown}={value!r:.40}: {rule}; save the adapter again")
+                rule = f"must be {rule}, at most {LARGEST_SCALE:g} in size; save the adapter again"
+                raise ConfigError(f"{what}: {shown}={value!r:.40}: {rule}")
 
 
 def check_vocabulary(what: str, folder: Path, size: int) -> None:

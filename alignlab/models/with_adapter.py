@@ -1,5 +1,6 @@
 """Context manager: attach a saved LoRA adapter, restore the base model exactly on exit."""
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.utils import load_peft_weights
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -52,6 +54,7 @@ def load_adapter(model: Any, folder: Path, *, key: str = "adapter") -> PeftModel
         ConfigError: as `with_adapter` does.
     """
     settings, what = adapter_settings(key, folder), f"{key}={folder}"
+    _refuse_unknown(what, settings)
     names = [name for name, _ in model.named_modules()]
     match_patterns(f"{what}: {CONFIG}", patterns_of(settings), names)
     check_vocabulary(what, folder, model.get_input_embeddings().weight.shape[0])
@@ -67,9 +70,17 @@ def load_adapter(model: Any, folder: Path, *, key: str = "adapter") -> PeftModel
         first = missing[0].partition("['")[2].partition("'")[0]
         raise _misfit(what, f": it lacks {first or missing[0]:.200}")
     _refuse_leftovers(wrapped, folder, what)
-    added = {name: value for name, value in wrapped.named_parameters() if "lora_" in name or "modules_to_save" in name}
-    refuse_non_finite(what, added)
+    refuse_non_finite(what, load_peft_weights(str(folder), device="cpu"))  # biases and tokens are among them
     return wrapped
+
+
+def _refuse_unknown(what: str, settings: dict[str, Any]) -> None:
+    """Refuse settings that a newer PEFT wrote and this one ignores; those that are off change nothing."""
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    unknown = sorted(name for name, value in settings.items() if name not in known and value)
+    if unknown:
+        remedy = "upgrade PEFT, or merge the adapter by the version that saved it"
+        raise ConfigError(f"{what}: {CONFIG} sets {', '.join(unknown)}, which this version of PEFT ignores; {remedy}")
 
 
 def saved_keys(folder: Path) -> list[str]:
