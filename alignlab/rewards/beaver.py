@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoTokenizer, LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaModel
 from transformers.utils import cached_file
 
 from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import BeaverConfig
 from alignlab.errors import ConfigError
-from alignlab.models.loading import load_weights
+from alignlab.models.loading import LOAD_ERRORS, load_tokenizer, load_weights
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, in_batches
 
@@ -115,14 +115,14 @@ def load_beaver(
     Raises:
         ConfigError: if the checkpoint lacks weights.
     """
-    tokenizer = AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
+    tokenizer = load_tokenizer(source.key, source.path, source.revision)
     key = source.key.removesuffix(".path")
     reader = TextReader(tokenizer, template=config.template, eos=config.eos, max_length=config.max_length, key=key)
     model = load_weights(
         source.key,
         LlamaModel.from_pretrained,
         source.path,
-        config=LlamaConfig.from_dict(source.settings),
+        config=_llama_config(source),
         revision=source.revision,
         dtype=getattr(torch, config.dtype),
         use_safetensors=True,
@@ -140,6 +140,14 @@ def load_beaver(
         return in_batches(rows, forward, pad=lambda _: 0, batch_size=batch_size, device=target, label=label)
 
     return reader, scores
+
+
+def _llama_config(source: BeaverSource) -> LlamaConfig:
+    try:
+        return LlamaConfig.from_dict(source.settings)
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source.key}={source.path}: its config.json makes no model: {reason:.300}") from None
 
 
 def score_head(source: BeaverSource, *, device: str) -> ScoreHead:

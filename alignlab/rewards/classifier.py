@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import ClassifierConfig
 from alignlab.errors import ConfigError
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, check_recorded_files, read_classifier_card
-from alignlab.models.loading import load_weights
+from alignlab.models.loading import LOAD_ERRORS, load_tokenizer, load_weights
 from alignlab.models.with_adapter import load_adapter
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, absent_token, in_batches
@@ -117,7 +117,7 @@ def _source(
             onto, identity = _base_of(key, folder, card, base)
             weights += f"+{identity}"
     else:
-        weights = _commit(path, revision)
+        weights = _commit(f"{key}.path", path, revision)
     if card is not None:
         check_recorded_files(f"{key}.path={path}", folder, card)
     return ClassifierSource(
@@ -150,7 +150,7 @@ def load_classifier(
     """
     own = source.base is None or (Path(source.path) / "tokenizer_config.json").is_file()
     where, revision = (source.path, source.revision) if own else (str(source.base), source.base_revision)
-    tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+    tokenizer = load_tokenizer(f"{key}.path", where, revision)
     reader = TextReader(tokenizer, template=source.template, eos=source.eos, max_length=source.max_length, key=key)
     dtype = getattr(torch, source.dtype)
     if source.base is None:
@@ -230,7 +230,7 @@ def head_in_float32(model: Any) -> None:
 
 def _whole(key: str, path: str, revision: str | None, dtype: torch.dtype) -> Any:
     load = AutoModelForSequenceClassification.from_pretrained
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    config = _config(key, path, revision)
     if config.num_labels != 1:
         raise ConfigError(f"{key}={path}: has {config.num_labels} labels, a reward needs one")
     model = load_weights(key, load, path, revision=revision, dtype=dtype)
@@ -257,15 +257,32 @@ def _base_of(key: str, folder: Path, card: ClassifierCard | None, base: Base) ->
     path, revision = named.get("base_model_name_or_path"), named.get("revision")
     if not path or (not Path(path).is_dir() and (card is not None or Path(path).is_absolute())):
         raise ConfigError(f"{key}.path={folder}: was trained on {path or 'an unnamed model'}, which is not there")
-    identity = fingerprint(Path(path)) if Path(path).is_dir() else _commit(path, revision)
+    identity = (
+        fingerprint(Path(path)) if Path(path).is_dir() else _commit(f"{key}.path={folder}: its base", path, revision)
+    )
     if card is not None and card.base != identity:
         raise ConfigError(f"{key}.path={folder}: was trained on another model than {path} is now")
     return (path, revision), identity
 
 
-def _commit(path: str, revision: str | None) -> str:
+def _commit(key: str, path: str, revision: str | None) -> str:
     """The commit of a hub model."""
-    return str(
-        getattr(AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False), "_commit_hash", None)
-        or path
-    )
+    return str(getattr(_config(key, path, revision), "_commit_hash", None) or path)
+
+
+def _config(key: str, path: str, revision: str | None) -> Any:
+    """The config of a folder or a hub model.
+
+    Args:
+        key: what it stands under.
+        path: a folder or a hub id.
+        revision: of the hub.
+
+    Raises:
+        ConfigError: if there is none that can be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{key}={path}: its config.json cannot be read: {reason:.300}") from None
