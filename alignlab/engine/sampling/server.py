@@ -166,8 +166,8 @@ def wrong_shape(body: dict[str, Any]) -> str | None:
     if not all(isinstance(choice.get("text"), str) for choice in choices):
         return "no text"
     ends = [choice.get("finish_reason") for choice in choices]
-    unknown = next((end for end in ends if not (isinstance(end, str) and end in _FINISHES)), "stop")
-    return None if unknown in _FINISHES else f"finish_reason is {unknown!r:.40}"
+    unknown = [end for end in ends if not (isinstance(end, str) and end in _FINISHES)]
+    return f"finish_reason is {unknown[0]!r:.40}" if unknown else None
 
 
 def _common(left: list[int], right: list[int]) -> int:
