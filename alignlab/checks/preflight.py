@@ -189,7 +189,7 @@ def _check_pairs(algorithm: PairsConfig, plan: Plan[Any]) -> None:
     names = ", ".join(plan.objectives.weights)
     require(bool(plan.scorers), "scorers", "{}", f"must say what scores the answers, by objective ({names})")
     for source in algorithm.sources:
-        _check_adapter(source, plan)
+        _check_adapter(source, plan, key="algorithm.sources")
     if algorithm.select == "weighted":
         missing = [name for name, weight in plan.objectives.weights.items() if weight and name not in plan.scorers]
         require(not missing, "algorithm.select", "weighted", f"needs a scorer of {', '.join(missing)} too")
@@ -278,14 +278,23 @@ def _check_publish(algorithm: PublishConfig, plan: Plan[Any]) -> None:
             raise ConfigError(f"algorithm.push={algorithm.push}: needs a key of the hub; `hf auth login`, or HF_TOKEN")
 
 
-def _check_adapter(adapter: str | None, plan: Plan[Any], *, may_classify: bool = False) -> None:
-    """The adapter that an algorithm is given; of one on the hub nothing is known yet."""
+def _check_adapter(
+    adapter: str | None, plan: Plan[Any], *, may_classify: bool = False, key: str = "algorithm.adapter"
+) -> None:
+    """The adapter that an algorithm is given; of one on the hub nothing is known yet.
+
+    Args:
+        adapter: its folder or hub id.
+        plan: the run.
+        may_classify: take a classifier's adapter too.
+        key: what it stands under.
+    """
     if not adapter:
         return
-    check_folder("algorithm.adapter", adapter, "adapter_config.json")
+    check_folder(key, adapter, "adapter_config.json")
     if Path(adapter).is_dir():
         template = plan.model.settings.prompt_template
-        checked_adapter("algorithm.adapter", Path(adapter), template=template, may_classify=may_classify)
+        checked_adapter(key, Path(adapter), template=template, may_classify=may_classify)
 
 
 def _in_toy_words(plan: Plan[Any]) -> bool:

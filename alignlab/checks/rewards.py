@@ -123,7 +123,7 @@ def _check_named(source: RewardSource) -> None:
         raise ConfigError(f"{why}, so no policy can be trained for it; name one, {source.key}=FOLDER")
     raise ConfigError(
         f"{why}, so no reward of kind={source.settings.kind} can be trained for it; choose another kind, e.g. "
-        f"{source.key}.kind=length"
+        f"{source.own_key}.kind=length"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignlab.config.names import RANKED_FILE
-from alignlab.config.objectives import Objectives, named_endpoints
+from alignlab.config.objectives import Objectives, named_endpoints, reward_key
 from alignlab.config.schema import DatasetConfig, RewardConfig, RunConfig
 from alignlab.config.uses import value_at, why_unused
 from alignlab.errors import ConfigError
@@ -27,6 +27,8 @@ class NamedFile:
     path: Path
     by_content: bool
     """Whether its content counts; else the sizes and dates of its files."""
+    typed: str
+    """The key that it is typed under, for errors."""
 
 
 def named_files(config: RunConfig, objectives: Objectives, rewards: Mapping[str, RewardConfig]) -> list[NamedFile]:
@@ -55,8 +57,16 @@ def named_files(config: RunConfig, objectives: Objectives, rewards: Mapping[str,
         for name, scorer in config.scorers.items():
             found += _of_rewards("scorers", {name: scorer})
             found += _of_rewards(f"scorers.{name}.members", value_at(scorer, "members") or {})
-    there = (NamedFile(key, Path(path), by_content) for key, path, by_content in found if path)
+    there = (NamedFile(key, Path(path), by_content, _typed(config, key)) for key, path, by_content in found if path)
     return [file for file in there if why_unused(config, file.key) is None and file.path.exists()]
+
+
+def _typed(config: RunConfig, key: str) -> str:
+    """The key that a reward's setting is typed under, which may be the group `reward`'s."""
+    if not key.startswith("algorithm.rewards."):
+        return key
+    _, _, name, rest = key.split(".", 3)
+    return f"{reward_key(config, name)}.{rest}"
 
 
 def _of_rewards(
@@ -89,7 +99,7 @@ def check_recorded(files: Sequence[NamedFile]) -> None:
     for file in files:
         fault = recorded_fault(file.path, largest=LARGEST_READ)
         if fault is not None:
-            raise ConfigError(f"{file.key}={file.path}: {fault}; run what made it again, or restore the file")
+            raise ConfigError(f"{file.typed}={file.path}: {fault}; run what made it again, or restore the file")
 
 
 def _is_small(folder: Path) -> bool:

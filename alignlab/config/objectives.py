@@ -127,13 +127,22 @@ def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
 
         return ImplicitConfig(kind="implicit", normalise=False, adapter=None, beta=None)
     rewards: dict[str, RewardConfig] = value_at(config, "algorithm.rewards") or {}
+    if reward_key(config, objective).startswith("scorers."):
+        own: RewardConfig = dataclasses.replace(config.scorers[objective], normalise=True)
+        return own
+    found = rewards.get(objective, config.reward)
+    return dataclasses.replace(found, normalise=True) if value_at(config, "algorithm.normalise") else found
+
+
+def reward_key(config: "RunConfig", objective: str) -> str:
+    """What an objective's reward is typed under: `algorithm.rewards.OBJECTIVE`, `scorers.OBJECTIVE`, or `reward`."""
+    if objective in (value_at(config, "algorithm.rewards") or ()):
+        return f"algorithm.rewards.{objective}"
     is_scorer = config.dataset.kind == "prompts" and "policies" not in config.algorithm.uses.rewards
     scorer = config.scorers.get(objective) if is_scorer else None
-    if objective in rewards or scorer is None or scorer.kind in ("judge", "guard"):  # which leave some unscored
-        found = rewards.get(objective, config.reward)
-        return dataclasses.replace(found, normalise=True) if value_at(config, "algorithm.normalise") else found
-    own: RewardConfig = dataclasses.replace(scorer, normalise=True)
-    return own
+    if scorer is None or scorer.kind in ("judge", "guard"):  # which leave some unscored
+        return "reward"
+    return f"scorers.{objective}"
 
 
 def rewards_of(config: "RunConfig", objectives: Objectives) -> dict[str, "RewardConfig"]:

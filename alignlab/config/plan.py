@@ -14,7 +14,7 @@ from alignlab.config.fingerprints import NamedFile, input_fingerprints, named_fi
 from alignlab.config.identity import own_pairs_run, previous_round, run_folder
 from alignlab.config.labels import labelled_rows
 from alignlab.config.names import HELD_OUT, MADE_REWARDS, first_scorer
-from alignlab.config.objectives import Objectives, objectives_of, reward_of, rewards_of
+from alignlab.config.objectives import Objectives, objectives_of, reward_key, reward_of, rewards_of
 from alignlab.config.own_pairs import scored_rows
 from alignlab.config.recipe import TrackerSettings, TrainingRecipe
 from alignlab.config.schema import (
@@ -109,6 +109,8 @@ class RewardSource:
     """Of an implicit reward whose adapter has no card, in 1/nat."""
     group: str
     """The group of settings that it stands in: `algorithm.rewards`, `algorithm.adapters` or `scorers`."""
+    named_by: str
+    """What its settings are typed under: `GROUP.OBJECTIVE`, or `reward` where the group of that name holds them."""
     held_out: bool
     """Whether it is a second scorer of its objective, which nothing is trained on."""
     members: "dict[str, RewardSource]"
@@ -122,9 +124,18 @@ class RewardSource:
 
     @property
     def key(self) -> str:
-        """What its settings stand under."""
+        """What its settings are typed under."""
+        return self.named_by + self._below
+
+    @property
+    def own_key(self) -> str:
+        """What settings of this objective alone stand under; they come before those of the group `reward`."""
+        return f"{self.group}.{self.objective}" + self._below
+
+    @property
+    def _below(self) -> str:
         joined = "" if self.member is None else f".members.{self.member}"
-        return f"{self.group}.{self.objective}" + (f".{HELD_OUT}" if self.held_out else "") + joined
+        return (f".{HELD_OUT}" if self.held_out else "") + joined
 
 
 @dataclass(frozen=True)
@@ -346,6 +357,7 @@ def _reward_source(
         made_by=made_by,
         beta=beta,
         group=group,
+        named_by=reward_key(config, objective) if group == "algorithm.rewards" else f"{group}.{objective}",
         held_out=name != objective,
         members={own: _reward_source(config, name, one, "scorers", own) for own, one in members.items()},
         member=member,

@@ -15,6 +15,7 @@ from alignlab.data.readers.fields import Row
 from alignlab.data.readers.prompts import prompt_in
 from alignlab.data.records import Prompt, prompt_as_json, prompt_text
 from alignlab.data.report import BadRow
+from alignlab.data.texts import blank_text, is_blank
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
@@ -75,6 +76,8 @@ def benign_prompts(path: Path) -> list[BenignPrompt]:
             if not _is_safe(row):
                 continue
             prompt = prompt_in({name: value for name, value in row.items() if value not in (None, "")})
+            if is_blank(last := prompt if isinstance(prompt, str) else prompt[-1].content):
+                raise BadRow("empty", "prompt", blank_text(last))
         except BadRow as bad:
             raise ConfigError(f"{key}: {location} {bad.column}: {bad.reason}") from None
         kind = row.get("type")
@@ -109,7 +112,7 @@ def documents(path: Path) -> list[Document]:
             raise ConfigError(f"{key}: cannot be read as text ({error})") from None
     else:
         texts = [(location, _text(key, location, row)) for location, row in _rows("dataset.text", path)]
-    found = {text_id(text): Document(text_id(text), text) for _, text in texts if text.strip()}
+    found = {text_id(text): Document(text_id(text), text) for _, text in texts if not is_blank(text)}
     if not found:
         raise ConfigError(f"{key}: holds no text")
     return list(found.values())

@@ -7,12 +7,12 @@ from typing import Any
 from alignlab.config.schema import DatasetConfig, FileConfig
 from alignlab.data.located import Located
 from alignlab.data.readers import SOURCES
-from alignlab.data.readers.fields import check_responses, empty_text
+from alignlab.data.readers.fields import check_responses
 from alignlab.data.readers.source import Source
 from alignlab.data.records import Prompt, RankedRow, prompt_text, ranked_pairs
-from alignlab.data.report import BadRow, LeftOut, Report
+from alignlab.data.report import SPELLINGS, BadRow, LeftOut, Report
 from alignlab.data.splits import split_key
-from alignlab.data.texts import is_blank
+from alignlab.data.texts import DIFFERENCE, blank_text, folded, is_blank
 from alignlab.errors import ConfigError
 
 CHARACTERS_A_TOKEN = 16
@@ -23,7 +23,7 @@ MOST_BAD = 10_000
 """Bad rows after which a source is not read on, where the first of them refuses it."""
 
 Key = tuple[str | None, Prompt, frozenset[str]]
-"""Split, prompt and responses: in two splits the prompt is the fault, not the repetition."""
+"""Split, prompt and responses, folded: in two splits the prompt is the fault, not the repetition."""
 
 
 def checked_rows(
@@ -67,6 +67,7 @@ def checked_rows(
     if source.gather is not None:
         rows = source.gather(rows, config, report)
     rows = _without_overlap(rows, report)
+    report.notes[SPELLINGS] += num_spellings(row.prompt for row in rows)
     report.notes = +report.notes  # without those that count nothing
     report.records = len(rows)
     return rows
@@ -76,7 +77,10 @@ def _check_texts(row: RankedRow, source: Source[Any], max_length: int | None) ->
     """Refuses empty texts, equal responses, and a prompt that leaves no room for a response."""
     last = row.prompt if isinstance(row.prompt, str) else row.prompt[-1].content
     if is_blank(last):
-        raise BadRow("empty", source.prompt, empty_text(last))
+        raise BadRow("empty", source.prompt, blank_text(last))
+    for number, turn in enumerate(() if isinstance(row.prompt, str) else row.prompt, 1):
+        if is_blank(turn.content) and turn.content.strip("\t\n\v\f\r "):  # many sets write an empty turn for none
+            raise BadRow("empty", source.prompt, f"turn {number} ({turn.role}) {blank_text(turn.content)}")
     if source.responses:
         check_responses(row.responses, source.responses)
     if max_length is not None and is_too_long(row.prompt, max_length):
@@ -96,7 +100,7 @@ def is_too_long(prompt: Prompt, max_length: int) -> bool:
 
 def _check_repeated(made: Sequence[RankedRow], seen: dict[Key, RankedRow], config: DatasetConfig) -> None:
     """Refuses a row whose prompt and responses came before, and says whether its labels turn them round."""
-    keys = [(row.split, row.prompt, frozenset(row.responses)) for row in made]
+    keys = [(row.split, _folded(row.prompt), frozenset(map(folded, row.responses))) for row in made]
     for key, row in zip(keys, made, strict=True):
         first = seen.get(key)
         if first is None:
@@ -105,17 +109,32 @@ def _check_repeated(made: Sequence[RankedRow], seen: dict[Key, RankedRow], confi
         if turned is not None:
             column = str(config.objectives[turned].label)
             raise BadRow("contradictory", column, f"ranks the two responses of {first.location} the other way round")
-        raise BadRow("duplicate", SOURCES[config.kind].prompt, f"is repeated with its responses from {first.location}")
+        same = row.prompt == first.prompt and {*row.responses} == {*first.responses}
+        but = "" if same else f", but for their {DIFFERENCE}"
+        reason = f"is repeated with its responses from {first.location}{but}"
+        raise BadRow("duplicate", SOURCES[config.kind].prompt, reason)
     seen.update(zip(keys, made, strict=True))
+
+
+def _folded(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return folded(prompt)
+    return tuple(replace(turn, content=folded(turn.content)) for turn in prompt)
 
 
 def _is_turned(row: RankedRow, first: RankedRow, objective: str) -> bool:
     """Whether two rows of the same responses rank some two of them oppositely by an objective."""
     here, there = (
-        {(ranked.responses[better], ranked.responses[worse]) for better, worse in ranked_pairs(ranked, objective)}
+        {tuple(folded(ranked.responses[one]) for one in pair) for pair in ranked_pairs(ranked, objective)}
         for ranked in (row, first)
     )
     return any((worse, better) in there for better, worse in here)
+
+
+def num_spellings(prompts: Iterable[Prompt]) -> int:
+    """Distinct prompts that are the same as an earlier one when folded; they stay prompts of their own."""
+    distinct = dict.fromkeys(prompts)
+    return len(distinct) - len({_folded(prompt) for prompt in distinct})
 
 
 def _without_overlap(rows: list[RankedRow], report: Report) -> list[RankedRow]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignlab.data.texts import DIFFERENCE
 from alignlab.errors import ConfigError
 
 FAULTS = {
@@ -23,6 +24,9 @@ FAULTS = {
     "overlap": "prompt in two splits",
 }
 """Kind of fault -> what it is in words, in the order in which one row is looked at: the first that holds counts."""
+
+SPELLINGS = f"prompts that differ from another one only in {DIFFERENCE}"
+"""Name of a note that is also said."""
 
 MOST_LINES = 20
 """Bad rows that are named one by one; of the rest the totals are given."""
@@ -95,8 +99,10 @@ class Report:
         }
 
     def notices(self) -> list[str]:
-        """Lines for the person at the terminal: what was left out, and which columns were not read."""
+        """Lines for the person at the terminal: what was left out or is spelled in two ways, and columns not read."""
         lines = [f"{self.source}: left out {counts_text(self.bad)}"] if +self.bad else []
+        if self.notes[SPELLINGS]:
+            lines.append(f"{self.source}: {self.notes[SPELLINGS]:,} {SPELLINGS}")
         if self.columns_unread:
             read, unread = ", ".join(self.columns_read), ", ".join(self.columns_unread)
             lines.append(f"{self.source}: reads {read}; does not read {unread}")

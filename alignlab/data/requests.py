@@ -5,18 +5,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from alignlab.config.schema import DatasetConfig, FileConfig, ToyConfig
-from alignlab.data.check import check_report
+from alignlab.data.check import check_report, num_spellings
 from alignlab.data.files import DataFile, data_files, num_rows, read_rows
 from alignlab.data.located import Columns, Located, file_rows, without_collection
-from alignlab.data.readers.fields import Row, empty_text, flag_of, text_of
+from alignlab.data.readers.fields import Row, flag_of, text_of
 from alignlab.data.readers.pku import CATEGORIES, PUBLISHED, SAFE, TEXTS
 from alignlab.data.readers.prompt_columns import SYSTEM, system_and
 from alignlab.data.readers.source import categories_of
 from alignlab.data.records import HarmRequest
-from alignlab.data.report import BadRow, LeftOut, Report
+from alignlab.data.report import SPELLINGS, BadRow, LeftOut, Report
 from alignlab.data.sources import files_of, reading_key, under_bar
 from alignlab.data.splits import split_of
-from alignlab.data.texts import is_blank
+from alignlab.data.texts import DIFFERENCE, blank_text, folded, is_blank
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
@@ -133,21 +133,24 @@ def _read(config: DatasetConfig, made: Path | None) -> tuple[list[HarmRequest], 
         report = Report(f"dataset.hub={config.hub}")
         located, _ = hub_rows(config, columns, report)
     requests = list(_requests(located, report))
-    report.records = len(requests)
+    report.notes[SPELLINGS] += num_spellings(request.prompt for request in requests)
+    report.notes, report.records = +report.notes, len(requests)
     return requests, report
 
 
 def _requests(located: Iterable[Located], report: Report) -> Iterator[HarmRequest]:
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, ...], HarmRequest] = {}
     for location, raw, _ in located:
         report.rows += 1
         try:
             if isinstance(raw, BadRow):
                 raise raw
             request = _request(raw, location)
-            if request.id in seen:
-                raise BadRow("duplicate", "prompt", f"is repeated with its responses from {seen[request.id]}")
-            seen[request.id] = location
+            said = tuple(folded(text) for text in _said_in(raw))
+            if said in seen:
+                but = "" if request.id == seen[said].id else f", but for their {DIFFERENCE}"
+                raise BadRow("duplicate", "prompt", f"is repeated with its responses from {seen[said].location}{but}")
+            seen[said] = request
             yield request
         except BadRow as bad:
             report.add(location, bad)
@@ -164,12 +167,17 @@ def _request(row: Row, location: str) -> HarmRequest:
     harmful = safe.index(False)
     for column, text in zip(TEXTS, texts, strict=True):
         if is_blank(text):
-            raise BadRow("empty", column, empty_text(text))
+            raise BadRow("empty", column, blank_text(text))
     prompt, *responses = texts
     other = responses[1 - harmful] if safe[1 - harmful] else None
-    request_id = text_id(*texts, *(str(row[name]) for name in SYSTEM if row.get(name)))
+    request_id = text_id(*_said_in(row))
     asked = system_and(row, prompt)
     return HarmRequest(request_id, asked, other, responses[harmful], location, _categories(row, harmful))
+
+
+def _said_in(row: Row) -> tuple[str, ...]:
+    """The texts that make a request another one."""
+    return (*(str(row[name]) for name in TEXTS), *(str(row[name]) for name in SYSTEM if row.get(name)))
 
 
 def _categories(row: Row, harmful: int) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ def free_bytes(device: torch.device) -> int:
     return min(_machine_bytes(), _cgroup_bytes())
 
 
-def token_budget(model: Any, *, backward: bool = False, logits_copies: int = 0) -> int:
+def token_budget(model: Any, *, backward: bool = False, logits_copies: int = 0, limit_operations: bool = True) -> int:
     """Tokens of one forward, padding included, that fit into a part of the free memory; a power of two, at least 1.
 
     Args:
@@ -42,6 +42,7 @@ def token_budget(model: Any, *, backward: bool = False, logits_copies: int = 0) 
         backward: keep every layer's activations for a backward pass.
         logits_copies: float32 tensors of shape (tokens, vocabulary) held at once; 0 where a fused head projects in
             chunks.
+        limit_operations: on a CPU, take no more than some ten seconds' work; else memory alone counts.
     """
     inner = causal_lm(model)
     config, width = inner.config.get_text_config(), _element_bytes(inner)
@@ -53,7 +54,7 @@ def token_budget(model: Any, *, backward: bool = False, logits_copies: int = 0) 
     per_token = layer * config.num_hidden_layers if backward else 2 * layer
     per_token += 4 * logits_copies * config.vocab_size
     limit = _planned_bytes(device_of(inner)) // per_token
-    if device_of(inner).type == "cpu":
+    if limit_operations and device_of(inner).type == "cpu":
         limit = min(limit, CPU_OPERATIONS // (2 * sum(weights.numel() for weights in inner.parameters())))
     return min(MAX_TOKENS, _power_of_two(limit))
 
@@ -80,7 +81,12 @@ def sequence_budget(model: Any, *, tokens: int) -> int:
 
 
 def batches_within(
-    sizes: Sequence[int], *, max_tokens: int, max_rows: int | None = None, padded: bool = False
+    sizes: Sequence[int],
+    *,
+    max_tokens: int,
+    max_rows: int | None = None,
+    padded: bool = False,
+    first_sizes: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """Consecutive indices in batches of limited size; a row larger than the limit has a batch to itself.
 
@@ -89,6 +95,7 @@ def batches_within(
         max_tokens: most tokens of a batch.
         max_rows: most rows of a batch; None for no limit.
         padded: rows are padded to the longest of their batch.
+        first_sizes: tokens that each row adds where it is the first of its batch; None for the same as `sizes`.
     """
     batches: list[list[int]] = []
     total = longest = 0
@@ -100,7 +107,7 @@ def batches_within(
             batches[-1].append(index)
         else:
             batches.append([index])
-            total = longest = size
+            total = longest = size if first_sizes is None else first_sizes[index]
     return batches
 
 

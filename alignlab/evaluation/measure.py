@@ -60,6 +60,8 @@ class Policy:
     """What the rewards of some objectives were divided by before they were weighed."""
     mixture: tuple[Member, ...] = ()
     """The policies that it mixes token by token, in an adapter's place."""
+    key: str = "adapter"
+    """What the adapter stands under, for errors."""
 
     @property
     def is_reference(self) -> bool:
@@ -70,14 +72,17 @@ class Policy:
         """The model that is sampled; the base is itself again on exit."""
         if self.mixture:
             return mixture_of(self.base.model, self.mixture)
-        return nullcontext(self.base.model) if self.adapter is None else with_adapter(self.base.model, self.adapter)
+        if self.adapter is None:
+            return nullcontext(self.base.model)
+        return with_adapter(self.base.model, self.adapter, key=self.key)
 
     @property
     def reward(self) -> ImplicitReward:
         """Beta * log(pi / pi_ref), which preference metrics read."""
         assert self.adapter is not None
+        cache, size = self.cache, self.batch_size
         return ImplicitReward(
-            self.base, self.adapter, beta=self.beta, cache=self.cache, batch_size=self.batch_size, name="policy"
+            self.base, self.adapter, beta=self.beta, cache=cache, batch_size=size, name="policy", key=self.key
         )
 
 

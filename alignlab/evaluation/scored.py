@@ -24,7 +24,7 @@ from alignlab.evaluation.texts import repetition
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
 from alignlab.io.records import Records
-from alignlab.judges.base import has_words
+from alignlab.judges.base import UNSCORED, has_words
 from alignlab.models.adapters import adapter_id
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.rewards.base import Reward
@@ -272,13 +272,20 @@ def score_said(
     for name, scorer in scorers:
         with run.stage("scoring"):
             found = scorer.score([row.prompt for row in said], [row.text for row in said]).double().numpy()
+        reasons = scorer.unscored()
         scorer.release()
         values = [None if np.isnan(value) else float(value) for value in found]
         _refuse_useless(name, values)
         add_columns(run.path, said, {f"{name}_reward": values})
         interval = share_interval if name in shares else mean_interval
         outcome.metrics[f"{name}_reward"] = interval(values, groups).as_record()
-        outcome.extra.setdefault("scorers", {}).setdefault(name, {})["id"] = scorer.id
+        record = outcome.extra.setdefault("scorers", {}).setdefault(name, {})
+        record["id"] = scorer.id
+        if reasons:
+            record["unscored"] = reasons
+            told = ", ".join(f"{count} {UNSCORED.get(why, why)}" for why, count in reasons.items())
+            total = sum(reasons.values())
+            say(f"scorers.{name}: {total} of {len(said)} responses are unscored, and in no mean ({told})")
     outcome.artifacts["scores"] = SCORES
 
 

@@ -155,12 +155,12 @@ def _finite(value: object) -> float | None:
 
 
 def _values(point: FrontPoint) -> dict[str, list[Any]]:
-    """Metric -> mean, both ends of its interval, n and prompts; what the training cost is one of them."""
+    """Metric -> mean, both ends of its interval, n, prompts and values unknown; the training's cost is one of them."""
     found: dict[str, list[Any]] = {
-        name: [one.mean, one.low, one.high, one.n, one.groups] for name, one in point.metrics.items()
+        name: [one.mean, one.low, one.high, one.n, one.groups, one.missing] for name, one in point.metrics.items()
     }
     seconds = _finite(cost_of(point.folder).training)
-    return found if seconds is None else {**found, "training_seconds": [seconds, None, None, 1, None]}
+    return found if seconds is None else {**found, "training_seconds": [seconds, None, None, 1, None, 0]}
 
 
 def _policy(

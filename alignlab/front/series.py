@@ -69,11 +69,14 @@ def _plot_point(runs: Sequence[FrontPoint]) -> PlotPoint:
 
 
 def over_seeds(metrics: Sequence[Interval]) -> Interval:
-    """A lone run's own interval; else the mean over seeds, with the t-interval over three seeds or more."""
+    """A lone run's own interval; else the mean over seeds, with the t-interval over three seeds or more.
+
+    `missing` counts the seeds' unknown values.
+    """
     if len(metrics) == 1:
         return metrics[0]
-    found = mean_interval(metric.mean for metric in metrics)
-    return found if found.n > 2 else Interval(found.mean, None, None, found.n, found.missing, found.groups)
+    found, missing = mean_interval(metric.mean for metric in metrics), sum(metric.missing for metric in metrics)
+    return Interval.of(found.mean, found.bounds if found.n > 2 else None, found.n, missing=missing, groups=found.groups)
 
 
 def weight_label(point: FrontPoint) -> str:

@@ -104,6 +104,8 @@ def _caption(collection: Collection, known: Sequence[str], exact: ExactCurve | N
     settings = [setting for held in points_by_series(collection.points).values() for setting in held]
     parts = [f"mean ± half of the 95 % interval, or its ends; higher is better: {', '.join(collection.axes)}"]
     parts += ["KL in nats"] if "kl" in known else []
+    if any(_unscored(point.metrics.get(name)) for point in collection.points for name in (*collection.axes, *known)):
+        parts.append("unscored: responses without a score, in no mean")
     parts += ["in brackets: the exact front"] if exact is not None else []
     if collection.unproven:
         parts.append(f"reward not shown to agree with its labels: {', '.join(collection.unproven)}")
@@ -273,14 +275,22 @@ def _seed(seed: int | None) -> str:
 def _cell(metric: Interval | None, name: str) -> str:
     if metric is None or metric.mean is None:
         return UNKNOWN
-    half = metric.half_width
-    mark = CHANCE_MARK if is_at_chance(name, metric) else ""
+    return f"{_with_interval(metric)}{CHANCE_MARK if is_at_chance(name, metric) else ''}{_unscored(metric)}"
+
+
+def _with_interval(metric: Interval) -> str:
+    half, mean = metric.half_width, metric.mean
+    assert mean is not None
     if half is None or metric.bounds is None:
-        return f"{metric.mean:.3g} ± ?"
+        return f"{mean:.3g} ± ?"
     low, high = metric.bounds
-    if abs((low + high) / 2 - metric.mean) > 0.1 * half:  # a share near 0 or 1
-        return f"{metric.mean:.2f} [{low:.2f}, {high:.2f}]{mark}"
-    return f"{metric.mean:.2f} ±{half:.2f}{mark}"
+    if abs((low + high) / 2 - mean) > 0.1 * half:  # a share near 0 or 1
+        return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:.2f} ±{half:.2f}"
+
+
+def _unscored(metric: Interval | None) -> str:
+    return "" if metric is None or not metric.missing else f" ({metric.missing} unscored)"
 
 
 def _exact_cell(exact: ExactCurve | None, point: FrontPoint, name: str) -> str:

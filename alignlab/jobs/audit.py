@@ -62,10 +62,10 @@ def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
         rewards = normalised(context, outcome, {}, rewards, trained_on)
         policy = None
         if algorithm.adapter is not None:
-            template = plan.model.settings.prompt_template
-            folder = adapter_for("algorithm.adapter", algorithm.adapter, base_id=base.id, template=template).folder
+            template, key = plan.model.settings.prompt_template, "algorithm.adapter"
+            folder = adapter_for(key, algorithm.adapter, base_id=base.id, template=template).folder
             policy = ImplicitReward(
-                base, folder, beta=algorithm.beta, cache=cache, batch_size=batch_size, name="policy"
+                base, folder, beta=algorithm.beta, cache=cache, batch_size=batch_size, name="policy", key=key
             )
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(source, rows)}
     outcome.beta = algorithm.beta
@@ -118,7 +118,9 @@ class Audit:
     def score(self, rows: Sequence[RankedRow]) -> Scored:
         """Every pair of the trained objective."""
         pairs = pairs_by(rows, self.objectives.trained)
-        encoded = encode_pairs(pairs, self.base.encoder, max_length=self.limit, on_long=self.on_long)
+        encoded = encode_pairs(
+            pairs, self.base.encoder, max_length=self.limit, on_long=self.on_long, key="algorithm.max_length"
+        )
         texts = encoded.responses()
         ref = by_pair(reference_logps(self.base, texts, cache=self.cache, batch_size=self.batch_size))
         margins = {name: by_pair(reward.score_encoded(texts)) for name, reward in self.rewards.items()}

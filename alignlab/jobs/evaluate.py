@@ -45,7 +45,8 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
         outcome.extra["policy"] = {"algorithm": "reference", "seed": plan.seed}
     beta = card.beta if card else algorithm.beta
     scales = card.scales if card else {}
-    policy = Policy(base, adapter, beta, objectives, cache, trainer.per_device_eval_batch_size, scales)
+    size = trainer.per_device_eval_batch_size
+    policy = Policy(base, adapter, beta, objectives, cache, size, scales, key="algorithm.adapter")
     sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
     measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
     if plan.scorers:

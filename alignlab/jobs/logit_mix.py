@@ -41,6 +41,7 @@ def run(plan: Plan[LogitMixConfig], run: RunFolder, outcome: Outcome) -> None:
         held_out = held_out_rows(plan.rows, base)
         parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)
         found = {name: implicit_adapter(source, parts) for name, source in plan.rewards.items()}
+    keys = {name: f"{source.key}.adapter" for name, source in plan.rewards.items()}
     outcome.inputs |= {"model": base.id, "revision": base.revision}
     outcome.beta, outcome.recipe = algorithm.beta, {"level": algorithm.level}
     exponents = {name: plan.objectives.weights[name] * beta / algorithm.beta for name, (_, beta) in found.items()}
@@ -50,13 +51,13 @@ def run(plan: Plan[LogitMixConfig], run: RunFolder, outcome: Outcome) -> None:
     }
     if algorithm.level == "sequence":
         rewards = [
-            ImplicitReward(base, folder, beta=beta, cache=parts.cache, batch_size=batch_size, name=name)
+            ImplicitReward(base, folder, beta=beta, cache=parts.cache, batch_size=batch_size, name=name, key=keys[name])
             for name, (folder, beta) in found.items()
         ]
         _by_sequence(plan, run, outcome, rewards, held_out)
         return
     outcome.extra["kl_estimator"] = TOKEN_KL
-    members = [Member(folder, exponents[name]) for name, (folder, _) in found.items()]
+    members = [Member(folder, exponents[name], keys[name]) for name, (folder, _) in found.items()]
     rest = 1 - sum(exponents.values())
     if abs(rest) > NEGLIGIBLE:
         members.append(Member(None, rest))

@@ -34,7 +34,7 @@ def run(plan: Plan[MergeConfig], run: RunFolder, outcome: Outcome) -> None:
     forget_models()  # the merge uses the resident model up
     with run.stage("merging"):
         model = _classifier(base) if adapter.classifies else base.model
-        merged, report = merge_adapter(model, adapter.folder, dtype=dtype)
+        merged, report = merge_adapter(model, adapter.folder, dtype=dtype, key="algorithm.adapter")
     name = str(dtype).removeprefix("torch.")
     with run.stage("saving"), new_folder(run.path / "model") as folder:
         merged.save_pretrained(folder)

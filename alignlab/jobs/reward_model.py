@@ -46,7 +46,7 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
         ranked = kept_rows(ranked, plan.rows, outcome)
     outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
     tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision, trust_remote_code=False)
-    reader = TextReader(tokenizer, template=model.prompt_template, eos=True, max_length=trainer.max_length)
+    reader = TextReader(tokenizer, template=model.prompt_template, eos=True, max_length=trainer.max_length, key="model")
     table = _table(plan, ranked, reader, outcome)
     device, folder, dtype = base.device, run.path / REWARD, plan.model.dtype
     base.model.to("cpu")  # its memory is needed

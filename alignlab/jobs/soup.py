@@ -64,7 +64,7 @@ class _Mixture:
 
 def _mix(base: Base, mixed: list[Endpoint], rank: int | None) -> _Mixture:
     """The weighted sum, of a smaller rank if one is given; says what that leaves out."""
-    change = weighted_sum([(one.weight, change_of(base.model, one.folder)) for one in mixed])
+    change = weighted_sum([(one.weight, change_of(base.model, one.folder, key=one.key)) for one in mixed])
     summed, error = max(one.rank for one in change.values()), 0.0
     shown = " + ".join(f"{one.weight:g} {one.objective}" for one in mixed)
     if rank is None or rank >= summed:

@@ -11,7 +11,9 @@ from alignlab.judges.scores import judge_scores
 __all__ = ["UNSCORED", "Judge", "JudgeItem", "JudgeReport", "OnVerdict", "Verdict", "judge_scores", "load_judge"]
 
 
-def load_judge(config: JudgeConfig, *, cache: Path | None, folder: Path | None = None, device: str = "cpu") -> Judge:
+def load_judge(
+    config: JudgeConfig, *, cache: Path | None, folder: Path | None = None, device: str = "cpu", key: str = "judge"
+) -> Judge:
     """The judge of a config.
 
     Args:
@@ -19,12 +21,13 @@ def load_judge(config: JudgeConfig, *, cache: Path | None, folder: Path | None =
         cache: root of what runs share, where answers are kept for other runs; None keeps none.
         folder: the run's folder, where the judge keeps the known cases and its cost; None keeps them in memory.
         device: cpu or cuda, for a judge in this process.
+        key: what its settings stand under, for errors, e.g. `scorers.better`.
     """
     if isinstance(config, OpenAIJudgeConfig):
-        return OpenAIJudge(config, cache=cache, folder=folder)
+        return OpenAIJudge(config, cache=cache, folder=folder, key=key)
     if isinstance(config, LocalJudgeConfig):
         from alignlab.judges.local import LocalJudge
 
-        return LocalJudge(config, cache=cache, folder=folder, device=device)
+        return LocalJudge(config, cache=cache, folder=folder, device=device, key=key)
     assert isinstance(config, RulesJudgeConfig)
     return RulesJudge(config)

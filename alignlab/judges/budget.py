@@ -22,10 +22,11 @@ class Budget:
     Args:
         config: prices and limit.
         memo: where the sums are kept between attempts.
+        key: what the judge's settings stand under, for errors.
     """
 
-    def __init__(self, config: OpenAIJudgeConfig, memo: Memo) -> None:
-        self._config, self._memo = config, memo
+    def __init__(self, config: OpenAIJudgeConfig, memo: Memo, *, key: str = "judge") -> None:
+        self._config, self._memo, self._key = config, memo, key
         self._spent: dict[str, int] = {"tokens_in": 0, "tokens_out": 0, "calls": 0, **memo.get("spent", {})}
         self._reserved: dict[str, int] = {}
         self._saved = time.monotonic()
@@ -43,8 +44,8 @@ class Budget:
         if limit is not None and most is not None and most > limit:
             spent = self.cost(self._spent["tokens_in"], self._spent["tokens_out"])
             raise ConfigError(
-                f"judge.max_usd={limit:g}: is reached ({spent:.4f} USD spent so far); the verdicts so far are kept, "
-                "and the same command with a higher limit goes on from here"
+                f"{self._key}.max_usd={limit:g}: is reached ({spent:.4f} USD spent so far); the verdicts so far are "
+                "kept, and the same command with a higher limit goes on from here"
             )
 
     def hold(self, call: Call) -> None:

@@ -27,14 +27,21 @@ class LocalJudge(AskingJudge):
         cache: root of what runs share.
         folder: the run's folder.
         device: cpu or cuda.
+        key: what its settings stand under, for errors.
     """
 
-    def __init__(self, config: LocalJudgeConfig, *, cache: Path | None, folder: Path | None, device: str) -> None:
+    def __init__(
+        self, config: LocalJudgeConfig, *, cache: Path | None, folder: Path | None, device: str, key: str = "judge"
+    ) -> None:
         self._config = config
-        self._base = _load(config, device)
+        self._base = _load(config, device, key)
         tokenizer = self._base.tokenizer
-        self._yes, self._no = _first_tokens(config, tokenizer)
-        self._chat = ChatTemplate(tokenizer, key="judge.prompt_template") if config.ask == "conversation" else None
+        self._yes, self._no = _first_tokens(config, tokenizer, key)
+        self._chat = None
+        if config.ask == "conversation":
+            remedy = f"take a guard model whose template does, or {key}.judge=local, which words the question itself"
+            remedy = remedy if key != "judge" else remedy.replace("judge.judge", "judge")
+            self._chat = ChatTemplate(tokenizer, key=f"{key}.prompt_template", remedy=remedy)
         self._control = sorted({str(token) for token in tokenizer.added_tokens_decoder.values()}, key=len, reverse=True)
         settings = (config.prompt_template, config.ask, config.answer_prefix, config.threshold, config.min_mass)
         parts = ("local", self._base.scorer, *map(str, settings), str(self._yes), str(self._no))
@@ -73,7 +80,7 @@ class LocalJudge(AskingJudge):
         return Answer(share >= self._config.threshold, f"yes {share:.2f}")
 
 
-def _load(config: LocalJudgeConfig, device: str) -> Base:
+def _load(config: LocalJudgeConfig, device: str, key: str) -> Base:
     model = PretrainedConfig(
         kind="hf",
         name="judge",
@@ -87,29 +94,34 @@ def _load(config: LocalJudgeConfig, device: str) -> Base:
         attn_implementation="sdpa",
     )
     try:
-        return load_base(model, folder=None, device=device, key="judge.path")
+        return load_base(model, folder=None, device=device, key=f"{key}.path")
     except ValueError as error:
         raise ConfigError(
-            f"judge.path={config.path}: {str(error).splitlines()[0].replace('model.', 'judge.')}"
+            f"{key}.path={config.path}: {str(error).splitlines()[0].replace('model.', f'{key}.')}"
         ) from None
 
 
-def _first_tokens(config: LocalJudgeConfig, tokenizer: Any) -> tuple[list[int], list[int]]:
+def _first_tokens(config: LocalJudgeConfig, tokenizer: Any, key: str) -> tuple[list[int], list[int]]:
     """Tokens that begin a yes, and a no.
+
+    Args:
+        config: the judge's.
+        tokenizer: its own.
+        key: what its settings stand under.
 
     Raises:
         ConfigError: if the tokenizer knows no such word, or begins both alike.
     """
     found: list[list[int]] = []
-    for key in ("yes_words", "no_words"):
-        words = getattr(config, key)
+    for name in ("yes_words", "no_words"):
+        words = getattr(config, name)
         firsts = {ids[0] for word in words if (ids := tokenizer(word, add_special_tokens=False)["input_ids"])}
         firsts -= {tokenizer.unk_token_id}
         if not firsts:
-            raise ConfigError(f"judge.{key}={words}: the tokenizer of {config.path} knows none of them")
+            raise ConfigError(f"{key}.{name}={words}: the tokenizer of {config.path} knows none of them")
         found.append(sorted(firsts))
     both = {*found[0]} & {*found[1]}
     if both:
         token = tokenizer.convert_ids_to_tokens(min(both))
-        raise ConfigError(f"judge.no_words={config.no_words}: begin with the token {token!r}, as do judge.yes_words")
+        raise ConfigError(f"{key}.no_words={config.no_words}: begin with the token {token!r}, as do {key}.yes_words")
     return found[0], found[1]

@@ -38,16 +38,19 @@ class OpenAIJudge(AskingJudge):
         config: its settings.
         cache: root of what runs share.
         folder: the run's folder.
+        key: what its settings stand under, for errors.
     """
 
-    def __init__(self, config: OpenAIJudgeConfig, *, cache: Path | None, folder: Path | None) -> None:
+    def __init__(
+        self, config: OpenAIJudgeConfig, *, cache: Path | None, folder: Path | None, key: str = "judge"
+    ) -> None:
         settings = (config.base_url, config.model, config.temperature, config.max_tokens, config.structured)
         judge_id = text_id("openai", *map(str, settings), digits=ID_DIGITS)
         prompts = {name: prompt_id(name, JSON_FORM) for name in config.wordings}
         super().__init__(judge_id, prompts, cache=cache, folder=folder)
-        self._config = config
+        self._config, self._key = config, key
         self._endpoint = Endpoint(
-            section="judge",
+            section=key,
             base_url=config.base_url,
             api_key_env=config.api_key_env,
             workers=config.workers,
@@ -61,7 +64,7 @@ class OpenAIJudge(AskingJudge):
         self._dialects = DIALECTS if config.structured else DIALECTS[2:]
         self._dialect = int(self.memo.get("dialect", 0))
         self._dialect_of: dict[str, int] = {}
-        self._budget = Budget(config, self.memo)
+        self._budget = Budget(config, self.memo, key=key)
         self._models: Counter[str] = Counter()
 
     def _before(self, asks: Sequence[Ask]) -> None:
@@ -76,11 +79,11 @@ class OpenAIJudge(AskingJudge):
         tokens_in = sum(tokens_of(build_prompt(ask.item, ask.wording)) for ask in everything)
         tokens_out = len(everything) * min(TYPICAL_ANSWER_TOKENS, self._config.max_tokens)
         usd = self._budget.cost(tokens_in, tokens_out)
-        money = "at unknown prices (judge.usd_per_million_*_tokens)" if usd is None else f"roughly {usd:.2f} USD"
+        money = f"at unknown prices ({self._key}.usd_per_million_*_tokens)" if usd is None else f"roughly {usd:.2f} USD"
         return (
-            f"judge.dry_run=true: {report.items} items, {report.texts} different texts, {len(self.wordings)} wordings; "
-            f"{len(everything)} calls to make ({len(known)} of them known cases), {report.reused} answers known "
-            f"already; roughly {tokens_in} tokens in and {tokens_out} out, {money}. Nothing was called"
+            f"{self._key}.dry_run=true: {report.items} items, {report.texts} different texts, {len(self.wordings)} "
+            f"wordings; {len(everything)} calls to make ({len(known)} of them known cases), {report.reused} answers "
+            f"known already; roughly {tokens_in} tokens in and {tokens_out} out, {money}. Nothing was called"
         )
 
     def _ask(self, asks: Sequence[Ask], on_answer: OnAnswer, *, known: bool) -> None:
@@ -142,7 +145,7 @@ class OpenAIJudge(AskingJudge):
         self._dialect = max(self._dialect, self._dialect_of[reply.call.id] + 1)
         if self._dialect >= len(self._dialects):
             said = f"{self._config.base_url} refuses every call ({reply.said or reply.refusal})"
-            raise ConfigError(f"judge.model={self._config.model}: {said}; nothing was judged")
+            raise ConfigError(f"{self._key}.model={self._config.model}: {said}; nothing was judged")
         self.memo.keep("dialect", self._dialect)
         return self._call(reply.call.id, ask)
 

@@ -1,5 +1,6 @@
 """A judge in the form of a reward: its share of yes, NaN where it gave no verdict."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -24,6 +25,7 @@ class JudgeReward(TextReward):
     def __init__(self, load: Callable[[], Judge], encoder: PromptEncoder) -> None:
         self._load = load
         self._judge: Judge | None = load()
+        self._unscored: Counter[str] = Counter()
         super().__init__(f"judge {self._judge.id} {','.join(self._judge.wordings)}", encoder)
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
@@ -35,8 +37,14 @@ class JudgeReward(TextReward):
             for name, text, response in zip(names, texts, responses, strict=True)
         }
         self._judge = judge = self._judge or self._load()
-        scores = dict(zip(items, judge_scores(judge, list(items.values())).tolist(), strict=True))
+        reasons: dict[str, str] = {}
+        scores = dict(zip(items, judge_scores(judge, list(items.values()), reasons).tolist(), strict=True))
+        self._unscored = Counter(reasons[name] for name in names if name in reasons)
         return torch.tensor([scores[name] for name in names], dtype=torch.float32)
+
+    def unscored(self) -> dict[str, int]:
+        """Reason -> responses of the last call that the judge gave no verdict of."""
+        return dict(sorted(self._unscored.items()))
 
     def release(self) -> None:
         """Drop the judge's model; the next call loads it again."""

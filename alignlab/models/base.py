@@ -64,7 +64,7 @@ def load_base(
         key: what the model stands under, for errors.
     """
     encoder = load_encoder(config, folder=folder, key=key)
-    path, revision = _place(config, folder)
+    path, revision = _place(config, folder, key)
     if isinstance(config, PretrainedConfig):
         dtype: torch.dtype = getattr(torch, config.dtype)
         options: dict[str, Any] = {"attn_implementation": config.attn_implementation}
@@ -76,10 +76,11 @@ def load_base(
     if fault is not None:
         raise ConfigError(f"{key}={path}: {fault}; run what made it again, or restore the file")
     model = load_weights(key, AutoModelForCausalLM.from_pretrained, path, revision=revision, dtype=dtype, **options)
+    _fit_vocabulary(f"{key}={path}", encoder.tokenizer, model.get_input_embeddings().weight.shape[0])
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
-        adapter = local_adapter(config.adapter)
-        model, _ = merge_adapter(model, adapter, dtype=model.dtype)
+        adapter = local_adapter(config.adapter, key="model.adapter")
+        model, _ = merge_adapter(model, adapter, dtype=model.dtype, key="model.adapter")
         identity += f"+{adapter_id(adapter)}"
     if "device_map" not in options:
         model = model.to(device)
@@ -87,6 +88,28 @@ def load_base(
     if isinstance(config, PretrainedConfig) and config.quantization is not None:
         identity += f"+{config.quantization}"
     return Base(model, encoder.tokenizer, encoder, path, identity, autocast, revision)
+
+
+def _fit_vocabulary(what: str, tokenizer: Any, size: int) -> None:
+    """Refuse a tokenizer with tokens that the model has no embeddings of; padding, which is never read, becomes EOS.
+
+    Args:
+        what: `KEY=PATH`.
+        tokenizer: of the model.
+        size: rows of the model's embeddings.
+
+    Raises:
+        ConfigError: naming the first such token and what to do.
+    """
+    beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= size)
+    used = [token for _, token in beyond if token != tokenizer.pad_token]
+    if used:
+        raise ConfigError(
+            f"{what}: its tokenizer knows {len(used)} tokens beyond the model's {size} embeddings, the first is "
+            f"{used[0]!r:.40}; resize the model (resize_token_embeddings) and save it, or use its own tokenizer"
+        )
+    if beyond:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def load_encoder(config: ModelConfig, *, folder: Path | None, key: str = "model.path") -> PromptEncoder:
@@ -100,15 +123,21 @@ def load_encoder(config: ModelConfig, *, folder: Path | None, key: str = "model.
     Raises:
         ConfigError: if there is no tokenizer, or it has no end token or no chat template that can be used.
     """
-    path, revision = _place(config, folder)
+    path, revision = _place(config, folder, key)
     tokenizer = load_tokenizer(key, path, revision)
     return PromptEncoder(tokenizer, config.prompt_template, key=key)
 
 
-def _place(config: ModelConfig, folder: Path | None) -> tuple[str, str | None]:
-    """Path or hub id, and the hub id's commit."""
+def _place(config: ModelConfig, folder: Path | None, key: str) -> tuple[str, str | None]:
+    """Path or hub id, and the hub id's commit.
+
+    Args:
+        config: the model's settings.
+        folder: where a from-scratch reference lies.
+        key: what the model stands under, for errors.
+    """
     if isinstance(config, PretrainedConfig):
-        return str(config.path), commit_of(str(config.path), config.revision)
+        return str(config.path), commit_of(str(config.path), config.revision, key=key)
     return str(folder), None
 
 
@@ -122,8 +151,13 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def commit_of(path: str, revision: str | None) -> str | None:
+def commit_of(path: str, revision: str | None, *, key: str = "model.path") -> str | None:
     """The commit that a hub id stands at, which says what its files hold; None for a folder on this machine.
+
+    Args:
+        path: a folder or a hub id.
+        revision: of the hub; None for its main branch.
+        key: what the model stands under, for errors.
 
     Raises:
         ConfigError: if neither the hub nor its cache on this machine can tell.
@@ -133,9 +167,9 @@ def commit_of(path: str, revision: str | None) -> str | None:
     try:
         commit = Path(cached_file(path, "config.json", revision=revision)).parent.name
     except OSError as error:
-        raise ConfigError(f"model.path={path}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{key}={path}: {str(error).splitlines()[0]}") from None
     if not re.fullmatch("[0-9a-f]{40}", commit):
-        raise ConfigError(f"model.path={path}: its files lie under {commit}, which is no commit; copy them to a folder")
+        raise ConfigError(f"{key}={path}: its files lie under {commit}, which is no commit; copy them to a folder")
     return commit
 
 

@@ -23,7 +23,7 @@ _THOUGHT = re.compile(
     r"</?\W*(?:think|thinking|thought|reasoning)\W*>|\[/?THINK\]|<\|(?:START|END)_THINKING\|>|<\|?channel\|?>"
 )
 """Tags around a thought, which an assistant's turn may hold and a template may look for."""
-REMEDY = "set model.prompt_template to a text with {raw_prompt}, or use other data"
+REMEDY = "set {key} to a text with {{raw_prompt}}, or use other data"
 
 
 @dataclass(frozen=True)
@@ -64,27 +64,29 @@ class ChatTemplate:
     Args:
         tokenizer: a transformers tokenizer with one chat template, or a default among several.
         key: the setting that a text template would stand under, for errors.
+        remedy: what to do about a template that does not fit; None where a text template can be set.
 
     Raises:
         TemplateError: if it has several templates without a default, or its template renders no request.
     """
 
-    def __init__(self, tokenizer: Any, *, key: str = "model.prompt_template") -> None:
+    def __init__(self, tokenizer: Any, *, key: str = "model.prompt_template", remedy: str | None = None) -> None:
         self.tokenizer, self._key = tokenizer, key
+        self._remedy = remedy = remedy or REMEDY.format(key=key)
         try:
             self.template = str(tokenizer.get_chat_template())
         except ValueError:
             names = ", ".join(sorted(tokenizer.chat_template or ()))
             raise TemplateError(
-                f"{key}=null: {self._name} has no default among {names}; name one `default` in its files, or {REMEDY}"
+                f"{key}=null: {self._name} has no default among {names}; name one `default` in its files, or {remedy}"
             ) from None
         variables = {name: value for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
         self._renderer = renderer_of(self.template, variables)
         asked = self._renderer.render_all([Conversation((Turn("user", "hello"),), ask=True)])[0]
         if asked.error:
-            raise TemplateError(f"{key}=null: {self._name}: {asked.error}; {REMEDY}")
+            raise TemplateError(f"{key}=null: {self._name}: {asked.error}; {remedy}")
         if squeeze("hello") not in squeeze(asked.text):
-            raise TemplateError(f"{key}=null: {self._name} drops the user's request; {REMEDY}")
+            raise TemplateError(f"{key}=null: {self._name} drops the user's request; {remedy}")
         added = tokenizer.added_tokens_decoder.values()
         special = [token.content for token in added if token.special]
         written = [token.content for token in added if token.content in self.template]
@@ -243,12 +245,11 @@ class ChatTemplate:
     def _checked(self, turns: Sequence[Turn], as_given: Sequence[Turn], rendered: Rendered) -> str:
         """The text, if it holds the words of every turn as the template was given them."""
         if rendered.error:
-            raise self._refused(turns, f"refuses {_roles(turns)}: {rendered.error}", remedy=_remedy(turns))
+            raise self._refused(turns, f"refuses {_roles(turns)}: {rendered.error}", remedy=self._remedy_of(turns))
         lost = missing_turn(rendered.text, as_given)
         if lost is not None:
-            raise self._refused(
-                turns, f"drops or changes its {lost.role} turn ({_roles(turns)})", remedy=_remedy(turns)
-            )
+            what = f"drops or changes its {lost.role} turn ({_roles(turns)})"
+            raise self._refused(turns, what, remedy=self._remedy_of(turns))
         return rendered.text
 
     def _check_roles(self, conversations: Sequence[tuple[tuple[Turn, ...], bool]]) -> None:
@@ -262,13 +263,18 @@ class ChatTemplate:
             lost = None if found.error else missing_turn(found.text, probe)  # a refusal may be of the texts: said later
             if lost is not None:
                 what = f"drops its {lost.role} turn ({_roles(turns)})"
-                raise self._refused(turns, what, remedy=_remedy(turns))
+                raise self._refused(turns, what, remedy=self._remedy_of(turns))
         self._roles |= set(new)
 
-    def _refused(self, turns: Sequence[Turn], what: str, *, remedy: str = REMEDY) -> TemplateError:
+    def _remedy_of(self, turns: Iterable[Turn]) -> str:
+        if any(turn.role == "system" for turn in turns):
+            return f"put the system turn's words into the first user turn, or {self._remedy}"
+        return self._remedy
+
+    def _refused(self, turns: Sequence[Turn], what: str, *, remedy: str | None = None) -> TemplateError:
         """The conversation is named by its hash: its text may be harmful."""
         row = text_id(*(part for turn in turns for part in (turn.role, turn.content)))
-        return TemplateError(f"{self._key}=null: {self._name} {what}, conversation {row}; {remedy}")
+        return TemplateError(f"{self._key}=null: {self._name} {what}, conversation {row}; {remedy or self._remedy}")
 
     def _render(self, conversations: Sequence[Conversation]) -> list[Rendered]:
         """Renderings of the conversations, control tokens in data replaced."""
@@ -329,12 +335,6 @@ def _answered(turns: tuple[Turn, ...], answer: str) -> Conversation:
 
 def _roles(turns: Iterable[Turn]) -> str:
     return "roles " + ", ".join(turn.role for turn in turns)
-
-
-def _remedy(turns: Iterable[Turn]) -> str:
-    if any(turn.role == "system" for turn in turns):
-        return f"put the system turn's words into the first user turn, or {REMEDY}"
-    return REMEDY
 
 
 def _stand_in(index: int) -> str:

@@ -1,9 +1,11 @@
 """Load a model's weights and refuse what was not loaded as the checkpoint says."""
 
+import pickle
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
@@ -23,6 +25,11 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
 )
 """What a tokenizer is read from; one of them must be there."""
+LOAD_ERRORS = (
+    *(OSError, ValueError, RuntimeError, KeyError, IndexError, TypeError, AttributeError, AssertionError, EOFError),
+    *(ImportError, SafetensorError, pickle.UnpicklingError, StrictDataclassError),
+)
+"""What transformers and PEFT raise for files that hold something else than they should."""
 SHOWN = 3
 """Names of tensors in one line."""
 
@@ -46,7 +53,7 @@ def load_tokenizer(key: str, path: str, revision: str | None) -> Any:
         raise ConfigError(f"{key}={path}: the folder holds no tokenizer; {remedy}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except LOAD_ERRORS as error:
         why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ConfigError(f"{key}={path}: its tokenizer cannot be loaded: {why}") from None
     if tokenizer.pad_token is None:
@@ -82,8 +89,11 @@ def load_weights(
         model, report = load(
             path, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **options
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, ImportError) as error:
-        reason = " ".join(str(error).split())
+    except pickle.UnpicklingError:
+        rule = "are pickled with more than tensors, which is never run; save the model as safetensors"
+        raise ConfigError(f"{what}: its weights {rule}") from None
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{what}: does not load: {reason:.300}") from None
     missing = sorted(name for name in report["missing_keys"] if name.split(".")[0] not in new_heads)
     mismatched = sorted(str(entry[0]) for entry in report["mismatched_keys"])

@@ -65,27 +65,31 @@ class MergeReport:
 
 
 @torch.no_grad()
-def merge_adapter(model: Any, folder: Path, *, dtype: torch.dtype) -> tuple[Any, MergeReport]:
+def merge_adapter(
+    model: Any, folder: Path, *, dtype: torch.dtype, key: str = "algorithm.adapter"
+) -> tuple[Any, MergeReport]:
     """The model with a saved adapter in its weights, all of them in `dtype`, and what casting to it lost.
 
     Args:
         model: the base model; it is used up.
         folder: the adapter.
         dtype: of the merged model. A sum in 16 bit would lose most of a small update before anything is cast.
+        key: what the adapter stands under, for errors.
 
     Raises:
         ConfigError: if the adapter does not fit the model, or is of a kind that no weight can hold.
     """
-    wrapped = load_adapter(model, folder)
+    wrapped = load_adapter(model, folder, key=key)
     layers = [
-        _merge_layer(name, module, dtype)
+        _merge_layer(name, module, dtype, what=f"{key}={folder}")
         for name, module in wrapped.base_model.model.named_modules()
         if isinstance(module, BaseTunerLayer)
     ]
     merged = wrapped.unload().to(dtype)
     name = str(dtype).removeprefix("torch.")
-    remedy = "its numbers are too large for this type; look at the adapter, or take a wider algorithm.dtype"
-    refuse_non_finite(f"the merged model in {name}", dict(merged.named_parameters()), remedy=remedy)
+    wider = "model.dtype" if key == "model.adapter" else "algorithm.dtype"
+    remedy = f"its numbers are too large for this type; look at the adapter, or take a wider {wider}"
+    refuse_non_finite(f"{key}={folder}: merged in {name}", dict(merged.named_parameters()), remedy=remedy)
     _say_untied(merged)
     return merged, MergeReport(tuple(layers))
 
@@ -97,20 +101,26 @@ def _say_untied(model: Any) -> None:
         model.config.tie_word_embeddings = False
 
 
-def _merge_layer(name: str, layer: Any, dtype: torch.dtype) -> LayerLoss:
-    """Merges one adapted layer, as PEFT does for its kind of adapter, but in float32."""
+def _merge_layer(name: str, layer: Any, dtype: torch.dtype, *, what: str) -> LayerLoss:
+    """Merges one adapted layer, as PEFT does for its kind of adapter, but in float32.
+
+    Args:
+        name: of the layer.
+        layer: PEFT's.
+        dtype: of the merged weight.
+        what: `KEY=FOLDER` of the adapter, for errors.
+    """
     holder: nn.Module = layer.get_base_layer()
     before = getattr(holder, "weight", None)
     if not isinstance(before, nn.Parameter):
-        what = f"a {type(layer).__name__} changes no single weight"
-        raise ConfigError(f"algorithm.adapter: {name} cannot be merged: {what}")
+        raise ConfigError(f"{what}: {name} cannot be merged: a {type(layer).__name__} changes no single weight")
     base = before.detach().float()
     exact = nn.Parameter(base.clone(), requires_grad=False)
     holder.weight = exact
     try:
         layer.merge()
     except (ValueError, NotImplementedError, RuntimeError) as error:
-        raise ConfigError(f"algorithm.adapter: {name} cannot be merged: {error!s:.200}") from None
+        raise ConfigError(f"{what}: {name} cannot be merged: {error!s:.200}") from None
     cast = exact.to(dtype)
     holder.weight = nn.Parameter(cast, requires_grad=False)
     lost, changed = exact - cast.float(), exact != base

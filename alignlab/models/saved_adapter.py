@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 import subprocess
 import sys
@@ -29,6 +30,8 @@ NOT_IN_ID = (
 """Settings of a saved adapter that move with machines and libraries and leave its scores alone."""
 SECONDS_TO_MATCH = 10
 """Processor time for matching an adapter's patterns with the names of a model's layers, which takes milliseconds."""
+LARGEST_SCALE = 1e6
+"""Of a rank or a lora_alpha: float32 overflows where a product of weights is scaled by far more."""
 _PLAIN_NAME = re.compile(r"[\w.-]+")
 _EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "embed_in", "embed_out")
 
@@ -84,7 +87,8 @@ def checked_adapter(
     settings = adapter_settings(key, folder)
     if settings.get("task_type") == "SEQ_CLS":
         parent = key.rpartition(".")[0]
-        remedy = f"give {parent}.kind=classifier and {parent}.path" if ".rewards." in key else "give a policy's"
+        is_reward = parent.startswith(("algorithm.rewards.", "scorers.")) or parent == "reward"
+        remedy = f"give {parent}.kind=classifier and {parent}.path" if is_reward else "give a policy's"
         require(may_classify, key, folder, f"is a classifier's; {remedy}")
         classifier = read_classifier_card(folder)
         if classifier is not None:
@@ -155,6 +159,7 @@ def adapter_settings(key: str, folder: Path) -> dict[str, Any]:
     if kind != "LORA":
         rule = "alignlab applies and merges LORA adapters only; merge it by PEFT and give the result as model.path"
         raise ConfigError(f"{what}: is of PEFT's kind {kind!r}; {rule}")
+    _check_numbers(f"{what}: {ADAPTER}", settings)
     if settings.get("alora_invocation_tokens"):
         raise ConfigError(f"{what}: works from its invocation tokens on (aLoRA), which alignlab does not apply")
     if settings.get("auto_mapping"):
@@ -164,6 +169,25 @@ def adapter_settings(key: str, folder: Path) -> dict[str, Any]:
     names = sorted({_module_of(name) for name in shapes}) or [f"model.layers.{n}.self_attn.q_proj" for n in range(9)]
     match_patterns(f"{what}: {ADAPTER}", patterns, names)
     return settings
+
+
+def _check_numbers(what: str, settings: dict[str, Any]) -> None:
+    """Refuse ranks and scales that make no adapter, or one of NaN: JSON written by Python may hold it.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, is_rank in (("r", True), ("lora_alpha", False)):
+        pattern = settings.get("rank_pattern" if is_rank else "alpha_pattern")
+        values = [(name, settings.get(name, 8))]
+        values += [(f"{name} of {key}", value) for key, value in (pattern.items() if isinstance(pattern, dict) else ())]
+        for shown, value in values:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            good = is_number and 0 < abs(value) <= LARGEST_SCALE and (not is_rank or (value > 0 and value % 1 == 0))
+            rule = "a whole number > 0" if is_rank else "a finite number, not 0"
+            if not good:
+                rule = f"must be {rule}, at most {LARGEST_SCALE:g} in size; save the adapter again"
+                raise ConfigError(f"{what}: {shown}={value!r:.40}: {rule}")
 
 
 def check_vocabulary(what: str, folder: Path, size: int) -> None:

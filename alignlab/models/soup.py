@@ -40,24 +40,26 @@ Change = Mapping[str, Factors]
 """Name of a linear layer -> what an adapter adds to its weight."""
 
 
-def change_of(model: Any, folder: Path) -> dict[str, Factors]:
+def change_of(model: Any, folder: Path, *, key: str = "adapter") -> dict[str, Factors]:
     """What a saved adapter adds to a model's weights, by PEFT's own reading of its ranks and scalings.
 
     Args:
         model: the base model; it is itself again afterwards.
         folder: of a plain LoRA, see `plain_lora.require_plain`.
+        key: what it stands under, for errors.
 
     Raises:
         ConfigError: if the adapter does not fit the model, or a layer of it is no linear one.
     """
     found = {}
-    with with_adapter(model, folder) as wrapped:
+    with with_adapter(model, folder, key=key) as wrapped:
         for name, layer in wrapped.base_model.model.named_modules():
             if not isinstance(layer, LoraLayer):
                 continue
             ((adapter, down),) = layer.lora_A.items() or [("", None)]
             if down is None or down.weight.dim() != 2 or layer.lora_variant:
-                raise ConfigError(f"{folder}: {name} is no linear layer with a plain LoRA; they alone can be added up")
+                what = f"{name} is no linear layer with a plain LoRA; they alone can be added up"
+                raise ConfigError(f"{key}={folder}: {what}")
             up_OR, scaling = layer.lora_B[adapter].weight, layer.scaling[adapter]
             found[name] = Factors(scaling * _plain(up_OR), _plain(down.weight))
     return found

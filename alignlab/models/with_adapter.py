@@ -1,5 +1,6 @@
 """Context manager: attach a saved LoRA adapter, restore the base model exactly on exit."""
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
+from peft.utils import load_peft_weights
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from alignlab.errors import ConfigError
 from alignlab.models.checkpoint import read_json
 from alignlab.models.finite import refuse_non_finite
+from alignlab.models.loading import LOAD_ERRORS
 from alignlab.models.paths import ADAPTER as CONFIG
 from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
 from alignlab.models.plain_lora import PLAIN_STARTS
@@ -21,44 +24,63 @@ from alignlab.models.saved_adapter import adapter_settings, check_vocabulary, ma
 
 
 @contextmanager
-def with_adapter(model: Any, folder: Path) -> Iterator[PeftModel]:
+def with_adapter(model: Any, folder: Path, *, key: str = "adapter") -> Iterator[PeftModel]:
     """Attach a saved adapter, in evaluation mode; the base model is restored exactly on exit.
+
+    Args:
+        model: the base model.
+        folder: the adapter's.
+        key: what the adapter stands under, for errors, e.g. `algorithm.adapter`.
 
     Raises:
         ConfigError: if the adapter does not fit the model: layers that are missing, more or of another shape.
     """
     base = ModuleSnapshot(model, in_full=touches_base_weights(folder))
     try:
-        yield load_adapter(model, folder).eval()
+        yield load_adapter(model, folder, key=key).eval()
     finally:
         base.restore()
 
 
-def load_adapter(model: Any, folder: Path) -> PeftModel:
+def load_adapter(model: Any, folder: Path, *, key: str = "adapter") -> PeftModel:
     """The model wrapped by PEFT, every tensor of the adapter loaded and finite; the model itself is changed.
+
+    Args:
+        model: the base model.
+        folder: the adapter's.
+        key: what the adapter stands under, for errors.
 
     Raises:
         ConfigError: as `with_adapter` does.
     """
-    settings = adapter_settings("adapter", folder)
+    settings, what = adapter_settings(key, folder), f"{key}={folder}"
+    _refuse_unknown(what, settings)
     names = [name for name, _ in model.named_modules()]
-    match_patterns(f"adapter={folder}: {CONFIG}", patterns_of(settings), names)
-    check_vocabulary(f"adapter={folder}", folder, model.get_input_embeddings().weight.shape[0])
+    match_patterns(f"{what}: {CONFIG}", patterns_of(settings), names)
+    check_vocabulary(what, folder, model.get_input_embeddings().weight.shape[0])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             wrapped = PeftModel.from_pretrained(model, str(folder))
-        except (ValueError, RuntimeError, KeyError, OSError, TypeError, SafetensorError) as error:
+        except LOAD_ERRORS as error:
             reason = " ".join(str(error).split())
-            raise _misfit(folder, f": {reason:.300}") from None
+            raise _misfit(what, f": {reason:.300}") from None
     missing = [str(item.message) for item in caught if "missing adapter keys" in str(item.message)]
     if missing:  # PEFT only warns, and leaves these layers as if they had no adapter
         first = missing[0].partition("['")[2].partition("'")[0]
-        raise _misfit(folder, f": it lacks {first or missing[0]:.200}")
-    _refuse_leftovers(wrapped, folder)
-    added = {name: value for name, value in wrapped.named_parameters() if "lora_" in name or "modules_to_save" in name}
-    refuse_non_finite(f"adapter={folder}", added)
+        raise _misfit(what, f": it lacks {first or missing[0]:.200}")
+    _refuse_leftovers(wrapped, folder, what)
+    refuse_non_finite(what, load_peft_weights(str(folder), device="cpu"))  # biases and tokens are among them
     return wrapped
+
+
+def _refuse_unknown(what: str, settings: dict[str, Any]) -> None:
+    """Refuse settings that a newer PEFT wrote and this one ignores; those that are off change nothing."""
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    unknown = sorted(name for name, value in settings.items() if name not in known and value)
+    if unknown:
+        remedy = "upgrade PEFT, or merge the adapter by the version that saved it"
+        raise ConfigError(f"{what}: {CONFIG} sets {', '.join(unknown)}, which this version of PEFT ignores; {remedy}")
 
 
 def saved_keys(folder: Path) -> list[str]:
@@ -78,19 +100,25 @@ def touches_base_weights(folder: Path) -> bool:
     return len(plain) < len(keys) or not keys or not plain_start
 
 
-def _refuse_leftovers(wrapped: PeftModel, folder: Path) -> None:
-    """Refuse saved tensors that no module took, as of an adapter for a deeper model; PEFT says nothing of them."""
+def _refuse_leftovers(wrapped: PeftModel, folder: Path, what: str) -> None:
+    """Refuse saved tensors that no module took, as of an adapter for a deeper model; PEFT says nothing of them.
+
+    Args:
+        wrapped: the model with the adapter.
+        folder: the adapter's.
+        what: `KEY=FOLDER`.
+    """
     if getattr(wrapped.get_base_model(), "_checkpoint_conversion_mapping", None):
         return  # PEFT renames such a model's keys while it loads
     placed = {_layer_of(key) for key in get_peft_model_state_dict(wrapped, save_embedding_layers=False)}
     left = sorted(key for key in saved_keys(folder) if ".lora_" in key and _layer_of(key) not in placed)
     if left:
-        raise _misfit(folder, f", which has no layer for {left[0]}")
+        raise _misfit(what, f", which has no layer for {left[0]}")
 
 
-def _misfit(folder: Path, why: str) -> ConfigError:
+def _misfit(what: str, why: str) -> ConfigError:
     remedy = "name the base that it was trained on, or save it again with PEFT"
-    return ConfigError(f"adapter={folder}: does not fit the base model{why}; {remedy}")
+    return ConfigError(f"{what}: does not fit the base model{why}; {remedy}")
 
 
 def _layer_of(key: str) -> str:

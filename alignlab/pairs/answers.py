@@ -117,7 +117,7 @@ def _draw(
     """Sample what is missing of one source."""
     if not requests:
         return
-    with policy_under_test(sampler.model, source, sampler.generator) as policy:
+    with policy_under_test(sampler.model, source, sampler.generator, key="algorithm.sources") as policy:
 
         def note(name: str, number: int, continuation: Continuation) -> None:
             """Keep one answer as a record."""

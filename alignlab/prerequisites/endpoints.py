@@ -24,6 +24,8 @@ class Endpoint:
     id: str
     """Hash of what the adapter does to its base."""
     card: AdapterCard | None
+    key: str
+    """What it stands under, e.g. `algorithm.adapters.safer`."""
 
 
 def endpoints(
@@ -60,5 +62,5 @@ def endpoints(
             card = read_card(folder)
             say(f"endpoint of {name}: the policy behind its implicit reward, {folder}")
         require_plain(key, folder, adapter_settings(key, folder))
-        found.append(Endpoint(name, weight, folder, adapter_id(folder), card))
+        found.append(Endpoint(name, weight, folder, adapter_id(folder), card, key))
     return found

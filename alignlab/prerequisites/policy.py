@@ -60,13 +60,16 @@ class Policy:
 
 
 @contextmanager
-def policy_under_test(source: ModelSource, adapter: str | None, generator: GeneratorConfig) -> Iterator[Policy]:
+def policy_under_test(
+    source: ModelSource, adapter: str | None, generator: GeneratorConfig, *, key: str = "algorithm.adapter"
+) -> Iterator[Policy]:
     """The reference, with an adapter if one is named; or the model that a server holds, by its name there.
 
     Args:
         source: the base model.
         adapter: folder of an adapter.
         generator: says whether a server holds the model.
+        key: what the adapter stands under, for errors.
 
     Raises:
         ConfigError: if the adapter was trained on another base model or with another prompt template.
@@ -85,6 +88,6 @@ def policy_under_test(source: ModelSource, adapter: str | None, generator: Gener
         yield Policy(base.model, base.encoder, base.scorer, base.revision, context)
         return
     template = source.settings.prompt_template
-    found = adapter_for("algorithm.adapter", adapter, base_id=base.id, template=template)
-    with with_adapter(base.model, found.folder) as model:
+    found = adapter_for(key, adapter, base_id=base.id, template=template)
+    with with_adapter(base.model, found.folder, key=key) as model:
         yield Policy(model, base.encoder, f"{base.scorer}+{found.id}", base.revision, context, has_adapter=True)

@@ -165,7 +165,7 @@ def normalised(
         if name in known and known[name].id == rewards[name].id:
             statistics[name] = known[name]
         else:
-            statistics[name] = statistics_of(context.sources[name].key, rewards[name], rows)
+            statistics[name] = statistics_of(context.sources[name].own_key, rewards[name], rows)
     write_statistics(context.folder, statistics)
     outcome.artifacts["rewards"] = STATISTICS
     return rewards | {name: Normalised(rewards[name], statistics[name]) for name in wanted}
@@ -192,7 +192,7 @@ def _judge(context: RewardContext, name: str, one: Reward, found: Mapping[str, A
     Raises:
         ConfigError: if it agrees significantly less than half the time, on training or on held-out pairs.
     """
-    key = context.sources[name].key
+    key = context.sources[name].own_key
     for part, agreed in found.items():
         if agreed is None or agreed.sign is not Sign.REVERSED:
             continue

@@ -58,10 +58,7 @@ def reward(source: RewardSource, parts: RewardParts) -> Reward:
     Raises:
         ConfigError: naming objective and key.
     """
-    try:
-        return _BUILDERS[type(source.settings)](source, parts, source.settings)
-    except ConfigError as error:
-        raise _under(source.key, error) from None
+    return _BUILDERS[type(source.settings)](source, parts, source.settings)
 
 
 def reward_adapter(source: RewardSource, settings: ImplicitConfig, parts: RewardParts) -> tuple[Path, float]:
@@ -87,7 +84,7 @@ def reward_adapter(source: RewardSource, settings: ImplicitConfig, parts: Reward
     )
     card = found.policy_card
     if card is not None and card.max_length not in (None, source.max_length):
-        say(f"{source.key}: was trained on {card.max_length} tokens at most, now reads {source.max_length}")
+        say(f"{source.own_key}: was trained on {card.max_length} tokens at most, now reads {source.max_length}")
     assert found.beta is not None, "needs_beta"
     return found.folder, found.beta
 
@@ -124,8 +121,8 @@ def _keeping(source: RewardSource, parts: RewardParts) -> dict[str, Any]:
 
 def _implicit(source: RewardSource, parts: RewardParts, settings: ImplicitConfig) -> Reward:
     adapter, beta = reward_adapter(source, settings, parts)
-    name, size = source.objective, source.batch_size
-    return ImplicitReward(parts.base, adapter, beta=beta, cache=parts.cache, batch_size=size, name=name)
+    name, size, key = source.objective, source.batch_size, f"{source.key}.adapter"
+    return ImplicitReward(parts.base, adapter, beta=beta, cache=parts.cache, batch_size=size, name=name, key=key)
 
 
 def _gold(source: RewardSource, parts: RewardParts, settings: GoldConfig) -> Reward:
@@ -135,21 +132,21 @@ def _gold(source: RewardSource, parts: RewardParts, settings: GoldConfig) -> Rew
 def _classifier(source: RewardSource, parts: RewardParts, settings: ClassifierConfig) -> Reward:
     path = settings.path or str(_made(source, parts) / "reward")
     found = classifier_source(source.key, settings, path, parts.base)
-    load = _naming(source.key, partial(load_classifier, found, **_loading(source)))
+    load = partial(load_classifier, found, key=source.key, **_loading(source))
     return ScorerReward(found.id, load, sign=-1.0 if settings.negate else 1.0, **_keeping(source, parts))
 
 
 def _cost(source: RewardSource, parts: RewardParts, settings: CostConfig) -> Reward:
     folder = Path(settings.path) if settings.path else _made(source, parts) / "reward"
     found = trained_source(source.key, folder, parts.base, dtype=settings.dtype)
-    load = _naming(source.key, partial(load_classifier, found, **_loading(source)))
+    load = partial(load_classifier, found, key=source.key, **_loading(source))
     return ScorerReward(found.id, load, sign=1.0, **_keeping(source, parts))  # its head gives minus the cost
 
 
 def _probe(source: RewardSource, parts: RewardParts, settings: ProbeConfig) -> Reward:
     found = probe_source(source.key, settings.path or str(_made(source, parts) / "reward"))
     states = state_cache(parts.cache)
-    load = _naming(source.key, partial(load_probe, source.key, found, parts.base, states, **_loading(source)))
+    load = partial(load_probe, source.key, found, parts.base, states, **_loading(source))
     return ScorerReward(found.id, load, sign=1.0, **_keeping(source, parts))
 
 
@@ -159,8 +156,8 @@ def state_cache(scores: ScoreCache) -> StateCache:
 
 
 def _beaver(source: RewardSource, parts: RewardParts, settings: BeaverConfig) -> Reward:
-    found = beaver_source(settings)
-    load = _naming(source.key, partial(load_beaver, found, settings, **_loading(source)))
+    found = beaver_source(settings, key=source.key)
+    load = partial(load_beaver, found, settings, **_loading(source))
     return ScorerReward(beaver_id(found, settings), load, sign=found.sign, **_keeping(source, parts))
 
 
@@ -169,7 +166,7 @@ def _length(source: RewardSource, parts: RewardParts, settings: LengthConfig) ->
 
 
 def _program(source: RewardSource, parts: RewardParts, settings: PythonConfig) -> Reward:
-    return ProgramReward(str(settings.function), parts.base.encoder, negate=settings.negate)
+    return ProgramReward(str(settings.function), parts.base.encoder, negate=settings.negate, key=source.key)
 
 
 def _joined(source: RewardSource, parts: RewardParts, settings: JoinedConfig) -> Reward:
@@ -179,29 +176,13 @@ def _joined(source: RewardSource, parts: RewardParts, settings: JoinedConfig) ->
 
 
 def _endpoint(source: RewardSource, parts: RewardParts, settings: HttpConfig) -> Reward:
-    return EndpointReward(settings, **_keeping(source, parts))
+    return EndpointReward(settings, key=source.key, **_keeping(source, parts))
 
 
 def _judged(source: RewardSource, parts: RewardParts, settings: JudgedConfig) -> Reward:
-    load = partial(load_judge, settings.settings, cache=parts.cache.root.parent, device=source.device)
-    return JudgeReward(_naming(source.key, load), parts.base.encoder)
-
-
-def _naming(key: str, load: Callable[[], Any]) -> Callable[[], Any]:
-    """The same, with the objective's key in its errors."""
-
-    def named() -> Any:
-        try:
-            return load()
-        except ConfigError as error:
-            raise _under(key, error) from None
-
-    return named
-
-
-def _under(key: str, error: ConfigError) -> ConfigError:
-    text = str(error)
-    return ConfigError(f"{key}.{text.removeprefix('reward.')}" if text.startswith("reward.") else text)
+    cache, device = parts.cache.root.parent, source.device
+    load = partial(load_judge, settings.settings, cache=cache, device=device, key=source.key)
+    return JudgeReward(load, parts.base.encoder)
 
 
 _BUILDERS: dict[type[RewardConfig], Callable[[RewardSource, RewardParts, Any], Reward]] = {

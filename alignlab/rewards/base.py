@@ -32,6 +32,10 @@ class Reward(Protocol):
         """The same for responses that are tokenised with the base model's template, shape (n,)."""
         ...
 
+    def unscored(self) -> dict[str, int]:
+        """Reason -> responses of the last call without a score (NaN); of most rewards there are none."""
+        return {}
+
     def release(self) -> None:
         """Drops what it loaded to score; the next call loads it again."""
 

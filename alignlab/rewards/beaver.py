@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoTokenizer, LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaModel
 from transformers.utils import cached_file
 
 from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import BeaverConfig
 from alignlab.errors import ConfigError
-from alignlab.models.loading import load_weights
+from alignlab.models.loading import LOAD_ERRORS, load_tokenizer, load_weights
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, in_batches
 
@@ -61,6 +61,8 @@ class BeaverSource:
     """Hash of its folder, or its commit."""
     settings: dict[str, Any]
     """Its config.json."""
+    key: str = "reward.path"
+    """What the path stands under, for errors."""
 
     @property
     def sign(self) -> float:
@@ -76,16 +78,20 @@ class BeaverSource:
         return str(named) if named in FUNCTIONS else BY_SCORE_TYPE[self.settings["score_type"]]
 
 
-def beaver_source(config: BeaverConfig) -> BeaverSource:
+def beaver_source(config: BeaverConfig, *, key: str = "reward") -> BeaverSource:
     """Finds a checkpoint, in a folder or on the hub, and reads its config.json.
+
+    Args:
+        config: of the reward.
+        key: what its settings stand under, for errors.
 
     Raises:
         ConfigError: if there is none.
     """
     path = str(config.path)
-    file = _file(path, config.revision, "config.json")
+    file = _file(f"{key}.path", path, config.revision, "config.json")
     weights = fingerprint(Path(path)) if Path(path).is_dir() else file.parent.name  # the hub's folders are commits
-    return BeaverSource(path, config.revision, weights, json.loads(file.read_text(encoding="utf-8")))
+    return BeaverSource(path, config.revision, weights, json.loads(file.read_text(encoding="utf-8")), f"{key}.path")
 
 
 def beaver_id(source: BeaverSource, config: BeaverConfig) -> str:
@@ -109,13 +115,14 @@ def load_beaver(
     Raises:
         ConfigError: if the checkpoint lacks weights.
     """
-    tokenizer = AutoTokenizer.from_pretrained(source.path, revision=source.revision, trust_remote_code=False)
-    reader = TextReader(tokenizer, template=config.template, eos=config.eos, max_length=config.max_length)
+    tokenizer = load_tokenizer(source.key, source.path, source.revision)
+    key = source.key.removesuffix(".path")
+    reader = TextReader(tokenizer, template=config.template, eos=config.eos, max_length=config.max_length, key=key)
     model = load_weights(
-        "reward.path",
+        source.key,
         LlamaModel.from_pretrained,
         source.path,
-        config=LlamaConfig.from_dict(source.settings),
+        config=_llama_config(source),
         revision=source.revision,
         dtype=getattr(torch, config.dtype),
         use_safetensors=True,
@@ -135,6 +142,14 @@ def load_beaver(
     return reader, scores
 
 
+def _llama_config(source: BeaverSource) -> LlamaConfig:
+    try:
+        return LlamaConfig.from_dict(source.settings)
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source.key}={source.path}: its config.json makes no model: {reason:.300}") from None
+
+
 def score_head(source: BeaverSource, *, device: str) -> ScoreHead:
     """Head and normaliser; a mean or variance that is no tensor of the checkpoint stands in its config.
 
@@ -146,7 +161,7 @@ def score_head(source: BeaverSource, *, device: str) -> ScoreHead:
     weight = found.get("score_head.weight")
     if weight is None or weight.shape != (1, source.settings["hidden_size"]):
         shape = "there is none" if weight is None else f"it is {tuple(weight.shape)}"
-        raise ConfigError(f"reward.path={source.path}: needs a score_head.weight of (1, hidden size); {shape}")
+        raise ConfigError(f"{source.key}={source.path}: needs a score_head.weight of (1, hidden size); {shape}")
 
     def one(name: str, default: float) -> Tensor:
         tensor, given = found.get(name), source.settings.get(name.rpartition(".")[2])
@@ -160,33 +175,39 @@ def score_head(source: BeaverSource, *, device: str) -> ScoreHead:
 
 def _tensors(source: BeaverSource, names: Sequence[str]) -> dict[str, Tensor]:
     """Those of the named tensors that a checkpoint holds, in one file or several."""
-    index = _find(source.path, source.revision, INDEX)
+    index = _find(source.key, source.path, source.revision, INDEX)
     files = dict.fromkeys(names, SINGLE)
     if index is not None:
         files = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
     found: dict[str, Tensor] = {}
     for file in sorted({files[name] for name in names if name in files}):
-        with safe_open(_file(source.path, source.revision, file), "pt") as tensors:
+        with safe_open(_file(source.key, source.path, source.revision, file), "pt") as tensors:
             held = set(tensors.keys())
             found |= {name: tensors.get_tensor(name) for name in names if name in held}
     return found
 
 
-def _file(path: str, revision: str | None, name: str) -> Path:
+def _file(key: str, path: str, revision: str | None, name: str) -> Path:
     """A file of a folder or of the hub.
+
+    Args:
+        key: what the path stands under.
+        path: a folder or a hub id.
+        revision: of the hub.
+        name: of the file.
 
     Raises:
         ConfigError: if it is not there.
     """
-    found = _find(path, revision, name)
+    found = _find(key, path, revision, name)
     if found is None:
-        raise ConfigError(f"reward.path={path}: holds no {name}")
+        raise ConfigError(f"{key}={path}: holds no {name}")
     return found
 
 
-def _find(path: str, revision: str | None, name: str) -> Path | None:
+def _find(key: str, path: str, revision: str | None, name: str) -> Path | None:
     try:
         found = cached_file(path, name, revision=revision, _raise_exceptions_for_missing_entries=False)
     except OSError as error:
-        raise ConfigError(f"reward.path={path}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{key}={path}: {str(error).splitlines()[0]}") from None
     return None if found is None else Path(found)

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import ClassifierConfig
 from alignlab.errors import ConfigError
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, check_recorded_files, read_classifier_card
-from alignlab.models.loading import load_weights
+from alignlab.models.loading import LOAD_ERRORS, load_tokenizer, load_weights
+from alignlab.models.with_adapter import load_adapter
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import Scorer, absent_token, in_batches
 
@@ -117,7 +117,7 @@ def _source(
             onto, identity = _base_of(key, folder, card, base)
             weights += f"+{identity}"
     else:
-        weights = _commit(path, revision)
+        weights = _commit(f"{key}.path", path, revision)
     if card is not None:
         check_recorded_files(f"{key}.path={path}", folder, card)
     return ClassifierSource(
@@ -133,7 +133,9 @@ def _source(
     )
 
 
-def load_classifier(source: ClassifierSource, *, device: str, batch_size: int, label: str) -> tuple[TextReader, Scorer]:
+def load_classifier(
+    source: ClassifierSource, *, device: str, batch_size: int, label: str, key: str = "reward"
+) -> tuple[TextReader, Scorer]:
     """The reader and the scorer of a classifier.
 
     Args:
@@ -141,20 +143,22 @@ def load_classifier(source: ClassifierSource, *, device: str, batch_size: int, l
         device: of the model.
         batch_size: rows of a forward.
         label: for the progress.
+        key: what its settings stand under, for errors.
 
     Raises:
         ConfigError: if the model has another number of labels than one, or a checkpoint lacks weights.
     """
     own = source.base is None or (Path(source.path) / "tokenizer_config.json").is_file()
     where, revision = (source.path, source.revision) if own else (str(source.base), source.base_revision)
-    tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
-    reader = TextReader(tokenizer, template=source.template, eos=source.eos, max_length=source.max_length)
+    tokenizer = load_tokenizer(f"{key}.path", where, revision)
+    reader = TextReader(tokenizer, template=source.template, eos=source.eos, max_length=source.max_length, key=key)
     dtype = getattr(torch, source.dtype)
     if source.base is None:
-        model = _whole(source.path, source.revision, dtype)
+        model = _whole(f"{key}.path", source.path, source.revision, dtype)
     else:
-        model = new_classifier(source.base, revision=source.base_revision, dtype=dtype, seed=0)
-        model = PeftModel.from_pretrained(model, source.path)
+        onto = f"{key}.path={source.path}: its base"
+        model = new_classifier(source.base, revision=source.base_revision, dtype=dtype, seed=0, key=onto)
+        model = load_adapter(model, Path(source.path), key=f"{key}.path")
     if source.trained_here:
         model.config.get_text_config().pad_token_id = (
             None  # it was trained on the last token, also where that is padding
@@ -195,7 +199,9 @@ def as_scorer(model: Any, *, batch_size: int, label: str) -> Scorer:
     return scores
 
 
-def new_classifier(path: str, *, revision: str | None, dtype: torch.dtype, seed: int, **options: Any) -> Any:
+def new_classifier(
+    path: str, *, revision: str | None, dtype: torch.dtype, seed: int, key: str = "model.path", **options: Any
+) -> Any:
     """A causal model's weights under a new score head; the head is random by the seed, and in float32.
 
     Args:
@@ -203,14 +209,13 @@ def new_classifier(path: str, *, revision: str | None, dtype: torch.dtype, seed:
         revision: of the hub.
         dtype: of the weights below the head.
         seed: of the head.
+        key: what the model stands under, for errors.
         **options: for transformers' from_pretrained.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         load = AutoModelForSequenceClassification.from_pretrained
-        model = load_weights(
-            "model.path", load, path, new_heads=HEADS, revision=revision, num_labels=1, dtype=dtype, **options
-        )
+        model = load_weights(key, load, path, new_heads=HEADS, revision=revision, num_labels=1, dtype=dtype, **options)
     head_in_float32(model)
     return model
 
@@ -223,12 +228,12 @@ def head_in_float32(model: Any) -> None:
             head.float().__class__ = Float32Linear
 
 
-def _whole(path: str, revision: str | None, dtype: torch.dtype) -> Any:
+def _whole(key: str, path: str, revision: str | None, dtype: torch.dtype) -> Any:
     load = AutoModelForSequenceClassification.from_pretrained
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    config = _config(key, path, revision)
     if config.num_labels != 1:
-        raise ConfigError(f"reward.path={path}: has {config.num_labels} labels, a reward needs one")
-    model = load_weights("reward.path", load, path, revision=revision, dtype=dtype)
+        raise ConfigError(f"{key}={path}: has {config.num_labels} labels, a reward needs one")
+    model = load_weights(key, load, path, revision=revision, dtype=dtype)
     head_in_float32(model)
     return model
 
@@ -252,15 +257,32 @@ def _base_of(key: str, folder: Path, card: ClassifierCard | None, base: Base) ->
     path, revision = named.get("base_model_name_or_path"), named.get("revision")
     if not path or (not Path(path).is_dir() and (card is not None or Path(path).is_absolute())):
         raise ConfigError(f"{key}.path={folder}: was trained on {path or 'an unnamed model'}, which is not there")
-    identity = fingerprint(Path(path)) if Path(path).is_dir() else _commit(path, revision)
+    identity = (
+        fingerprint(Path(path)) if Path(path).is_dir() else _commit(f"{key}.path={folder}: its base", path, revision)
+    )
     if card is not None and card.base != identity:
         raise ConfigError(f"{key}.path={folder}: was trained on another model than {path} is now")
     return (path, revision), identity
 
 
-def _commit(path: str, revision: str | None) -> str:
+def _commit(key: str, path: str, revision: str | None) -> str:
     """The commit of a hub model."""
-    return str(
-        getattr(AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False), "_commit_hash", None)
-        or path
-    )
+    return str(getattr(_config(key, path, revision), "_commit_hash", None) or path)
+
+
+def _config(key: str, path: str, revision: str | None) -> Any:
+    """The config of a folder or a hub model.
+
+    Args:
+        key: what it stands under.
+        path: a folder or a hub id.
+        revision: of the hub.
+
+    Raises:
+        ConfigError: if there is none that can be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except LOAD_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{key}={path}: its config.json cannot be read: {reason:.300}") from None

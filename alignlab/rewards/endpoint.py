@@ -30,12 +30,15 @@ class EndpointReward(TextReward):
         cache: keeps the scores of a version.
         encoder: the base model's; reads tokens back into texts.
         name: what the counts of the cache call it.
+        key: what its settings stand under, for errors.
     """
 
-    def __init__(self, config: HttpConfig, *, cache: ScoreCache, encoder: PromptEncoder, name: str) -> None:
+    def __init__(
+        self, config: HttpConfig, *, cache: ScoreCache, encoder: PromptEncoder, name: str, key: str = "reward"
+    ) -> None:
         self._scorer_id = f"http:{config.url}:{config.version}"
         super().__init__(f"{self._scorer_id}{':negated' if config.negate else ''}", encoder)
-        self._config, self._cache, self._name = config, cache, name
+        self._config, self._cache, self._name, self._key = config, cache, name, key
         self._remembered: dict[bytes, float] = {}
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
@@ -62,4 +65,5 @@ class EndpointReward(TextReward):
         """Scores of rows, a few requests in flight; the first that is refused stops the others."""
         rows = [texts_of(row) for row in given]
         with progress(f"asks for {self._name}", -(-len(rows) // self._config.batch_size)) as bar:
-            return torch.tensor(post_all(self._config, rows, advance=bar.advance), dtype=torch.float32)
+            scores = post_all(self._config, rows, advance=bar.advance, key=self._key)
+        return torch.tensor(scores, dtype=torch.float32)

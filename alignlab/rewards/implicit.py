@@ -24,14 +24,23 @@ class ImplicitReward(Reward):
         cache: keeps log-probabilities of reference and adapter.
         batch_size: rows of one forward.
         name: what the counts of the cache call it.
+        key: what the adapter stands under, for errors.
 
     Source: Rafailov et al. 2023, arXiv:2305.18290, eq. 5.
     """
 
     def __init__(
-        self, base: Base, adapter: Path, *, beta: float, cache: ScoreCache, batch_size: int, name: str
+        self,
+        base: Base,
+        adapter: Path,
+        *,
+        beta: float,
+        cache: ScoreCache,
+        batch_size: int,
+        name: str,
+        key: str = "adapter",
     ) -> None:
-        self.base, self.adapter, self.beta = base, local_adapter(adapter), beta
+        self.base, self.adapter, self.beta, self._key = base, local_adapter(adapter, key=key), beta, key
         self.cache, self.batch_size, self.name = cache, batch_size, name
         self.id = f"{base.scorer}+{adapter_id(self.adapter)}"
 
@@ -54,7 +63,7 @@ class ImplicitReward(Reward):
         """The base model is the run's own; the adapter leaves it after each call."""
 
     def _compute(self, rows: list[Encoded]) -> Tensor:
-        with with_adapter(self.base.model, self.adapter) as model:
+        with with_adapter(self.base.model, self.adapter, key=self._key) as model:
             return response_logps(
                 model,
                 rows,

@@ -21,10 +21,15 @@ class EndpointError(RuntimeError):
     """The endpoint did not answer, or not what was asked."""
 
 
-def endpoint_of(config: HttpConfig) -> Endpoint:
-    """Where the rewards come from."""
+def endpoint_of(config: HttpConfig, *, key: str = "reward") -> Endpoint:
+    """Where the rewards come from.
+
+    Args:
+        config: address and limits.
+        key: what the settings stand under, for errors.
+    """
     return Endpoint(
-        section="reward",
+        section=key,
         base_url=config.url,
         api_key_env=config.api_key_env,
         workers=config.workers,
@@ -36,13 +41,16 @@ def endpoint_of(config: HttpConfig) -> Endpoint:
     )
 
 
-def post_all(config: HttpConfig, rows: Sequence[Row], *, advance: Callable[[], None]) -> list[float]:
+def post_all(
+    config: HttpConfig, rows: Sequence[Row], *, advance: Callable[[], None], key: str = "reward"
+) -> list[float]:
     """Scores of rows, asked for in batches until they come or the deadline passes.
 
     Args:
         config: address, limits and batch size.
         rows: prompts and responses.
         advance: told of each batch that is scored.
+        key: what the settings stand under, for errors.
 
     Raises:
         EndpointError: if a batch stays without an answer, or an answer is not one finite number a response; names the
@@ -60,7 +68,7 @@ def post_all(config: HttpConfig, rows: Sequence[Row], *, advance: Callable[[], N
 
     calls = (Call(name, "", _body(rows[start : start + config.batch_size])) for name, start in starts.items())
     try:
-        Server(endpoint_of(config), read=read).ask(calls, on_reply)
+        Server(endpoint_of(config, key=key), read=read).ask(calls, on_reply)
     except NoAnswer as error:
         first = next(start for start in starts.values() if start not in scores)
         last = min(first + config.batch_size, len(rows)) - 1

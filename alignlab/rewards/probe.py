@@ -122,10 +122,11 @@ class ProbeReader:
     Args:
         encoder: the base's tokenizer with that template.
         max_length: longest row in tokens; a longer response is cut at the end.
+        key: of the limit, for errors.
     """
 
-    def __init__(self, encoder: PromptEncoder, max_length: int) -> None:
-        self.encoder, self.max_length = encoder, max_length
+    def __init__(self, encoder: PromptEncoder, max_length: int, *, key: str = "trainer.max_length") -> None:
+        self.encoder, self.max_length, self._key = encoder, max_length, key
         self.cut = 0
         """Rows that were cut at the limit."""
 
@@ -139,7 +140,7 @@ class ProbeReader:
         too_long = [len(row.prompt_ids) for row in rows if len(row.prompt_ids) >= self.max_length]
         if too_long:
             what = f"{len(too_long)} of {len(rows)} prompts leave no room for a response, the longest takes"
-            raise ConfigError(f"trainer.max_length={self.max_length}: {what} {max(too_long)} tokens")
+            raise ConfigError(f"{self._key}={self.max_length}: {what} {max(too_long)} tokens")
         read = [fit(row, self.max_length) for row in rows]
         self.cut += sum(one is not row for one, row in zip(read, rows, strict=True))
         return read
@@ -163,22 +164,23 @@ def load_probe(
         ConfigError: if the base is not where the card says, or another model is there.
     """
     card = source.card
-    own = _base_of(key, card, base, device)
+    own = _base_of(f"{key}.path={source.folder}", card, base, device)
     weights_F = load_file(source.folder / WEIGHTS)["weight"]
     features = ProbeFeatures(tuple(card.layers), card.pooling, with_length=card.length_term == "score")
 
     def scores(rows: Sequence[Encoded]) -> Tensor:
         return features.of(rows, own, cache, batch_size=batch_size, label=label) @ weights_F
 
-    return ProbeReader(own.encoder, card.max_length), scores
+    limit = f"{key}.path={source.folder}: its max_length"
+    return ProbeReader(own.encoder, card.max_length, key=limit), scores
 
 
-def _base_of(key: str, card: ProbeCard, base: Base, device: str) -> Base:
+def _base_of(what: str, card: ProbeCard, base: Base, device: str) -> Base:
     if card.base == base.id:
         same = card.template == base.encoder.template
         return base if same else dataclasses.replace(base, encoder=PromptEncoder(base.tokenizer, card.template))
     if not Path(card.base_path).is_dir() and Path(card.base_path).is_absolute():
-        raise ConfigError(f"{key}: its probe reads hidden states of {card.base_path}, which is not there")
+        raise ConfigError(f"{what}: its probe reads hidden states of {card.base_path}, which is not there")
     config = PretrainedConfig(
         kind="hf",
         name="probe",
@@ -191,7 +193,7 @@ def _base_of(key: str, card: ProbeCard, base: Base, device: str) -> Base:
         quantization=None,
         attn_implementation=card.attn_implementation,
     )
-    loaded = load_base(config, folder=None, device=device, key=key)
+    loaded = load_base(config, folder=None, device=device, key=f"{what}: its base")
     if loaded.id != card.base:
-        raise ConfigError(f"{key}: its probe was fitted to another model than {card.base_path} is now")
+        raise ConfigError(f"{what}: its probe was fitted to another model than {card.base_path} is now")
     return loaded

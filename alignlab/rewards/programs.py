@@ -56,11 +56,12 @@ class ProgramReward(TextReward):
         name: one of alignlab.config.programs.programs().
         encoder: reads tokens back into texts.
         negate: a high score is bad.
+        key: what its settings stand under, for errors.
     """
 
-    def __init__(self, name: str, encoder: PromptEncoder, *, negate: bool) -> None:
+    def __init__(self, name: str, encoder: PromptEncoder, *, negate: bool, key: str = "reward") -> None:
         super().__init__(f"python:{name}:{program_version(name)}{':negated' if negate else ''}", encoder)
-        self.name, self._sign = name, -1.0 if negate else 1.0
+        self.name, self._key, self._sign = name, key, -1.0 if negate else 1.0
         self._program: Program = programs()[name].load()
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
@@ -72,8 +73,6 @@ class ProgramReward(TextReward):
         values = [self._program(prompt_text(prompt), text) for prompt, text in zip(prompts, responses, strict=True)]
         for row, value in enumerate(values):
             if not is_score(value):
-                what = f"row {row} scores {value!r:.40}"
-                raise ValueError(
-                    f"reward.function={self.name}: {what}, must be a finite number of at most {LARGEST:g} in size"
-                )
+                rule = f"row {row} scores {value!r:.40}, must be a finite number of at most {LARGEST:g} in size"
+                raise ValueError(f"{self._key}.function={self.name}: {rule}")
         return torch.tensor([self._sign * value for value in values], dtype=torch.float32)

@@ -31,20 +31,24 @@ class TextReader:
             template; `pair` for prompt and response as two texts, as cross-encoders read them.
         eos: append EOS after a whole response, with a string template; a `CutText` has none.
         max_length: longest row in tokens; a longer one is cut at the end.
+        key: what the scorer's settings stand under, for errors; `model` for a model that becomes a scorer.
 
     Raises:
         ConfigError: if the template is None and there is no chat template, or EOS is asked for and there is none.
     """
 
-    def __init__(self, tokenizer: Any, *, template: str | None, eos: bool, max_length: int) -> None:
+    def __init__(
+        self, tokenizer: Any, *, template: str | None, eos: bool, max_length: int, key: str = "reward"
+    ) -> None:
+        setting = "model.prompt_template" if key == "model" else f"{key}.template"
         if template is None and not getattr(tokenizer, "chat_template", None):
-            raise ConfigError("reward.template=null: this scorer has no chat template; give a string with {raw_prompt}")
+            raise ConfigError(f"{setting}=null: this scorer has no chat template; give a string with {{raw_prompt}}")
         self.by_string = template not in (None, PAIR)
         if eos and self.by_string and tokenizer.eos_token_id is None:
-            raise ConfigError("reward.eos=true: this scorer's tokenizer has no EOS token")
+            raise ConfigError(f"{key}.eos=true: this scorer's tokenizer has no EOS token")
         self.tokenizer, self.template = tokenizer, template
         self.eos, self.max_length = eos, max_length
-        self._chat = ChatTemplate(tokenizer, key="reward.template") if template is None else None
+        self._chat = ChatTemplate(tokenizer, key=setting) if template is None else None
         self._control = _control_tokens(tokenizer, template)
         self.cut = 0
         """Rows that were cut at the limit."""

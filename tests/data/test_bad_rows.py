@@ -10,7 +10,7 @@ import pytest
 from alignlab import cli
 from alignlab.checks import preflight
 from alignlab.config.plan import plan_of
-from alignlab.data.report import FAULTS, MOST_LINES
+from alignlab.data.report import FAULTS, MOST_LINES, SPELLINGS
 from alignlab.data.sources import load
 from alignlab.errors import EXIT_BAD_INPUT, ConfigError
 
@@ -324,6 +324,46 @@ def test_dropping_counts_exactly(dataset_of, tmp_path, form, times):
     assert record["rows"] == 1000 + sum(expected.values())
     assert record["records"] == len(found.rows) == 1000
     assert {row.prompt for row in found.rows} == {good(number)["prompt"] for number in range(1000)}
+
+
+OTHERWISE_SPELLED = ["answer\u00a02", "\uff41nswer 2", "answer 2\u200d", "an\u00adswer\u20032"]
+BUT = "but for its Unicode form, Unicode spaces or invisible characters"
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("spelled", OTHERWISE_SPELLED)
+def test_answers_that_differ_only_in_unicode_are_identical(refused, tmp_path, form, spelled):
+    rows = [good(number) for number in range(6)]
+    rows[2] |= {"response_1": spelled}
+    _, (line,) = refused(as_file(tmp_path, form, rows))
+    assert line.startswith(f"bad.{form}:3 response_1: is the same as response_0, {BUT}")
+
+
+@pytest.mark.parametrize("spelled", ["request\u00a0number 0", "\uff52equest number 0", "request number\u2060 0"])
+def test_rows_that_differ_only_in_unicode_are_repeated(refused, tmp_path, spelled):
+    rows = [good(0), good(1), {**good(0), "prompt": spelled}]
+    _, (line,) = refused(as_file(tmp_path, "jsonl", rows))
+    assert line.startswith("bad.jsonl:3 prompt: is repeated with its responses from bad.jsonl:1, but for their Unicode")
+    rows[2] |= {"response_0": "answer\u00a00", "better_response_id": 1}
+    _, (line,) = refused(as_file(tmp_path, "jsonl", rows))
+    assert line.startswith("bad.jsonl:3 better_response_id: ranks the two responses of bad.jsonl:1 the other way round")
+
+
+def test_prompts_that_differ_only_in_unicode_are_counted_and_said(dataset_of, tmp_path):
+    rows = [good(0), good(1), {**good(2), "prompt": "request\u00a0number 0"}, {**good(3), "prompt": "request number 0"}]
+    report = load(dataset_of("pku_saferlhf", path=as_file(tmp_path, "jsonl", rows)), max_length=512).report
+    assert report.as_record()["notes"] == {SPELLINGS: 1}
+    assert [line.partition(": ")[2] for line in report.notices()] == [f"1 {SPELLINGS}"]
+    plain = load(dataset_of("pku_saferlhf", path=as_file(tmp_path, "parquet", rows[:2])), max_length=512).report
+    assert (plain.as_record()["notes"], plain.notices()) == ({}, [])
+
+
+@pytest.mark.parametrize("column", TEXTS)
+@pytest.mark.parametrize("text", ["\u00a0", "\u3000\u200b", "\ufeff", "\u2028", "\u0000"])
+def test_a_text_of_nothing_to_see(refused, tmp_path, column, text):
+    rows = [good(0), {**good(1), column: text}]
+    _, (line,) = refused(as_file(tmp_path, "jsonl", rows))
+    assert line.startswith(f"bad.jsonl:2 {column}: holds nothing but ")
 
 
 def test_too_many_bad_rows_are_not_dropped(dataset_of, tmp_path):

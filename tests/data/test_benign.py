@@ -45,6 +45,7 @@ def test_without_labels_the_contrast_types_are_unsafe(tmp_path):
     [
         ([{"prompt": "x", "label": "maybe"}], "rows.jsonl:1 label: must be safe or unsafe"),
         ([{"label": "safe"}], "rows.jsonl:1 prompt"),
+        ([{"prompt": "\u00a0", "label": "safe"}], "rows.jsonl:1 prompt: holds nothing but Unicode spaces"),
         ([{"prompt": "x", "label": "unsafe"}], "holds no prompt that is marked safe"),
     ],
 )

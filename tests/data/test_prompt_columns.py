@@ -47,6 +47,8 @@ PROMPTS = {
     ),
     "parts": ({"prompt": [message("user", [{"type": "text", "text": "one"}])]}, "one"),
     "no tools": ({"prompt": "one", "tools": []}, "one"),
+    "a system of nothing to see": ({"prompt": "one", "system": "\u200b\u00a0"}, "one"),
+    "input of nothing to see": ({"instruction": "one", "input": "\u2060"}, "one"),
 }
 
 
@@ -92,6 +94,7 @@ HANDBOOK = {
     "with a system turn": ({"prompt": "one"}, (SYSTEM, ONE), (SYSTEM, ONE)),
     "several turns, the first as prompt": ({"prompt": "one"}, (ONE, TWO, THREE), (ONE, TWO, THREE)),
     "several turns, the last as prompt": ({"prompt": " three\n"}, (ONE, TWO, THREE), (ONE, TWO, THREE)),
+    "one turn in another Unicode form": ({"prompt": "one\u200b"}, (ONE,), "one"),
     "all turns as prompt": ({"prompt": TALK}, (ONE, TWO, THREE), (ONE, TWO, THREE)),
     "a system column": ({"prompt": "one", "system": "be kind"}, (ONE,), (SYSTEM, ONE)),
     "one side as messages": ({"prompt": "one", "messages": whole(ONE, A)}, (ONE,), "one"),
@@ -109,6 +112,20 @@ def test_the_handbooks_layout(read, case):
 REFUSED = {
     "tools": ({"prompt": "one", "tools": '[{"name": "f"}]', **SIDES}, "tools: changes what is asked"),
     "context": ({"prompt": "one", "context": "two", **SIDES}, "dataset.ignore=[context] leaves it out"),
+    "earlier turns by another name": (
+        {"prompt": "one", "chat_history": [["a", "b"]], **SIDES},
+        "chat_history: changes",
+    ),
+    "a system message": ({"prompt": "one", "system_message": "be kind", **SIDES}, "system_message: changes what is"),
+    "a capital": ({"prompt": "one", "System": "be kind", **SIDES}, "dataset.ignore=[System] leaves it out"),
+    "a turn in two Unicode forms": (
+        {"chosen": whole(Turn("user", "a b"), A), "rejected": whole(Turn("user", "a\u00a0b"), B)},
+        "rejected: turn 1 differs from chosen's only in Unicode form, Unicode spaces or invisible characters",
+    ),
+    "an earlier turn of nothing to see": (
+        {"messages": [message("user", "\u200b"), *TALK[1:]], **SIDES},
+        "prompt: turn 1 (user) holds nothing but zero-width characters",
+    ),
     "two requests": ({"prompt": "one", "question": "two", **SIDES}, "question: and prompt both hold a request"),
     "input beside prompt": ({"prompt": "one", "input": "two", **SIDES}, "input: and prompt both hold a request"),
     "two systems": (

@@ -54,6 +54,8 @@ def test_ids_do_not_depend_on_the_order(dataset_of, file_of):
     ("second", "said"),
     [
         (row(1, False, True), "prompt: is repeated with its responses from rows."),
+        (row(1, False, True, prompt="request\u00a01"), "prompt: is repeated with its responses from rows."),
+        (row(2, False, True, response_1="\u00a0\u200b"), "response_1: holds nothing but zero-width characters and"),
         (row(2, None, True), "is_response_0_safe: is null"),
         (row(2, False, True, response_0=" "), "response_0: is empty"),
         (row(2, False, True, prompt=None), "prompt: is null"),

@@ -3,7 +3,7 @@
 import pytest
 
 from alignlab.data.splits import split_of
-from alignlab.data.texts import canonical, is_blank, normalised
+from alignlab.data.texts import blank_text, canonical, folded, is_blank, normalised
 
 ZERO_WIDTH = ["\u200b", "\u200d\u200c", "\ufeff", "\u2060 \u00ad", "\u3164", "\u2800", "\ufe0f"]
 
@@ -45,6 +45,50 @@ def test_no_spelling_moves_a_prompt_to_another_split():
     assert len({normalised(text) for text in prompts}) == 300
 
 
-def test_answers_of_another_unicode_form_are_the_same():
-    assert canonical("caf\u00e9 ") == canonical("cafe\u0301\u200b")
-    assert canonical("x\u00b2") != canonical("x2")
+ONE_TEXT = [
+    ("caf\u00e9 ", "cafe\u0301\u200b"),
+    ("a\u00a0b", "a b"),
+    ("a\u2003b", "a b"),
+    ("a\u1680b", "a b"),
+    ("a\u3000b", "a b"),
+    ("a\u2028b", "a\nb"),
+    ("\uff21\uff22\uff11\uff01", "AB1!"),
+    ("\uff76\uff9e", "\u30ac"),
+    ("\ufb01ne", "fine"),
+    ("\ud55c", "\u1112\u1161\u11ab"),
+    ("x\u00b2\u00a0cm", "x\u00b2 cm"),
+    ("a\u0000b\u0007", "ab"),
+    ("\U000e0041hi\u180f", "hi"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ONE_TEXT)
+def test_answers_of_another_unicode_form_are_the_same(one, other):
+    assert canonical(one) == canonical(other)
+
+
+KEPT_APART = [("x\u00b2", "x2"), ("\u00bd", "1\u20442"), ("a  b", "a b"), ("a\tb", "a b")]
+
+
+@pytest.mark.parametrize(("one", "other"), KEPT_APART)
+def test_exponents_fractions_and_ascii_spacing_are_kept(one, other):
+    assert canonical(one) != canonical(other)
+
+
+def test_folding_keeps_the_blanks_around_a_text():
+    assert folded(" \u00a0x\n") == "  x\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" \n", "is empty"),
+        ("\u00a0", "holds nothing but Unicode spaces, which say nothing"),
+        ("\u2028\u3000", "holds nothing but Unicode spaces, which say nothing"),
+        ("\u200b \u00a0", "holds nothing but zero-width characters and Unicode spaces, which say nothing"),
+        ("\u0000\u001b", "holds nothing but control characters, which say nothing"),
+    ],
+)
+def test_what_a_blank_text_holds(text, said):
+    assert is_blank(text)
+    assert blank_text(text) == said

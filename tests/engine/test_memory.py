@@ -21,6 +21,7 @@ def test_a_forward_on_a_cpu_is_bounded_by_its_operations(monkeypatch):
     unbounded = token_budget(model)
     monkeypatch.setattr(memory, "CPU_OPERATIONS", 2 * 64 * 64 * 100)
     assert token_budget(model) == 64 < unbounded  # the power of two below 100
+    assert token_budget(model, limit_operations=False) == unbounded
 
 
 def test_a_larger_model_takes_fewer_tokens():
@@ -32,6 +33,7 @@ def test_batches_keep_to_the_limit_and_a_row_beyond_it_is_alone():
     assert batches_within([3, 3, 3, 9, 1], max_tokens=6) == [[0, 1], [2], [3], [4]]
     assert batches_within([1, 1, 3], max_tokens=6, padded=True) == [[0, 1], [2]]
     assert batches_within([1, 1, 1], max_tokens=6, max_rows=2) == [[0, 1], [2]]
+    assert batches_within([5, 1, 1, 1], max_tokens=6, first_sizes=[5, 5, 5, 5]) == [[0, 1], [2, 3]]
 
 
 def test_out_of_memory_halves_and_every_item_is_computed_once():

@@ -120,7 +120,7 @@ def test_the_table_shows_mean_and_half_width():
     found = cells(front_table(Collection((a_point(Path("a"), w=0.3, kl=Interval(0.2, 0.15, 0.25, 9)),))))
     assert found["w"] == ["0.3"]
     assert found["helpful"] == ["1.25 ±0.25"]
-    assert found["safe"] == ["-0.5 ± ?"]
+    assert found["safe"] == ["-0.5 ± ? (2 unscored)"]
     assert found["KL to\nreference"] == ["0.20 ±0.05"]
     assert found["status"] == ["done"]
     assert "well-\nformed" not in found
@@ -140,7 +140,7 @@ def test_the_exact_front_stands_beside_each_axis():
     points = (a_point(Path("a"), 0.5, kl=Interval(0.1, None, None, 9)), a_point(Path("b"), 0.9))
     found = cells(front_table(Collection(points), exact))
     assert found["helpful"] == ["1.25 ±0.25 (1.75)", "1.25 ±0.25"]
-    assert found["safe"] == ["-0.5 ± ? (0.25)", "-0.5 ± ?"]
+    assert found["safe"] == ["-0.5 ± ? (2 unscored) (0.25)", "-0.5 ± ? (2 unscored)"]
     assert found["KL to\nreference"] == ["0.1 ± ? (0.12)", "-"]
 
 
@@ -149,6 +149,18 @@ def test_runs_and_seeds_are_told_apart_where_they_differ():
     found = cells(front_table(Collection(points)))
     assert found["run"] == ["modpo", "soup"]
     assert found["seed"] == ["0", "1"]
+
+
+def test_what_is_unscored_is_explained_where_it_is_shown():
+    text = " ".join(rendered(front_table(Collection((a_point(Path("a")),)))).split())
+    assert "unscored: responses without a score, in no mean" in text
+    whole = a_point(Path("a"), safe=Interval(-0.5, None, None, 3))
+    assert "unscored" not in rendered(front_table(Collection((whole,))))
+
+
+def test_over_seeds_the_unscored_are_added_up():
+    text = rendered(front_table(Collection((a_point(Path("a")), a_point(Path("b"), seed=1)))))
+    assert "(4 unscored)" in text
 
 
 def test_nothing_but_failures_is_still_a_table():

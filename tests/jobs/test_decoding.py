@@ -220,7 +220,7 @@ def test_mixtures_by_scorers_stand_on_one_front(scored, tmp_path):
     [
         (["algorithm.level=word"], "algorithm.level=word"),
         (["algorithm.min_ess=0"], "algorithm.min_ess=0"),
-        (["reward=length"], "algorithm.rewards.better.kind=length: must be implicit"),
+        (["reward=length"], "reward.kind=length: must be implicit"),
         (["algorithm.level=sequence", "generator.temperature=0.7"], "generator.temperature=0.7"),
     ],
 )

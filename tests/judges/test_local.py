@@ -1,9 +1,12 @@
 """A causal language model as judge: its probability of yes against no, by one plain forward a prompt."""
 
+import time
+
 import pytest
 import torch
 
 from alignlab.config.schema import LocalJudgeConfig
+from alignlab.engine.scoring import next_token
 from alignlab.engine.scoring.next_token import next_token_masses
 from alignlab.errors import ConfigError
 from alignlab.judges import JudgeItem, load_judge
@@ -11,6 +14,7 @@ from alignlab.judges.asking import Ask
 from alignlab.judges.local import CONVERSATION
 from alignlab.judges.wording import WORD_FORM, build_prompt
 from alignlab.models.scratch import bpe_tokenizer
+from alignlab.runs import progress
 from support.checkpoints import save_checkpoint
 from support.judging import items_of
 
@@ -164,11 +168,41 @@ def test_a_model_without_a_chat_template_is_refused(folder, tmp_path, judge_of):
     judge_of(path=str(tmp_path), prompt_template="Q: {raw_prompt} A:")
 
 
+def test_a_line_comes_while_the_first_batch_is_at_work(judge_of, monkeypatch, capsys):
+    judge, said, real = judge_of(), [], next_token._shares
+
+    def slow(model, batch):
+        """The first batch takes until a line is there."""
+        end = time.monotonic() + 20
+        while not any("judging: 0 of 14, " in one for one in said) and time.monotonic() < end:
+            time.sleep(0.01)
+            said.append(capsys.readouterr().out)
+        return real(model, batch)
+
+    monkeypatch.setattr(next_token, "_shares", slow)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.05)
+    assert len(verdicts_of(judge)) == len(ITEMS)
+    assert any("judging: 0 of 14, " in one for one in said)
+
+
+def test_an_error_names_what_the_judge_stands_under(folder, tmp_path):
+    config = LocalJudgeConfig(**{**SETTINGS, "path": str(folder), "yes_words": ["y"], "no_words": ["yellow"]})
+    with pytest.raises(
+        ConfigError, match=r"^scorers\.safer\.no_words=\['yellow'\]: .* as do scorers\.safer\.yes_words"
+    ):
+        load_judge(config, cache=None, key="scorers.safer")
+    config = LocalJudgeConfig(**{**SETTINGS, "path": str(tmp_path)})
+    with pytest.raises(ConfigError, match=r"^scorers\.safer\.path=.*: the folder holds no tokenizer"):
+        load_judge(config, cache=None, key="scorers.safer")
+
+
 def test_a_small_budget_still_shares_what_questions_begin_with(judge_of, monkeypatch):
     """Each forward reads the instructions again, so it holds eight prompts' tokens or more, and says the same."""
     judge = judge_of(batch_size=256)
     prompts = [judge._prompt_ids(Ask(item, wording)) for item in ITEMS for wording in judge.wordings]
-    monkeypatch.setattr("alignlab.engine.scoring.next_token.token_budget", lambda model: 1)
+    quick = lambda model, limit_operations=True: 1 if limit_operations else 1 << 16  # noqa: E731
+    monkeypatch.setattr("alignlab.engine.scoring.next_token.token_budget", quick)
     batches = list(
         next_token_masses(judge._base.model, prompts, (judge._yes, judge._no), max_rows=None, label="judging")
     )

@@ -175,6 +175,23 @@ def test_a_server_that_refuses_every_call_stops_the_run(judge_into):
     assert server.calls.total() <= 4 * KNOWN
 
 
+def test_no_call_holds_a_seed(judge_into):
+    """Some servers die of one (vLLM on a CPU); this one refuses each call that holds one."""
+    with FaultServer(refuses=("seed",)) as running:
+        judged = judge_into(settings(base_url=running.url), ITEMS)
+    assert [row["corrected"] for row in judged.rows] == [truth(item) for item in ITEMS]
+
+
+@pytest.mark.parametrize(("fault", "name"), [("401", "api_key_env=null"), ("404", "base_url=http"), ("400", "model=")])
+def test_an_error_names_what_the_judge_stands_under(fault, name):
+    everything = FaultServer(refuses=("model",)) if fault == "400" else FaultServer(fault, share=1.0, always=True)
+    with everything as running:
+        judge = load_judge(settings(base_url=running.url), cache=None, key="scorers.better")
+        with pytest.raises(ConfigError) as refused:
+            judge.verdicts(ITEMS, lambda verdict: None)
+    assert str(refused.value).startswith(f"scorers.better.{name}")
+
+
 def test_without_structured_no_schema_is_sent(judge_into, server):
     bodies = []
     server.saw, saw = (lambda path, headers, body: (bodies.append(body), saw(path, headers, body))), server.saw

@@ -1,11 +1,14 @@
 """Every weight comes from the checkpoint: what is missing, damaged or not finite is refused by file and tensor."""
 
 import json
+import os
+import pickle
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from alignlab.config.schema import PretrainedConfig
 from alignlab.errors import ConfigError
@@ -122,3 +125,54 @@ def test_a_new_head_is_said(copied, capsys):
     rewrite(copied, lambda t: {name: value for name, value in t.items() if name != NORM})
     with pytest.raises(ConfigError, match="lacks"):
         new_classifier(str(copied), revision=None, dtype=torch.float32, seed=0)
+
+
+class Touches:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.file}",)
+
+
+def test_pickled_code_is_refused_and_never_run(copied, tmp_path):
+    (copied / "model.safetensors").unlink()
+    (copied / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Touches(tmp_path / "ran")}))
+    with pytest.raises(ConfigError, match=rf"model\.path={copied}: its weights are pickled with more than tensors"):
+        load(copied)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_attention_heads": 5},
+        {"pad_token_id": 5000},
+        {"rope_parameters": {"rope_type": "yarn", "factor": "x", "rope_theta": 10000.0}},
+        {"hidden_act": "nosuch"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_a_config_that_makes_no_model_is_refused(copied, changed):
+    configure(copied, **changed)
+    with pytest.raises(ConfigError, match=rf"model\.path={copied}: "):
+        load(copied)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(base, copied):
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    size = base.model.get_input_embeddings().weight.shape[0]
+    tokenizer.add_tokens([f"<more {number}>" for number in range(size)])
+    tokenizer.save_pretrained(copied)
+    with pytest.raises(ConfigError, match=r"tokens beyond the model's \d+ embeddings, the first is '<more .*; resize"):
+        load(copied)
+
+
+def test_a_padding_token_beyond_the_model_is_not_read(base, copied):
+    tokenizer = AutoTokenizer.from_pretrained(base.path)
+    tokenizer.add_special_tokens({"pad_token": "<padding>"})
+    tokenizer.save_pretrained(copied)
+    loaded = load(copied)
+    assert loaded.tokenizer.pad_token_id == loaded.tokenizer.eos_token_id

@@ -64,6 +64,12 @@ def test_another_base_template_or_beta_is_refused(folder, given, said):
         ({"task_type": "SEQ_CLS"}, r"is a classifier's; give a policy's"),
         ({"target_modules": r"(\w+\.?)+!"}, r"takes more than [\d.]+ s to match"),
         ({"rank_pattern": {"(.+)+!": 3}}, r"takes more than [\d.]+ s to match"),
+        ({"lora_alpha": float("nan")}, r"lora_alpha=nan: must be a finite number, not 0"),
+        ({"lora_alpha": 1e40}, r"lora_alpha=1e\+40: must be a finite number, not 0, at most 1e\+06 in size"),
+        ({"lora_alpha": None}, r"lora_alpha=None: must be a finite number"),
+        ({"alpha_pattern": {"q_proj": float("inf")}}, r"lora_alpha of q_proj=inf: must be a finite number"),
+        ({"r": 0}, r"r=0: must be a whole number > 0"),
+        ({"rank_pattern": {"q_proj": "four"}}, r"r of q_proj='four': must be a whole number > 0"),
         ({"target_modules": "(q_proj"}, r"is no regular expression"),
     ],
 )

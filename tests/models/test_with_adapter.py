@@ -78,3 +78,30 @@ def test_more_layers_than_the_model_has_are_refused(base, tmp_path):
         with_adapter(base.model, folder),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("make", "part"), [("trained tokens", "token"), ("a trained head", "lm_head"), ("dora", "magn")]
+)
+def test_whatever_the_adapter_holds_must_be_finite(base, tmp_path, make, part):
+    folder = saved(base, tmp_path / "a", MAKES[make])
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if part in name)
+    tensors[name].view(-1)[0] = float("inf")
+    save_file(tensors, file)
+    with pytest.raises(ConfigError) as refused, with_adapter(base.model, folder, key="algorithm.adapters.better"):
+        pass
+    assert str(refused.value).startswith(f"algorithm.adapters.better={folder}: the tensor {name} is damaged: 1 of its")
+
+
+def test_a_setting_that_this_peft_ignores_is_refused_where_it_is_on(base, tmp_path):
+    folder = saved(base, tmp_path / "a", MAKES["attention"])
+    file = folder / "adapter_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps(settings | {"use_future": False, "future_config": None}))
+    with with_adapter(base.model, folder):
+        pass
+    file.write_text(json.dumps(settings | {"use_future": True}))
+    with pytest.raises(ConfigError, match=r"sets use_future, which this version of PEFT ignores; upgrade PEFT"):
+        with_adapter(base.model, folder).__enter__()

@@ -78,7 +78,7 @@ def test_the_cost_of_the_training_is_a_metric(tmp_path):
         *write_front(tmp_path / "b", ws=(0.5,), seconds={"total": "<b>", "training": float("nan")}),
     ]
     data = Parsed(written(runs, tmp_path / "front.html")).data("data")
-    assert data["policies"][0]["metrics"]["training_seconds"] == [30.0, None, None, 1, None]
+    assert data["policies"][0]["metrics"]["training_seconds"] == [30.0, None, None, 1, None, 0]
     assert data["policies"][0]["seconds"] == 40.0
     assert "training_seconds" not in data["policies"][1]["metrics"], "unknown"
     assert data["policies"][1]["seconds"] is None

@@ -6,7 +6,7 @@ from typing import Any
 
 from alignlab.data.records import Prompt, Turn, as_prompt
 from alignlab.data.report import BadRow
-from alignlab.data.texts import canonical
+from alignlab.data.texts import DIFFERENCE, blank_text, canonical
 from alignlab.errors import nearest
 
 Row = Mapping[str, Any]
@@ -164,7 +164,7 @@ def prompt_from(turns: Iterable[Turn], column: str) -> Prompt:
 
 
 def check_responses(responses: Sequence[str], fields: Sequence[str]) -> None:
-    """Refuses empty responses, and two that differ in nothing but outer blanks, Unicode form or invisible characters.
+    """Refuses empty responses, and two that differ in nothing but outer blanks and what `canonical` leaves out.
 
     Args:
         responses: of one row.
@@ -176,18 +176,13 @@ def check_responses(responses: Sequence[str], fields: Sequence[str]) -> None:
     texts = [canonical(response) for response in responses]
     for text, response, field in zip(texts, responses, fields, strict=True):
         if not text:
-            raise BadRow("empty", field, empty_text(response))
+            raise BadRow("empty", field, blank_text(response))
     if len(set(texts)) < len(texts):
         later = next(index for index, text in enumerate(texts) if text in texts[:index])
         first = texts.index(texts[later])
         same = responses[first].strip() == responses[later].strip()
-        but = "" if same else ", but for its Unicode form or invisible characters"
+        but = "" if same else f", but for its {DIFFERENCE}"
         raise BadRow("identical", fields[later], f"is the same as {fields[first]}{but}")
-
-
-def empty_text(text: str) -> str:
-    """What is wrong with a text that `is_blank`."""
-    return "holds nothing but zero-width characters, which say nothing" if text.strip() else "is empty"
 
 
 def wrong_type(column: str, wanted: str, value: Any) -> BadRow:

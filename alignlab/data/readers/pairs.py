@@ -15,6 +15,7 @@ from alignlab.data.readers.prompt_columns import PROMPT_COLUMNS, request_column,
 from alignlab.data.readers.source import Source, by_objective
 from alignlab.data.records import Prompt, RankedRow, Turn
 from alignlab.data.report import BadRow
+from alignlab.data.texts import DIFFERENCE, canonical
 
 SIDES = ("chosen", "rejected")
 Side = str | list[Turn]
@@ -84,10 +85,14 @@ def _is_of(given: Sequence[Turn], asked: Sequence[Turn]) -> bool:
     """Whether a prompt is that of a conversation: all of it, or one request of it, as the handbook's sets have it."""
 
     def bare(turns: Sequence[Turn]) -> list[tuple[str, str]]:
-        return [(turn.role, turn.content.strip()) for turn in turns if turn.role != "system"]
+        return [(turn.role, canonical(turn.content)) for turn in turns if turn.role != "system"]
 
     own, whole = bare(given), bare(asked)
     return own == whole or (len(own) == 1 and own[0] in whole)
+
+
+def _alike(one: Turn, other: Turn) -> bool:
+    return one.role == other.role and canonical(one.content) == canonical(other.content)
 
 
 def _last_answer(turns: Sequence[Turn], side: str) -> str:
@@ -102,6 +107,9 @@ def _shared_turns(chosen: Sequence[Turn], rejected: Sequence[Turn]) -> tuple[Seq
     """The turns that both sides begin with, and what each says then."""
     limit = min(len(chosen), len(rejected)) - 1  # identical conversations still differ in nothing but their last answer
     shared = next((index for index in range(limit) if chosen[index] != rejected[index]), max(limit, 0))
+    if shared < limit and all(_alike(*pair) for pair in zip(chosen[shared:limit], rejected[shared:limit], strict=True)):
+        reason = f"turn {shared + 1} differs from chosen's only in {DIFFERENCE}; write it as there"
+        raise BadRow("bad_value", "rejected", reason)
     if not shared:
         raise BadRow("bad_value", "rejected", f"shares no turn with chosen, so there is no prompt; {_REMEDY}")
     answers = [_last_answer(side[shared:], name) for side, name in zip((chosen, rejected), SIDES, strict=True)]

@@ -6,13 +6,23 @@ from typing import Any
 from alignlab.data.readers.fields import Row, list_of, prompt_from, text_of, turns_of, value_of, wrong_type
 from alignlab.data.records import Prompt, Turn, as_prompt
 from alignlab.data.report import BadRow
+from alignlab.data.texts import is_blank
 
 REQUESTS = ("prompt", "question", "instruction", "query", "messages", "conversations", "conversation", "input")
 """Columns that hold a request, or a conversation that ends in one. Beside `instruction`, `input` is its second part."""
 SYSTEM = ("system", "system_prompt")
 PROMPT_COLUMNS = (*REQUESTS, "history", *SYSTEM)
 """All columns that a prompt is read from."""
-CHANGES_THE_REQUEST = (*PROMPT_COLUMNS, "context", "tools", "functions", "image", "images")
+_OTHER_NAMES = (
+    *("system_message", "system_instruction", "system_instructions", "chat_history", "conversation_history"),
+    *("context", "ContextString", "passage", "document", "documents", "tools", "functions"),
+    *("image", "images", "audio", "video"),
+)
+CHANGES_THE_REQUEST = (
+    *PROMPT_COLUMNS,
+    *_OTHER_NAMES,
+    *(name.capitalize() for name in (*SYSTEM, "history", *_OTHER_NAMES) if name.islower()),
+)
 """Columns that change what is asked: a source that does not read one refuses rows in which it says something."""
 
 
@@ -84,9 +94,9 @@ def system_and(row: Row, request: str) -> Prompt:
 
 
 def says_something(value: Any) -> bool:
-    """Whether a value is more than null, an empty text, list or object."""
+    """Whether a value is more than null, a blank text, an empty list or object."""
     if isinstance(value, str):
-        return bool(value.strip())
+        return not is_blank(value)
     return value is not None and value != [] and value != {}
 
 

@@ -30,6 +30,8 @@ class Member:
     adapter: Path | None
     """None for the base model itself."""
     exponent: float
+    key: str = "adapter"
+    """What the adapter stands under, for errors."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _adding(mixture: Mixture, change: _Change) -> Any:
 @torch.no_grad()
 def _changes(model: Any, members: Sequence[Member]) -> dict[str, _Change]:
     """Layer -> the members' changes."""
-    found = [{} if member.adapter is None else _factors(model, member.adapter) for member in members]
+    found = [{} if member.adapter is None else _factors(model, member.adapter, member.key) for member in members]
     changes = {}
     for name in dict.fromkeys(name for held in found for name in held):
         given = [held.get(name) for held in found]
@@ -160,17 +162,24 @@ def _changes(model: Any, members: Sequence[Member]) -> dict[str, _Change]:
     return changes
 
 
-def _factors(model: Any, folder: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Layer -> (A (K, I), B times its scale (O, K)) of a saved adapter, as PEFT reads it."""
+def _factors(model: Any, folder: Path, key: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Layer -> (A (K, I), B times its scale (O, K)) of a saved adapter, as PEFT reads it.
+
+    Args:
+        model: the base model.
+        folder: the adapter's.
+        key: what it stands under.
+    """
+    what = f"{key}={folder}: algorithm=logit_mix mixes"
     plain = all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in saved_keys(folder))
     if not plain or touches_base_weights(folder):
-        raise ConfigError(f"{folder}: algorithm=logit_mix mixes plain LoRA adapters; this one holds other weights too")
+        raise ConfigError(f"{what} plain LoRA adapters; this one holds other weights too")
     found = {}
-    with with_adapter(model, folder) as wrapped:
+    with with_adapter(model, folder, key=key) as wrapped:
         for name, layer in wrapped.get_base_model().named_modules():
             if isinstance(layer, LoraLayer):
                 down, up = (side["default"].weight.detach().clone() for side in (layer.lora_A, layer.lora_B))
                 if down.dim() != 2:
-                    raise ConfigError(f"{folder}: algorithm=logit_mix mixes LoRA of linear layers; {name} is none")
+                    raise ConfigError(f"{what} LoRA of linear layers; {name} is none")
                 found[name] = (down, up * layer.scaling["default"])
     return found

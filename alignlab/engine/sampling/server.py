@@ -15,7 +15,11 @@ from alignlab.io.openai_protocol import openai_server
 from alignlab.models.prompts import PromptEncoder
 from alignlab.runs.progress import say
 
-_FINISHES = ("stop", "length")
+_FINISHES = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "max_length"), "length"),
+}
+"""What servers call the end of a text -> what it is."""
 BYTES_PER_TOKEN = 2048
 """Of an answer, log-probabilities of other tokens included."""
 _CUT_TOKENS = 8
@@ -69,6 +73,8 @@ class _Session:
         ordered = sorted((row for row in requests if any(True for _ in row.missing())), key=lambda row: row.prefix_ids)
         self._prompts = self._rendered(ordered)
         self._requests = {request.id: request for request in ordered}
+        self._texts = {name: self._text_of(prompt) for name, prompt in self._prompts.items()}
+        """Request -> its prompt as text, which a server may repeat."""
         self._samples: dict[str, tuple[str, list[int]]] = {}
         """Call -> request and samples."""
         endpoint = Endpoint(
@@ -102,6 +108,9 @@ class _Session:
             say(f"{recut} of {len(texts)} prefixes are cut where the server reads the same text in other tokens")
         return texts
 
+    def _text_of(self, prompt: list[int] | str) -> str:
+        return prompt if isinstance(prompt, str) else str(self._tokenizer.decode(prompt))
+
     def _calls(self) -> Iterator[Call]:
         step = self._config.samples_per_call
         for request in self._requests.values():
@@ -132,12 +141,12 @@ class _Session:
         if reply.body is None:
             raise self._refused(reply)
         choices = sorted(reply.body["choices"], key=lambda choice: choice.get("index", 0))
+        prompt = self._texts[request_id]
         for sample, choice in zip(samples, choices, strict=False):
-            self._on_done(
-                request_id,
-                sample,
-                self._trimmer.continuation(choice["text"], choice["finish_reason"], choice.get("token_ids")),
+            found = self._trimmer.continuation(
+                choice["text"], _FINISHES[choice["finish_reason"]], choice.get("token_ids"), prompt=prompt
             )
+            self._on_done(request_id, sample, found)
         rest = samples[len(choices) :]
         return self._call(request_id, rest) if rest else None
 
@@ -156,7 +165,9 @@ def wrong_shape(body: dict[str, Any]) -> str | None:
         return "no choices"
     if not all(isinstance(choice.get("text"), str) for choice in choices):
         return "no text"
-    return None if all(choice.get("finish_reason") in _FINISHES for choice in choices) else "no end"
+    ends = [choice.get("finish_reason") for choice in choices]
+    unknown = [end for end in ends if not (isinstance(end, str) and end in _FINISHES)]
+    return f"finish_reason is {unknown[0]!r:.40}" if unknown else None
 
 
 def _common(left: list[int], right: list[int]) -> int:

@@ -1,5 +1,6 @@
 """A server's text is not trusted: cut to the tokens that were asked for, and at the end of the turn."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,8 @@ from alignlab.engine.sampling.base import Continuation
 
 SHORTEST_MARKER = 3
 """Characters of a special token's text, below which it is no marker: `<` may be any text."""
+SHORTEST_ECHO = 16
+"""Characters of a prompt, below which a continuation may begin so by chance."""
 
 
 @dataclass
@@ -20,6 +23,8 @@ class TrimCounts:
     """Cut to max_new_tokens."""
     beyond_turn: int = 0
     """Cut at the end of the turn."""
+    echoed: int = 0
+    """Cut at the front, where the prompt stood once more."""
 
     def said(self, limit: int) -> list[str]:
         """A line for each kind of cut that was made."""
@@ -30,6 +35,12 @@ class TrimCounts:
         if self.beyond_turn:
             count = f"{self.beyond_turn} of {self.continuations} continuations"
             lines.append(f"generator: the server wrote on after the end of the turn in {count}; cut there")
+        if self.echoed:
+            count = f"{self.echoed} of {self.continuations} continuations"
+            lines.append(
+                f"generator: the server repeated the prompt in front of {count}; cut off. Ask it not to, e.g. by "
+                "generator.extra_body={echo: false}: its limit of tokens may count the prompt"
+            )
         return lines
 
 
@@ -46,15 +57,20 @@ class Trimmer:
         self._tokenizer, self._stops, self._limit = tokenizer, stops, limit
         self.counts = TrimCounts()
 
-    def continuation(self, text: str, finish: str, token_ids: Any = None) -> Continuation:
+    def continuation(self, text: str, finish: str, token_ids: Any = None, *, prompt: str = "") -> Continuation:
         """One continuation, cut where the server should have stopped.
 
         Args:
             text: the server's.
             finish: "stop" or "length", as the server says.
             token_ids: the server's tokens, if it sent any; used only if they are the text's.
+            prompt: what the server was asked to continue, with or without special tokens.
         """
         self.counts.continuations += 1
+        echo = self._echo_in(text, prompt)
+        if echo:
+            self.counts.echoed += 1
+            text, token_ids = text[echo:], None
         ended = min((text.find(marker) for marker in self._markers if marker in text), default=None)
         if ended is not None:
             self.counts.beyond_turn += text[ended:] not in self._markers
@@ -67,6 +83,20 @@ class Trimmer:
             return Continuation(ids, text, finish)
         self.counts.too_long += 1
         return Continuation(written[: self._limit], self._text_of(text, written[: self._limit]), "length")
+
+    def _echo_in(self, text: str, prompt: str) -> int:
+        """Characters of a text that repeat the prompt; 0 if it does not."""
+        start = len(text) - len(text.lstrip())
+        for form in (prompt, "".join(part for part in self._split(prompt) if part not in self._markers)):
+            bare, gap = form.strip(), form[len(form.rstrip()) :]
+            end = start + len(bare)
+            if len(bare) >= SHORTEST_ECHO and text.startswith(bare, start):
+                return end + len(gap) if text.startswith(gap, end) else end
+        return 0
+
+    def _split(self, text: str) -> list[str]:
+        """A text in pieces, each a special token's or other text."""
+        return re.split(f"({'|'.join(map(re.escape, self._markers))})", text) if self._markers else [text]
 
     def _may_fit(self, text: str) -> bool:
         """Whether halves of characters, of which a text only shows U+FFFD, are why it seems too long."""

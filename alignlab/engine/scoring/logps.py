@@ -106,7 +106,9 @@ def _length(row: Encoded) -> int:
     return len(row.prompt_ids) + len(row.response_ids)
 
 
-def row_batches(rows: Sequence[Encoded], *, max_tokens: int, max_rows: int | None, is_tree: bool) -> list[list[int]]:
+def row_batches(
+    rows: Sequence[Encoded], *, max_tokens: int, max_rows: int | None, is_tree: bool, whole_first: bool = False
+) -> list[list[int]]:
     """Row indices in batches.
 
     For trees in sorted order, so that shared prefixes meet. For padded batches longest first, so that memory runs out
@@ -117,7 +119,9 @@ def row_batches(rows: Sequence[Encoded], *, max_tokens: int, max_rows: int | Non
         max_tokens: distinct tokens of a batch at most.
         max_rows: rows of a batch at most.
         is_tree: whether tokens that rows share count once.
+        whole_first: count a batch's first row whole, also where it shares a prefix with the batch before.
     """
+    whole = None
     if not is_tree:
         order = sorted(range(len(rows)), key=lambda index: -_length(rows[index]))
         sizes = [_length(rows[index]) for index in order]
@@ -125,9 +129,10 @@ def row_batches(rows: Sequence[Encoded], *, max_tokens: int, max_rows: int | Non
         texts = [row.prompt_ids + row.response_ids for row in rows]
         order = sorted(range(len(rows)), key=lambda index: texts[index])
         sizes = [len(texts[index]) for index in order]
+        whole = list(sizes) if whole_first else None
         for rank, (left, right) in enumerate(itertools.pairwise(order), start=1):
             sizes[rank] -= common_prefix(texts[left], texts[right])
-    batches = batches_within(sizes, max_tokens=max_tokens, max_rows=max_rows, padded=not is_tree)
+    batches = batches_within(sizes, max_tokens=max_tokens, max_rows=max_rows, padded=not is_tree, first_sizes=whole)
     return [[order[rank] for rank in batch] for batch in batches]
 
 

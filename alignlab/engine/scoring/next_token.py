@@ -20,7 +20,7 @@ from alignlab.models.prompts import Encoded
 _ANY_TOKEN = 0
 """Stands behind each prompt, so that the position before it, the prompt's last, is one to predict from."""
 _PROMPTS_A_BATCH = 8
-"""A batch holds at least as many tokens as so many prompts: each batch reads again what all prompts begin with."""
+"""A batch holds as many tokens as so many prompts if memory allows: each reads again what all prompts begin with."""
 _LOGITS_COPIES = 3
 """(N, V) tensors at once: logits as they come, in float32, and their softmax."""
 _LOGITS_BYTES = 256 << 20
@@ -48,8 +48,13 @@ def next_token_masses(
     vocabulary = causal_lm(model).get_input_embeddings().num_embeddings
     most = max(1, _LOGITS_BYTES // (4 * _LOGITS_COPIES * vocabulary))
     max_rows = most if max_rows is None else min(max_rows, most)
-    max_tokens = max(token_budget(model), _PROMPTS_A_BATCH * longest) if batch_layout.is_tree else token_budget(model)
-    batches = row_batches(rows, max_tokens=max_tokens, max_rows=max_rows, is_tree=batch_layout.is_tree)
+    max_tokens = token_budget(model)
+    if batch_layout.is_tree:
+        in_memory = token_budget(model, limit_operations=False)
+        max_tokens = max(max_tokens, min(_PROMPTS_A_BATCH * longest, in_memory))
+    batches = row_batches(
+        rows, max_tokens=max_tokens, max_rows=max_rows, is_tree=batch_layout.is_tree, whole_first=True
+    )
 
     def compute(batch: list[int]) -> Tensor:
         tokens = make_batch([rows[index] for index in batch], batch_layout).to(device)

@@ -45,7 +45,12 @@ class EncodedPairs:
 
 
 def encode_pairs(
-    pairs: Sequence[Pair], encoder: PromptEncoder, *, max_length: int | None, on_long: str = "drop"
+    pairs: Sequence[Pair],
+    encoder: PromptEncoder,
+    *,
+    max_length: int | None,
+    on_long: str = "drop",
+    key: str = "trainer.max_length",
 ) -> EncodedPairs:
     """Tokens of every pair, prompt and response together at most max_length tokens.
 
@@ -55,6 +60,7 @@ def encode_pairs(
         max_length: tokens; None sets no limit.
         on_long: dataset.on_long. drop leaves out a pair of which one response takes more, as the paper's scripts do;
             cut trains on it up to there, and then the response has no end.
+        key: of the limit, for errors.
 
     Raises:
         ConfigError: if no pair fits.
@@ -64,7 +70,7 @@ def encode_pairs(
         fits = (
             "a prompt that is shorter" if on_long == "cut" else "two responses that fit; dataset.on_long=cut cuts them"
         )
-        raise ConfigError(f"max_length={max_length}: none of {len(pairs)} pairs has {fits}")
+        raise ConfigError(f"{key}={max_length}: none of {len(pairs)} pairs has {fits}")
     return encoded
 
 

@@ -128,9 +128,9 @@ const logic = {
   /** CSV of the policies; a text that a spreadsheet would take for a formula is marked as text. */
   csv(policies, metrics) {
     const names = metrics.map((metric) => metric.name);
-    const head = ["run", "series", "w", "seed", ...names.flatMap((name) => ["mean", "low", "high", "n", "groups"].map((part) => `${name}_${part}`))];
+    const head = ["run", "series", "w", "seed", ...names.flatMap((name) => ["mean", "low", "high", "n", "groups", "missing"].map((part) => `${name}_${part}`))];
     const rows = policies.map((policy) => [policy.run, policy.series, policy.w, policy.seed,
-      ...names.flatMap((name) => policy.metrics[name] ?? [null, null, null, null, null])]);
+      ...names.flatMap((name) => policy.metrics[name] ?? Array(6).fill(null))]);
     const cell = (value) => {
       if (value === null || value === undefined) return "";
       let text = String(value);

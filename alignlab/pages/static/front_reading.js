@@ -96,8 +96,8 @@ class Reading {
       el("details", {}, el("summary", {}, logic.count(settings.length, "setting")), this.facts(settings)),
       el("h3", {}, "Metrics"),
       this.table(["metric", "mean", "95 % interval", "n", "prompts"], this.data.metrics.filter((one) => policy.metrics[one.name]).map((one) => {
-        const [mean, low, high, n, groups] = policy.metrics[one.name];
-        return [one.label, logic.show(mean), low === null || high === null ? "unknown" : `${logic.show(low)} .. ${logic.show(high)}`, String(n), groups === null ? "-" : String(groups)];
+        const [mean, low, high, n, groups, missing] = policy.metrics[one.name];
+        return [one.label, logic.show(mean), low === null || high === null ? "unknown" : `${logic.show(low)} .. ${logic.show(high)}`, missing ? `${n} (${missing} unscored)` : String(n), groups === null ? "-" : String(groups)];
       })),
       ...this.curves([said]),
     ].filter(Boolean);

@@ -297,6 +297,43 @@ def test_what_follows_the_end_of_the_turn_is_cut_off(capsys):
     assert "wrote on" not in capsys.readouterr().out, "an end marker at the end is only an end"
 
 
+PROMPT = "Tell me how to mend a red garden shed."
+
+
+@pytest.mark.parametrize("with_special", [True, False])
+def test_a_server_that_repeats_the_prompt_is_cut_to_its_own_words(with_special, capsys):
+    encoder = encoder_of("qwen2")
+    ids = encoder.prompt_ids(PROMPT)
+    shown = encoder.tokenizer.decode(ids, skip_special_tokens=not with_special)
+    assert ("<|im_start|>" in shown) == with_special
+    with Writes(shown + "Take a hammer.", finish_reason="stop") as server:
+        (found,) = asked(config_for(server), [PrefixRequest("a", ids, 1)])["a"]
+    assert (found.text, found.finish) == ("Take a hammer.", "stop")
+    said = capsys.readouterr().out
+    assert "the server repeated the prompt in front of 1 of 1 continuations; cut off" in said
+    assert "beyond" not in said
+
+
+def test_words_of_the_prompt_within_an_answer_are_no_echo(capsys):
+    ids = encoder_of("qwen2").prompt_ids(PROMPT)
+    with Writes(f"You ask: {PROMPT} Take a hammer.", finish_reason="stop") as server:
+        (found,) = asked(config_for(server), [PrefixRequest("a", ids, 1)])["a"]
+    assert found.text.startswith("You ask: ")
+    assert "repeated the prompt" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("eos_token", "stop"), ("end_turn", "stop"), ("max_tokens", "length"), ("length", "length")]
+)
+def test_other_names_of_an_end(said, meant):
+    assert written(Writes("turn it", finish_reason=said)).finish == meant
+
+
+def test_an_end_that_is_none_is_named():
+    for wrong in (None, "content_filter", 3, ["stop"]):
+        assert "finish_reason is" in wrong_shape({"choices": [{"text": "a", "finish_reason": wrong}]})
+
+
 def test_the_seed_is_left_out_where_it_is_asked():
     for send_seed in (True, False):
         with Writes("x") as server:
@@ -308,4 +345,4 @@ def test_shapes():
     assert wrong_shape({"choices": [{"text": "", "finish_reason": "stop"}]}) is None
     for wrong in ({}, {"choices": None}, {"choices": ["a"]}, {"choices": [{"text": None, "finish_reason": "stop"}]}):
         assert wrong_shape(wrong) is not None
-    assert wrong_shape({"choices": [{"text": "a", "finish_reason": "abort"}]}) == "no end"
+    assert wrong_shape({"choices": [{"text": "a", "finish_reason": "abort"}]}) == "finish_reason is 'abort'"

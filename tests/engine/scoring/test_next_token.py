@@ -59,3 +59,22 @@ def test_out_of_memory_halves_and_changes_nothing(monkeypatch, capsys):
     assert sizes[0] == len(PROMPTS)
     assert max(sizes[-2:]) <= 2
     assert "judging: out of memory; going on with at most" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("room", [12, 24, 100])
+def test_a_batch_keeps_within_memory_however_long_one_prompt_is(monkeypatch, room):
+    """A forward may take longer than others so that it holds eight prompts, but never more tokens than memory takes."""
+    model, real, read = model_of("Llama"), next_token._shares, []
+    expected = found(model)
+    budget = lambda model, limit_operations=True: 1 if limit_operations else room  # noqa: E731
+    monkeypatch.setattr(next_token, "token_budget", budget)
+
+    def note(model, batch):
+        read.append((len(batch.scored_idx_BT), batch.ids_RL.numel()))
+        return real(model, batch)
+
+    monkeypatch.setattr(next_token, "_shares", note)
+    torch.testing.assert_close(found(model), expected, atol=1e-6, rtol=1e-4)
+    assert sum(rows for rows, _ in read) == len(PROMPTS)
+    assert all(tokens <= room for rows, tokens in read if rows > 1)
+    assert (len(read) > 1) == (room < 100), "control: all of them together take more than the smaller budgets"
