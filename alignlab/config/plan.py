@@ -65,6 +65,17 @@ class RowSource:
     made_by: "Plan[PairsConfig] | None" = None
     """The run that makes the rows, of the model's own answers; None where they are read or sampled."""
 
+    @property
+    def file(self) -> FileConfig:
+        """The settings where the rows are read from files or the hub.
+
+        Raises:
+            ConfigError: where they are not.
+        """
+        if not isinstance(self.settings, FileConfig):
+            raise ConfigError(f"dataset={self.settings.name}: has no file of rows; choose a data set that is read")
+        return self.settings
+
 
 @dataclass(frozen=True)
 class ScratchModel:
@@ -221,7 +232,8 @@ def plan_of(config: RunConfig) -> Plan[Any]:
     inputs = input_fingerprints(files)
     earlier = previous_round(config)
     previous = None if earlier is None else plan_of(earlier)
-    pairs = plan_of(own_pairs_run(config)) if makes_pairs(uses, config.dataset) else None
+    pairs_run = own_pairs_run(config)
+    pairs = None if pairs_run is None else plan_of(pairs_run)
     rows = RowSource(
         settings=config.dataset if pairs is None else scored_rows(config.dataset, config.scorers, pairs.folder),
         toy=config.dataset if isinstance(config.dataset, ToyConfig) else None,

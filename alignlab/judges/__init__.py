@@ -20,11 +20,13 @@ def load_judge(config: JudgeConfig, *, cache: Path | None, folder: Path | None =
         folder: the run's folder, where the judge keeps the known cases and its cost; None keeps them in memory.
         device: cpu or cuda, for a judge in this process.
     """
-    if isinstance(config, OpenAIJudgeConfig):
-        return OpenAIJudge(config, cache=cache, folder=folder)
-    if isinstance(config, LocalJudgeConfig):
-        from alignlab.judges.local import LocalJudge
+    match config:
+        case OpenAIJudgeConfig():
+            return OpenAIJudge(config, cache=cache, folder=folder)
+        case LocalJudgeConfig():
+            from alignlab.judges.local import LocalJudge
 
-        return LocalJudge(config, cache=cache, folder=folder, device=device)
-    assert isinstance(config, RulesJudgeConfig)
-    return RulesJudge(config)
+            return LocalJudge(config, cache=cache, folder=folder, device=device)
+        case RulesJudgeConfig():
+            return RulesJudge(config)
+    raise TypeError(f"judge.kind={config.kind}: has no judge")

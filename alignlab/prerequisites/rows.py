@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from alignlab.config.plan import ModelSource, RowSource
 from alignlab.data.consistent import consistent_rows
 from alignlab.data.records import RankedRow
-from alignlab.data.sources import load, read_ranked_rows, select_split, split_notice
+from alignlab.data.sources import load, made_rows, read_ranked_rows, select_split, split_notice
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
@@ -27,11 +27,14 @@ def ranked_rows(source: RowSource, base: Base, split: str | None) -> list[Ranked
         base: the reference.
         split: its name.
     """
-    made = None if source.toy is None else toy_pairs_file(source.toy, base, source.cache)
-    if source.made_by is not None:
-        made = source.made_by.folder / "rows"
-    rows = read_ranked_rows(source.settings, made, max_length=source.max_length)
-    return select_split(rows, source.settings, split)
+    settings = source.settings
+    if source.toy is not None:
+        rows = made_rows(settings, toy_pairs_file(source.toy, base, source.cache))
+    elif source.made_by is not None:
+        rows = made_rows(settings, source.made_by.folder / "rows")
+    else:
+        rows = read_ranked_rows(source.file, max_length=source.max_length)
+    return select_split(rows, settings, split)
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def data_report(source: RowSource, model: ModelSource) -> dict[str, object]:
     """
     if source.toy is not None or source.made_by is not None:
         return {}
-    loaded = load(source.settings, max_length=source.max_length)
+    loaded = load(source.file, max_length=source.max_length)
     if model.settings.prompt_template is None:
         _check_roles(loaded.rows, source, prompt_encoder(model))
     notice = split_notice(loaded.rows, source.settings)
