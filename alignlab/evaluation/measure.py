@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from alignlab.config.objectives import Objectives
-from alignlab.config.plan import RowSource
+from alignlab.config.parts import RowSource
 from alignlab.config.schema import LocalGeneratorConfig, ToyConfig
 from alignlab.data.records import RankedRow, prompt_text, ranked_pairs
 from alignlab.data.worlds import toy

@@ -10,7 +10,8 @@ from datasets import Dataset
 from torch import Tensor
 
 from alignlab.config.objectives import Objectives
-from alignlab.config.plan import Plan, RowSource
+from alignlab.config.parts import RowSource
+from alignlab.config.plan import Plan
 from alignlab.config.recipe import TrainingRecipe
 from alignlab.config.schema import PreferenceConfig
 from alignlab.data.records import Pair, RankedRow, num_unranked, pairs_by

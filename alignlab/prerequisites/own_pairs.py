@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alignlab.config.plan import ModelSource, RewardSource
+from alignlab.config.parts import ModelSource, RewardSource
 from alignlab.config.schema import GeneratorConfig, PairsConfig, ServerGeneratorConfig
 from alignlab.data.readers.prompts import prompt_in
 from alignlab.data.records import Prompt, as_said

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from alignlab.config.plan import ModelSource, RowSource
+from alignlab.config.parts import ModelSource, RowSource
 from alignlab.data.consistent import consistent_rows
 from alignlab.data.records import RankedRow
 from alignlab.data.sources import load, made_rows, read_ranked_rows, select_split, split_notice

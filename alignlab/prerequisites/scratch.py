@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from alignlab.config.plan import RowSource, ScratchModel
+from alignlab.config.parts import RowSource, ScratchModel
 from alignlab.config.schema import FromScratchConfig, TrainerConfig
 from alignlab.data.records import Prompt, prompt_text
 from alignlab.data.sources import read_ranked_rows, select_split, split_settings
