@@ -17,7 +17,6 @@ from alignlab.config.own_pairs import pairs_settings
 from alignlab.config.programs import program_version
 from alignlab.config.schema import JoinedConfig, PromptsConfig, RewardConfig, RunConfig
 from alignlab.config.schema.dataset import SPLIT_VERSION
-from alignlab.config.schema.selection import OwnPairs
 from alignlab.config.uses import NOT_IN_REWARD_ID, changes_result, leaves, value_at, why_unused
 
 _RESOLVED = ("w", "weights", "reward", "algorithm.rewards", "algorithm.adapters", "algorithm.objective", "dataset.use")
@@ -94,14 +93,9 @@ def own_pairs_run(config: RunConfig) -> RunConfig | None:
 
     It has the same model, prompts, generator and scorers but for held-out ones. None for a run that makes no pairs.
     """
-    match config.dataset:
-        case PromptsConfig(pairs=pairs) if makes_pairs(config.algorithm.uses, config.dataset):
-            return _pairs_run(config, pairs)
-    return None
-
-
-def _pairs_run(config: RunConfig, pairs: OwnPairs) -> RunConfig:
-    earlier = previous_round(config)
+    if not isinstance(config.dataset, PromptsConfig) or not makes_pairs(config.algorithm.uses, config.dataset):
+        return None
+    earlier, pairs = previous_round(config), config.dataset.pairs
     source = None if earlier is None else Path(config.paths.runs) / run_folder(earlier) / "adapter"
     return replace(
         config,

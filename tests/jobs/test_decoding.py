@@ -106,7 +106,9 @@ MIX_BREAKS = (
 )
 
 
-def test_mixtures_by_token_and_by_response_killed_and_run_again(place, tmp_path):
+def test_mixtures_by_token_and_by_response_killed_and_run_again(whole, tmp_path):
+    place = tmp_path / "mixtures"
+    shutil.copytree(whole, place)
     for at in MIX_BREAKS:
         assert alignlab(*MIXED, "w=0.5", cwd=place, breaks=at).returncode == -9
     ended = alignlab(*MIXED, "w=0.5", cwd=place)

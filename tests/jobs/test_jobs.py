@@ -130,9 +130,10 @@ def test_step_0_loss_is_that_of_the_tilted_margin(place, modpo_at_half):
 
 
 def test_a_gold_margin_needs_no_reward_model(place, modpo_at_half):
+    before = {name: set(place.glob(f"runs/{name}/*")) for name in ("modpo/tiny/toy/w=0.5", "reward_model/tiny/toy")}
     assert run(place, "w=0.5", "reward=gold") == 0
-    folders = list(place.glob("runs/modpo/tiny/toy/w=0.5/*"))
-    assert len(folders) == 2
+    made = {name: set(place.glob(f"runs/{name}/*")) - known for name, known in before.items()}
+    assert [len(folders) for folders in made.values()] == [1, 0]
 
 
 def test_evaluate_the_reference_and_an_adapter(place, modpo_at_half):
@@ -184,6 +185,8 @@ def test_a_reward_at_another_beta_is_refused(place, modpo_at_half, capfd):
 
 
 def test_front_on_its_own(place, modpo_at_half):
+    for w in (0, 1):
+        assert run(place, f"w={w}") == 0
     assert (
         run(
             place,

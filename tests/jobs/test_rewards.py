@@ -56,11 +56,16 @@ def lines_of(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_three_objectives_with_rewards_of_three_kinds(place):
-    out = place / "three"
+@pytest.fixture(scope="module")
+def three(place):
+    """A run on three objectives: labels, a length penalty and a gold reward."""
     rewards = ["algorithm.rewards.brief.kind=length", "algorithm.rewards.brief.unit=words"]
     rewards += ["algorithm.rewards.brief.scale=0.25", "algorithm.rewards.safer.kind=gold"]
-    assert run(place, *THREE, *rewards, f"hydra.run.dir={out}") == 0
+    assert run(place, *THREE, *rewards, f"hydra.run.dir={place}/three") == 0
+    return place / "three"
+
+
+def test_three_objectives_with_rewards_of_three_kinds(place, three):
     result = result_in(place, "three")
     assert result["weights"] == {"better": 0.4, "safer": 0.3, "brief": 0.3}
     assert result["axes"] == {"better": "helpful", "safer": "safe", "brief": "brief"}
@@ -74,7 +79,7 @@ def test_three_objectives_with_rewards_of_three_kinds(place):
     assert result["metrics"]["brief"]["n"] == result["metrics"]["safe"]["n"] > 0
 
 
-def test_a_gold_and_a_length_reward_that_agree_make_the_same_run(place):
+def test_a_gold_and_a_length_reward_that_agree_make_the_same_run(place, three):
     """The toy's brevity is (14 - words) / 4: up to a constant, which cancels, a length penalty of 1/4 a word."""
     assert run(place, *THREE, "reward=gold", f"hydra.run.dir={place}/gold_three") == 0
     gold, length = result_in(place, "gold_three"), result_in(place, "three")
@@ -105,9 +110,10 @@ def test_a_wrong_sign_is_refused_before_training(place, programs, capfd):
 
 def test_the_same_reward_negated_is_not_refused(place, programs):
     """Control: the refusal above is of the sign."""
-    out = f"hydra.run.dir={place}/negated"
-    assert run(place, "reward=python", "reward.function=harm", "reward.negate=true", out) == 0
-    wrong, right = (result_in(place, name)["rewards"]["safer"]["train"] for name in ("wrong", "negated"))
+    harm = ["reward=python", "reward.function=harm"]
+    assert run(place, *harm, "algorithm.check_rewards=false", f"hydra.run.dir={place}/allowed") == 0
+    assert run(place, *harm, "reward.negate=true", f"hydra.run.dir={place}/negated") == 0
+    wrong, right = (result_in(place, name)["rewards"]["safer"]["train"] for name in ("allowed", "negated"))
     assert right["agreement"]["mean"] == pytest.approx(1 - wrong["agreement"]["mean"])
     assert right["spread"] == pytest.approx(wrong["spread"])
 

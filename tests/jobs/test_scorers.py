@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 from dataclasses import replace
 
@@ -69,15 +70,22 @@ def evaluations(place):
 
 
 @pytest.fixture(scope="module")
-def sweep(place):
-    """What a sweep over w with scorers leaves."""
+def swept(place):
+    """What a sweep over w with scorers leaves: evaluations, and the rows of its front."""
     assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS) == 0
-    return evaluations(place)
+    front = max(place.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns)
+    return evaluations(place), front.read_text()
 
 
-def test_a_sweep_ends_in_the_front_of_scored_samples(place, sweep):
+@pytest.fixture(scope="module")
+def sweep(swept):
+    """The evaluations of that sweep."""
+    return swept[0]
+
+
+def test_a_sweep_ends_in_the_front_of_scored_samples(sweep, swept):
     assert set(sweep) == {None, 0.3, 0.7}
-    with next(place.glob("runs/front/**/front.csv")).open() as stream:
+    with io.StringIO(swept[1]) as stream:
         rows = {row["weight_better"]: row for row in csv.DictReader(stream)}
     assert set(rows) == {"", "0.3", "0.7"}
     assert rows[""]["algorithm"] == "reference"
