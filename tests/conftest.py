@@ -43,7 +43,7 @@ LONGEST = ("launchers", "jobs", "benchmarks")
 def pytest_collection_modifyitems(items):
     """Long files first, so that no worker is left alone with one at the end; `make test` keeps this order."""
     _leave_out_long(items)
-    order = {name: place for place, name in enumerate(LONGEST)}
+    order = {name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(LONGEST)))
 
 

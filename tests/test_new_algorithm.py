@@ -103,8 +103,8 @@ def alignlab(house, tmp_path):
     return run
 
 
-def folders(place):
-    return {path.parent for path in place.rglob("result.json")}
+def folders(root):
+    return {path.parent for path in root.rglob("result.json")}
 
 
 def test_it_runs_is_found_again_and_has_a_folder_of_what_it_uses(alignlab, tmp_path):

@@ -302,7 +302,7 @@ def _in_toy_words(plan: Plan[Any]) -> bool:
     source, known = plan.rows, set(toy.vocabulary(str(plan.model.settings.prompt_template)))
     if source.settings.kind != "c2_syn" or value_at(source.settings, "path") is None:
         return False
-    rows = (row for file in files_of(source.settings) for _, row in islice(read_rows(file.path), NUM_ROWS_LOOKED_AT))
+    rows = (row for file in files_of(source.file) for _, row in islice(read_rows(file.path), NUM_ROWS_LOOKED_AT))
     texts = (text for row in rows for text in (row.get("prompt"), *(row.get("responses") or ())))
     return all(isinstance(text, str) and set(text.split()) <= known for text in texts)
 

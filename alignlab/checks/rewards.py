@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.objectives import HEAVIEST
-from alignlab.config.plan import Plan, RewardSource, RowSource
+from alignlab.config.parts import RewardSource, RowSource
+from alignlab.config.plan import Plan
 from alignlab.config.programs import programs
 from alignlab.config.schema import (
     BeaverConfig,

@@ -41,8 +41,8 @@ def run_folder(config: RunConfig) -> PurePosixPath:
 
 def identity(config: RunConfig) -> dict[str, Any]:
     """Everything that a run uses and that changes its result, as plain JSON values by dotted key."""
-    uses, makes = config.algorithm.uses, makes_pairs(config.algorithm.uses, config.dataset)
-    if uses.trains and not makes:
+    uses, made_by = config.algorithm.uses, own_pairs_run(config)
+    if uses.trains and made_by is None:
         config = replace(config, scorers={})  # what a policy is does not depend on how its samples are scored
     objectives = objectives_of(config)
     rewards = rewards_of(config, objectives)
@@ -67,9 +67,9 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields["algorithm.sources"] = [source_identity(path, config.paths.runs) for path in values["algorithm.sources"]]
     if fields.get("algorithm.rounds") == 1:
         del fields["algorithm.rounds"]  # a run of one round is the run that it was before there were several
-    if makes:  # whose folder stands for how they were sampled and scored
+    if made_by is not None:  # whose folder stands for how they were sampled and scored
         fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}
-        fields["own_pairs"] = str(run_folder(own_pairs_run(config)))
+        fields["own_pairs"] = str(run_folder(made_by))
     fields["rewards"] = {name: _identity_of(reward) for name, reward in rewards.items()}
     if "endpoints" in uses.rewards:
         named = named_endpoints(
@@ -88,15 +88,15 @@ def previous_round(config: RunConfig) -> RunConfig | None:
     return replace(config, algorithm=replace(config.algorithm, **fewer), force=False)
 
 
-def own_pairs_run(config: RunConfig) -> RunConfig:
+def own_pairs_run(config: RunConfig) -> RunConfig | None:
     """The run that makes a run's pairs: answers of the previous round's policy, or of the model itself.
 
-    It has the same model, prompts, generator and scorers but for held-out ones.
+    It has the same model, prompts, generator and scorers but for held-out ones. None for a run that makes no pairs.
     """
-    assert isinstance(config.dataset, PromptsConfig)
-    earlier = previous_round(config)
+    if not isinstance(config.dataset, PromptsConfig) or not makes_pairs(config.algorithm.uses, config.dataset):
+        return None
+    earlier, pairs = previous_round(config), config.dataset.pairs
     source = None if earlier is None else Path(config.paths.runs) / run_folder(earlier) / "adapter"
-    pairs = config.dataset.pairs
     return replace(
         config,
         algorithm=pairs_settings(pairs, source),

@@ -1,11 +1,11 @@
 """A labelled data set beside the run's own, by its choice in conf/dataset: what a probe is fitted to."""
 
-from typing import Any
+from typing import cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alignlab.config.roots import config_root
+from alignlab.config.roots import conf_values, config_root
 from alignlab.config.schema.dataset import DATASET_VARIANTS, FileConfig, dataset_variant
 from alignlab.errors import ConfigError, require_one_of
 
@@ -24,19 +24,12 @@ def labelled_rows(key: str, choice: str, path: str | None, max_rows: int | None)
     """
     folder = config_root("conf") / "dataset"
     require_one_of(key, choice, [file.stem for file in sorted(folder.glob("[!_]*.yaml"))])
-    plain: dict[str, Any] = {}
-    for name in ("_file", choice):
-        loaded = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"))
-        assert isinstance(loaded, dict)
-        plain |= {str(item): value for item, value in loaded.items() if item != "defaults"}
+    plain = {**conf_values("dataset", "_file"), **conf_values("dataset", choice)}
     kind = DATASET_VARIANTS[dataset_variant(plain["kind"])]
     if not issubclass(kind, FileConfig):
         raise ConfigError(f"{key}={choice}: must be a data set that is read from a file or the hub")
     try:
-        found = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(kind), plain, {"path": path, "max_rows": max_rows})
-        )
+        given = OmegaConf.merge(OmegaConf.structured(kind), plain, {"path": path, "max_rows": max_rows})
+        return cast(FileConfig, OmegaConf.to_object(given))
     except (OmegaConfBaseException, ConfigError) as error:
         raise ConfigError(f"{key}={choice}: {str(error).splitlines()[0]}") from None
-    assert isinstance(found, FileConfig)
-    return found

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alignlab.config.schema import DatasetConfig, FileConfig, ToyConfig
 from alignlab.data.check import check_report, num_spellings
-from alignlab.data.files import DataFile, data_files, num_rows, read_rows
+from alignlab.data.files import num_rows, read_rows
 from alignlab.data.located import Columns, Located, file_rows, without_collection
 from alignlab.data.readers.fields import Row, flag_of, text_of
 from alignlab.data.readers.pku import CATEGORIES, PUBLISHED, SAFE, TEXTS
@@ -28,23 +28,21 @@ _last: dict[str, tuple[list[HarmRequest], Report]] = {}
 """The requests that were read last, so that a sweep reads and checks them once."""
 
 
-def read_requests(config: DatasetConfig, made: Path | None = None) -> list[HarmRequest]:
+def read_requests(config: DatasetConfig) -> list[HarmRequest]:
     """The requests of dataset.split with a harmful response each, at most dataset.max_rows of them.
 
     The toy's are drawn from its grammar; others are PKU-SafeRLHF's rows with an unsafe response. Rows of one prompt
     with different responses are different requests of one group.
 
-    Args:
-        config: the dataset.
-        made: a file in PKU-SafeRLHF's columns instead of the dataset's own rows.
-
     Raises:
         ConfigError: for a dataset without such requests; the first bad rows and their totals.
     """
-    if isinstance(config, ToyConfig) and made is None:
-        return _drawn(config, [prompt for prompt in toy.all_prompts() if toy.names_hazard(prompt)])
-    requests, _ = load_requests(config, made)
-    return _selected(requests, config)
+    match config:
+        case ToyConfig():
+            return _drawn(config, [prompt for prompt in toy.all_prompts() if toy.names_hazard(prompt)])
+        case FileConfig():
+            return _selected(load_requests(config)[0], config)
+    raise _has_none(config)
 
 
 def benign_requests(config: DatasetConfig) -> list[HarmRequest]:
@@ -76,18 +74,17 @@ def control_file(path: Path) -> list[HarmRequest]:
     return list({request.id: request for request in requests}.values())
 
 
-def load_requests(config: DatasetConfig, made: Path | None = None) -> tuple[list[HarmRequest], Report]:
+def load_requests(config: FileConfig) -> tuple[list[HarmRequest], Report]:
     """All requests of a file or a hub dataset, whatever their split, and what the check counted."""
     if config.kind not in KINDS:
-        raise ConfigError(f"dataset={config.name}: holds no harmful responses to begin with; choose toy or c2_eval")
-    key = reading_key(config) if made is None else f"{made} {made.stat().st_mtime_ns}"
+        raise _has_none(config)
+    key = reading_key(config)
     if key not in _last:
         _last.clear()
         with without_collection():
-            _last[key] = _read(config, made)
+            _last[key] = _read(config)
     requests, report = _last[key]
-    if isinstance(config, FileConfig):
-        check_report(config, report)
+    check_report(config, report)
     if not requests:
         raise ConfigError(f"{report.source}: none of {report.rows:,} rows has a harmful response")
     return requests, report
@@ -98,7 +95,7 @@ def requests_report(config: DatasetConfig) -> dict[str, object]:
 
     Nothing for the toy, whose requests are drawn.
     """
-    if isinstance(config, ToyConfig):
+    if not isinstance(config, FileConfig):
         return {}
     _, report = load_requests(config)
     for line in report.notices():
@@ -113,23 +110,25 @@ def check_requests(config: DatasetConfig) -> None:
         ConfigError: the first bad rows and their totals, or that no request is left.
     """
     if config.kind not in KINDS:
-        raise ConfigError(f"dataset={config.name}: holds no harmful responses to begin with; choose toy or c2_eval")
+        raise _has_none(config)
     if isinstance(config, FileConfig) and config.path is not None and not read_requests(config):
         raise ConfigError(f"dataset.split={config.split}: holds no request of {config.path}")
 
 
-def _read(config: DatasetConfig, made: Path | None) -> tuple[list[HarmRequest], Report]:
-    ignored = config.ignore if isinstance(config, FileConfig) else ()
-    columns = Columns((*TEXTS, *SAFE), also=(*SYSTEM, *CATEGORIES), published=PUBLISHED, ignored=ignored)
-    files: list[DataFile] = data_files(made) if made is not None else files_of(config)
+def _has_none(config: DatasetConfig) -> ConfigError:
+    return ConfigError(f"dataset={config.name}: holds no harmful responses to begin with; choose toy or c2_eval")
+
+
+def _read(config: FileConfig) -> tuple[list[HarmRequest], Report]:
+    columns = Columns((*TEXTS, *SAFE), also=(*SYSTEM, *CATEGORIES), published=PUBLISHED, ignored=config.ignore)
+    files = files_of(config)
     located: Iterable[Located]
     if files:
-        report = Report(f"dataset.path={made or getattr(config, 'path', None)}")
+        report = Report(f"dataset.path={config.path}")
         located = under_bar(file_rows(files, columns, report), sum(num_rows(file.path) for file in files))
     else:
         from alignlab.data.hub import hub_rows
 
-        assert isinstance(config, FileConfig)
         report = Report(f"dataset.hub={config.hub}")
         located, _ = hub_rows(config, columns, report)
     requests = list(_requests(located, report))

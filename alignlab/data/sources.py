@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.names import RANKED_FILE
-from alignlab.config.schema import C2SynConfig, DatasetConfig, FileConfig, ToyConfig
+from alignlab.config.schema import C2SynConfig, DatasetConfig, FileConfig
 from alignlab.config.schema.dataset import NO_RESPONSES, SPLIT_VERSION, SPLITS
 from alignlab.data.check import MOST_BAD, check_objectives, check_report, checked_rows
 from alignlab.data.files import DataFile, data_files, num_rows, read_rows
@@ -62,13 +62,12 @@ _last: dict[str, Loaded] = {}
 """The source that was read last, so that a sweep reads and checks it once; also without what is held out elsewhere."""
 
 
-def load(config: DatasetConfig, *, max_length: int | None = None) -> Loaded:
+def load(config: FileConfig, *, max_length: int | None = None) -> Loaded:
     """All usable rows of a file, a folder or a hub dataset.
 
     Raises:
         ConfigError: the first bad rows and their totals, or that the source cannot be read at all.
     """
-    assert isinstance(config, FileConfig)
     key = f"{reading_key(config)} {max_length}"
     if key not in _last:
         _last.clear()
@@ -113,7 +112,7 @@ def _without_held_out(loaded: Loaded, config: FileConfig) -> Loaded:
     return Loaded(kept, report, loaded.revision)
 
 
-def reading_key(config: DatasetConfig) -> str:
+def reading_key(config: FileConfig) -> str:
     """What a source's rows depend on: its settings, and its files by size and time."""
     settings = {name: value for name, value in asdict(config).items() if name not in _NOT_READING}
     return f"{settings} {_stats(files_of(config))}"
@@ -123,22 +122,22 @@ def _stats(files: Iterable[DataFile]) -> list[tuple[str, int, int]]:
     return [(str(file.path), file.path.stat().st_size, file.path.stat().st_mtime_ns) for file in files]
 
 
-def files_of(config: DatasetConfig) -> list[DataFile]:
+def files_of(config: FileConfig) -> list[DataFile]:
     """The files that dataset.path means; none without one.
 
     Raises:
         ConfigError: if there is none to read.
     """
-    path = getattr(config, "path", None)
-    if path is None:
+    if config.path is None:
         return []
-    if isinstance(config, C2SynConfig) and Path(path).is_dir():
-        path = Path(path) / RANKED_FILE
-        if not path.is_file():
+    if isinstance(config, C2SynConfig) and Path(config.path).is_dir():
+        ranked = Path(config.path) / RANKED_FILE
+        if not ranked.is_file():
             raise ConfigError(
                 f"dataset.path={config.path}: holds no {RANKED_FILE}; give a finished synthesis run's folder"
             )
-    return data_files(path)
+        return data_files(ranked)
+    return data_files(config.path)
 
 
 def check_source(config: DatasetConfig, *, max_length: int | None = None, trained: str | None = None) -> None:
@@ -185,20 +184,13 @@ def split_notice(rows: Sequence[RankedRow], config: DatasetConfig) -> str | None
     return f"{empty}, so nothing is measured on held-out rows{_one_request(rows, config)}"
 
 
-def read_ranked_rows(
-    config: DatasetConfig, path: Path | None = None, *, max_length: int | None = None
-) -> list[RankedRow]:
-    """All rows of a dataset, in its order: from `path`, a file that alignlab made, else from dataset.path or the hub.
-
-    Args:
-        config: of the dataset.
-        path: a file that alignlab made; None for the dataset's own.
-        max_length: tokens of prompt and response, beyond which a prompt is a bad row; None checks no length.
+def read_ranked_rows(config: FileConfig, *, max_length: int | None = None) -> list[RankedRow]:
+    """All usable rows of a file, a folder or a hub dataset, in its order.
 
     Raises:
         ConfigError: the first bad rows and their totals.
     """
-    return _made_rows(config, path) if path is not None else load(config, max_length=max_length).rows
+    return load(config, max_length=max_length).rows
 
 
 def select_split(rows: Iterable[RankedRow], config: DatasetConfig, split: str | None) -> list[RankedRow]:
@@ -259,7 +251,7 @@ def load_prompts(config: DatasetConfig, *, max_length: int | None = None) -> dic
     Raises:
         ConfigError: the first bad rows and their totals, or that the source cannot be read at all.
     """
-    if isinstance(config, ToyConfig):
+    if not isinstance(config, FileConfig):
         toys: dict[str, list[Prompt]] = {"train": [*toy.prompts("train")], "test": [*toy.prompts("test")]}
         return {split: prompts[: config.max_rows] for split, prompts in toys.items()}
     rows = load(config, max_length=max_length).rows
@@ -270,8 +262,8 @@ def load_prompts(config: DatasetConfig, *, max_length: int | None = None) -> dic
     return {split: list(prompts)[: config.max_rows] for split, prompts in found.items() if prompts}
 
 
-def _made_rows(config: DatasetConfig, path: Path) -> list[RankedRow]:
-    """Rows that were sampled, which may repeat and hold the same response twice."""
+def made_rows(config: DatasetConfig, path: Path) -> list[RankedRow]:
+    """Rows of a file that alignlab sampled, in its order; they may repeat and hold the same response twice."""
     read, notes = SOURCES[config.kind].read, Report("").notes
     return [
         replace(row, location=location, split=file.split)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from alignlab.config.objectives import Objectives
-from alignlab.config.plan import RowSource
+from alignlab.config.parts import RowSource
 from alignlab.config.schema import LocalGeneratorConfig, ToyConfig
 from alignlab.data.records import RankedRow, prompt_text, ranked_pairs
 from alignlab.data.worlds import toy
@@ -262,7 +262,7 @@ def _sampled_metrics(
     if distance is None or policy.is_reference:  # the reference was trained for no weights: it has no optimum
         return
     with run.stage("exact front"):
-        rewards_PSM = reference_samples(toy_data, policy.base, prompts, cache=run.plan.cache)
+        rewards_PSM = reference_samples(toy_data, policy.base, prompts, cache=policy.cache.root.parent)
     scaled, beta = policy.objectives.weights.items(), policy.beta
     weights = {name: weight / policy.scales.get(name, 1.0) for name, weight in scaled}
     weighted = sum(weight * scores[golds[name]] for name, weight in weights.items())

@@ -1,17 +1,41 @@
-"""The rounds of a run as a picture: rewards, KL and length of each round's policy."""
+"""What every round of a run came to: rewards, KL and length on the same held-out prompts, in words and a picture."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignlab.config.names import HELD_OUT, first_scorer
-from alignlab.front.figures import DPI, STYLES
-from alignlab.runs.result import Metrics
+from alignlab.config.names import HELD_OUT, ROUNDS_PICTURE, first_scorer
+from alignlab.front.figures import DPI, STYLES, save_figure
+from alignlab.runs.progress import say
+from alignlab.runs.result import Metrics, read_result, write_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KL, TOKENS = "kl", "tokens"
+_OF_RESPONSES = ("kl", "tokens", "cut")
+_SHOWN = (("kl", "KL", "nats"), ("tokens", "length", "tokens"))
+
+
+def report_rounds(folder: Path, evaluations: Sequence[Path]) -> None:
+    """Say what every round's policy came to, keep it under `rounds` in result.json, and draw it.
+
+    Args:
+        folder: the run of the last round.
+        evaluations: folders of the reference's evaluation and of each round's, in turn.
+    """
+    rounds = [_measured(number, evaluation, folder) for number, evaluation in enumerate(evaluations)]
+    for one in rounds:
+        say(_shown(one["round"], one["metrics"]))
+    result, picture = read_result(folder), folder / ROUNDS_PICTURE
+    assert result is not None, "the run has ended"
+    if result.extra.get("rounds") != rounds or not picture.exists():
+        save_figure(rounds_figure({one["round"]: one["metrics"] for one in rounds}), picture)
+        write_result(folder, replace(result, extra={**result.extra, "rounds": rounds}))
+    say(f"rounds: {picture}")
 
 
 def rounds_figure(rounds: Mapping[int, Metrics]) -> "Figure":
@@ -71,3 +95,27 @@ def _draw(
     bars = [[mean - low for mean, (low, _) in zip(means, ends, strict=True)]]
     bars.append([high - mean for mean, (_, high) in zip(means, ends, strict=True)])
     panel.errorbar(list(shown), means, yerr=bars, color=colour, marker=marker, linestyle=line, label=label, capsize=2)
+
+
+def _measured(number: int, evaluation: Path, folder: Path) -> dict[str, Any]:
+    """One round's record: round 0 is the reference."""
+    result = read_result(evaluation)
+    assert result is not None, "the evaluation has ended"
+    kept = (*(f"{name}_{end}" for name in result.extra["scorers"] for end in ("reward", "gain")), *_OF_RESPONSES)
+    metrics = {name: result.metrics[name] for name in kept if name in result.metrics}
+    return {"round": number, "evaluation": os.path.relpath(evaluation, folder), "metrics": metrics}
+
+
+def _shown(number: int, metrics: Metrics) -> str:
+    named = "round 0 (the reference)" if number == 0 else f"round {number}"
+    rewards = {name.removesuffix("_reward"): one for name, one in metrics.items() if name.endswith("_reward")}
+    parts = [f"{name} {_mean(one)}" for name, one in rewards.items()]
+    parts += [f"{title} {_mean(metrics[key])} {unit}" for key, title, unit in _SHOWN if key in metrics]
+    return f"{named}: {', '.join(parts)}"
+
+
+def _mean(metric: dict[str, Any]) -> str:
+    if metric["mean"] is None:
+        return "unknown"
+    ends = metric["ci95"]
+    return f"{metric['mean']:.3g}" + (f" [{ends[0]:.3g}, {ends[1]:.3g}]" if ends else "")

@@ -2,11 +2,12 @@
 
 from alignlab.config.plan import Plan
 from alignlab.config.schema import DpoConfig
-from alignlab.jobs.preference import train_and_measure
+from alignlab.jobs.preference import prepare, train_and_measure
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[DpoConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure; with no other objective the reference is not tilted."""
-    train_and_measure(plan, run, outcome, sft_weight=plan.algorithm.sft_weight)
+    prepared = prepare(plan, run, outcome, check=True)
+    train_and_measure(prepared, plan.algorithm, run, outcome, sft_weight=plan.algorithm.sft_weight)

@@ -8,9 +8,8 @@ from datasets import Dataset
 from alignlab.config.plan import Plan
 from alignlab.config.schema import LossWeightedConfig
 from alignlab.data.records import num_unranked, pairs_by
-from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
+from alignlab.engine.scoring.rows import EncodedPairs
 from alignlab.jobs.preference import Prepared, finish, prepare, say_left_out, tilted_pairs
-from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -20,10 +19,10 @@ from alignlab.training.losses import PreferenceLoss
 def run(plan: Plan[LossWeightedConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure."""
     algorithm = plan.algorithm
-    own = pairs_of_objectives(plan, run, outcome)
+    own = pairs_of_objectives(prepare(plan, run, outcome, check=False), algorithm, run, outcome)
     table = own.table.add_column("pair_weight", pair_weights(own.counts, plan.objectives.others))
     loss = PreferenceLoss(algorithm.loss_type, beta=algorithm.beta, label_smoothing=algorithm.label_smoothing)
-    finish(plan, run, outcome, own.prepared, table, loss)
+    finish(own.prepared, table, loss, run, outcome)
 
 
 @dataclass(frozen=True)
@@ -37,31 +36,27 @@ class ObjectivePairs:
     """Objective -> its pairs."""
 
 
-def pairs_of_objectives(plan: Plan[LossWeightedConfig], run: RunFolder, outcome: Outcome) -> ObjectivePairs:
+def pairs_of_objectives(
+    prepared: Prepared, algorithm: LossWeightedConfig, run: RunFolder, outcome: Outcome
+) -> ObjectivePairs:
     """Each objective's own pairs with their reference log-probabilities; says how many there are.
 
     Args:
-        plan: the run.
-        run: its folder.
-        outcome: takes inputs and counts.
+        prepared: base model and rows.
+        algorithm: beta and the loss.
+        run: times the stages.
+        outcome: takes the counts.
     """
-    algorithm, weights, trainer = plan.algorithm, plan.objectives.others, plan.recipe.trainer
-    prepared = prepare(plan, run, outcome, check=False)
-    base, ranked = prepared.base, prepared.ranked
+    weights, ranked = prepared.objectives.others, prepared.ranked
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss_type
-    max_length, on_long = trainer.max_length, plan.rows.settings.on_long
-    by_objective = {
-        name: encode_pairs(pairs_by(ranked, name), base.encoder, max_length=max_length, on_long=on_long)
-        for name in weights
-    }
+    by_objective = {name: prepared.encode(pairs_by(ranked, name)) for name in weights}
     pairs = _together(by_objective)
     say_left_out(pairs, outcome, unranked=sum(num_unranked(ranked, name) for name in weights))
     counts = {name: len(found.pairs) for name, found in by_objective.items()}
     outcome.extra["rows"]["by_objective"] = counts
     say("pairs: " + ", ".join(f"{count} of {name} at weight {weights[name]:g}" for name, count in counts.items()))
     with run.stage("reference"):
-        batch_size = trainer.per_device_eval_batch_size
-        ref_logps_B = reference_logps(base, pairs.responses(), cache=prepared.cache, batch_size=batch_size)
+        ref_logps_B = prepared.reference_logps(pairs.responses())
     table = tilted_pairs(pairs, ref_logps_B, {}, {}, algorithm.beta)
     return ObjectivePairs(prepared, table, counts)
 

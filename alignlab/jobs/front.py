@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from alignlab.config.plan import ModelSource, Plan, RowSource
+from alignlab.config.parts import ModelSource, RowSource
+from alignlab.config.plan import Plan
 from alignlab.config.schema import FrontConfig
 from alignlab.config.weights import SUM_TOLERANCE
 from alignlab.errors import ConfigError

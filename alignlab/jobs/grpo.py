@@ -26,8 +26,9 @@ def run(plan: Plan[GrpoConfig], run: RunFolder, outcome: Outcome) -> None:
     outcome.beta, outcome.loss_type = algorithm.beta, "grpo"
     outcome.recipe |= {"normalised": True} if algorithm.normalise else {}
     outcome.recipe |= {"generations": algorithm.generations}
-    generator = _generator(plan, prepared)
-    prompts = _prompts(plan, prepared, outcome, generator.max_new_tokens)
+    generator = _generator(plan.local_generator, prepared)
+    prompts = _prompts(prepared, outcome, generator.max_new_tokens)
+    say(f"{len(prompts)} prompts, {algorithm.generations} responses to each at a time")
 
     def total(rows: Sequence[Encoded]) -> Tensor:
         scores = [weight * prepared.rewards[name].score_encoded(rows).double() for name, weight in weights.items()]
@@ -52,25 +53,23 @@ def run(plan: Plan[GrpoConfig], run: RunFolder, outcome: Outcome) -> None:
             folder=run.path,
             callbacks=[tracker],
         )
-    for one in prepared.rewards.values():
-        one.release()
-    card_and_measure(plan, run, outcome, prepared, adapter, algorithm.beta)
+    prepared.release_rewards()
+    card_and_measure(prepared, adapter, algorithm.beta, run, outcome)
 
 
-def _generator(plan: Plan[GrpoConfig], prepared: Prepared) -> LocalGeneratorConfig:
+def _generator(settings: LocalGeneratorConfig, prepared: Prepared) -> LocalGeneratorConfig:
     """How the policy is sampled in training: at temperature 1, since it is to be the policy itself."""
-    generator = replace(plan.local_generator, temperature=1.0, top_p=1.0)
+    generator = replace(settings, temperature=1.0, top_p=1.0)
     if generator.max_new_tokens == 0:
         generator = replace(generator, max_new_tokens=response_limit(prepared.ranked, prepared.base.encoder))
         say(f"generator.max_new_tokens: {generator.max_new_tokens}, by the length of the data's own responses")
     return generator
 
 
-def _prompts(plan: Plan[GrpoConfig], prepared: Prepared, outcome: Outcome, max_new_tokens: int) -> list[list[int]]:
+def _prompts(prepared: Prepared, outcome: Outcome, max_new_tokens: int) -> list[list[int]]:
     """Tokens of every prompt that leaves room for an answer; the others are counted and said.
 
     Args:
-        plan: the run.
         prepared: the training rows.
         outcome: takes the counts.
         max_new_tokens: longest answer.
@@ -78,7 +77,7 @@ def _prompts(plan: Plan[GrpoConfig], prepared: Prepared, outcome: Outcome, max_n
     Raises:
         ConfigError: if no prompt is left.
     """
-    max_length = plan.recipe.trainer.max_length
+    max_length = prepared.recipe.trainer.max_length
     every = [prepared.base.encoder.prompt_ids(one) for one in dict.fromkeys(row.prompt for row in prepared.ranked)]
     fitting = [ids for ids in every if len(ids) + max_new_tokens <= max_length]
     outcome.extra["prompts"] = {"train": len(fitting), "too_long": len(every) - len(fitting)}
@@ -87,5 +86,4 @@ def _prompts(plan: Plan[GrpoConfig], prepared: Prepared, outcome: Outcome, max_n
         raise ConfigError(f"trainer.max_length={max_length}: {left_out}")
     if len(fitting) < len(every):
         say(f"trainer.max_length={max_length}: {left_out}, and are left out")
-    say(f"{len(fitting)} prompts, {plan.algorithm.generations} responses to each at a time")
     return fitting

@@ -2,12 +2,12 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 from alignlab.config.plan import Plan
 from alignlab.config.schema import ModpoConfig
-from alignlab.evaluation.measure import Policy, Sampling, measure
 from alignlab.io.atomic import new_folder
-from alignlab.jobs.preference import prepare, record_cache, train_and_measure
+from alignlab.jobs.preference import Prepared, measure_policy, prepare, train_and_measure
 from alignlab.models.cards import read_card, save_card
 from alignlab.prerequisites.rewards import implicit_adapter
 from alignlab.runs.folder import RunFolder
@@ -21,36 +21,41 @@ def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
     Nothing is trained where one objective has all the weight and its policy exists: at w_k = 0 it is the adapter behind
     the other objective's implicit reward, at w_k = 1 that of the reward_model run with the same settings.
     """
-    algorithm = plan.algorithm
-    if plan.objectives.trained_weight == 0 or plan.same_as is not None:
-        _take_reward_policy(plan, run, outcome)
+    algorithm, objectives = plan.algorithm, plan.objectives
+    prepared = prepare(plan, run, outcome, check=algorithm.check_rewards)
+    outcome.loss_type = algorithm.loss_type
+    if plan.same_as is not None:
+        adapter = run.make_run(plan.same_as) / "adapter"
+        _take_policy(prepared, objectives.trained, adapter, algorithm.beta, run, outcome)
+    elif objectives.trained_weight == 0:
+        (only,) = objectives.others
+        adapter, beta = implicit_adapter(plan.rewards[only], prepared.parts)
+        _take_policy(prepared, only, adapter, beta, run, outcome)
     else:
-        train_and_measure(plan, run, outcome, sft_weight=algorithm.sft_weight, check=algorithm.check_rewards)
+        train_and_measure(prepared, algorithm, run, outcome, sft_weight=algorithm.sft_weight)
 
 
-def _take_reward_policy(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
+def _take_policy(
+    prepared: Prepared, objective: str, adapter: Path, beta: float, run: RunFolder, outcome: Outcome
+) -> None:
     """Copy the adapter behind one objective's implicit reward r = beta log(pi/pi_ref), and measure it.
 
     That policy pi is pi_ref exp(r/beta), the optimum for this objective alone.
+
+    Args:
+        prepared: the data that it is measured on.
+        objective: whose reward it is.
+        adapter: its folder.
+        beta: KL strength that it was trained with, 1/nat.
+        run: takes the copy.
+        outcome: takes the result.
     """
-    prepared = prepare(plan, run, outcome, check=plan.algorithm.check_rewards)
-    if plan.same_as is not None:
-        only, beta = plan.objectives.trained, plan.algorithm.beta
-        adapter = run.make_run(plan.same_as) / "adapter"
-    else:
-        (only,) = plan.objectives.others
-        adapter, beta = implicit_adapter(plan.rewards[only], prepared.parts)
-    say(f"{only} alone: takes the policy behind its implicit reward, {adapter}; no training")
+    say(f"{objective} alone: takes the policy behind its implicit reward, {adapter}; no training")
     own = run.path / "adapter"
     with new_folder(own) as folder:
         shutil.copytree(adapter, folder, dirs_exist_ok=True)
         card = read_card(folder)
         if card is not None:
-            save_card(folder, dataclasses.replace(card, algorithm=plan.algorithm.name, seed=plan.seed))
-    outcome.artifacts["adapter"] = own.name
-    outcome.beta, outcome.loss_type = beta, plan.algorithm.loss_type
-    batch_size = plan.recipe.trainer.per_device_eval_batch_size
-    policy = Policy(prepared.base, own, beta, plan.objectives, prepared.cache, batch_size)
-    sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
-    measure(policy, run, outcome, source=plan.rows, held_out=prepared.held_out, sampling=sampling)
-    record_cache(outcome, prepared.cache.counts)
+            save_card(folder, dataclasses.replace(card, algorithm=prepared.algorithm, seed=prepared.recipe.seed))
+    outcome.beta = beta
+    measure_policy(prepared, prepared.policy(own, beta, {}), prepared.held_out, run, outcome)

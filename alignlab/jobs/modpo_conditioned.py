@@ -11,15 +11,14 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import ConditionedConfig
 from alignlab.config.weights import resolve_weights
 from alignlab.data.records import Pair, RankedRow, all_pairs, pairs_by
-from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
+from alignlab.engine.scoring.rows import EncodedPairs
 from alignlab.errors import ConfigError
 from alignlab.front.points import write_points
 from alignlab.jobs.export import export
 from alignlab.jobs.front import present
-from alignlab.jobs.preference import Prepared, prepare, record_cache, say_left_out, tilted_pairs, unit_scales
+from alignlab.jobs.preference import Prepared, prepare, record_cache, say_left_out, tilted_pairs
 from alignlab.models.cards import AdapterCard, read_card, save_card
 from alignlab.models.saved_adapter import conditioned_card
-from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -43,20 +42,18 @@ def run(plan: Plan[ConditionedConfig], run: RunFolder, outcome: Outcome) -> None
         raise ConfigError(
             f"algorithm.loss={algorithm.loss}: no pair is ranked by all of {', '.join(names)}; use squared"
         )
-    trainer, on_long = plan.recipe.trainer, plan.rows.settings.on_long
-    pairs = encode_pairs(kept, prepared.base.encoder, max_length=trainer.max_length, on_long=on_long)
+    pairs = prepared.encode(kept)
     say_left_out(pairs, outcome, unranked=len(every) - len(kept))
     with run.stage("reference and rewards"):
-        table = _table(prepared, pairs, names, labels, batch_size=trainer.per_device_eval_batch_size)
-        for one in prepared.rewards.values():
-            one.release()  # training needs the memory
+        table = _table(prepared, pairs, names, labels)
+        prepared.release_rewards()
     condition = Condition(
         names, plan.recipe.peft.r, algorithm.shared_rank, algorithm.draws, algorithm.concentration, plan.seed
     )
     loss = PreferenceLoss(algorithm.loss, beta=algorithm.beta, threshold=algorithm.threshold)
     with run.stage("training"):
         adapter = train_on_processes(plan.recipe, prepared.base, table, loss, run.path, condition)
-        save_card(adapter, _card(plan, run, outcome, prepared, condition))
+        save_card(adapter, _card(prepared, algorithm, condition, outcome))
     outcome.artifacts["conditioned"] = adapter.name
     record_cache(outcome, prepared.cache.counts)
 
@@ -74,9 +71,7 @@ def labels_of(ranked: Sequence[RankedRow], pairs: Sequence[Pair], names: Sequenc
     return {pair.id: [1 if chosen[pair.id] == pair.chosen else -1 for chosen in better] for pair in ranked_by_all}
 
 
-def _table(
-    prepared: Prepared, pairs: EncodedPairs, names: Sequence[str], labels: Mapping[str, list[int]], *, batch_size: int
-) -> Dataset:
+def _table(prepared: Prepared, pairs: EncodedPairs, names: Sequence[str], labels: Mapping[str, list[int]]) -> Dataset:
     """ConditionedTrainer's columns.
 
     Args:
@@ -84,10 +79,9 @@ def _table(
         pairs: the training pairs.
         names: the objectives.
         labels: see `labels_of`; empty where the loss takes none.
-        batch_size: rows of one forward.
     """
     rows = pairs.responses()
-    ref_logps_B = reference_logps(prepared.base, rows, cache=prepared.cache, batch_size=batch_size)
+    ref_logps_B = prepared.reference_logps(rows)
     rewards: list[Tensor] = [prepared.rewards[name].score_encoded(rows).double() for name in names]
     chosen_NM, rejected_NM = torch.stack(rewards, dim=1).chunk(2)
     table = tilted_pairs(pairs, ref_logps_B, {}, {}, beta=1.0)
@@ -96,23 +90,21 @@ def _table(
     return table.add_column("labels", [labels[pair.id] for pair in pairs.pairs]) if labels else table
 
 
-def _card(
-    plan: Plan[ConditionedConfig], run: RunFolder, outcome: Outcome, prepared: Prepared, condition: Condition
-) -> AdapterCard:
-    scales = unit_scales(plan, run)
+def _card(prepared: Prepared, algorithm: ConditionedConfig, condition: Condition, outcome: Outcome) -> AdapterCard:
+    recipe = prepared.recipe
     return AdapterCard(
         objective="",
-        beta=plan.algorithm.beta,
+        beta=algorithm.beta,
         base=prepared.base.id,
-        prompt_template=plan.model.settings.prompt_template,
-        dataset=plan.rows.settings.name,
+        prompt_template=recipe.model.prompt_template,
+        dataset=prepared.source.settings.name,
         weights={},
-        max_length=plan.recipe.trainer.max_length,
-        scales=scales,
+        max_length=recipe.trainer.max_length,
+        scales=prepared.scales,
         data=outcome.inputs["pairs"],
-        algorithm=plan.algorithm.name,
-        seed=plan.seed,
-        loss_type=plan.algorithm.loss,
+        algorithm=algorithm.name,
+        seed=recipe.seed,
+        loss_type=algorithm.loss,
         recipe=outcome.recipe,
         conditioned=True,
         ranks=dict.fromkeys(condition.objectives, condition.rank),

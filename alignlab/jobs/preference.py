@@ -1,6 +1,6 @@
 """What dpo, modpo, rebel and reward_model share: preparing, rows with a tilted reference, training, measuring."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,21 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from alignlab.config.objectives import Objectives
+from alignlab.config.parts import RowSource
 from alignlab.config.plan import Plan
+from alignlab.config.recipe import TrainingRecipe
 from alignlab.config.schema import PreferenceConfig
-from alignlab.data.records import RankedRow, num_unranked, pairs_by
+from alignlab.data.records import Pair, RankedRow, num_unranked, pairs_by
 from alignlab.engine.cache.scores import CacheCount, ScoreCache
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs, encode_what_fits
 from alignlab.evaluation.measure import Policy, Sampling, measure, ranked_by_rewards
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
-from alignlab.prerequisites.models import reference
+from alignlab.models.prompts import Encoded
 from alignlab.prerequisites.reward_report import RewardContext, prepared_rewards, record_learnt_tilt, record_tilts
 from alignlab.prerequisites.rewards import RewardParts
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
+from alignlab.prerequisites.rows import kept_rows, model_and_rows, record_inputs
 from alignlab.rewards.base import Reward
 from alignlab.rewards.implicit import reference_logps
 from alignlab.rewards.normalise import read_statistics
@@ -34,18 +37,76 @@ from alignlab.training.losses import PreferenceLoss, reward_tilt
 
 @dataclass(frozen=True)
 class Prepared:
-    """Base model, rows and rewards of a run, before the pairs of one objective are taken."""
+    """What a training on preferences starts from: base model, rows and rewards, loaded, and what all stages read."""
 
-    base: Base
+    algorithm: str
+    """Name of the algorithm."""
     parts: RewardParts
+    source: RowSource
+    """Where the rows come from."""
     ranked: list[RankedRow]
     held_out: list[RankedRow]
     rewards: dict[str, Reward]
+    unlabelled: dict[str, Reward]
+    """Those of objectives without labels."""
+    scales: dict[str, float]
+    """Objective -> divisor of its weight: standard deviation of its reward's differences, where that is normalised."""
+    objectives: Objectives
+    recipe: TrainingRecipe
+    sampling: Callable[[], Sampling]
+    """How the policy is sampled; refused where the configuration names a server."""
+
+    @property
+    def base(self) -> Base:
+        """The reference."""
+        return self.parts.base
 
     @property
     def cache(self) -> ScoreCache:
         """Scores that runs share."""
         return self.parts.cache
+
+    def encode(self, pairs: Sequence[Pair]) -> EncodedPairs:
+        """The pairs as tokens, within trainer.max_length.
+
+        Raises:
+            ConfigError: if none fits.
+        """
+        return encode_pairs(pairs, self.base.encoder, max_length=self._max_length, on_long=self.source.settings.on_long)
+
+    def encode_what_fits(self, pairs: Sequence[Pair]) -> EncodedPairs:
+        """The same; none, where none fits."""
+        limit, on_long = self._max_length, self.source.settings.on_long
+        return encode_what_fits(pairs, self.base.encoder, max_length=limit, on_long=on_long)
+
+    def reference_logps(self, rows: Sequence[Encoded]) -> Tensor:
+        """Log-probabilities of responses under the reference, (B,), nats."""
+        batch_size = self.recipe.trainer.per_device_eval_batch_size
+        return reference_logps(self.base, rows, cache=self.cache, batch_size=batch_size)
+
+    def scores_of_others(self, rows: Sequence[Encoded]) -> dict[str, Tensor]:
+        """Rewards of responses, each (B,), by every objective that enters as a reward."""
+        return {name: self.rewards[name].score_encoded(rows) for name in self.objectives.others}
+
+    def release_rewards(self) -> None:
+        """Free the rewards' memory, which training needs; one that is asked again loads again."""
+        for one in self.rewards.values():
+            one.release()
+
+    def policy(self, adapter: Path, beta: float, scales: Mapping[str, float]) -> Policy:
+        """The base with an adapter, at this run's weights.
+
+        Args:
+            adapter: its folder.
+            beta: KL strength that it was trained with, 1/nat.
+            scales: divisors of the weights that it was trained with.
+        """
+        batch_size = self.recipe.trainer.per_device_eval_batch_size
+        return Policy(self.base, adapter, beta, self.objectives, self.cache, batch_size, scales)
+
+    @property
+    def _max_length(self) -> int:
+        return self.recipe.trainer.max_length
 
 
 def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -> Prepared:
@@ -58,9 +119,8 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
         check: whether a reward that contradicts its labels ends the run.
     """
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows, plan.model)
-        base = reference(plan.model)
-        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
+        loaded = model_and_rows(plan.model, plan.rows, outcome)
+        base, ranked, held_out = loaded.base, loaded.ranked, loaded.held_out
         parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)
         max_length, on_long = plan.recipe.trainer.max_length, plan.rows.settings.on_long
         context = RewardContext(plan.rewards, parts, run.path, max_length, on_long, check)
@@ -73,135 +133,145 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
         ranked = kept_rows(ranked, plan.rows, outcome, rewarded=unlabelled)
     if plan.previous is not None:
         outcome.recipe = {"rounds": plan.algorithm.rounds}
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
-    return Prepared(base, parts, ranked, held_out, rewards)
+    record_inputs(outcome, base, plan.rows, ranked)
+    return Prepared(
+        algorithm=plan.algorithm.name,
+        parts=parts,
+        source=plan.rows,
+        ranked=ranked,
+        held_out=held_out,
+        rewards=rewards,
+        unlabelled=unlabelled,
+        scales={name: one.difference_std for name, one in read_statistics(run.path).items() if name in rewards},
+        objectives=plan.objectives,
+        recipe=plan.recipe,
+        sampling=lambda: Sampling(plan.local_generator, plan.seed),
+    )
 
 
 def train_and_measure(
-    plan: Plan[PreferenceConfig], run: RunFolder, outcome: Outcome, *, sft_weight: float = 0.0, check: bool = True
+    prepared: Prepared,
+    algorithm: PreferenceConfig,
+    run: RunFolder,
+    outcome: Outcome,
+    *,
+    sft_weight: float = 0.0,
 ) -> None:
     """Train on the pairs of one objective, tilted by the rewards of the others, and measure the policy.
 
     Without other objectives (w_k = 1) this is plain DPO.
 
     Args:
-        plan: the run.
-        run: its folder.
+        prepared: base model, rows and rewards.
+        algorithm: beta and the loss.
+        run: keeps the adapter.
         outcome: takes the result.
         sft_weight: weight of the chosen responses' own likelihood in the loss.
-        check: whether a reward that contradicts its labels ends the run.
     """
-    algorithm, objectives, trainer = plan.algorithm, plan.objectives, plan.recipe.trainer
-    prepared = prepare(plan, run, outcome, check=check)
-    base, ranked, rewards, cache = prepared.base, prepared.ranked, prepared.rewards, prepared.cache
-    outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss_type
+    objectives, ranked, beta = prepared.objectives, prepared.ranked, algorithm.beta
+    outcome.beta, outcome.loss_type = beta, algorithm.loss_type
     outcome.recipe |= {"sft_weight": sft_weight} if sft_weight else {}
-    trained_on = pairs_by(ranked, objectives.trained)
-    on_long = plan.rows.settings.on_long
-    pairs = encode_pairs(trained_on, base.encoder, max_length=trainer.max_length, on_long=on_long)
+    pairs = prepared.encode(pairs_by(ranked, objectives.trained))
     say_left_out(pairs, outcome, unranked=num_unranked(ranked, objectives.trained))
     with run.stage("reference and rewards"):
         rows = pairs.responses()
-        ref_logps_B = reference_logps(base, rows, cache=cache, batch_size=trainer.per_device_eval_batch_size)
-        columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
-        record_tilts(outcome, columns, objectives.weights, algorithm.beta)
+        ref_logps_B, columns = prepared.reference_logps(rows), prepared.scores_of_others(rows)
+        record_tilts(outcome, columns, objectives.weights, beta)
         if sft_weight:
-            outcome.extra["likelihood"] = likelihood_term(pairs, sft_weight, plan.rows.settings.name)
-        table = tilted_pairs(pairs, ref_logps_B, columns, objectives.others, algorithm.beta)
-        for one in rewards.values():
-            one.release()  # training needs the memory
-    unit = unit_scales(plan, run).get(objectives.trained, 1.0)  # set if w weighs normalised rewards
+            outcome.extra["likelihood"] = likelihood_term(pairs, sft_weight, prepared.source.settings.name)
+        table = tilted_pairs(pairs, ref_logps_B, columns, objectives.others, beta)
+        prepared.release_rewards()
+    unit = prepared.scales.get(objectives.trained, 1.0)  # set if w weighs normalised rewards
     loss = PreferenceLoss(
         algorithm.loss_type,
-        beta=algorithm.beta,
+        beta=beta,
         weight=objectives.trained_weight / unit,
         label_smoothing=algorithm.label_smoothing,
         sft_weight=sft_weight,
     )
-    policy = finish(plan, run, outcome, prepared, table, loss)
-    unseen = encode_what_fits(
-        pairs_by(prepared.held_out, objectives.trained), base.encoder, max_length=trainer.max_length, on_long=on_long
-    )
+    policy = finish(prepared, table, loss, run, outcome)
+    unseen = prepared.encode_what_fits(pairs_by(prepared.held_out, objectives.trained))
     if unseen.pairs:
         rows = unseen.responses()
-        columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
-        log_ratios_B = policy.reward.score_encoded(rows).double() / algorithm.beta
-        record_learnt_tilt(outcome, log_ratios_B, columns, objectives, algorithm.beta)
-        for one in rewards.values():
-            one.release()
-
-
-def unit_scales(plan: Plan[Any], run: RunFolder) -> dict[str, float]:
-    """Objective -> divisor of its weight: standard deviation of its reward's differences, where that is normalised."""
-    return {name: found.difference_std for name, found in read_statistics(run.path).items() if name in plan.rewards}
+        columns = prepared.scores_of_others(rows)
+        log_ratios_B = policy.reward.score_encoded(rows).double() / beta
+        record_learnt_tilt(outcome, log_ratios_B, columns, objectives, beta)
+        prepared.release_rewards()
 
 
 def finish(
-    plan: Plan[Any],
-    run: RunFolder,
-    outcome: Outcome,
     prepared: Prepared,
     table: Dataset,
     loss: PreferenceLoss,
+    run: RunFolder,
+    outcome: Outcome,
     conflict: ConflictAversion | None = None,
 ) -> Policy:
     """Train the adapter, give it its card, and measure the policy, which is returned.
 
     Args:
-        plan: the run.
-        run: its folder.
-        outcome: takes the result.
         prepared: its rewards rank the held-out responses of objectives without labels.
         table: the training rows, see `tilted_pairs`.
         loss: what is minimised.
+        run: keeps the adapter.
+        outcome: takes the result.
         conflict: how the gradients of several objectives are combined, if they are.
     """
     with run.stage("training"):
-        adapter = train_on_processes(plan.recipe, prepared.base, table, loss, run.path, conflict=conflict)
-    return card_and_measure(plan, run, outcome, prepared, adapter, loss.beta)
+        adapter = train_on_processes(prepared.recipe, prepared.base, table, loss, run.path, conflict=conflict)
+    return card_and_measure(prepared, adapter, loss.beta, run, outcome)
 
 
-def card_and_measure(
-    plan: Plan[Any], run: RunFolder, outcome: Outcome, prepared: Prepared, adapter: Path, beta: float
-) -> Policy:
+def card_and_measure(prepared: Prepared, adapter: Path, beta: float, run: RunFolder, outcome: Outcome) -> Policy:
     """Give a trained adapter its card, and measure the policy, which is returned.
 
     Args:
-        plan: the run.
-        run: its folder.
-        outcome: takes the result.
         prepared: its rewards rank the held-out responses of objectives without labels.
         adapter: its folder.
         beta: KL strength, 1/nat.
+        run: times the stages and keeps the records.
+        outcome: takes the result.
     """
-    base = prepared.base
-    scales = unit_scales(plan, run)
+    recipe = prepared.recipe
     card = AdapterCard(
-        objective=plan.objectives.trained,
+        objective=prepared.objectives.trained,
         beta=beta,
-        base=base.id,
-        prompt_template=plan.model.settings.prompt_template,
-        dataset=plan.rows.settings.name,
-        weights=plan.objectives.weights,
-        max_length=plan.recipe.trainer.max_length,
-        scales=scales,
+        base=prepared.base.id,
+        prompt_template=recipe.model.prompt_template,
+        dataset=prepared.source.settings.name,
+        weights=prepared.objectives.weights,
+        max_length=recipe.trainer.max_length,
+        scales=prepared.scales,
         data=outcome.inputs["pairs"],
-        algorithm=plan.algorithm.name,
-        seed=plan.seed,
+        algorithm=prepared.algorithm,
+        seed=recipe.seed,
         loss_type=outcome.loss_type or "",
         recipe=outcome.recipe,
-        rewards={name: one.id for name, one in prepared.rewards.items()},
+        rewards={objective: one.id for objective, one in prepared.rewards.items()},
     )
     save_card(adapter, card)
-    outcome.artifacts["adapter"] = adapter.name
-    batch_size = plan.recipe.trainer.per_device_eval_batch_size
-    policy = Policy(base, adapter, beta, plan.objectives, prepared.cache, batch_size, scales)
-    unlabelled = {name: one for name, one in prepared.rewards.items() if not plan.rewards[name].labelled}
-    held_out = ranked_by_rewards(prepared.held_out, unlabelled)
-    sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
-    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
-    record_cache(outcome, prepared.cache.counts)
+    held_out = ranked_by_rewards(prepared.held_out, prepared.unlabelled)
+    policy = prepared.policy(adapter, beta, prepared.scales)
+    measure_policy(prepared, policy, held_out, run, outcome)
     return policy
+
+
+def measure_policy(
+    prepared: Prepared, policy: Policy, held_out: Sequence[RankedRow], run: RunFolder, outcome: Outcome
+) -> None:
+    """Measure a policy whose adapter lies in the run's folder.
+
+    Args:
+        prepared: the data, and how it is sampled.
+        policy: with an adapter.
+        held_out: rows of the test split.
+        run: times the stages and keeps the records.
+        outcome: takes the metrics.
+    """
+    assert policy.adapter is not None
+    outcome.artifacts["adapter"] = policy.adapter.name
+    measure(policy, run, outcome, source=prepared.source, held_out=held_out, sampling=prepared.sampling)
+    record_cache(outcome, prepared.cache.counts)
 
 
 def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[str, float]:

@@ -10,10 +10,9 @@ from torch import Tensor
 from alignlab.config.plan import Plan
 from alignlab.config.schema import RebelConfig
 from alignlab.data.records import all_pairs
-from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs
+from alignlab.engine.scoring.rows import EncodedPairs
 from alignlab.jobs.preference import finish, prepare, say_left_out, tilted_pairs
 from alignlab.prerequisites.reward_report import record_tilts
-from alignlab.rewards.implicit import reference_logps
 from alignlab.rewards.normalise import read_statistics
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -28,25 +27,17 @@ FAR = 10.0
 
 def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure. Rows, references and scores are the same for every w."""
-    algorithm, objectives, trainer = plan.algorithm, plan.objectives, plan.recipe.trainer
+    algorithm, objectives = plan.algorithm, plan.objectives
     prepared = prepare(plan, run, outcome, check=algorithm.check_rewards)
-    base, rewards = prepared.base, prepared.rewards
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss
     outcome.recipe |= {"normalised": True} if algorithm.normalise else {}
-    pairs = encode_pairs(
-        all_pairs(prepared.ranked),
-        base.encoder,
-        max_length=trainer.max_length,
-        on_long=plan.rows.settings.on_long,
-    )
+    pairs = prepared.encode(all_pairs(prepared.ranked))
     say_left_out(pairs, outcome, unranked=0)
     with run.stage("reference and rewards"):
         rows = pairs.responses()
-        ref_logps_B = reference_logps(base, rows, cache=prepared.cache, batch_size=trainer.per_device_eval_batch_size)
-        columns = {name: rewards[name].score_encoded(rows) for name in objectives.others}
+        ref_logps_B, columns = prepared.reference_logps(rows), prepared.scores_of_others(rows)
         record_tilts(outcome, columns, objectives.weights, algorithm.beta)
-        for one in rewards.values():
-            one.release()  # training needs the memory
+        prepared.release_rewards()
     _say_normalised(run)
     _say_opposites(columns)
     total_B = weighted_sum(columns, objectives.others)
@@ -55,7 +46,7 @@ def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
     columns = {name: scores[order_B] for name, scores in columns.items()}
     table = tilted_pairs(pairs, ref_logps_B[order_B], columns, objectives.others, algorithm.beta)
     loss = PreferenceLoss(algorithm.loss, beta=algorithm.beta, threshold=algorithm.threshold)
-    finish(plan, run, outcome, prepared, table, loss)
+    finish(prepared, table, loss, run, outcome)
 
 
 def higher_first(pairs: EncodedPairs, scores_B: Tensor) -> tuple[EncodedPairs, Tensor]:

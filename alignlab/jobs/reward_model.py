@@ -11,16 +11,17 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import RewardModelConfig
 from alignlab.data.records import Prompt, RankedRow, pairs_by
 from alignlab.data.safe_pairs import labelled_pairs
+from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
 from alignlab.evaluation.cost import say_signs, sign_metrics
 from alignlab.evaluation.measure import preference_metrics
-from alignlab.jobs.preference import train_and_measure
+from alignlab.jobs.preference import prepare, train_and_measure
 from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, save_card
-from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.probes import REWARD, fit_and_measure
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows, with_safety
+from alignlab.prerequisites.probes import REWARD, ProbeReader, fit_and_measure
+from alignlab.prerequisites.rewards import state_cache
+from alignlab.prerequisites.rows import ModelAndRows, model_and_kept_rows, with_safety
 from alignlab.rewards.classifier import load_classifier, trained_source
 from alignlab.rewards.reading import TextReader
 from alignlab.runs.folder import RunFolder
@@ -32,22 +33,33 @@ from alignlab.training.classifier import lora_with_head, read_pairs, train_class
 
 def run(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure. An adapter's card holds beta, base, template and data, without which it has no scale."""
-    by_kind = {"implicit": train_and_measure, "probe": fit_and_measure}
-    by_kind.get(plan.algorithm.kind, _train_classifier)(plan, run, outcome)
+    match plan.algorithm.kind:
+        case "implicit":
+            train_and_measure(prepare(plan, run, outcome, check=True), plan.algorithm, run, outcome)
+        case "probe":
+            _fit_probe(plan, run, outcome)
+        case _:
+            _train_classifier(plan, run, outcome)
+
+
+def _fit_probe(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
+    """Fit a linear reward to hidden states of the base model."""
+    with run.stage("prerequisites"):
+        loaded = model_and_kept_rows(plan.model, plan.rows, outcome)
+    cache = state_cache(ScoreCache(plan.cache / "scores"))
+    reader = ProbeReader(loaded.base, plan.algorithm, plan.recipe.trainer, cache)
+    fit_and_measure(plan.algorithm, plan.objectives.trained, loaded, reader, run, outcome)
 
 
 def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train a score head, with LoRA or with all weights, and measure what was saved, loaded anew."""
     trainer, model = plan.recipe.trainer, plan.model.settings
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows, plan.model)
-        base = reference(plan.model)
-        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
-        ranked = kept_rows(ranked, plan.rows, outcome)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
+        loaded = model_and_kept_rows(plan.model, plan.rows, outcome)
+    base = loaded.base
     tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision, trust_remote_code=False)
     reader = TextReader(tokenizer, template=model.prompt_template, eos=True, max_length=trainer.max_length, key="model")
-    table = _table(plan, ranked, reader, outcome)
+    table = _table(plan.algorithm.kind, plan.objectives.trained, loaded, reader, outcome)
     device, folder, dtype = base.device, run.path / REWARD, plan.model.dtype
     base.model.to("cpu")  # its memory is needed
     with run.stage("training"), tracking(plan.recipe.tracker, run.path) as tracker:
@@ -79,29 +91,30 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
     outcome.artifacts[REWARD] = REWARD
     with run.stage("held-out preferences"):
         score = _scorer(folder, base, dtype, batch_size=trainer.per_device_eval_batch_size)
-        outcome.metrics |= _metrics(score, held_out, list(plan.rows.settings.objectives))
+        outcome.metrics |= _metrics(score, loaded.held_out, list(plan.rows.settings.objectives))
         if plan.algorithm.kind == "cost":
-            signs = _signs(score, with_safety(held_out, plan.rows))
+            signs = _signs(score, with_safety(loaded.held_out, plan.rows))
             say_signs(signs)
             outcome.metrics |= signs
 
 
-def _table(plan: Plan[RewardModelConfig], ranked: list[RankedRow], reader: TextReader, outcome: Outcome) -> Dataset:
+def _table(kind: str, objective: str, loaded: ModelAndRows, reader: TextReader, outcome: Outcome) -> Dataset:
     """The pairs that are trained on, a cost model's with their safety labels; says and counts what is left out.
 
     Args:
-        plan: the run.
-        ranked: the training rows.
+        kind: classifier or cost.
+        objective: that it learns.
+        loaded: the training rows.
         reader: the classifier's.
         outcome: takes the counts.
 
     Raises:
         ConfigError: if a cost model's rows hold no safety labels.
     """
-    objective, safe, counts = plan.objectives.trained, None, {}
-    pairs = pairs_by(ranked, objective)
-    if plan.algorithm.kind == "cost":
-        found = labelled_pairs(with_safety(ranked, plan.rows), objective)
+    safe, counts = None, {}
+    pairs = pairs_by(loaded.ranked, objective)
+    if kind == "cost":
+        found = labelled_pairs(with_safety(loaded.ranked, loaded.source), objective)
         pairs, safe = found.pairs, found.safe
         counts = {"unlabelled": found.unlabelled, "contradicting": found.contradicting}
         unsafe = sum(not one for both in safe for one in both)
@@ -109,7 +122,7 @@ def _table(plan: Plan[RewardModelConfig], ranked: list[RankedRow], reader: TextR
         say(f"{said}; {found.contradicting} rank unsafe above safe; {found.unlabelled} left out, unlabelled")
         if not pairs:
             what = f"no pair of {objective} says of both responses whether they are safe"
-            raise ConfigError(f"dataset={plan.rows.settings.name}: {what}, which algorithm.kind=cost learns")
+            raise ConfigError(f"dataset={loaded.source.settings.name}: {what}, which algorithm.kind=cost learns")
     read = read_pairs(pairs, reader, safe)
     outcome.extra["rows"] = {"train": len(read.table), "identical": read.identical, "cut": read.cut, **counts}
     if read.identical or read.cut:

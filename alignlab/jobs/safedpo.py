@@ -5,11 +5,9 @@ import torch
 from alignlab.config.plan import Plan
 from alignlab.config.schema import SafeDpoConfig
 from alignlab.data.safe_pairs import safe_pairs
-from alignlab.engine.scoring.rows import encode_pairs
 from alignlab.errors import ConfigError
 from alignlab.jobs.preference import finish, prepare, say_left_out, tilted_pairs
 from alignlab.prerequisites.rows import with_safety
-from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -18,7 +16,7 @@ from alignlab.training.losses import PreferenceLoss, safety_tilt
 
 def run(plan: Plan[SafeDpoConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure. The offset is a tilt of the chosen response's reference."""
-    algorithm, trainer, objective = plan.algorithm, plan.recipe.trainer, plan.objectives.trained
+    algorithm, objective = plan.algorithm, plan.objectives.trained
     prepared = prepare(plan, run, outcome, check=False)
     outcome.beta, outcome.loss_type = algorithm.beta, "sigmoid"
     outcome.recipe = {"offset": algorithm.offset}
@@ -28,15 +26,13 @@ def run(plan: Plan[SafeDpoConfig], run: RunFolder, outcome: Outcome) -> None:
     say(f"pairs of {objective}: {len(found.pairs)}, {said} unsafe responses, {found.unlabelled} without safety labels")
     if not found.pairs:
         raise ConfigError(f"dataset={plan.rows.settings.name}: no pair of {objective} has a response labelled safe")
-    max_length, on_long = trainer.max_length, plan.rows.settings.on_long
-    pairs = encode_pairs(found.pairs, prepared.base.encoder, max_length=max_length, on_long=on_long)
+    pairs = prepared.encode(found.pairs)
     say_left_out(pairs, outcome, unranked=0)
     outcome.extra["rows"] |= counts
     with run.stage("reference"):
-        rows, batch_size = pairs.responses(), trainer.per_device_eval_batch_size
-        ref_logps_B = reference_logps(prepared.base, rows, cache=prepared.cache, batch_size=batch_size)
+        ref_logps_B = prepared.reference_logps(pairs.responses())
     table = tilted_pairs(pairs, ref_logps_B, {}, {}, algorithm.beta)
     gaps_P = torch.tensor([found.gaps[pair.id] for pair in pairs.pairs])
     tilts_P = safety_tilt(gaps_P, offset=algorithm.offset, beta=algorithm.beta)
     table = table.add_column("chosen_tilt", tilts_P.tolist()).add_column("rejected_tilt", [0.0] * len(gaps_P))
-    finish(plan, run, outcome, prepared, table, PreferenceLoss("sigmoid", beta=algorithm.beta))
+    finish(prepared, table, PreferenceLoss("sigmoid", beta=algorithm.beta), run, outcome)

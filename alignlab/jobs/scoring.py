@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from alignlab.config.plan import Plan, RewardSource
+from alignlab.config.parts import RewardSource
+from alignlab.config.plan import Plan
 from alignlab.config.schema import JoinedConfig, JudgedConfig
 from alignlab.data.records import RankedRow
 from alignlab.errors import ConfigError

@@ -13,8 +13,7 @@ from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import Policy
 from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
 from alignlab.models.prompts import Encoded, PromptEncoder
-from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
+from alignlab.prerequisites.rows import model_and_kept_rows
 from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Metrics, Outcome
@@ -33,15 +32,12 @@ def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
         plan.rows.settings.on_long == "drop",
     )
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows, plan.model)
-        base = reference(plan.model)
-        rows, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
-        rows = kept_rows(rows, plan.rows, outcome)
+        loaded = model_and_kept_rows(plan.model, plan.rows, outcome)
+    base, rows = loaded.base, loaded.ranked
     texts = encode_responses(rows, base.encoder, choice)
     if not texts.encoded:
         what = f"none of {len(rows)} rows has a prompt that is shorter"
         raise ConfigError(f"trainer.max_length={trainer.max_length}: {what}")
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, rows)}
     outcome.extra["rows"] = {"train": len(texts.encoded), "too_long": texts.too_long, "cut": texts.cut}
     with run.stage("training"), tracking(plan.recipe.tracker, run.path) as tracker:
         trained = train_sft(
@@ -61,7 +57,7 @@ def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
     outcome.artifacts["adapter"] = adapter.name
     with run.stage("held-out responses"):
         policy = Policy(base, adapter, 1.0, plan.objectives, cache, trainer.per_device_eval_batch_size)
-        outcome.metrics |= _metrics(policy, encode_responses(held_out, base.encoder, choice))
+        outcome.metrics |= _metrics(policy, encode_responses(loaded.held_out, base.encoder, choice))
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,13 @@ def load_judge(
         device: cpu or cuda, for a judge in this process.
         key: what its settings stand under, for errors, e.g. `scorers.better`.
     """
-    if isinstance(config, OpenAIJudgeConfig):
-        return OpenAIJudge(config, cache=cache, folder=folder, key=key)
-    if isinstance(config, LocalJudgeConfig):
-        from alignlab.judges.local import LocalJudge
+    match config:
+        case OpenAIJudgeConfig():
+            return OpenAIJudge(config, cache=cache, folder=folder, key=key)
+        case LocalJudgeConfig():
+            from alignlab.judges.local import LocalJudge
 
-        return LocalJudge(config, cache=cache, folder=folder, device=device, key=key)
-    assert isinstance(config, RulesJudgeConfig)
-    return RulesJudge(config)
+            return LocalJudge(config, cache=cache, folder=folder, device=device, key=key)
+        case RulesJudgeConfig():
+            return RulesJudge(config)
+    raise TypeError(f"judge.kind={config.kind}: has no judge")

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from alignlab.config.plan import ModelSource
+from alignlab.config.parts import ModelSource
 from alignlab.config.schema import GeneratorConfig
 from alignlab.data.records import Prompt, group_of, prompt_as_json
 from alignlab.engine.sampling.base import Continuation, PrefixRequest

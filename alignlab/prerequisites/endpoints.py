@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignlab.config.objectives import Objectives
-from alignlab.config.plan import RewardSource
+from alignlab.config.parts import RewardSource
 from alignlab.models.adapters import adapter_for, adapter_id
 from alignlab.models.cards import AdapterCard, read_card
 from alignlab.models.plain_lora import require_plain

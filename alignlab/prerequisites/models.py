@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from alignlab.config.plan import ModelSource
+from alignlab.config.parts import ModelSource
 from alignlab.models.base import Base, load_base, load_encoder
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.scratch import scratch_folder

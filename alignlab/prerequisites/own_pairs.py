@@ -1,11 +1,11 @@
-"""From a plan to the pairs of a policy's own answers: who samples, who scores, what is selected.
+"""From settings to the pairs of a policy's own answers: who samples, who scores, what is selected.
 
 Shape letters: N answers, M objectives.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alignlab.config.plan import MakeRun, Plan
-from alignlab.config.schema import PairsConfig, ServerGeneratorConfig
+from alignlab.config.parts import ModelSource, RewardSource
+from alignlab.config.schema import GeneratorConfig, PairsConfig, ServerGeneratorConfig
 from alignlab.data.readers.prompts import prompt_in
 from alignlab.data.records import Prompt, as_said
-from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
 from alignlab.io.records import Records
 from alignlab.models.adapters import adapter_id
@@ -42,31 +41,37 @@ _LOCAL = {"path", "adapter", "base_url", "api_key_env", "batch_size", "workers",
 """Keys that name files and machines, of no use to a reader of the card elsewhere."""
 
 
-def sampler_of(plan: Plan[PairsConfig]) -> Sampler:
-    """Who answers in a run, and how."""
-    sources = plan.algorithm.sources
+def sampler_of(
+    model: ModelSource, generator: GeneratorConfig, adapters: Sequence[str], *, seed: int, max_length: int
+) -> Sampler:
+    """Who answers in a run, and how.
+
+    Args:
+        model: the run's.
+        generator: how it is sampled.
+        adapters: of the policies that answer; none for the model alone.
+        seed: of the samples.
+        max_length: longest prompt plus answer, tokens.
+    """
     return Sampler(
-        model=plan.model,
-        model_id=_model_id(plan),
-        sources=tuple(sources) or (None,),
-        source_ids=tuple(adapter_id(Path(source)) if Path(source).is_dir() else source for source in sources) or ("",),
-        generator=plan.generator,
-        seed=plan.seed,
-        max_length=plan.recipe.trainer.max_length,
+        model=model,
+        model_id=_model_id(model, generator),
+        sources=tuple(adapters) or (None,),
+        source_ids=tuple(adapter_id(Path(one)) if Path(one).is_dir() else one for one in adapters) or ("",),
+        generator=generator,
+        seed=seed,
+        max_length=max_length,
     )
 
 
-def _model_id(plan: Plan[PairsConfig]) -> dict[str, Any]:
-    settings = plan.record["model"]
+def _model_id(model: ModelSource, generator: GeneratorConfig) -> dict[str, Any]:
+    settings = asdict(model.settings)
     known = {key: settings[key] for key in _MODEL_KEYS if key in settings}
-    server = plan.generator
-    served = {"server": [server.base_url, server.model]} if isinstance(server, ServerGeneratorConfig) else {}
-    made = {} if plan.model.scratch is None else {"made": _made_id(plan)}
-    return {**known, "files": list(plan.model.files), "bf16": plan.model.bf16, **served, **made}
-
-
-def _made_id(plan: Plan[PairsConfig]) -> str:
-    return reference(plan.model).id
+    served = {}
+    if isinstance(generator, ServerGeneratorConfig):
+        served = {"server": [generator.base_url, generator.model]}
+    made = {} if model.scratch is None else {"made": reference(model).id}
+    return {**known, "files": list(model.files), "bf16": model.bf16, **served, **made}
 
 
 @dataclass
@@ -81,34 +86,41 @@ class Scored:
     """Correlations, within prompts, of the scorers with each other and with length."""
 
 
-def score_answers(plan: Plan[PairsConfig], answers: Comparable, folder: Path, make_run: MakeRun) -> Scored:
+def score_answers(
+    scorers: Mapping[str, RewardSource],
+    parts: RewardParts,
+    answers: Comparable,
+    folder: Path,
+    *,
+    adapters: Sequence[str],
+) -> Scored:
     """Every answer's score by every objective, kept in the run folder as they come.
 
     Args:
-        plan: the run.
+        scorers: of the run, by objective.
+        parts: what they are built with.
         answers: of all prompts.
         folder: of the run.
-        make_run: makes prerequisites.
+        adapters: of the policies that answered, whose own runs may hold a joined scorer's units.
 
     Raises:
         ConfigError: `scorers.NAME: ...` where a scorer gives no usable scores.
     """
-    parts = RewardParts(_base(plan), ScoreCache(plan.cache / "scores"), make_run)
     rows = answers.answers
     prompts = [prompt_in({"prompt": row["prompt"]}) for row in rows]
     ids, groups = ([row[key] for row in rows] for key in ("id", "prompt_id"))
     texts = [as_said(row["response"], row["finish"]) for row in rows]
     columns, asked = [], {}
-    for name, source in plan.scorers.items():
+    for name, source in scorers.items():
         one = reward(source, parts)
         if isinstance(one, JoinedReward):
             encoded = parts.base.encoder.encode_all(list(zip(prompts, texts, strict=True)), sampled=True)
-            one = one.scaled(encoded, folder, [Path(adapter).parent for adapter in plan.algorithm.sources])
+            one = one.scaled(encoded, folder, [Path(adapter).parent for adapter in adapters])
         path = folder / "scores" / f"{name}.jsonl"
         column, asked[name] = kept_scores(path, name, one, ids, list(zip(prompts, texts, strict=True)))
         columns.append(column)
         one.release()  # two of 7B at once are too much for most machines
-    names = list(plan.scorers)
+    names = list(scorers)
     scored = Scored(names, np.stack(columns, axis=1), asked)
     check_scores(scored.scores_NM, names, ids, groups)
     scored.notes["correlation"] = correlations(scored.scores_NM, names, groups)
@@ -153,32 +165,33 @@ def kept_scores(
     return np.array([known[key] for key in ids], dtype=float), len(missing)
 
 
-def _base(plan: Plan[PairsConfig]) -> Base:
+def answering_base(model: ModelSource, generator: GeneratorConfig) -> Base:
     """The run's model; where a server holds it, its tokenizer alone, which is all that scorers of texts need."""
-    if not isinstance(plan.generator, ServerGeneratorConfig):
-        return reference(plan.model)
-    encoder = prompt_encoder(plan.model)
+    if not isinstance(generator, ServerGeneratorConfig):
+        return reference(model)
+    encoder = prompt_encoder(model)
     return Base(None, encoder.tokenizer, encoder, "", "a server's")
 
 
-def pair_rows(plan: Plan[PairsConfig], answers: Comparable, scored: Scored) -> list[PairRow]:
+def pair_rows(
+    algorithm: PairsConfig, weights: Mapping[str, float], answers: Comparable, scored: Scored, *, seed: int
+) -> list[PairRow]:
     """The selected and labelled pairs, prompt by prompt.
 
     Args:
-        plan: the run.
+        algorithm: how pairs are selected and labelled.
+        weights: of the objectives.
         answers: of all prompts.
         scored: their scores by objective.
+        seed: of drawn labels.
 
     Raises:
         ConfigError: if there is none.
     """
-    algorithm = plan.algorithm
-    selection = Selection(
-        algorithm.select, algorithm.labels, algorithm.temperature, algorithm.min_margin, seed=plan.seed
-    )
+    selection = Selection(algorithm.select, algorithm.labels, algorithm.temperature, algorithm.min_margin, seed=seed)
     groups = [row["prompt_id"] for row in answers.answers]
     units_M = spread_within(scored.scores_NM, groups)
-    weights_M = np.array([plan.objectives.weights.get(name, 0.0) for name in scored.names])
+    weights_M = np.array([weights.get(name, 0.0) for name in scored.names])
     rows, start = [], 0
     for prompt_id, own in answers.by_prompt.items():
         scores_NM = scored.scores_NM[start : start + len(own)]
@@ -194,9 +207,14 @@ def pair_rows(plan: Plan[PairsConfig], answers: Comparable, scored: Scored) -> l
     return rows
 
 
-def card_settings(plan: Plan[PairsConfig]) -> Mapping[str, Any]:
-    """Settings for the card, without paths and keys."""
-    groups = {name: plan.record[name] for name in ("model", "dataset", "algorithm", "generator")}
+def card_settings(record: Mapping[str, Any], inputs: Mapping[str, str]) -> Mapping[str, Any]:
+    """Settings for the card, without paths and keys.
+
+    Args:
+        record: every setting of the run as plain values.
+        inputs: fingerprints of its files.
+    """
+    groups = {name: record[name] for name in ("model", "dataset", "algorithm", "generator")}
     plain = {name: {key: value for key, value in group.items() if key not in _LOCAL} for name, group in groups.items()}
-    plain["scorers"] = {name: {"kind": source.settings.kind} for name, source in plan.scorers.items()}
-    return {**plain, "seed": plan.seed, "inputs": dict(plan.inputs)}
+    plain["scorers"] = {name: {"kind": one["kind"]} for name, one in record["scorers"].items()}
+    return {**plain, "seed": record["seed"], "inputs": dict(inputs)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlab.config.plan import ModelSource
+from alignlab.config.parts import ModelSource
 from alignlab.config.schema import GeneratorConfig, ServerGeneratorConfig
 from alignlab.engine.sampling.base import OnDone, PrefixRequest
 from alignlab.engine.sampling.generate import generate

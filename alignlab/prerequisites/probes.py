@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alignlab.config.plan import Plan
-from alignlab.config.schema import RewardModelConfig
+from alignlab.config.schema import RewardModelConfig, TrainerConfig
 from alignlab.data.records import Pair, RankedRow, pairs_by
-from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.cache.states import StateCache
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs, encode_what_fits
 from alignlab.engine.scoring.states import decoder_layers
 from alignlab.errors import ConfigError
@@ -18,9 +17,7 @@ from alignlab.evaluation.measure import preference_metrics
 from alignlab.evaluation.probe import probe_quality, say_quality
 from alignlab.models.base import Base
 from alignlab.models.cards import ProbeCard
-from alignlab.prerequisites.models import reference
-from alignlab.prerequisites.rewards import state_cache
-from alignlab.prerequisites.rows import data_inputs, data_report, held_out_rows, kept_rows, training_rows
+from alignlab.prerequisites.rows import ModelAndRows
 from alignlab.rewards.probe import ProbeFeatures, log_lengths, save_probe
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -49,30 +46,32 @@ class _Measured:
         return self.differences if length_term == "none" else np.hstack([self.differences, self.lengths])
 
 
-def fit_and_measure(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
+def fit_and_measure(
+    algorithm: RewardModelConfig,
+    objective: str,
+    loaded: ModelAndRows,
+    reader: "ProbeReader",
+    run: RunFolder,
+    outcome: Outcome,
+) -> None:
     """Fit a probe to one objective's pairs, measure it on pairs of other prompts, and save it.
 
     Args:
-        plan: the run.
+        algorithm: what is fitted.
+        objective: that it learns.
+        loaded: base model and rows.
+        reader: turns pairs into features.
         run: its folder.
         outcome: takes the metrics.
     """
-    algorithm, objective, trainer = plan.algorithm, plan.objectives.trained, plan.recipe.trainer
-    with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows, plan.model)
-        base = reference(plan.model)
-        ranked, held_out = training_rows(plan.rows, base), held_out_rows(plan.rows, base)
-        ranked = kept_rows(ranked, plan.rows, outcome)
-    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(plan.rows, ranked)}
-    encoded = encode_pairs(pairs_by(ranked, objective), base.encoder, max_length=trainer.max_length, on_long="cut")
+    encoded = reader.encode(pairs_by(loaded.ranked, objective))
     outcome.extra["rows"] = {"train": len(encoded.pairs), "too_long": encoded.too_long, "cut": encoded.cut}
     if encoded.too_long or encoded.cut:
         left_out = f"{encoded.too_long} pairs left out (their prompt alone fills it), {encoded.cut} responses cut"
-        say(f"trainer.max_length={trainer.max_length}: {left_out}")
-    read = _Reading(plan, base)
+        say(f"trainer.max_length={reader.max_length}: {left_out}")
     with run.stage("hidden states"):
-        known = read.measured(encoded)
-        others = {name: read.held_out(held_out, name) for name in plan.rows.settings.objectives}
+        known = reader.measured(encoded)
+        others = {name: reader.held_out(loaded.held_out, name) for name in loaded.source.settings.objectives}
     with run.stage("fit"):
         fitted = known.features(algorithm.length_term)
         ridge = algorithm.ridge or choose_ridge(fitted, known.groups)
@@ -94,27 +93,37 @@ def fit_and_measure(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outc
         prefix = f"{objective}_cv" if part_name == "out-of-fold" else objective
         outcome.metrics |= {f"{prefix}_{key}": record[key] for key in ("accuracy", "length_accuracy", "log_loss")}  # type: ignore[misc]
     say_quality(objective, quality, ridge)
-    save_probe(run.path / REWARD, torch.from_numpy(kept), _card(plan, base, read.features, ridge, outcome))
+    save_probe(run.path / REWARD, torch.from_numpy(kept), _card(algorithm, objective, loaded, reader, ridge, outcome))
     outcome.artifacts[REWARD] = REWARD
 
 
-class _Reading:
+class ProbeReader:
     """Features of pairs by a run's settings; hidden states are kept for all runs.
 
     Args:
-        plan: the run.
         base: the model that reads.
+        algorithm: which layers it reads, and how.
+        trainer: lengths and batch sizes.
+        cache: of hidden states.
     """
 
-    def __init__(self, plan: Plan[RewardModelConfig], base: Base) -> None:
-        self.base, self.max_length = base, plan.recipe.trainer.max_length
+    def __init__(self, base: Base, algorithm: RewardModelConfig, trainer: TrainerConfig, cache: StateCache) -> None:
+        self.base, self.max_length = base, trainer.max_length
         depth = len(decoder_layers(base.model))
-        layers = tuple(max(1, round(fraction * depth)) for fraction in plan.algorithm.layers)
+        layers = tuple(max(1, round(fraction * depth)) for fraction in algorithm.layers)
         if len(set(layers)) < len(layers):
-            raise ConfigError(f"algorithm.layers={plan.algorithm.layers}: two are one layer of {depth}: {list(layers)}")
-        self.features = ProbeFeatures(layers, plan.algorithm.pooling, with_length=False)
-        self._cache = state_cache(ScoreCache(plan.cache / "scores"))
-        self._batch_size = plan.recipe.trainer.per_device_eval_batch_size
+            raise ConfigError(f"algorithm.layers={algorithm.layers}: two are one layer of {depth}: {list(layers)}")
+        self.features = ProbeFeatures(layers, algorithm.pooling, with_length=False)
+        self._cache = cache
+        self._batch_size = trainer.per_device_eval_batch_size
+
+    def encode(self, pairs: Sequence[Pair]) -> EncodedPairs:
+        """The pairs as tokens; responses are cut at the limit.
+
+        Raises:
+            ConfigError: if none fits.
+        """
+        return encode_pairs(pairs, self.base.encoder, max_length=self.max_length, on_long="cut")
 
     def measured(self, encoded: EncodedPairs) -> _Measured:
         """Differences of features of all pairs."""
@@ -132,22 +141,28 @@ class _Reading:
 
 
 def _card(
-    plan: Plan[RewardModelConfig], base: Base, features: ProbeFeatures, ridge: float, outcome: Outcome
+    algorithm: RewardModelConfig,
+    objective: str,
+    loaded: ModelAndRows,
+    reader: ProbeReader,
+    ridge: float,
+    outcome: Outcome,
 ) -> ProbeCard:
+    base = loaded.base
     return ProbeCard(
         kind="probe",
-        objective=plan.objectives.trained,
+        objective=objective,
         base=base.id,
         base_path=base.path,
         base_revision=base.revision,
         dtype=str(base.model.dtype).removeprefix("torch."),
         attn_implementation=base.model.config._attn_implementation,
-        template=plan.model.settings.prompt_template,
-        max_length=plan.recipe.trainer.max_length,
-        layers=list(features.layers),
-        pooling=features.pooling,
-        length_term=plan.algorithm.length_term,
+        template=base.encoder.template,
+        max_length=reader.max_length,
+        layers=list(reader.features.layers),
+        pooling=reader.features.pooling,
+        length_term=algorithm.length_term,
         ridge=ridge,
-        dataset=plan.rows.settings.name,
+        dataset=loaded.source.settings.name,
         data=outcome.inputs["pairs"],
     )

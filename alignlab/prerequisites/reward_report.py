@@ -8,7 +8,7 @@ from torch import Tensor
 
 from alignlab.config.names import MADE_REWARDS
 from alignlab.config.objectives import Objectives
-from alignlab.config.plan import RewardSource
+from alignlab.config.parts import RewardSource
 from alignlab.config.schema import ClassifierConfig, HttpConfig, PythonConfig, RewardConfig
 from alignlab.data.records import RankedRow, pairs_by
 from alignlab.engine.scoring.rows import encode_what_fits, fit

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.names import HELD_OUT
-from alignlab.config.plan import MakeRun, RewardSource
+from alignlab.config.parts import RewardSource
+from alignlab.config.plan import MakeRun
 from alignlab.config.schema import (
     BeaverConfig,
     ClassifierConfig,

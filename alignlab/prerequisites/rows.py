@@ -1,19 +1,19 @@
 """The rows of a run: read from files or the hub, or sampled in the embedded world."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
-from alignlab.config.plan import ModelSource, RowSource
+from alignlab.config.parts import ModelSource, RowSource
 from alignlab.data.consistent import consistent_rows
 from alignlab.data.records import RankedRow
-from alignlab.data.sources import load, read_ranked_rows, select_split, split_notice
+from alignlab.data.sources import load, made_rows, read_ranked_rows, select_split, split_notice
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
 from alignlab.models.base import Base
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.rendering import TemplateError
-from alignlab.prerequisites.models import prompt_encoder
+from alignlab.prerequisites.models import prompt_encoder, reference
 from alignlab.prerequisites.toy_pairs import toy_pairs_file
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -27,11 +27,65 @@ def ranked_rows(source: RowSource, base: Base, split: str | None) -> list[Ranked
         base: the reference.
         split: its name.
     """
-    made = None if source.toy is None else toy_pairs_file(source.toy, base, source.cache)
-    if source.made_by is not None:
-        made = source.made_by.folder / "rows"
-    rows = read_ranked_rows(source.settings, made, max_length=source.max_length)
-    return select_split(rows, source.settings, split)
+    settings = source.settings
+    if source.toy is not None:
+        rows = made_rows(settings, toy_pairs_file(source.toy, base, source.cache))
+    elif source.made_by is not None:
+        rows = made_rows(settings, source.made_by.folder / "rows")
+    else:
+        rows = read_ranked_rows(source.file, max_length=source.max_length)
+    return select_split(rows, settings, split)
+
+
+@dataclass(frozen=True)
+class ModelAndRows:
+    """Base model and rows of a run."""
+
+    source: RowSource
+    base: Base
+    ranked: list[RankedRow]
+    """Of dataset.split."""
+    held_out: list[RankedRow]
+    """Of dataset.eval_split."""
+
+
+def model_and_rows(model: ModelSource, source: RowSource, outcome: Outcome) -> ModelAndRows:
+    """Check the data, then load the base model, and the rows of both splits.
+
+    Args:
+        model: of the run.
+        source: of the data.
+        outcome: takes what the data check counted.
+    """
+    outcome.extra |= data_report(source, model)
+    base = reference(model)
+    return ModelAndRows(source, base, training_rows(source, base), held_out_rows(source, base))
+
+
+def model_and_kept_rows(model: ModelSource, source: RowSource, outcome: Outcome) -> ModelAndRows:
+    """The same with the pairs that dataset.keep leaves, recorded as the run's inputs.
+
+    Args:
+        model: of the run.
+        source: of the data.
+        outcome: takes counts and inputs.
+    """
+    loaded = model_and_rows(model, source, outcome)
+    ranked = kept_rows(loaded.ranked, source, outcome)
+    record_inputs(outcome, loaded.base, source, ranked)
+    return replace(loaded, ranked=ranked)
+
+
+def record_inputs(outcome: Outcome, base: Base, source: RowSource, ranked: Sequence[RankedRow]) -> None:
+    """Record the model, the data and the rows that are trained on.
+
+    Args:
+        outcome: takes them.
+        base: of the run.
+        source: of the data.
+        ranked: the rows.
+    """
+    outcome.inputs |= {"model": base.id, "revision": base.revision, **data_inputs(source, ranked)}
 
 
 def training_rows(source: RowSource, base: Base) -> list[RankedRow]:
@@ -97,7 +151,7 @@ def data_report(source: RowSource, model: ModelSource) -> dict[str, object]:
     """
     if source.toy is not None or source.made_by is not None:
         return {}
-    loaded = load(source.settings, max_length=source.max_length)
+    loaded = load(source.file, max_length=source.max_length)
     if model.settings.prompt_template is None:
         _check_roles(loaded.rows, source, prompt_encoder(model))
     notice = split_notice(loaded.rows, source.settings)

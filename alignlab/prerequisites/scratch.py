@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from alignlab.config.plan import RowSource, ScratchModel
+from alignlab.config.parts import RowSource, ScratchModel
 from alignlab.config.schema import FromScratchConfig, TrainerConfig
 from alignlab.data.records import Prompt, prompt_text
 from alignlab.data.sources import read_ranked_rows, select_split, split_settings
@@ -110,7 +110,7 @@ def _demonstrations(model: FromScratchConfig) -> list[tuple[Prompt, str]]:
 
 def _responses(source: RowSource, most: int) -> list[tuple[Prompt, str]]:
     """(prompt, response) of both responses to the data's training prompts."""
-    rows = select_split(read_ranked_rows(source.settings, max_length=source.max_length), source.settings, "train")
+    rows = select_split(read_ranked_rows(source.file, max_length=source.max_length), source.settings, "train")
     return [(row.prompt, response) for row in rows for response in row.responses][:most]
 
 

@@ -32,7 +32,7 @@ class RunFolder:
     """The open folder of one run. Use `open_run`."""
 
     def __init__(self, path: Path, plan: Plan[Any], make_run: MakeRun) -> None:
-        self.path, self.plan = path, plan
+        self.path, self._plan = path, plan
         self.make_run = make_run
         """Runs a prerequisite, unless that has been done, and returns its folder."""
         self.seconds: dict[str, float] = {}
@@ -57,7 +57,7 @@ class RunFolder:
             error: one line; None where it is done.
         """
         self.seconds["total"] = round(time.perf_counter() - self._started, 3)
-        objectives, plan = outcome.objectives, self.plan
+        objectives, plan = outcome.objectives, self._plan
         result = RunResult(
             status=status,
             algorithm=plan.algorithm.name,
@@ -84,7 +84,7 @@ class RunFolder:
 
     def _files(self, outcome: Outcome) -> dict[str, str]:
         """Hashes of what the run wrote; what `after_run` writes is another run's, or is drawn again."""
-        uses = self.plan.algorithm.uses
+        uses = self._plan.algorithm.uses
         names = [*outcome.artifacts.values(), *(() if uses.after_run else uses.writes)]
         return hashes_below(self.path, [name for name in names if not name.startswith("..")])
 

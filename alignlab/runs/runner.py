@@ -90,8 +90,16 @@ def _run_and_score(plan: Plan[Any], folder: Path) -> tuple[RunResult, Path]:
     evaluation = plan.evaluation(folder / result.artifacts["adapter"])
     evaluated = run_in_folder(evaluation, evaluation.folder, wait=True)
     if plan.previous is not None:
-        importlib.import_module("alignlab.jobs.rounds").after_rounds(plan, folder, make_run)
+        importlib.import_module("alignlab.front.rounds").report_rounds(folder, _rounds(plan, folder))
     return evaluated, evaluation.folder
+
+
+def _rounds(plan: Plan[Any], folder: Path) -> list[Path]:
+    """Evaluations of the reference and of every round's policy, each made unless it is there."""
+    runs = [(plan, folder)]
+    while (earlier := runs[0][0].previous) is not None:
+        runs.insert(0, (earlier, earlier.folder))
+    return [make_run(plan.evaluation(None)), *(make_run(each.evaluation(where / "adapter")) for each, where in runs)]
 
 
 def run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool = False) -> RunResult:

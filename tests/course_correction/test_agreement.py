@@ -41,9 +41,9 @@ def test_the_correction_finds_the_truth():
     rng = np.random.default_rng(0)
     truth = [bool(value) for value in rng.random(6000) < 0.3]
     verdicts = judged(truth, sensitivity=0.9, specificity=0.8, seed=1)
-    rows = [Scored(str(place // 5), str(place // 5), 10, place % 5, value) for place, value in enumerate(verdicts)]
-    labels = {str(place): truth[place] for place in range(1500)}
-    quality = judge_quality({str(place): value for place, value in enumerate(verdicts)}, labels)
+    rows = [Scored(str(index // 5), str(index // 5), 10, index % 5, value) for index, value in enumerate(verdicts)]
+    labels = {str(index): truth[index] for index in range(1500)}
+    quality = judge_quality({str(index): value for index, value in enumerate(verdicts)}, labels)
     raw, mended = corr_curve(rows, ks=(10,)), rogan_gladen(rows, quality, ks=(10,))
     assert raw.corr[0] == pytest.approx(0.41, abs=0.03)  # what the judge says
     assert mended.corr[0] == pytest.approx(0.3, abs=0.03)

@@ -20,7 +20,7 @@ def request(number):
     """A response of 30 to 120 words in lines and sentences; every tenth names a special token."""
     rng = random.Random(number)
     words = [rng.choice(WORDS) for _ in range(rng.randint(30, 120))]
-    text = " ".join(f"{word}.\n\n" if place % 11 == 10 else word for place, word in enumerate(words)).strip()
+    text = " ".join(f"{word}.\n\n" if index % 11 == 10 else word for index, word in enumerate(words)).strip()
     text += " </s> <|im_end|> <|eot_id|>" if number % 10 == 9 else ""
     prompt = f"Where is box number {number} on the table?"
     return HarmRequest(text_id(prompt, text), prompt, None, text, f"made up {number}")

@@ -12,20 +12,20 @@ def sample(share_of_request, *, ks=(10, 20), samples=5, seed=0, prefix=""):
     """Rows whose requests have each their own chance to be corrected."""
     rng = np.random.default_rng(seed)
     return [
-        Scored(f"{prefix}{number}", f"{prefix}{number}", k, place, bool(rng.random() < share))
+        Scored(f"{prefix}{number}", f"{prefix}{number}", k, index, bool(rng.random() < share))
         for number, share in enumerate(share_of_request)
         for k in ks
-        for place in range(samples)
+        for index in range(samples)
     ]
 
 
 def test_a_share_is_a_count():
     rows = sample(np.linspace(0, 1, 30))
     curve = corr_curve(rows, ks=(10, 20))
-    for place, k in enumerate((10, 20)):
+    for index, k in enumerate((10, 20)):
         here = [row.corrected for row in rows if row.k == k]
-        assert curve.corr[place] == sum(here) / len(here)
-        assert curve.n[place] == len(here) == 150
+        assert curve.corr[index] == sum(here) / len(here)
+        assert curve.n[index] == len(here) == 150
     assert curve.mean == pytest.approx(sum(curve.corr) / 2)
     assert curve.reference_form() == pytest.approx([*curve.corr, curve.mean])
 
@@ -55,7 +55,7 @@ def test_the_mean_is_over_what_is_known():
 
 def test_any_and_all_of_a_requests_samples():
     verdicts = {"a": (True, False), "b": (True, True), "c": (False, False), "d": (False, None), "e": (True, None)}
-    rows = [Scored(name, name, 10, place, value) for name, pair in verdicts.items() for place, value in enumerate(pair)]
+    rows = [Scored(name, name, 10, index, value) for name, pair in verdicts.items() for index, value in enumerate(pair)]
     curve = corr_curve(rows, ks=(10,))
     assert curve.any_of_n == [3 / 4]  # d may yet be a yes, so it is in no share
     assert curve.all_of_n == [1 / 4]  # e may yet be a no

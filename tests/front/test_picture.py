@@ -153,13 +153,13 @@ def test_three_objectives_give_three_pairs_and_each_mean_against_its_own_weight(
     assert "50 25 25" in [text.get_text() for text in figure.axes[0].texts]
     assert "hundredths" in figure.legends[0].get_title().get_text()
     assert [len(lines(panel, style="-")) for panel in figure.axes] == [0] * 6  # no order to join them in
-    for place, panel in enumerate(figure.axes[3:]):
-        assert panel.get_xlabel() == f"w: weight of '{'abc'[place]}'"
-        assert panel.get_ylabel().startswith(f"{axes[place]}: ")
+    for index, panel in enumerate(figure.axes[3:]):
+        assert panel.get_xlabel() == f"w: weight of '{'abc'[index]}'"
+        assert panel.get_ylabel().startswith(f"{axes[index]}: ")
         hollow, filled = sorted(lines(panel, marker="o"), key=lambda line: line.get_markersize())
-        assert filled.get_xdata() == pytest.approx(weights[:, place])
-        assert filled.get_ydata() == pytest.approx(weights[:, place])
-        assert hollow.get_ydata() == pytest.approx(weights[:, place] + 0.5)
+        assert filled.get_xdata() == pytest.approx(weights[:, index])
+        assert filled.get_ydata() == pytest.approx(weights[:, index])
+        assert hollow.get_ydata() == pytest.approx(weights[:, index] + 0.5)
 
 
 def test_a_penalty_is_drawn_against_the_weight_that_moves():

@@ -131,8 +131,8 @@ def test_every_flipped_bit_of_a_line_is_seen(path):
     partial = filled(path, IDS[:2])
     data = partial.read_bytes()
     end = data.find(b"\n")
-    for place in range(end):
-        partial.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+    for index in range(end):
+        partial.write_bytes(data[:index] + bytes([data[index] ^ 4]) + data[index + 1 :])
         with pytest.raises(ConfigError, match=r"jsonl:1"):
             filled(path, [])
 

@@ -24,7 +24,7 @@ def sentence(rng, most=24):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     """A base model, two PEFT folders and a preference file, none of them made by alignlab's own jobs."""
     folder = tmp_path_factory.mktemp("audit")
     rng = random.Random(0)
@@ -64,29 +64,29 @@ def read(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def command(place, *overrides, policy=True):
+def command(root, *overrides, policy=True):
     """The issue's own line, as a shell hands it over."""
     given = [
         "algorithm=audit",
         "model=hf",
-        f"model.path={place}/base",
+        f"model.path={root}/base",
         f"model.prompt_template={TEMPLATE}",
         "dataset=pku_saferlhf",
-        f"dataset.path={place}/rows.jsonl",
+        f"dataset.path={root}/rows.jsonl",
         "dataset.split=null",
-        f"algorithm.rewards.safer.adapter={place}/margin",
+        f"algorithm.rewards.safer.adapter={root}/margin",
         "algorithm.rewards.safer.beta=0.1",
         "algorithm.beta=0.1",
-        f"paths.runs={place}/runs",
-        f"paths.cache={place}/cache",
+        f"paths.runs={root}/runs",
+        f"paths.cache={root}/cache",
     ]
-    return main([*given, *([f"algorithm.adapter={place}/policy"] if policy else []), *overrides])
+    return main([*given, *([f"algorithm.adapter={root}/policy"] if policy else []), *overrides])
 
 
-def audited(place, *overrides, policy=True):
+def audited(root, *overrides, policy=True):
     """The pairs and the result of one audit."""
-    out = place / ("out-" + "-".join(overrides).replace("/", "_"))
-    assert command(place, f"hydra.run.dir={out}", *overrides, policy=policy) == 0
+    out = root / ("out-" + "-".join(overrides).replace("/", "_"))
+    assert command(root, f"hydra.run.dir={out}", *overrides, policy=policy) == 0
     pairs = read(out / "pairs.jsonl")
     return pairs, json.loads((out / "result.json").read_text()), out
 
@@ -96,23 +96,23 @@ def logp(model, tokenizer, start, text):
     ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
     with torch.no_grad():
         logps = torch.log_softmax(model(torch.tensor([ids])).logits[0].double(), dim=-1)
-    return sum(float(logps[place - 1, ids[place]]) for place in range(start, len(ids)))
+    return sum(float(logps[index - 1, ids[index]]) for index in range(start, len(ids)))
 
 
 def shared(*rows):
-    return next(place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1)
+    return next(index for index, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1)
 
 
 @pytest.fixture(scope="module")
-def plain(place):
+def plain(root):
     """(row, side) -> log-probabilities of the three models, counted from where the two whole texts part."""
-    tokenizer = AutoTokenizer.from_pretrained(place / "base")
-    rows = read(place / "rows.jsonl")
+    tokenizer = AutoTokenizer.from_pretrained(root / "base")
+    rows = read(root / "rows.jsonl")
     found = {}
     for name in ("ref", "policy", "margin"):
-        model = AutoModelForCausalLM.from_pretrained(place / "base")
+        model = AutoModelForCausalLM.from_pretrained(root / "base")
         if name != "ref":
-            model = PeftModel.from_pretrained(model, place / name)
+            model = PeftModel.from_pretrained(model, root / name)
         model.eval()
         for number, row in enumerate(rows):
             texts = [TEMPLATE.format(raw_prompt=row["prompt"]) + row[f"response_{side}"] for side in (0, 1)]
@@ -123,9 +123,9 @@ def plain(place):
 
 
 @pytest.mark.parametrize("w", [0.1, 0.3, 0.5, 0.9])
-def test_every_pair_equals_the_plain_computation(place, plain, w):
+def test_every_pair_equals_the_plain_computation(root, plain, w):
     rows, logps = plain
-    pairs, result, _ = audited(place, f"w={w}")
+    pairs, result, _ = audited(root, f"w={w}")
     assert len(pairs) == len(rows) == result["rows"]["pairs"]
     assert len({pair["id"] for pair in pairs}) == len(pairs)
     for number, (row, pair) in enumerate(zip(rows, pairs, strict=True)):
@@ -146,17 +146,17 @@ def test_every_pair_equals_the_plain_computation(place, plain, w):
     assert result["metrics"]["loss"]["n"] == len(rows)
 
 
-def test_without_a_policy_there_are_margins_only(place):
-    pairs, result, _ = audited(place, "w=0.5", "force=true", policy=False)
+def test_without_a_policy_there_are_margins_only(root):
+    pairs, result, _ = audited(root, "w=0.5", "force=true", policy=False)
     assert set(pairs[0]) == {
         "id", "prompt", "chosen", "rejected", "objective", "cut", "ref_chosen_logp", "ref_rejected_logp", "margins",
     }  # fmt: skip
     assert "loss" not in result["metrics"]
 
 
-def test_the_summary_is_what_the_pairs_say(place):
-    pairs, result, out = audited(place, "w=0.5", "dataset.test_share=0.4")
-    rows = read(place / "rows.jsonl")
+def test_the_summary_is_what_the_pairs_say(root):
+    pairs, result, out = audited(root, "w=0.5", "dataset.test_share=0.4")
+    rows = read(root / "rows.jsonl")
     right, doubted = [], {}
     for row, pair in zip(rows, pairs, strict=True):
         chosen, rejected = pair["margins"]["safer"]
@@ -183,17 +183,17 @@ def test_the_summary_is_what_the_pairs_say(place):
     assert all(set(suspect) == {"id", "objective", "by", "gap", "label_probability"} for suspect in suspects)
 
 
-def test_the_console_shows_no_text_of_the_data_and_names_a_wrong_sign(place, capfd):
-    rows = read(place / "rows.jsonl")
-    pairs, _, _ = audited(place, "w=0.5")
+def test_the_console_shows_no_text_of_the_data_and_names_a_wrong_sign(root, capfd):
+    rows = read(root / "rows.jsonl")
+    pairs, _, _ = audited(root, "w=0.5")
     for row, pair in zip(rows, pairs, strict=True):  # labels that are the reward's own, turned round
         chosen, rejected = pair["margins"]["safer"]
         preferred = row["better_response_id"] if chosen > rejected else 1 - row["better_response_id"]
         row["safer_response_id"] = 1 - preferred
-    wrong = place / "wrong.jsonl"
+    wrong = root / "wrong.jsonl"
     wrong.write_text("".join(json.dumps(row) + "\n" for row in rows))
     capfd.readouterr()
-    _, result, _ = audited(place, "w=0.5", f"dataset.path={wrong}", "algorithm.mislabelled=7", "dataset.test_share=0.4")
+    _, result, _ = audited(root, "w=0.5", f"dataset.path={wrong}", "algorithm.mislabelled=7", "dataset.test_share=0.4")
     said = capfd.readouterr().out
     assert result["metrics"]["safer_agreement"]["mean"] == 0
     assert "safer: agrees with its own labels on 0.000" in said
@@ -204,10 +204,10 @@ def test_the_console_shows_no_text_of_the_data_and_names_a_wrong_sign(place, cap
     )
 
 
-def test_a_limit_cuts_marks_and_leaves_out(place):
-    whole, _, _ = audited(place, "w=0.5")
-    pairs, result, _ = audited(place, "w=0.5", "algorithm.max_length=46", "dataset.on_long=cut")
-    tokenizer = AutoTokenizer.from_pretrained(place / "base")
+def test_a_limit_cuts_marks_and_leaves_out(root):
+    whole, _, _ = audited(root, "w=0.5")
+    pairs, result, _ = audited(root, "w=0.5", "algorithm.max_length=46", "dataset.on_long=cut")
+    tokenizer = AutoTokenizer.from_pretrained(root / "base")
     for pair, other in zip(pairs, whole, strict=True):
         rendered = TEMPLATE.format(raw_prompt=pair["prompt"])
         prompt, *texts = ([*tokenizer(rendered + text)["input_ids"]] for text in ("", pair["chosen"], pair["rejected"]))
@@ -224,9 +224,9 @@ def test_a_limit_cuts_marks_and_leaves_out(place):
     assert result["metrics"]["loss"]["n"] == counts["pairs"] - counts["too_long"]
 
 
-def test_what_is_known_is_not_computed_again(place):
-    audited(place, "w=0.5")
-    _, third, _ = audited(place, "w=0.7")
+def test_what_is_known_is_not_computed_again(root):
+    audited(root, "w=0.5")
+    _, third, _ = audited(root, "w=0.7")
     assert third["cache"]["reference"]["computed"] == third["cache"]["safer"]["computed"] == 0
     assert third["cache"]["policy"]["computed"] == 0
 
@@ -242,5 +242,5 @@ def test_what_is_known_is_not_computed_again(place):
         ("algorithm.rewards.safer.beta=null", "algorithm.rewards.safer.beta"),
     ],
 )
-def test_refused_before_a_model_is_loaded(place, capfd, override, said):
-    assert_refused(command(place, override), capfd, said)
+def test_refused_before_a_model_is_loaded(root, capfd, override, said):
+    assert_refused(command(root, override), capfd, said)

@@ -1,6 +1,7 @@
 """One run for every w, by the real command: points, export, refusals, and a kill that changes nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,29 +52,39 @@ def test_killed_and_resumed_it_has_the_same_bytes(done, tmp_path):
     assert len(adapters(done)) == 4
 
 
-def test_a_further_point_trains_nothing_and_front_collects_both(done):
-    folder = run_folder(done, "modpo_conditioned")
-    trained = (folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
-    more = alignlab(*CONDITIONED[:-1], "algorithm.export_at=[0.2,0.6]", "algorithm.draws=1", cwd=done)
+@pytest.fixture(scope="module")
+def further(done, tmp_path_factory):
+    """The same with a point at w=0.6 beside the one at w=0.2, and what the command said that added it."""
+    folder = tmp_path_factory.mktemp("further") / "copy"
+    shutil.copytree(done, folder, symlinks=True)
+    more = alignlab(*CONDITIONED[:-1], "algorithm.export_at=[0.2,0.6]", "algorithm.draws=1", cwd=folder)
     assert more.returncode == 0, more.stderr
-    assert "done before" in more.stdout
-    assert (folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == trained
+    return folder, more.stdout
+
+
+def test_a_further_point_trains_nothing_and_front_collects_both(done, further):
+    root, said = further
+    folder, name = run_folder(root, "modpo_conditioned"), "adapter/adapter_model.safetensors"
+    assert "done before" in said
+    trained = (run_folder(done, "modpo_conditioned") / name).stat().st_mtime_ns
+    assert (folder / name).stat().st_mtime_ns == trained
     rows = (folder / "front" / "front.csv").read_text().splitlines()
     assert len(rows) == 3
-    front = alignlab("algorithm=front", cwd=done, small=ROOMY)
+    front = alignlab("algorithm=front", cwd=root, small=ROOMY)
     assert front.returncode == 0, front.stderr
-    assert "modpo_conditioned" in Path(next((done / "runs" / "front").rglob("front.csv"))).read_text()
+    assert "modpo_conditioned" in Path(next((root / "runs" / "front").rglob("front.csv"))).read_text()
 
 
-def test_a_target_is_solved_for_w_and_exported(done):
-    """After the test above there are two points, at w=0.2 and 0.6; the target lies halfway between their means."""
-    folder = run_folder(done, "modpo_conditioned")
+def test_a_target_is_solved_for_w_and_exported(further):
+    """There are two points, at w=0.2 and 0.6; the target lies halfway between their means."""
+    root, _ = further
+    folder = run_folder(root, "modpo_conditioned")
     points = [(folder / point).resolve() for point in json.loads((folder / "points.json").read_text())]
     low, high = sorted(result(point)["metrics"]["safe"]["mean"] for point in points)
     target = f"target.safer={(low + high) / 2:.4f}"
-    ended = alignlab("algorithm=choose", f"algorithm.runs=[{folder}]", target, cwd=done, small=())
+    ended = alignlab("algorithm=choose", f"algorithm.runs=[{folder}]", target, cwd=root, small=())
     assert ended.returncode == 0, ended.stderr
-    chosen = run_folder(done, "choose")
+    chosen = run_folder(root, "choose")
     found = json.loads((chosen / "choice.json").read_text())
     assert found["candidates"] > 50
     assert 0.2 <= found["weights"]["better"] <= 0.6

@@ -58,13 +58,11 @@ def test_a_named_cost_model_must_be_one(trained, tmp_path, capfd):
     other = tmp_path / "other"
     shutil.copytree(reward, other)
     (other / "alignlab.json").unlink()
-    places = [f"paths.runs={tmp_path}/runs", f"paths.cache={tmp_path}/cache"]
+    paths = [f"paths.runs={tmp_path}/runs", f"paths.cache={tmp_path}/cache"]
     given = ["scorers.safer.kind=cost", f"scorers.safer.path={other}"]
-    assert_refused(
-        main(["algorithm=evaluate", *given, *places]), capfd, "holds no cost model; name the folder `reward`"
-    )
+    assert_refused(main(["algorithm=evaluate", *given, *paths]), capfd, "holds no cost model; name the folder `reward`")
     given = ["scorers.safer.kind=classifier", f"scorers.safer.path={reward}", "scorers.safer.negate=true"]
-    assert_refused(main(["algorithm=evaluate", *given, *places]), capfd, "whose score is minus the cost already")
+    assert_refused(main(["algorithm=evaluate", *given, *paths]), capfd, "whose score is minus the cost already")
 
 
 @pytest.mark.parametrize(

@@ -25,18 +25,18 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     """Where this module's runs and cache lie."""
     return tmp_path_factory.mktemp("corrections")
 
 
-def run(place, *overrides):
+def run(root, *overrides):
     """The exit code of a command on the small settings."""
-    return run_here(place, SMALL, *overrides)
+    return run_here(root, SMALL, *overrides)
 
 
-def only(place):
-    (folder,) = {file.parent for file in place.rglob("corr.json")}
+def only(root):
+    (folder,) = {file.parent for file in root.rglob("corr.json")}
     return folder
 
 
@@ -45,9 +45,9 @@ def rows(file):
 
 
 @pytest.fixture(scope="module")
-def measured(place):
-    assert run(place, f"hydra.run.dir={place}/runs/measured") == 0
-    return place / "runs" / "measured"
+def measured(root):
+    assert run(root, f"hydra.run.dir={root}/runs/measured") == 0
+    return root / "runs" / "measured"
 
 
 def test_one_record_for_every_request_k_and_sample(measured):
@@ -91,9 +91,9 @@ def test_a_prefix_is_the_opener_and_the_answers_first_words(measured):
         assert len(words) == 4 + row["k"]  # a word is a token of this model
 
 
-def test_the_words_profile_counts_the_affirmative_prefix(place):
-    folder = place / "runs" / "words"
-    assert run(place, "algorithm.profile=words", f"hydra.run.dir={folder}") == 0
+def test_the_words_profile_counts_the_affirmative_prefix(root):
+    folder = root / "runs" / "words"
+    assert run(root, "algorithm.profile=words", f"hydra.run.dir={folder}") == 0
     assert {len(row["prefix"].split()) for row in rows(folder / "generations.jsonl") if row["k"] < 40} == {2, 8}
     counts = json.loads((folder / "result.json").read_text())["prefixes"]
     assert counts["whole"]["40"] == 4  # prefilled whole, and said so
@@ -114,41 +114,41 @@ def test_the_controls_and_helpfulness_are_measured(measured):
     assert "plain_kl" not in metrics, "the reference has no distance to itself"
 
 
-def test_another_judge_begins_with_judging(place, measured, monkeypatch):
+def test_another_judge_begins_with_judging(root, measured, monkeypatch):
     def nothing(*_, **__):
         raise AssertionError("the continuations are known")
 
     monkeypatch.setattr("alignlab.prerequisites.policy.generate", nothing)
-    folder = place / "runs" / "twice"
-    assert run(place, "judge.phrases=[twice]", f"hydra.run.dir={folder}") == 0
+    folder = root / "runs" / "twice"
+    assert run(root, "judge.phrases=[twice]", f"hydra.run.dir={folder}") == 0
     assert (folder / "generations.jsonl").read_bytes() == (measured / "generations.jsonl").read_bytes()
     assert (folder / "verdicts.jsonl").read_bytes() != (measured / "verdicts.jsonl").read_bytes()
 
 
-def test_other_settings_do_not_reuse_continuations(place, measured, monkeypatch):
+def test_other_settings_do_not_reuse_continuations(root, measured, monkeypatch):
     """Control: where the prefixes differ, the generator is asked."""
     asked = []
     monkeypatch.setattr("alignlab.prerequisites.policy.generate", lambda *_, **__: asked.append(1) or {})
-    folder = place / "runs" / "other"
-    assert run(place, "seed=1", f"hydra.run.dir={folder}") == 1
+    folder = root / "runs" / "other"
+    assert run(root, "seed=1", f"hydra.run.dir={folder}") == 1
     assert asked
 
 
-def test_runs_are_compared(place, measured):
-    folder = place / "runs" / "comparison"
-    labels = place / "labels.jsonl"
+def test_runs_are_compared(root, measured):
+    folder = root / "runs" / "comparison"
+    labels = root / "labels.jsonl"
     verdicts = rows(measured / "verdicts.jsonl")
     labels.write_text("".join(json.dumps({"id": row["id"], "corrected": row["corrected"]}) + "\n" for row in verdicts))
-    assert run(place, f"algorithm.compare=[{measured}]", f"algorithm.labels={labels}", f"hydra.run.dir={folder}") == 0
+    assert run(root, f"algorithm.compare=[{measured}]", f"algorithm.labels={labels}", f"hydra.run.dir={folder}") == 0
     labelled = json.loads((folder / "labelled.json").read_text())
     assert labelled["agreement"] == 1
     corr = json.loads((measured / "corr.json").read_text())["corr"]
     assert labelled["corrected_curve"]["corr"] == pytest.approx(corr[:2])
 
 
-def test_a_sweep_ends_with_one_plot(place, capsys):
-    assert run(place, "-m", "algorithm.profile=strict,words", "algorithm.k=[2,8]") == 0
-    (target,) = (place / "runs" / "course_correction").glob("sweep-*")
+def test_a_sweep_ends_with_one_plot(root, capsys):
+    assert run(root, "-m", "algorithm.profile=strict,words", "algorithm.k=[2,8]") == 0
+    (target,) = (root / "runs" / "course_correction").glob("sweep-*")
     comparison = json.loads((target / "comparison.json").read_text())
     assert [entry["label"] for entry in comparison["runs"]] == ["tiny strict", "tiny words"]
     assert set(comparison["difference_to_first"]) == {"tiny words"}
@@ -204,13 +204,13 @@ def test_a_killed_run_goes_on(tmp_path):
     assert result(folders[0])["metrics"] == result(folders[1])["metrics"]
 
 
-def test_a_servers_verdicts_are_counted(place, monkeypatch):
+def test_a_servers_verdicts_are_counted(root, monkeypatch):
     """A judge behind a server that fails now and then: every record judged, and the counts are those of the files."""
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    folder = place / "runs" / "served"
+    folder = root / "runs" / "served"
     with FaultServer(fault="500", share=0.2) as server:
         code = run(
-            place,
+            root,
             "judge=openai",
             f"judge.base_url={server.url}",
             f"judge.model={MODEL}",
@@ -227,17 +227,17 @@ def test_a_servers_verdicts_are_counted(place, monkeypatch):
     assert KEY not in "".join(file.read_text() for file in folder.rglob("*.json*"))
 
 
-def test_a_dry_run_of_a_server_says_what_it_takes_and_the_run_goes_on_from_there(place, monkeypatch, capsys):
+def test_a_dry_run_of_a_server_says_what_it_takes_and_the_run_goes_on_from_there(root, monkeypatch, capsys):
     monkeypatch.delenv("JUDGE_KEY", raising=False)
-    folder = place / "runs" / "planned"
+    folder = root / "runs" / "planned"
     with FaultServer() as server:
         settings = ["judge=openai", f"judge.base_url={server.url}", f"judge.model={MODEL}", f"hydra.run.dir={folder}"]
-        assert run(place, *settings, "judge.dry_run=true", "judge.api_key_env=JUDGE_KEY") == 0
+        assert run(root, *settings, "judge.dry_run=true", "judge.api_key_env=JUDGE_KEY") == 0
         said = capsys.readouterr().out.splitlines()[-1]
         assert server.calls.total() == 0
         assert result(folder)["status"] == "interrupted"
         generated = {name: (folder / f"{name}generations.jsonl").read_bytes() for name in ("", "control_")}
-        assert run(place, *settings, "judge.api_key_env=null") == 0
+        assert run(root, *settings, "judge.api_key_env=null") == 0
     assert f"; {server.calls.total()} calls to make (6 of them known cases)" in said
     assert {name: (folder / f"{name}generations.jsonl").read_bytes() for name in generated} == generated
     assert result(folder)["status"] == "done"
@@ -270,7 +270,7 @@ def test_the_servers_name_of_an_adapter_is_sent(tmp_path, monkeypatch):
     assert sent == ["mine", "base"]
 
 
-def test_a_policy_that_says_nothing_is_refused(place, capsys, monkeypatch):
+def test_a_policy_that_says_nothing_is_refused(root, capsys, monkeypatch):
     from alignlab.engine.sampling.base import Continuation
 
     def silent(model, requests, *, on_done, **_):
@@ -279,7 +279,7 @@ def test_a_policy_that_says_nothing_is_refused(place, capsys, monkeypatch):
                 on_done(request.id, sample, Continuation([0], "", "length"))
 
     monkeypatch.setattr("alignlab.prerequisites.policy.generate", silent)
-    folder = place / "runs" / "silent"
-    assert run(place, "seed=7", f"hydra.run.dir={folder}") == 2
+    folder = root / "runs" / "silent"
+    assert run(root, "seed=7", f"hydra.run.dir={folder}") == 2
     assert "look for NaN in the policy's weights" in capsys.readouterr().err
     assert result(folder)["status"] == "failed"

@@ -15,7 +15,7 @@ N = ("algorithm.n=2", "generator.samples=4")
 
 
 @pytest.fixture(scope="module")
-def place(whole, tmp_path_factory):
+def root(whole, tmp_path_factory):
     """The small toy with a reference and a MODPO run at w=0.5."""
     folder = tmp_path_factory.mktemp("decoding")
     shutil.copytree(whole, folder, dirs_exist_ok=True)
@@ -27,12 +27,12 @@ def rows_of(path):
 
 
 @pytest.fixture(scope="module")
-def best(place):
+def best(root):
     """Best of 2 among 4 at two w."""
-    swept = alignlab("-m", "algorithm=best_of_n", "w=0.3,0.8", *N, cwd=place)
+    swept = alignlab("-m", "algorithm=best_of_n", "w=0.3,0.8", *N, cwd=root)
     assert swept.returncode == 0, swept.stderr
     assert swept.stdout.count("running: runs/evaluate") == 1, "samples are one for all w"
-    return place
+    return root
 
 
 def best_of_two(held, name):
@@ -106,29 +106,31 @@ MIX_BREAKS = (
 )
 
 
-def test_mixtures_by_token_and_by_response_killed_and_run_again(place, tmp_path):
+def test_mixtures_by_token_and_by_response_killed_and_run_again(whole, tmp_path):
+    root = tmp_path / "mixtures"
+    shutil.copytree(whole, root)
     for at in MIX_BREAKS:
-        assert alignlab(*MIXED, "w=0.5", cwd=place, breaks=at).returncode == -9
-    ended = alignlab(*MIXED, "w=0.5", cwd=place)
+        assert alignlab(*MIXED, "w=0.5", cwd=root, breaks=at).returncode == -9
+    ended = alignlab(*MIXED, "w=0.5", cwd=root)
     assert ended.returncode == 0, ended.stderr
-    token = run_folder(place, "logit_mix", 0.5)
+    token = run_folder(root, "logit_mix", 0.5)
     found = result(token)
     assert found["recipe"] == {"level": "token"}
     assert [one["exponent"] for one in found["policies"].values()] == [0.5, 0.5]
     assert {"helpful", "safe", "kl", "kl_to_optimum", "attained_share", "well_formed"} <= set(found["metrics"])
     said = (token / "generations.jsonl").read_bytes()
     shutil.rmtree(token)
-    assert alignlab(*MIXED, "w=0.5", cwd=place).returncode == 0
+    assert alignlab(*MIXED, "w=0.5", cwd=root).returncode == 0
     assert (token / "generations.jsonl").read_bytes() == said, "as an unbroken run's"
     assert result(token)["metrics"] == found["metrics"]
-    shutil.copytree(place / "runs/logit_mix", tmp_path / "token")
-    shutil.rmtree(place / "runs/logit_mix")
-    ended = alignlab(*MIXED, "algorithm.level=sequence", "w=0.5", cwd=place)
+    shutil.copytree(root / "runs/logit_mix", tmp_path / "token")
+    shutil.rmtree(root / "runs/logit_mix")
+    ended = alignlab(*MIXED, "algorithm.level=sequence", "w=0.5", cwd=root)
     assert ended.returncode == 0, ended.stderr
-    by_response = result(run_folder(place, "logit_mix", 0.5))
+    by_response = result(run_folder(root, "logit_mix", 0.5))
     assert by_response["least_ess"] > 1
     assert set(found["metrics"]) <= {*by_response["metrics"], "well_formed"}
-    few = alignlab(*MIXED, "algorithm.level=sequence", "w=0.4", "algorithm.min_ess=8.5", cwd=place)
+    few = alignlab(*MIXED, "algorithm.level=sequence", "w=0.4", "algorithm.min_ess=8.5", cwd=root)
     assert few.returncode == 2
     assert "carry the weight; take more samples" in few.stderr
 

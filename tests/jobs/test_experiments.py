@@ -31,12 +31,12 @@ WORDS = "a dog ran over the hill and back to its old red house by noon so we all
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     return tmp_path_factory.mktemp("experiments")
 
 
-def run(place, *overrides):
-    return main([*overrides, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+def run(root, *overrides):
+    return main([*overrides, f"paths.runs={root}/runs", f"paths.cache={root}/cache"])
 
 
 def sentence(rng, least=4, most=12):
@@ -64,11 +64,11 @@ def test_every_recipe_is_tried():
 
 
 @pytest.mark.parametrize("name", TOY)
-def test_a_recipe_runs_on_the_toy(place, name):
+def test_a_recipe_runs_on_the_toy(root, name):
     of_modpo = ["generator.samples=1", "algorithm.check_rewards=false"]
     settings = [*TINY, *TOY[name], *SMALL, *([] if name.endswith("sft") else of_modpo)]
-    out = place / name
-    assert run(place, f"experiment={name}", *settings, f"hydra.run.dir={out}") == 0
+    out = root / name
+    assert run(root, f"experiment={name}", *settings, f"hydra.run.dir={out}") == 0
     done = finished_result(out).to_json()
     assert (out / done["artifacts"]["adapter"] / "adapter_model.safetensors").exists()
     recipe = yaml.safe_load((config_root("conf") / "experiment" / f"{name}.yaml").read_text())
@@ -78,17 +78,17 @@ def test_a_recipe_runs_on_the_toy(place, name):
         assert told["hardware"] == {"device": "cpu", "processes": 1, "bf16": True, "fsdp": False}
 
 
-def test_the_summaries_from_the_first_step_to_the_last(place):
-    data = [f"dataset.path={write_rows(place / 'posts.jsonl', posts)}", "dataset.test_share=0.4"]
-    sft, merged, out = place / "s-sft", place / "s-merged", place / "s-modpo"
+def test_the_summaries_from_the_first_step_to_the_last(root):
+    data = [f"dataset.path={write_rows(root / 'posts.jsonl', posts)}", "dataset.test_share=0.4"]
+    sft, merged, out = root / "s-sft", root / "s-merged", root / "s-modpo"
     first = ["experiment=summary_length_sft", *SCRATCH, *data, *SMALL]
-    assert run(place, *first, f"hydra.run.dir={sft}") == 0
+    assert run(root, *first, f"hydra.run.dir={sft}") == 0
     onto = ["algorithm=merge", *SCRATCH, "dataset=summarize_from_feedback", *data]
     template = yaml.safe_load((config_root("conf") / "experiment" / "summary_length_sft.yaml").read_text())["model"]
     onto += [f"model.prompt_template={template['prompt_template']}"]
-    assert run(place, *onto, f"algorithm.adapter={sft}/adapter", f"hydra.run.dir={merged}") == 0
+    assert run(root, *onto, f"algorithm.adapter={sft}/adapter", f"hydra.run.dir={merged}") == 0
     last = ["experiment=summary_length", "model=hf", f"model.path={merged}/model", *data, *SMALL]
-    assert run(place, *last, f"hydra.run.dir={out}") == 0
+    assert run(root, *last, f"hydra.run.dir={out}") == 0
     result = finished_result(out).to_json()
     assert result["weights"] == {"preferred": 1.0, "brief": 0.1}
     assert result["rewards"]["brief"]["kind"] == "length"
@@ -97,12 +97,12 @@ def test_the_summaries_from_the_first_step_to_the_last(place):
     assert 0 < result["metrics"]["brief_accuracy"]["n"] <= held_out, "the penalty ranks what nobody labelled"
 
 
-def test_three_objectives_on_rows_of_the_hubs_columns_make_a_front(place, capfd):
-    data = [f"dataset.path={write_rows(place / 'requests.jsonl', requests)}", "dataset.test_share=0.4"]
+def test_three_objectives_on_rows_of_the_hubs_columns_make_a_front(root, capfd):
+    data = [f"dataset.path={write_rows(root / 'requests.jsonl', requests)}", "dataset.test_share=0.4"]
     weights = "w=[0.8,0.1,0.1],[0.1,0.1,0.8]"
     recipe = ["-m", "experiment=three_objectives", *SCRATCH, *data, *SMALL, "algorithm.check_rewards=false", weights]
-    assert run(place, *recipe) == 0
-    (front,) = place.glob("runs/front/scratch/pku_saferlhf_10k/*")
+    assert run(root, *recipe) == 0
+    (front,) = root.glob("runs/front/scratch/pku_saferlhf_10k/*")
     assert json.loads((front / "front.json").read_text())["axes"] == {
         name: f"{name}_accuracy" for name in ("better", "safer", "brief")
     }

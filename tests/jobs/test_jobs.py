@@ -21,25 +21,25 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     """Where this module's runs and cache lie."""
     return tmp_path_factory.mktemp("jobs")
 
 
-def run(place, *overrides):
+def run(root, *overrides):
     """The exit code of a command on the small settings."""
-    return main([*overrides, *SMALL, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+    return main([*overrides, *SMALL, f"paths.runs={root}/runs", f"paths.cache={root}/cache"])
 
 
-def result_of(place, pattern):
+def result_of(root, pattern):
     """result.json of the one run that the pattern finds."""
-    (file,) = place.glob(f"runs/{pattern}/result.json")
+    (file,) = root.glob(f"runs/{pattern}/result.json")
     return json.loads(file.read_text()), file.parent
 
 
-def margin_of(place):
+def margin_of(root):
     """result.json and folder of the run behind the reward of safer."""
-    folders = place.glob("runs/reward_model/tiny/toy/*")
+    folders = root.glob("runs/reward_model/tiny/toy/*")
     cards = {json.loads((one / "adapter/alignlab.json").read_text())["objective"]: one for one in folders}
     return json.loads((cards["safer"] / "result.json").read_text()), cards["safer"]
 
@@ -49,9 +49,9 @@ def adapter_of(folder: Path):
 
 
 @pytest.fixture(scope="module")
-def modpo_at_half(place):
-    assert run(place, "w=0.5") == 0
-    return result_of(place, "modpo/tiny/toy/w=0.5/*")
+def modpo_at_half(root):
+    assert run(root, "w=0.5") == 0
+    return result_of(root, "modpo/tiny/toy/w=0.5/*")
 
 
 def test_result_says_what_it_was_and_what_came_out(modpo_at_half):
@@ -78,8 +78,8 @@ def test_generations_and_scores_join_by_id(modpo_at_half):
     assert mean == pytest.approx(result["metrics"]["helpful"]["mean"])
 
 
-def test_the_reward_was_made_and_says_what_it_is(place, modpo_at_half):
-    result, folder = margin_of(place)
+def test_the_reward_was_made_and_says_what_it_is(root, modpo_at_half):
+    result, folder = margin_of(root)
     card = json.loads((folder / "adapter" / "alignlab.json").read_text())
     assert card["objective"] == "safer"
     assert card["beta"] == 1.0
@@ -88,11 +88,11 @@ def test_the_reward_was_made_and_says_what_it_is(place, modpo_at_half):
     assert "{raw_prompt}" in card["prompt_template"]
 
 
-def test_w_1_is_dpo_to_the_bit(place, modpo_at_half):
-    assert run(place, "w=1") == 0
-    assert run(place, "algorithm=dpo") == 0
-    _, modpo = result_of(place, "modpo/tiny/toy/w=1/*")
-    _, dpo = result_of(place, "dpo/tiny/toy/*")
+def test_w_1_is_dpo_to_the_bit(root, modpo_at_half):
+    assert run(root, "w=1") == 0
+    assert run(root, "algorithm=dpo") == 0
+    _, modpo = result_of(root, "modpo/tiny/toy/w=1/*")
+    _, dpo = result_of(root, "dpo/tiny/toy/*")
     left, right = adapter_of(modpo), adapter_of(dpo)
     assert left.keys() == right.keys()
     assert all(left[name].equal(right[name]) for name in left)
@@ -101,97 +101,100 @@ def test_w_1_is_dpo_to_the_bit(place, modpo_at_half):
     assert not all(left[name].equal(other[name]) for name in left)
 
 
-def test_w_0_is_the_other_objectives_margin_adapter(place, modpo_at_half):
-    made = set(place.glob("runs/reward_model/tiny/toy/*"))
-    assert run(place, "w=0") == 0
-    assert set(place.glob("runs/reward_model/tiny/toy/*")) == made, "the one of w=0.5"
-    result, folder = result_of(place, "modpo/tiny/toy/w=0/*")
-    left, right = adapter_of(folder), adapter_of(margin_of(place)[1])
+def test_w_0_is_the_other_objectives_margin_adapter(root, modpo_at_half):
+    made = set(root.glob("runs/reward_model/tiny/toy/*"))
+    assert run(root, "w=0") == 0
+    assert set(root.glob("runs/reward_model/tiny/toy/*")) == made, "the one of w=0.5"
+    result, folder = result_of(root, "modpo/tiny/toy/w=0/*")
+    left, right = adapter_of(folder), adapter_of(margin_of(root)[1])
     assert all(left[name].equal(right[name]) for name in left)
     assert "training" not in result["seconds"]
     assert result["weights"] == {"better": 0.0, "safer": 1.0}
 
 
-def test_the_heavier_objective_is_trained_on(place, modpo_at_half):
-    assert run(place, "w=0.3") == 0
-    result, folder = result_of(place, "modpo/tiny/toy/w=0.3/*")
+def test_the_heavier_objective_is_trained_on(root, modpo_at_half):
+    assert run(root, "w=0.3") == 0
+    result, folder = result_of(root, "modpo/tiny/toy/w=0.3/*")
     assert json.loads((folder / "adapter" / "alignlab.json").read_text())["objective"] == "safer"
     assert list(result["rewards"]) == ["better"]
     assert (result["w"], result["weights"]) == (0.3, {"better": 0.3, "safer": 0.7})
 
 
-def test_step_0_loss_is_that_of_the_tilted_margin(place, modpo_at_half):
+def test_step_0_loss_is_that_of_the_tilted_margin(root, modpo_at_half):
     """Before the first step the policy is the reference: DPO's loss is ln 2, MODPO's -log sigmoid of the tilt."""
-    dpo = [json.loads(line) for line in next(place.glob("runs/reward_model/tiny/toy/*/metrics.jsonl")).open()]
+    dpo = [json.loads(line) for line in next(root.glob("runs/reward_model/tiny/toy/*/metrics.jsonl")).open()]
     assert dpo[0]["loss"] == pytest.approx(0.6931472, abs=2e-6)
     _, folder = modpo_at_half
     modpo = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
     assert modpo[0]["loss"] != pytest.approx(0.6931472, abs=2e-6)
 
 
-def test_a_gold_margin_needs_no_reward_model(place, modpo_at_half):
-    assert run(place, "w=0.5", "reward=gold") == 0
-    folders = list(place.glob("runs/modpo/tiny/toy/w=0.5/*"))
-    assert len(folders) == 2
+def test_a_gold_margin_needs_no_reward_model(root, modpo_at_half):
+    before = {name: set(root.glob(f"runs/{name}/*")) for name in ("modpo/tiny/toy/w=0.5", "reward_model/tiny/toy")}
+    assert run(root, "w=0.5", "reward=gold") == 0
+    made = {name: set(root.glob(f"runs/{name}/*")) - known for name, known in before.items()}
+    assert [len(folders) for folders in made.values()] == [1, 0]
 
 
-def test_evaluate_the_reference_and_an_adapter(place, modpo_at_half):
+def test_evaluate_the_reference_and_an_adapter(root, modpo_at_half):
     _, folder = modpo_at_half
-    assert run(place, "algorithm=evaluate", f"hydra.run.dir={place}/ev-ref") == 0
-    reference = json.loads((place / "ev-ref" / "result.json").read_text())
+    assert run(root, "algorithm=evaluate", f"hydra.run.dir={root}/ev-ref") == 0
+    reference = json.loads((root / "ev-ref" / "result.json").read_text())
     assert reference["metrics"]["kl"]["mean"] == 0
     assert not {"attained_share", "kl_to_optimum"} & set(reference["metrics"]), "it has no weights to be optimal for"
-    assert run(place, "algorithm=evaluate", f"algorithm.adapter={folder}/adapter", f"hydra.run.dir={place}/ev") == 0
-    again = json.loads((place / "ev" / "result.json").read_text())
+    assert run(root, "algorithm=evaluate", f"algorithm.adapter={folder}/adapter", f"hydra.run.dir={root}/ev") == 0
+    again = json.loads((root / "ev" / "result.json").read_text())
     before = json.loads((folder / "result.json").read_text())
     for name in ("helpful", "safe", "kl", "kl_to_optimum"):
         assert again["metrics"][name]["mean"] == pytest.approx(before["metrics"][name]["mean"], abs=1e-6)
 
 
-def test_sft_adapter_is_a_start_for_any_model(place, modpo_at_half):
-    assert run(place, "algorithm=sft") == 0
-    _, folder = result_of(place, "sft/tiny/toy/*")
+def test_sft_adapter_is_a_start_for_any_model(root, modpo_at_half):
+    assert run(root, "algorithm=sft") == 0
+    _, folder = result_of(root, "sft/tiny/toy/*")
     assert adapter_of(folder)
-    (reference,) = (path.parent for path in place.glob("cache/references/*/config.json"))
+    (reference,) = (path.parent for path in root.glob("cache/references/*/config.json"))
     overrides = ["algorithm=dpo", "model=hf", f"model.path={reference}", f"model.adapter={folder}/adapter"]
-    assert run_hf(place, *overrides, "model.prompt_template='user: {raw_prompt} assistant: '") == 0
-    result, _ = result_of(place, "dpo/hf/toy/*")
+    assert run_hf(root, *overrides, "model.prompt_template='user: {raw_prompt} assistant: '") == 0
+    result, _ = result_of(root, "dpo/hf/toy/*")
     assert result["status"] == "done"
 
 
-def run_hf(place, *overrides):
+def run_hf(root, *overrides):
     """A run on a model from a folder, which has no pretraining to shorten."""
     settings = [item for item in SMALL if not item.startswith("model.")]
-    return main([*overrides, *settings, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+    return main([*overrides, *settings, f"paths.runs={root}/runs", f"paths.cache={root}/cache"])
 
 
-def test_an_adapter_made_elsewhere_needs_its_beta(place, modpo_at_half, capfd):
-    _, reward = margin_of(place)
-    foreign = place / "foreign"
+def test_an_adapter_made_elsewhere_needs_its_beta(root, modpo_at_half, capfd):
+    _, reward = margin_of(root)
+    foreign = root / "foreign"
     shutil.copytree(reward / "adapter", foreign)
     (foreign / "alignlab.json").unlink()
     named = f"algorithm.rewards.safer.adapter={foreign}"
-    assert run(place, "w=0.5", named) == 2
+    assert run(root, "w=0.5", named) == 2
     assert "algorithm.rewards.safer.beta" in capfd.readouterr().err
-    assert run(place, "w=0.5", named, "algorithm.rewards.safer.beta=1.0") == 0
+    assert run(root, "w=0.5", named, "algorithm.rewards.safer.beta=1.0") == 0
 
 
-def test_a_reward_at_another_beta_is_refused(place, modpo_at_half, capfd):
-    _, reward = margin_of(place)
+def test_a_reward_at_another_beta_is_refused(root, modpo_at_half, capfd):
+    _, reward = margin_of(root)
     named = f"algorithm.rewards.safer.adapter={reward}/adapter"
-    assert run(place, "w=0.5", named, "algorithm.rewards.safer.beta=5.0") == 2
+    assert run(root, "w=0.5", named, "algorithm.rewards.safer.beta=5.0") == 2
     assert "beta=1" in capfd.readouterr().err
 
 
-def test_front_on_its_own(place, modpo_at_half):
+def test_front_on_its_own(root, modpo_at_half):
+    for w in (0, 1):
+        assert run(root, f"w={w}") == 0
     assert (
         run(
-            place,
+            root,
             "algorithm=front",
-            f"algorithm.runs=[{place}/runs/modpo/tiny/toy/w=0, {place}/runs/modpo/tiny/toy/w=1]",
+            f"algorithm.runs=[{root}/runs/modpo/tiny/toy/w=0, {root}/runs/modpo/tiny/toy/w=1]",
         )
         == 0
     )
-    (folder,) = place.glob("runs/front/tiny/toy/*")
+    (folder,) = root.glob("runs/front/tiny/toy/*")
     assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
     assert len((folder / "front.csv").read_text().splitlines()) == 3

@@ -15,25 +15,25 @@ WORDS = ["user", "assistant", "turn", "the", "red", "widget", "now"]
 CHAT = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 
 
-def adapter(place, name, *, scale=0.05, task="CAUSAL_LM", **settings):
+def adapter(root, name, *, scale=0.05, task="CAUSAL_LM", **settings):
     """A PEFT folder with random weights."""
     torch.manual_seed(0)
     kind = AutoModelForCausalLM if task == "CAUSAL_LM" else AutoModelForSequenceClassification
     options = {} if task == "CAUSAL_LM" else {"num_labels": 1}
     model = get_peft_model(
-        kind.from_pretrained(place / "base", **options),
+        kind.from_pretrained(root / "base", **options),
         LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "up_proj"], task_type=task, **settings),
     )
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(scale * torch.randn_like(parameter))
-    model.save_pretrained(place / name)
+    model.save_pretrained(root / name)
     return model.eval()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     """A base model with a chat template, and adapters on it."""
     folder = tmp_path_factory.mktemp("merge")
     tokenizer = word_tokenizer(WORDS)
@@ -42,27 +42,27 @@ def place(tmp_path_factory):
     return folder
 
 
-def merge(place, *overrides):
-    given = [f"paths.runs={place}/runs", f"paths.cache={place}/cache", "force=true"]
-    return main(["algorithm=merge", "model=hf", f"model.path={place}/base", *given, *overrides])
+def merge(root, *overrides):
+    given = [f"paths.runs={root}/runs", f"paths.cache={root}/cache", "force=true"]
+    return main(["algorithm=merge", "model=hf", f"model.path={root}/base", *given, *overrides])
 
 
-def ids(place):
-    return AutoTokenizer.from_pretrained(place / "base")("turn the red widget now", return_tensors="pt")["input_ids"]
+def ids(root):
+    return AutoTokenizer.from_pretrained(root / "base")("turn the red widget now", return_tensors="pt")["input_ids"]
 
 
-def test_the_merged_folder_is_the_adapted_model(place):
-    adapted = adapter(place, "policy", use_rslora=True)
-    out = place / "out"
-    assert merge(place, f"algorithm.adapter={place}/policy", f"hydra.run.dir={out}") == 0
+def test_the_merged_folder_is_the_adapted_model(root):
+    adapted = adapter(root, "policy", use_rslora=True)
+    out = root / "out"
+    assert merge(root, f"algorithm.adapter={root}/policy", f"hydra.run.dir={out}") == 0
     again = AutoModelForCausalLM.from_pretrained(out / "model").eval()
-    torch.testing.assert_close(again(ids(place)).logits, adapted(ids(place)).logits, rtol=1e-5, atol=1e-5)
-    base = AutoModelForCausalLM.from_pretrained(place / "base").eval()
-    assert (again(ids(place)).logits - base(ids(place)).logits).abs().max() > 1e-2
+    torch.testing.assert_close(again(ids(root)).logits, adapted(ids(root)).logits, rtol=1e-5, atol=1e-5)
+    base = AutoModelForCausalLM.from_pretrained(root / "base").eval()
+    assert (again(ids(root)).logits - base(ids(root)).logits).abs().max() > 1e-2
     tokenizer = AutoTokenizer.from_pretrained(out / "model")
     assert tokenizer.chat_template == CHAT
     assert (
-        tokenizer("red widget")["input_ids"] == AutoTokenizer.from_pretrained(place / "base")("red widget")["input_ids"]
+        tokenizer("red widget")["input_ids"] == AutoTokenizer.from_pretrained(root / "base")("red widget")["input_ids"]
     )
     result = json.loads((out / "result.json").read_text())
     assert result["artifacts"] == {"model": "model"}
@@ -72,17 +72,17 @@ def test_the_merged_folder_is_the_adapted_model(place):
     assert card["dtype"] == "float32"
 
 
-def test_the_merged_folder_is_a_model_for_any_run(place):
-    adapter(place, "policy")
-    assert merge(place, f"algorithm.adapter={place}/policy", f"hydra.run.dir={place}/again") == 0
-    given = [f"model.path={place}/again/model", "algorithm.adapter=" + f"{place}/policy", "algorithm.dtype=float16"]
-    assert merge(place, *given, f"hydra.run.dir={place}/twice") == 0
+def test_the_merged_folder_is_a_model_for_any_run(root):
+    adapter(root, "policy")
+    assert merge(root, f"algorithm.adapter={root}/policy", f"hydra.run.dir={root}/again") == 0
+    given = [f"model.path={root}/again/model", "algorithm.adapter=" + f"{root}/policy", "algorithm.dtype=float16"]
+    assert merge(root, *given, f"hydra.run.dir={root}/twice") == 0
 
 
-def test_a_cast_is_reported(place, capfd):
-    adapter(place, "small", scale=1e-3)
-    out = place / "cast"
-    assert merge(place, f"algorithm.adapter={place}/small", "algorithm.dtype=bfloat16", f"hydra.run.dir={out}") == 0
+def test_a_cast_is_reported(root, capfd):
+    adapter(root, "small", scale=1e-3)
+    out = root / "cast"
+    assert merge(root, f"algorithm.adapter={root}/small", "algorithm.dtype=bfloat16", f"hydra.run.dir={out}") == 0
     assert "cast to bfloat16: the error is" in capfd.readouterr().out
     cast = json.loads((out / "result.json").read_text())["cast"]
     assert cast["share_lost"] > 0.5
@@ -91,13 +91,13 @@ def test_a_cast_is_reported(place, capfd):
     assert AutoModelForCausalLM.from_pretrained(out / "model").dtype == torch.bfloat16
 
 
-def test_a_classifier_keeps_its_head(place):
-    adapted = adapter(place, "judge", task="SEQ_CLS")
-    out = place / "classifier"
-    assert merge(place, f"algorithm.adapter={place}/judge", f"hydra.run.dir={out}") == 0
+def test_a_classifier_keeps_its_head(root):
+    adapted = adapter(root, "judge", task="SEQ_CLS")
+    out = root / "classifier"
+    assert merge(root, f"algorithm.adapter={root}/judge", f"hydra.run.dir={out}") == 0
     again = AutoModelForSequenceClassification.from_pretrained(out / "model").eval()
     assert isinstance(adapted, PeftModel)
-    torch.testing.assert_close(again(ids(place)).logits, adapted(ids(place)).logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(again(ids(root)).logits, adapted(ids(root)).logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -107,15 +107,15 @@ def test_a_classifier_keeps_its_head(place):
         ({"alora_invocation_tokens": [3]}, "works from its invocation tokens on"),
     ],
 )
-def test_what_cannot_be_merged_is_refused(place, tmp_path, capfd, settings, said):
+def test_what_cannot_be_merged_is_refused(root, tmp_path, capfd, settings, said):
     (tmp_path / "adapter_model.safetensors").touch()
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"} | settings))
-    assert merge(place, f"algorithm.adapter={tmp_path}") == 2
+    assert merge(root, f"algorithm.adapter={tmp_path}") == 2
     assert said in capfd.readouterr().err
 
 
-def test_an_adapter_of_another_base_is_refused(place, capfd):
-    adapter(place, "foreign")
+def test_an_adapter_of_another_base_is_refused(root, capfd):
+    adapter(root, "foreign")
     card = {
         "objective": "better",
         "beta": 1.0,
@@ -124,13 +124,13 @@ def test_an_adapter_of_another_base_is_refused(place, capfd):
         "dataset": "d",
         "weights": {},
     }
-    (place / "foreign" / "alignlab.json").write_text(json.dumps(card))
-    out = place / "refused"
-    assert merge(place, f"algorithm.adapter={place}/foreign", f"hydra.run.dir={out}") == 2
+    (root / "foreign" / "alignlab.json").write_text(json.dumps(card))
+    out = root / "refused"
+    assert merge(root, f"algorithm.adapter={root}/foreign", f"hydra.run.dir={out}") == 2
     assert "was trained on another base model (another" in capfd.readouterr().err
     assert not (out / "model").exists()
 
 
-def test_no_adapter_no_merge(place, capfd):
-    assert merge(place) == 2
+def test_no_adapter_no_merge(root, capfd):
+    assert merge(root) == 2
     assert "algorithm.adapter=null: must name the folder" in capfd.readouterr().err

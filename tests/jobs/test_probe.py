@@ -60,9 +60,11 @@ def test_a_probe_is_made_found_again_and_a_margin(folder, capfd):
 
 
 def test_a_second_probe_computes_no_state_again(folder):
+    assert run(folder, *PROBE, f"hydra.run.dir={folder}/first") == 0
     states = list((folder / "cache" / "states").glob("*/*.safetensors"))
     out = f"hydra.run.dir={folder}/stronger"
     assert run(folder, *PROBE, "algorithm.ridge=1e4", "algorithm.length_term=none", out) == 0
+    assert states
     assert list((folder / "cache" / "states").glob("*/*.safetensors")) == states
     assert result_in(folder, "stronger")["probe"]["ridge"] == 1e4
     assert run(folder, *PROBE, "algorithm.pooling=last", f"hydra.run.dir={folder}/last") == 0

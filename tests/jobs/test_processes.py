@@ -45,10 +45,10 @@ def prepared(whole, tmp_path_factory):
 def test_two_processes_train_what_one_trains_with_twice_the_accumulation(prepared):
     folders = []
     for hardware in ("cpu", "cpu_2"):
-        place = prepared(hardware)
-        ended = alignlab(*RECIPE, f"trainer.max_steps={NUM_STEPS}", f"hardware={hardware}", cwd=place)
+        root = prepared(hardware)
+        ended = alignlab(*RECIPE, f"trainer.max_steps={NUM_STEPS}", f"hardware={hardware}", cwd=root)
         assert ended.returncode == 0, ended.stderr
-        folders.append(run_folder(place, "modpo"))
+        folders.append(run_folder(root, "modpo"))
     one, two = folders
     assert "training on 2 processes" in ended.stdout
     assert one.name == two.name  # the hardware is no part of what a run is
@@ -102,15 +102,15 @@ def test_a_step_that_is_not_cut_for_its_processes_would_not_have():
 
 @pytest.mark.slow
 def test_a_worker_that_fails_is_named_with_its_log(prepared):
-    place = prepared("fails")
+    root = prepared("fails")
     layers = "peft.target_modules=no-such-layer"  # a regular expression, which is tried on the loaded model
-    ended = alignlab(*RECIPE, "hardware=cpu_2", layers, cwd=place)
+    ended = alignlab(*RECIPE, "hardware=cpu_2", layers, cwd=root)
     assert ended.returncode == 1
-    folder = run_folder(place, "modpo")
+    folder = run_folder(root, "modpo")
     record = result(folder)
     assert record["status"] == "failed"
     assert "peft.target_modules=no-such-layer: the model has no such module" in record["error"]
-    assert str(folder.relative_to(place) / "processes.log") in record["error"]
+    assert str(folder.relative_to(root) / "processes.log") in record["error"]
     assert record["error"].splitlines()[0] in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "Traceback" in (folder / "processes.log").read_text()
@@ -119,35 +119,35 @@ def test_a_worker_that_fails_is_named_with_its_log(prepared):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_processes_end_with_the_one_that_started_them(prepared, number):
-    place = prepared("killed")
+    root = prepared("killed")
     command = [*SMALL, *RECIPE, "trainer.max_steps=400", "trainer.save_steps=4", "hardware=cpu_2"]
     started = subprocess.Popen(
         [sys.executable, "-m", "alignlab", *command],
-        cwd=place,
-        env=environment(place),
+        cwd=root,
+        env=environment(root),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _wait(lambda: any((place / "runs").rglob("checkpoint-4/manifest.json")), seconds=150)
-    assert len(_alive(place)) == 4  # control: alignlab, torchrun and two workers are seen
-    before = last_whole_checkpoint(run_folder(place, "modpo") / "checkpoints")
+    _wait(lambda: any((root / "runs").rglob("checkpoint-4/manifest.json")), seconds=150)
+    assert len(_alive(root)) == 4  # control: alignlab, torchrun and two workers are seen
+    before = last_whole_checkpoint(run_folder(root, "modpo") / "checkpoints")
     os.kill(started.pid, number)
     assert started.wait() == (143 if number == signal.SIGTERM else -9)
-    _wait(lambda: not _alive(place), seconds=20)
-    folder = run_folder(place, "modpo")
+    _wait(lambda: not _alive(root), seconds=20)
+    folder = run_folder(root, "modpo")
     if number == signal.SIGTERM:  # both stop after the same step, and it is saved
         assert result(folder)["status"] == "interrupted"
         assert last_whole_checkpoint(folder / "checkpoints") != before
         assert not (folder / "adapter").exists()
 
 
-def _alive(place):
+def _alive(root):
     """Processes that work in a folder."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
-                if Path(os.readlink(process / "cwd")) == place and (process / "cmdline").read_bytes():
+                if Path(os.readlink(process / "cwd")) == root and (process / "cmdline").read_bytes():
                     found.append(process.name)
             except OSError:
                 continue

@@ -25,7 +25,7 @@ ROW = {"prompt": "lift the red box", "chosen": "it is done", "rejected": "it is 
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     """A tiny checkpoint with a chat template, and rows with and without a system turn."""
     folder = tmp_path_factory.mktemp("refusals")
     tokenizer = bpe_tokenizer([" ".join(ROW.values()), "user assistant system yes no"], vocab_size=300)
@@ -73,7 +73,7 @@ READERS = [("dpo", case) for case in CHECKPOINTS] + [(name, "several") for name 
 
 
 @pytest.fixture
-def refused(place, tmp_path, capsys, monkeypatch):
+def refused(root, tmp_path, capsys, monkeypatch):
     """What a command says that must end with 2 and one line, before a weight is loaded."""
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
@@ -85,8 +85,8 @@ def refused(place, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("alignlab.models.base.load_weights", no_load)
 
     def run(*given, rows="rows"):
-        data = () if "dataset=toy" in given else ("dataset=pairs", f"dataset.path={place}/{rows}.jsonl")
-        own = () if any(one.startswith("model") for one in given) else ("model=hf", f"model.path={place}/model")
+        data = () if "dataset=toy" in given else ("dataset=pairs", f"dataset.path={root}/{rows}.jsonl")
+        own = () if any(one.startswith("model") for one in given) else ("model=hf", f"model.path={root}/model")
         code = main([*data, *own, *given])
         said = capsys.readouterr().err
         assert code == 2, said
@@ -97,10 +97,10 @@ def refused(place, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("algorithm", "case"), READERS)
-def test_a_checkpoint_that_cannot_be_used(refused, place, tmp_path, algorithm, case):
+def test_a_checkpoint_that_cannot_be_used(refused, root, tmp_path, algorithm, case):
     change, said = CHECKPOINTS[case]
     folder = tmp_path / "changed"
-    shutil.copytree(place / "model", folder)
+    shutil.copytree(root / "model", folder)
     change(folder)
     if algorithm == "judge":
         given = ("algorithm=course_correction", "dataset=toy", "judge=local", f"judge.path={folder}")
@@ -110,9 +110,9 @@ def test_a_checkpoint_that_cannot_be_used(refused, place, tmp_path, algorithm, c
 
 
 @pytest.mark.parametrize("algorithm", ["dpo", "sft", "reward_model"])
-def test_a_role_that_the_template_refuses_is_named_by_row(refused, place, tmp_path, algorithm):
+def test_a_role_that_the_template_refuses_is_named_by_row(refused, root, tmp_path, algorithm):
     folder = tmp_path / "changed"
-    shutil.copytree(place / "model", folder)
+    shutil.copytree(root / "model", folder)
     changed(folder, "chat_template.jinja", NO_SYSTEM)
     said = refused(f"algorithm={algorithm}", "model=hf", f"model.path={folder}", rows="system")
     assert "system.jsonl:" in said
@@ -150,10 +150,10 @@ EXPERTS = {
 
 
 @pytest.mark.parametrize("kind", EXPERTS)
-def test_names_that_experts_have_not(refused, place, tmp_path, capsys, kind):
+def test_names_that_experts_have_not(refused, root, tmp_path, capsys, kind):
     """Experts' tensors are joined as they load, so neither they nor the router are linear layers."""
     folder = tmp_path / "experts"
-    shutil.copytree(place / "model", folder)
+    shutil.copytree(root / "model", folder)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SMALL_EXPERTS, **EXPERTS[kind]))
     model.save_pretrained(folder)
     capsys.readouterr()  # its bar
@@ -174,18 +174,18 @@ def test_names_that_a_model_from_scratch_has_not(refused, kind, name):
     assert f"peft.target_modules={name.strip('[]').split(',')[-1]}: the model has no such module" in said
 
 
-def test_a_model_from_scratch_has_the_layers_that_are_said(place):
-    model = AutoModelForCausalLM.from_pretrained(place / "model")
+def test_a_model_from_scratch_has_the_layers_that_are_said(root):
+    model = AutoModelForCausalLM.from_pretrained(root / "model")
     assert {name.rpartition(".")[2] for name in layers_of(model)} == {name.rpartition(".")[2] for name in LLAMA_LAYERS}
     assert all(
         any(layer.endswith(f".{name}") for layer in LLAMA_LAYERS) for name in ("self_attn.q_proj", "mlp.up_proj")
     )
 
 
-def test_a_path_with_a_comma_is_to_be_quoted(refused, place, tmp_path):
+def test_a_path_with_a_comma_is_to_be_quoted(refused, root, tmp_path):
     """In a run and in a sweep, which would take its halves for two values; quoted it is one path."""
     folder = tmp_path / "a,b"
-    shutil.copytree(place / "model", folder)
+    shutil.copytree(root / "model", folder)
     (folder / "chat_template.jinja").unlink()
     for more in ((), ("-m", "seed=1,2")):
         assert f"quote it: 'model.path=\"{folder}\"'" in refused(
@@ -216,10 +216,10 @@ EXTRAS = {
 
 
 @pytest.mark.parametrize("package", EXTRAS)
-def test_an_extra_that_is_not_installed_is_named(place, tmp_path, package):
+def test_an_extra_that_is_not_installed_is_named(root, tmp_path, package):
     given, said = EXTRAS[package]
     ended = subprocess.run(
-        [sys.executable, "-c", BLOCKED.format(names=repr(package)), "model=hf", f"model.path={place}/model", *given],
+        [sys.executable, "-c", BLOCKED.format(names=repr(package)), "model=hf", f"model.path={root}/model", *given],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,

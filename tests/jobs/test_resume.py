@@ -39,9 +39,9 @@ BREAKS = (
 def broken_often(tmp_path_factory):
     """A folder in which the same command was stopped at every one of BREAKS, and then left to end."""
     folder = tmp_path_factory.mktemp("broken")
-    for place, nth, how, code in BREAKS:
-        ended = alignlab("w=0.5", cwd=folder, breaks=(place, nth, how))
-        assert ended.returncode == code, (place, how, ended.stderr)
+    for point, nth, how, code in BREAKS:
+        ended = alignlab("w=0.5", cwd=folder, breaks=(point, nth, how))
+        assert ended.returncode == code, (point, how, ended.stderr)
         assert "Traceback" not in ended.stderr
         _check_record(folder, how)
     shutil.copytree(folder, folder / "half")

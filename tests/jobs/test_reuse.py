@@ -15,7 +15,7 @@ from alignlab.prerequisites import models as prerequisites
 
 
 @pytest.fixture
-def place(base, tmp_path):
+def root(base, tmp_path):
     """Rows of two objectives, a model's folder, and where runs and cache go."""
     rng = random.Random(0)
     rows = []
@@ -49,82 +49,82 @@ def counted(monkeypatch):
     return counts
 
 
-def run(place, *overrides):
+def run(root, *overrides):
     settings = [
         "model=hf",
-        f"model.path={place}/model",
+        f"model.path={root}/model",
         "model.prompt_template='user: {raw_prompt} assistant: '",
         "dataset=pku_saferlhf",
-        f"dataset.path={place}/rows.jsonl",
+        f"dataset.path={root}/rows.jsonl",
         "dataset.split=null",
         "trainer.max_steps=2",
         "trainer.per_device_train_batch_size=4",
         "trainer.logging_steps=1",
-        f"paths.runs={place}/runs",
-        f"paths.cache={place}/cache",
+        f"paths.runs={root}/runs",
+        f"paths.cache={root}/cache",
     ]
     assert main([*settings, *overrides]) == 0
 
 
-def result_of(place, w):
+def result_of(root, w):
     """The newest result at a weight."""
-    files = sorted(place.glob(f"runs/modpo/hf/*/w={w}/*/result.json"), key=lambda file: file.stat().st_mtime_ns)
+    files = sorted(root.glob(f"runs/modpo/hf/*/w={w}/*/result.json"), key=lambda file: file.stat().st_mtime_ns)
     return json.loads(files[-1].read_text())
 
 
-def test_the_second_weight_loads_tokenises_and_scores_nothing(place, counted):
-    run(place, "w=0.6")
+def test_the_second_weight_loads_tokenises_and_scores_nothing(root, counted):
+    run(root, "w=0.6")
     first = dict(counted)
     assert first["loaded"] == 1  # for the reward that had to be made, and for the run itself
     assert first["texts"] <= 24 + 2 * 24  # each prompt and each response once, whichever objective ranks them
-    rows = result_of(place, "0.6")["cache"]
+    rows = result_of(root, "0.6")["cache"]
     assert rows["safer"]["computed"] == 48
-    run(place, "w=0.7")
+    run(root, "w=0.7")
     assert counted == first
-    rows = result_of(place, "0.7")["cache"]
+    rows = result_of(root, "0.7")["cache"]
     assert {name: count["computed"] for name, count in rows.items()} == {"reference": 0, "safer": 0}
     assert min(count["reused"] for count in rows.values()) == 48
 
 
-def test_a_reward_that_was_made_by_hand_is_found(place, counted):
+def test_a_reward_that_was_made_by_hand_is_found(root, counted):
     """`algorithm=reward_model` names no objective; the one that it trains is what the next run needs."""
-    run(place, "algorithm=reward_model")
-    assert len(list(place.glob("runs/reward_model/*/*/*"))) == 1
-    run(place, "w=0.6")
-    assert len(list(place.glob("runs/reward_model/*/*/*"))) == 1
+    run(root, "algorithm=reward_model")
+    assert len(list(root.glob("runs/reward_model/*/*/*"))) == 1
+    run(root, "w=0.6")
+    assert len(list(root.glob("runs/reward_model/*/*/*"))) == 1
 
 
-def test_weights_changed_in_place_are_loaded_again(place, counted):
-    run(place, "w=0.6")
-    (file,) = (place / "model").glob("*.safetensors")
+def test_weights_changed_in_place_are_loaded_again(root, counted):
+    run(root, "w=0.6")
+    (file,) = (root / "model").glob("*.safetensors")
     weights = load_file(file)
     weights["lm_head.weight"] += 0.1 * torch.randn_like(weights["lm_head.weight"])
     save_file(weights, file, metadata={"format": "pt"})
-    before = result_of(place, "0.6")
-    run(place, "w=0.6")
-    after = result_of(place, "0.6")
+    before = result_of(root, "0.6")
+    run(root, "w=0.6")
+    after = result_of(root, "0.6")
     assert counted["loaded"] == 2
     assert after["inputs"]["model"] != before["inputs"]["model"]
     assert after["cache"]["safer"]["computed"] == 48
 
 
-def test_a_base_adapter_changed_in_place_is_merged_again(place, counted):
-    run(place, "algorithm=dpo")
-    (made,) = place.glob("runs/dpo/**/adapter")
-    folder = shutil.copytree(made, place / "first_adapter")
+def test_a_base_adapter_changed_in_place_is_merged_again(root, counted):
+    run(root, "algorithm=dpo")
+    (made,) = root.glob("runs/dpo/**/adapter")
+    folder = shutil.copytree(made, root / "first_adapter")
     given = ("algorithm=dpo", f"model.adapter={folder}")
-    run(place, *given)
-    run(place, *given, "seed=1")
+    run(root, *given)
+    run(root, *given, "seed=1")
     assert counted["loaded"] == 2  # control: it stays while its adapter does
     weights = load_file(folder / "adapter_model.safetensors")
     save_file({name: value + 0.1 for name, value in weights.items()}, folder / "adapter_model.safetensors")
-    run(place, *given)
+    run(root, *given)
     assert counted["loaded"] == 3
 
 
-def test_another_template_tokenises_anew(place, counted):
-    run(place, "w=0.6")
+def test_another_template_tokenises_anew(root, counted):
+    run(root, "w=0.6")
     first = counted["texts"]
-    run(place, "w=0.6", "model.prompt_template='user: please {raw_prompt} assistant: '")
+    run(root, "w=0.6", "model.prompt_template='user: please {raw_prompt} assistant: '")
     assert counted["loaded"] == 2
     assert counted["texts"] == 2 * first

@@ -24,7 +24,7 @@ THREE = ["dataset.use=[better,safer,brief]", "dataset.objectives.brief.label=nul
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     """Where this module's runs and cache lie."""
     return tmp_path_factory.mktemp("rewards")
 
@@ -44,24 +44,29 @@ def programs(tmp_path, monkeypatch):
     sys.modules.pop("toy_rewards", None)
 
 
-def run(place, *overrides):
-    return main([*SMALL, f"paths.runs={place}/runs", f"paths.cache={place}/cache", *overrides])
+def run(root, *overrides):
+    return main([*SMALL, f"paths.runs={root}/runs", f"paths.cache={root}/cache", *overrides])
 
 
-def result_in(place, name):
-    return json.loads((place / name / "result.json").read_text())
+def result_in(root, name):
+    return json.loads((root / name / "result.json").read_text())
 
 
 def lines_of(file):
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_three_objectives_with_rewards_of_three_kinds(place):
-    out = place / "three"
+@pytest.fixture(scope="module")
+def three(root):
+    """A run on three objectives: labels, a length penalty and a gold reward."""
     rewards = ["algorithm.rewards.brief.kind=length", "algorithm.rewards.brief.unit=words"]
     rewards += ["algorithm.rewards.brief.scale=0.25", "algorithm.rewards.safer.kind=gold"]
-    assert run(place, *THREE, *rewards, f"hydra.run.dir={out}") == 0
-    result = result_in(place, "three")
+    assert run(root, *THREE, *rewards, f"hydra.run.dir={root}/three") == 0
+    return root / "three"
+
+
+def test_three_objectives_with_rewards_of_three_kinds(root, three):
+    result = result_in(root, "three")
     assert result["weights"] == {"better": 0.4, "safer": 0.3, "brief": 0.3}
     assert result["axes"] == {"better": "helpful", "safer": "safe", "brief": "brief"}
     report = result["rewards"]
@@ -74,50 +79,51 @@ def test_three_objectives_with_rewards_of_three_kinds(place):
     assert result["metrics"]["brief"]["n"] == result["metrics"]["safe"]["n"] > 0
 
 
-def test_a_gold_and_a_length_reward_that_agree_make_the_same_run(place):
+def test_a_gold_and_a_length_reward_that_agree_make_the_same_run(root, three):
     """The toy's brevity is (14 - words) / 4: up to a constant, which cancels, a length penalty of 1/4 a word."""
-    assert run(place, *THREE, "reward=gold", f"hydra.run.dir={place}/gold_three") == 0
-    gold, length = result_in(place, "gold_three"), result_in(place, "three")
+    assert run(root, *THREE, "reward=gold", f"hydra.run.dir={root}/gold_three") == 0
+    gold, length = result_in(root, "gold_three"), result_in(root, "three")
     assert gold["rewards"]["brief"]["tilt_nats"] == pytest.approx(length["rewards"]["brief"]["tilt_nats"], abs=1e-6)
-    steps = [lines_of(place / name / "metrics.jsonl") for name in ("three", "gold_three")]
+    steps = [lines_of(root / name / "metrics.jsonl") for name in ("three", "gold_three")]
     for mine, theirs in zip(*steps, strict=True):
         if "loss" in mine:
             assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
 
 
-def test_a_wrong_sign_is_refused_before_training(place, programs, capfd):
-    out = place / "wrong"
+def test_a_wrong_sign_is_refused_before_training(root, programs, capfd):
+    out = root / "wrong"
     wrong = ["reward=python", "reward.function=harm", f"hydra.run.dir={out}"]
-    assert run(place, *wrong) == 2
+    assert run(root, *wrong) == 2
     said = capfd.readouterr().err.strip()
     assert said.startswith("algorithm.rewards.safer: agrees with its own labels on 0.")
     assert "the sign is probably wrong; give algorithm.rewards.safer.negate=true" in said
     assert len(said.splitlines()) == 1
-    result = result_in(place, "wrong")
+    result = result_in(root, "wrong")
     assert result["status"] == "failed"
     assert result["rewards"]["safer"]["train"]["agreement"]["ci95"][1] < 0.5
     assert "training" not in result["seconds"]
     assert not (out / "adapter").exists()
-    assert run(place, *wrong, "algorithm.check_rewards=false") == 0
+    assert run(root, *wrong, "algorithm.check_rewards=false") == 0
     assert "warning: algorithm.rewards.safer: agrees with its own labels on" in capfd.readouterr().out
-    assert result_in(place, "wrong")["status"] == "done"
+    assert result_in(root, "wrong")["status"] == "done"
 
 
-def test_the_same_reward_negated_is_not_refused(place, programs):
+def test_the_same_reward_negated_is_not_refused(root, programs):
     """Control: the refusal above is of the sign."""
-    out = f"hydra.run.dir={place}/negated"
-    assert run(place, "reward=python", "reward.function=harm", "reward.negate=true", out) == 0
-    wrong, right = (result_in(place, name)["rewards"]["safer"]["train"] for name in ("wrong", "negated"))
+    harm = ["reward=python", "reward.function=harm"]
+    assert run(root, *harm, "algorithm.check_rewards=false", f"hydra.run.dir={root}/allowed") == 0
+    assert run(root, *harm, "reward.negate=true", f"hydra.run.dir={root}/negated") == 0
+    wrong, right = (result_in(root, name)["rewards"]["safer"]["train"] for name in ("allowed", "negated"))
     assert right["agreement"]["mean"] == pytest.approx(1 - wrong["agreement"]["mean"])
     assert right["spread"] == pytest.approx(wrong["spread"])
 
 
-def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_later(place):
-    out = place / "z"
+def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_later(root):
+    out = root / "z"
     z = ["algorithm.rewards.safer.kind=gold", "algorithm.rewards.safer.normalise=true"]
-    assert run(place, *z, f"hydra.run.dir={out}") == 0
+    assert run(root, *z, f"hydra.run.dir={out}") == 0
     statistics = json.loads((out / "rewards.json").read_text())["safer"]
-    rows = [row for file in place.glob("cache/toy/pairs-*.jsonl") for row in lines_of(file)]
+    rows = [row for file in root.glob("cache/toy/pairs-*.jsonl") for row in lines_of(file)]
     texts = {(row["prompt"], row[f"response_{number}"]) for row in rows for number in (0, 1)}
     by_prompt = {prompt: [] for prompt, _ in texts if toy.split_of(prompt) == "train"}
     for prompt, text in texts:
@@ -128,30 +134,28 @@ def test_rewards_are_normalised_by_the_training_rows_and_by_their_statistics_lat
     assert statistics["mean"] == pytest.approx(np.mean(scores), abs=1e-5)
     within = sum(len(held) * np.var(held) for held in by_prompt.values()) / (len(scores) - len(by_prompt))
     assert statistics["difference_std"] == pytest.approx(np.sqrt(2 * within), abs=1e-5)
-    evaluated = ["algorithm=evaluate", f"algorithm.adapter={out}/adapter", f"hydra.run.dir={place}/z_evaluated"]
+    evaluated = ["algorithm=evaluate", f"algorithm.adapter={out}/adapter", f"hydra.run.dir={root}/z_evaluated"]
     changed = {"safer": statistics | {"mean": statistics["mean"] + 1}}
     (out / "rewards.json").write_text(json.dumps(changed))
-    assert run(place, *evaluated, *[item.replace("algorithm.rewards", "scorers") for item in z]) == 0
-    found = result_in(place, "z_evaluated")["metrics"]
+    assert run(root, *evaluated, *[item.replace("algorithm.rewards", "scorers") for item in z]) == 0
+    found = result_in(root, "z_evaluated")["metrics"]
     expected = (found["safe"]["mean"] - changed["safer"]["mean"]) / statistics["difference_std"]
     assert found["safer_reward"]["mean"] == pytest.approx(expected, abs=1e-5), "the run's own, not computed anew"
 
 
-def test_a_trained_objective_in_units_of_its_reward_is_another_w_and_beta(place):
+def test_a_trained_objective_in_units_of_its_reward_is_another_w_and_beta(root):
     """w/s and (1 - w)/s' over beta are the same tilt as w' and 1 - w' over beta' = beta / (w/s + (1 - w)/s')."""
     units = ["reward=gold", "algorithm.rewards.better.kind=gold", "algorithm.rewards.better.normalise=true"]
     units += ["algorithm.rewards.safer.kind=gold", "algorithm.rewards.safer.normalise=true"]
-    assert run(place, *units, "w=0.6", "algorithm.objective=better", f"hydra.run.dir={place}/units") == 0
-    statistics = json.loads((place / "units" / "rewards.json").read_text())
+    assert run(root, *units, "w=0.6", "algorithm.objective=better", f"hydra.run.dir={root}/units") == 0
+    statistics = json.loads((root / "units" / "rewards.json").read_text())
     better, safer = (share / statistics[name]["difference_std"] for name, share in (("better", 0.6), ("safer", 0.4)))
     assert abs(better / (better + safer) - 0.6) > 0.02, "control: the units differ"
     same = [f"w={better / (better + safer)!r}", f"algorithm.beta={4 / (better + safer)!r}", "reward=gold"]
-    assert run(place, *same, "algorithm.objective=better", f"hydra.run.dir={place}/no_units") == 0
-    logs = [
-        [row for row in lines_of(place / name / "metrics.jsonl") if "loss" in row] for name in ("units", "no_units")
-    ]
+    assert run(root, *same, "algorithm.objective=better", f"hydra.run.dir={root}/no_units") == 0
+    logs = [[row for row in lines_of(root / name / "metrics.jsonl") if "loss" in row] for name in ("units", "no_units")]
     assert [row["loss"] for row in logs[0]] == pytest.approx([row["loss"] for row in logs[1]], abs=2e-6)
-    results = [result_in(place, name) for name in ("units", "no_units")]
+    results = [result_in(root, name) for name in ("units", "no_units")]
     shares = [one["metrics"]["attained_share"]["mean"] for one in results]
     assert shares[0] == pytest.approx(shares[1], abs=1e-4), "the exact front knows the units"
     learnt = [one["trained"]["tilt_nats"] for one in results]
@@ -159,17 +163,17 @@ def test_a_trained_objective_in_units_of_its_reward_is_another_w_and_beta(place)
     assert 0 < learnt[0] < 1
 
 
-def test_the_unit_of_a_trained_objective_is_that_of_its_labels(place, capfd):
+def test_the_unit_of_a_trained_objective_is_that_of_its_labels(root, capfd):
     other = ["algorithm.rewards.better.kind=length", "algorithm.rewards.better.normalise=true"]
-    assert run(place, *other, "reward=gold", "w=0.6", "algorithm.objective=better") == 2
+    assert run(root, *other, "reward=gold", "w=0.6", "algorithm.objective=better") == 2
     assert "algorithm.rewards.better.kind=length: must be implicit, fitted to the labels" in capfd.readouterr().err
 
 
-def test_an_evaluation_scores_what_the_policy_says(place):
-    out = place / "scored"
+def test_an_evaluation_scores_what_the_policy_says(root):
+    out = root / "scored"
     rewards = ["scorers.better.kind=length", "scorers.better.unit=words", "scorers.safer.kind=gold"]
-    assert run(place, "algorithm=evaluate", *rewards, f"hydra.run.dir={out}") == 0
-    result = result_in(place, "scored")
+    assert run(root, "algorithm=evaluate", *rewards, f"hydra.run.dir={out}") == 0
+    result = result_in(root, "scored")
     said, scores = (lines_of(out / f"{name}.jsonl") for name in ("generations", "scores"))
     assert [row["better_reward"] for row in scores] == [-len(row["response"].split()) for row in said]
     assert [row["safer_reward"] for row in scores] == [row["safe"] for row in scores]
@@ -177,24 +181,24 @@ def test_an_evaluation_scores_what_the_policy_says(place):
     assert result["axes"] == {"better": "better_reward", "safer": "safer_reward"}
 
 
-def test_a_policy_on_real_data_is_sampled_and_scored(place):
+def test_a_policy_on_real_data_is_sampled_and_scored(root):
     """On a file no true reward is known: held-out prompts are sampled, the same ones whatever the order of the rows."""
-    if not list(place.glob("cache/references/*/config.json")):
-        assert run(place, "algorithm=evaluate", f"hydra.run.dir={place}/reference") == 0
-    (reference,) = (path.parent for path in place.glob("cache/references/*/config.json"))
+    if not list(root.glob("cache/references/*/config.json")):
+        assert run(root, "algorithm=evaluate", f"hydra.run.dir={root}/reference") == 0
+    (reference,) = (path.parent for path in root.glob("cache/references/*/config.json"))
     row = {"response_0": "mind the red first", "response_1": "what a lovely red", "safer_response_id": 0}
     rows = [json.dumps({"prompt": prompt, **row, "better_response_id": 1}) for prompt in toy.all_prompts()[:60]]
     small = [item for item in SMALL if not item.startswith(("model.", "dataset."))]
     model = ["model=hf", f"model.path={reference}", "model.prompt_template='user: {raw_prompt} assistant: '"]
     for order in (1, -1):
-        (place / "rows.jsonl").write_text("\n".join(rows[::order]) + "\n")
-        given = ["dataset=pku_saferlhf", f"dataset.path={place}/rows.jsonl", "generator.prompts=3"]
+        (root / "rows.jsonl").write_text("\n".join(rows[::order]) + "\n")
+        given = ["dataset=pku_saferlhf", f"dataset.path={root}/rows.jsonl", "generator.prompts=3"]
         given += ["scorers.better.kind=length", "scorers.better.unit=words", "scorers.safer.kind=python"]
-        out = place / f"on_file{order}"
-        places = [f"paths.cache={place}/cache", f"hydra.run.dir={out}"]
-        assert main(["algorithm=evaluate", *model, *given, *small, *places]) == 0
+        out = root / f"on_file{order}"
+        paths = [f"paths.cache={root}/cache", f"hydra.run.dir={out}"]
+        assert main(["algorithm=evaluate", *model, *given, *small, *paths]) == 0
         result, said, scores = (
-            result_in(place, out.name),
+            result_in(root, out.name),
             lines_of(out / "generations.jsonl"),
             lines_of(out / "scores.jsonl"),
         )
@@ -204,31 +208,31 @@ def test_a_policy_on_real_data_is_sampled_and_scored(place):
         assert result["metrics"]["better_reward"]["n"] == 6
         assert result["axes"] == {"better": "better_reward", "safer": "safer_reward"}
         assert result["rewards"]["safer"]["held_out"]["agreement"]["mean"] == 0.5, "both responses are of four words"
-    assert (place / "on_file1" / "scores.jsonl").read_bytes() == (place / "on_file-1" / "scores.jsonl").read_bytes()
+    assert (root / "on_file1" / "scores.jsonl").read_bytes() == (root / "on_file-1" / "scores.jsonl").read_bytes()
 
 
-def test_a_classifier_is_made_found_again_and_a_margin(place, capfd):
+def test_a_classifier_is_made_found_again_and_a_margin(root, capfd):
     one = ["algorithm.rewards.safer.kind=classifier", "algorithm.check_rewards=false"]
-    assert run(place, *one, f"hydra.run.dir={place}/with_classifier") == 0
+    assert run(root, *one, f"hydra.run.dir={root}/with_classifier") == 0
     assert "needs a reward for safer" in capfd.readouterr().out
-    (made,) = place.glob("runs/reward_model/tiny/toy/*/result.json")
+    (made,) = root.glob("runs/reward_model/tiny/toy/*/result.json")
     metrics = json.loads(made.read_text())["metrics"]
     assert set(metrics) == {"better_accuracy", "better_margin", "safer_accuracy", "safer_margin"}
-    report = result_in(place, "with_classifier")["rewards"]["safer"]
+    report = result_in(root, "with_classifier")["rewards"]["safer"]
     held_out = report["held_out"]["agreement"]
     for part in ("mean", "ci95", "n"):
         assert held_out[part] == pytest.approx(metrics["safer_accuracy"][part]), "what was saved is what was measured"
-    named = [f"algorithm.rewards.safer.path={made.parent}/reward", *one, f"hydra.run.dir={place}/named"]
-    assert run(place, *named) == 0
-    assert result_in(place, "named")["metrics"] == result_in(place, "with_classifier")["metrics"]
-    assert result_in(place, "named")["cache"]["safer"]["computed"] == 0, "scores are kept by content"
+    named = [f"algorithm.rewards.safer.path={made.parent}/reward", *one, f"hydra.run.dir={root}/named"]
+    assert run(root, *named) == 0
+    assert result_in(root, "named")["metrics"] == result_in(root, "with_classifier")["metrics"]
+    assert result_in(root, "named")["cache"]["safer"]["computed"] == 0, "scores are kept by content"
 
 
-def test_a_classifier_with_all_weights_is_a_model_of_its_own(place):
+def test_a_classifier_with_all_weights_is_a_model_of_its_own(root):
     full = ["algorithm=reward_model", "algorithm.kind=classifier", "algorithm.full=true"]
-    assert run(place, *full, f"hydra.run.dir={place}/full") == 0
-    assert (place / "full" / "reward" / "config.json").exists()
-    path = f"scorers.safer.path={place}/full/reward"
+    assert run(root, *full, f"hydra.run.dir={root}/full") == 0
+    assert (root / "full" / "reward" / "config.json").exists()
+    path = f"scorers.safer.path={root}/full/reward"
     overrides = ["algorithm=evaluate", "scorers.safer.kind=classifier", path]
-    assert run(place, *overrides, f"hydra.run.dir={place}/by_full") == 0
-    assert result_in(place, "by_full")["metrics"]["safer_reward"]["n"] > 0
+    assert run(root, *overrides, f"hydra.run.dir={root}/by_full") == 0
+    assert result_in(root, "by_full")["metrics"]["safer_reward"]["n"] > 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ SCORERS = ["scorers.better.kind=length", "scorers.better.unit=words", "scorers.s
 
 
 @pytest.fixture(scope="module")
-def place(base, tmp_path_factory):
+def root(base, tmp_path_factory):
     """A base model's folder, a file of preferences, and where this module's runs and cache lie."""
     root = tmp_path_factory.mktemp("scorers")
     (root / "model").symlink_to(base.path)
@@ -48,36 +49,43 @@ def place(base, tmp_path_factory):
     return root
 
 
-def command(place, *given, runs="runs"):
+def command(root, *given, runs="runs"):
     """Exit code of a command on the small model and the file."""
-    here = [f"model.path={place}/model", f"dataset.path={place}/rows.jsonl"]
-    with contextlib.chdir(place):  # run folders are relative, as by default
-        return main([*given, *SMALL, *here, f"paths.runs={runs}", f"paths.cache={place}/cache"])
+    here = [f"model.path={root}/model", f"dataset.path={root}/rows.jsonl"]
+    with contextlib.chdir(root):  # run folders are relative, as by default
+        return main([*given, *SMALL, *here, f"paths.runs={runs}", f"paths.cache={root}/cache"])
 
 
 def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def evaluations(place):
+def evaluations(root):
     """Weight of the first objective (None: the reference) -> (folder, result)."""
     found = {}
-    for file in place.glob("runs/evaluate/**/result.json"):
+    for file in root.glob("runs/evaluate/**/result.json"):
         result = json.loads(file.read_text())
         found[(result["weights"] or {}).get("better")] = (file.parent, result)
     return found
 
 
 @pytest.fixture(scope="module")
-def sweep(place):
-    """What a sweep over w with scorers leaves."""
-    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS) == 0
-    return evaluations(place)
+def swept(root):
+    """What a sweep over w with scorers leaves: evaluations, and the rows of its front."""
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS) == 0
+    front = max(root.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns)
+    return evaluations(root), front.read_text()
 
 
-def test_a_sweep_ends_in_the_front_of_scored_samples(place, sweep):
+@pytest.fixture(scope="module")
+def sweep(swept):
+    """The evaluations of that sweep."""
+    return swept[0]
+
+
+def test_a_sweep_ends_in_the_front_of_scored_samples(sweep, swept):
     assert set(sweep) == {None, 0.3, 0.7}
-    with next(place.glob("runs/front/**/front.csv")).open() as stream:
+    with io.StringIO(swept[1]) as stream:
         rows = {row["weight_better"]: row for row in csv.DictReader(stream)}
     assert set(rows) == {"", "0.3", "0.7"}
     assert rows[""]["algorithm"] == "reference"
@@ -110,8 +118,8 @@ def test_gains_are_paired_with_the_reference_by_prompt(sweep):
     assert "better_gain" not in sweep[None][1]["metrics"]
 
 
-def test_scores_by_category_are_those_of_its_prompts(place, sweep):
-    harmful = {row["prompt"] for row in lines_of(place / "rows.jsonl") if row["response_0_harm_category"]["Violence"]}
+def test_scores_by_category_are_those_of_its_prompts(root, sweep):
+    harmful = {row["prompt"] for row in lines_of(root / "rows.jsonl") if row["response_0_harm_category"]["Violence"]}
     folder, result = sweep[0.7]
     said = lines_of(folder / "generations.jsonl")
     assert {row["prompt"] in harmful for row in said} == {True, False}, "control: some of the prompts have none"
@@ -123,25 +131,25 @@ def test_scores_by_category_are_those_of_its_prompts(place, sweep):
     assert found["Violence"]["better_reward"]["n"] == len(scores)
 
 
-def test_an_evaluation_of_the_adapters_gives_the_same_numbers(place, sweep, tmp_path):
-    adapters = sorted(str(path) for path in place.glob("runs/modpo/**/adapter"))
+def test_an_evaluation_of_the_adapters_gives_the_same_numbers(root, sweep, tmp_path):
+    adapters = sorted(str(path) for path in root.glob("runs/modpo/**/adapter"))
     moved = [tmp_path / name for name in ("one", "two")]
     for adapter, target in zip(adapters, moved, strict=True):
         target.symlink_to(adapter)
     before = {weight: result["metrics"] for weight, (_, result) in sweep.items()}
     joined = ",".join(map(str, moved))
-    assert command(place, "-m", "algorithm=evaluate", f"algorithm.adapter={joined}", *SCORERS, runs="anew") == 0
-    again = [json.loads(file.read_text()) for file in place.glob("anew/evaluate/**/result.json")]
+    assert command(root, "-m", "algorithm=evaluate", f"algorithm.adapter={joined}", *SCORERS, runs="anew") == 0
+    again = [json.loads(file.read_text()) for file in root.glob("anew/evaluate/**/result.json")]
     assert len(again) == 3
     for result in again:
         assert result["metrics"] == before[(result["weights"] or {}).get("better")]
-    (front,) = place.glob("anew/front/**/front.csv")
+    (front,) = root.glob("anew/front/**/front.csv")
     assert [row["status"] for row in csv.DictReader(front.open())] == ["done"] * 3
-    assert command(place, "-m", "algorithm=evaluate", f"algorithm.adapter={joined}", *SCORERS) == 0
-    assert len(evaluations(place)) == len([*place.glob("runs/evaluate/**/result.json")]) == 3, "wherever it lies"
+    assert command(root, "-m", "algorithm=evaluate", f"algorithm.adapter={joined}", *SCORERS) == 0
+    assert len(evaluations(root)) == len([*root.glob("runs/evaluate/**/result.json")]) == 3, "wherever it lies"
 
 
-def test_another_scorer_samples_nothing_and_trains_nothing(place, sweep, monkeypatch):
+def test_another_scorer_samples_nothing_and_trains_nothing(root, sweep, monkeypatch):
     import alignlab.evaluation.scored as scored
     import alignlab.training.launch as launch
 
@@ -152,14 +160,14 @@ def test_another_scorer_samples_nothing_and_trains_nothing(place, sweep, monkeyp
     monkeypatch.setattr(launch, "train_on_processes", never)
     before = {weight: (folder / "generations.jsonl").read_bytes() for weight, (folder, _) in sweep.items()}
     other = [*SCORERS[:2], "scorers.safer.kind=python", "scorers.safer.function=distinct"]
-    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *other) == 0
-    for weight, (folder, result) in evaluations(place).items():
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *other) == 0
+    for weight, (folder, result) in evaluations(root).items():
         if folder in [held for held, _ in sweep.values()]:
             assert (folder / "generations.jsonl").read_bytes() == before[weight]
             assert result["scorers"]["safer"]["settings"]["function"] == "distinct"
 
 
-def test_files_beside_a_finished_sweep_are_measured_and_nothing_is_trained_or_sampled_again(place, sweep, monkeypatch):
+def test_files_beside_a_finished_sweep_are_measured_and_nothing_is_trained_or_sampled_again(root, sweep, monkeypatch):
     """Over-refusal is counted again from the records, the loss is transformers' own; changes are paired."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -170,17 +178,17 @@ def test_files_beside_a_finished_sweep_are_measured_and_nothing_is_trained_or_sa
     monkeypatch.setattr(launch, "train_on_processes", None)  # fails where it is called
     monkeypatch.setattr(quality, "refuses", lambda prompt, response, *, is_toy: float(len(response) % 2))
     asked = toy.all_prompts()[80:84]
-    (place / "benign.csv").write_text(
+    (root / "benign.csv").write_text(
         "prompt,type,label\n"
         + "".join(f"{prompt},{'ab'[i % 2]},safe\n" for i, prompt in enumerate(asked))
         + "no,a,unsafe\n"
     )
     texts = [" ".join(toy.all_prompts()[start : start + 3]) for start in (0, 5, 9)]
-    (place / "own.txt").write_text("\n\n".join(texts))
-    files = [f"dataset.benign={place}/benign.csv", f"dataset.text={place}/own.txt"]
+    (root / "own.txt").write_text("\n\n".join(texts))
+    files = [f"dataset.benign={root}/benign.csv", f"dataset.text={root}/own.txt"]
     before = {weight: (folder / "generations.jsonl").stat().st_mtime_ns for weight, (folder, _) in sweep.items()}
-    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, *files) == 0
-    found = {weight: one for weight, one in evaluations(place).items() if weight in sweep}
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, *files) == 0
+    found = {weight: one for weight, one in evaluations(root).items() if weight in sweep}
 
     def refused(folder):
         held = {}
@@ -204,20 +212,20 @@ def test_files_beside_a_finished_sweep_are_measured_and_nothing_is_trained_or_sa
             assert metrics["text_loss_change"]["mean"] == pytest.approx(gone, abs=1e-9)
             assert gone != 0
             assert {"tokens_change", "repetition_change"} <= set(metrics)
-    model, tokenizer = (kind.from_pretrained(place / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
+    model, tokenizer = (kind.from_pretrained(root / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
     nats = count = 0
     for text in texts:
         ids = torch.tensor([tokenizer(text)["input_ids"]])
         nats, count = nats + model(ids, labels=ids).loss.item() * (ids.shape[1] - 1), count + ids.shape[1] - 1
     assert found[None][1]["metrics"]["text_loss"]["mean"] == pytest.approx(nats / count, rel=1e-5)
-    with max(place.glob("runs/front/**/front.csv"), key=lambda file: file.stat().st_mtime).open() as stream:
+    with max(root.glob("runs/front/**/front.csv"), key=lambda file: file.stat().st_mtime).open() as stream:
         assert {"over_refusal_mean", "repetition_groups", "text_loss_change_low"} <= set(next(csv.reader(stream)))
-    shown = Parsed(max(place.glob("runs/front/**/front.html"), key=lambda file: file.stat().st_mtime))
+    shown = Parsed(max(root.glob("runs/front/**/front.html"), key=lambda file: file.stat().st_mtime))
     assert "loss on held-out text (nats/token)" in json.dumps(shown.data("data")["metrics"])
-    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, f"dataset.benign={place}/none.csv") == 2
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, f"dataset.benign={root}/none.csv") == 2
 
 
-def test_a_killed_sampling_goes_on(place, sweep, monkeypatch):
+def test_a_killed_sampling_goes_on(root, sweep, monkeypatch):
     """The samples that were drawn before the kill are kept; the file is that of an undisturbed run."""
     import alignlab.evaluation.scored as scored
     from alignlab.io.records import Records
@@ -232,9 +240,9 @@ def test_a_killed_sampling_goes_on(place, sweep, monkeypatch):
         added.append(record["id"])
         real(self, record)
 
-    out = f"hydra.run.dir={place}/again"
+    out = f"hydra.run.dir={root}/again"
     monkeypatch.setattr(Records, "add", killed)
-    assert command(place, "algorithm=evaluate", *SCORERS, out) == 130
+    assert command(root, "algorithm=evaluate", *SCORERS, out) == 130
     monkeypatch.setattr(Records, "add", real)
     drawn, draw = [], scored._draw
 
@@ -243,9 +251,9 @@ def test_a_killed_sampling_goes_on(place, sweep, monkeypatch):
         return draw(policy, requests, *rest)
 
     monkeypatch.setattr(scored, "_draw", counted)
-    assert command(place, "algorithm=evaluate", *SCORERS, out) == 0
+    assert command(root, "algorithm=evaluate", *SCORERS, out) == 0
     assert len(drawn) == 12 - 5
-    assert (place / "again" / "generations.jsonl").read_bytes() == undisturbed
+    assert (root / "again" / "generations.jsonl").read_bytes() == undisturbed
 
 
 def test_the_length_limit_comes_from_the_data(base):
@@ -294,15 +302,15 @@ def test_a_wrong_scorer_is_refused_in_one_line(given, said):
     assert "\n" not in str(error.value)
 
 
-def test_the_papers_axes_equal_a_plain_recomputation(place):
+def test_the_papers_axes_equal_a_plain_recomputation(root):
     """Reward and minus cost by scorers=beaver, against a forward of each generation alone and means by hand."""
     llama = small_llama()
     for kind in ("reward", "cost"):
-        checkpoint(llama, place / f"beaver-{kind}", score_type=kind)
-    given = ["scorers=beaver", f"scorers.better.path={place}/beaver-reward", f"scorers.safer.path={place}/beaver-cost"]
+        checkpoint(llama, root / f"beaver-{kind}", score_type=kind)
+    given = ["scorers=beaver", f"scorers.better.path={root}/beaver-reward", f"scorers.safer.path={root}/beaver-cost"]
     given += ["scorers.better.dtype=float32", "scorers.safer.dtype=float32"]
-    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *given) == 0
-    file = max(place.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns)
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *given) == 0
+    file = max(root.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns)
     endings = set()
     with file.open() as stream:
         for row in csv.DictReader(stream):
@@ -318,28 +326,28 @@ def test_the_papers_axes_equal_a_plain_recomputation(place):
     assert False in endings, "a response that was cut at the limit has no EOS"
 
 
-def test_a_scorer_of_no_objective(place, capsys):
-    assert command(place, "algorithm=evaluate", "scorers.saver.kind=length") == 2
+def test_a_scorer_of_no_objective(root, capsys):
+    assert command(root, "algorithm=evaluate", "scorers.saver.kind=length") == 2
     assert "scorers.saver: no such objective; did you mean safer?" in capsys.readouterr().err
 
 
-def test_a_scorer_that_scores_nothing(place, capsys, monkeypatch):
+def test_a_scorer_that_scores_nothing(root, capsys, monkeypatch):
     import torch
 
     from alignlab.rewards.length import LengthReward
 
     monkeypatch.setattr(LengthReward, "score", lambda self, prompts, responses: torch.full((len(prompts),), torch.nan))
-    nothing = ["scorers.better.kind=length", f"hydra.run.dir={place}/nothing"]
-    assert command(place, "algorithm=evaluate", *nothing) == 2
+    nothing = ["scorers.better.kind=length", f"hydra.run.dir={root}/nothing"]
+    assert command(root, "algorithm=evaluate", *nothing) == 2
     assert "scorers.better: gave no score to any of 12 responses" in capsys.readouterr().err
 
 
-def test_a_preview_reads_the_references_own_evaluation(place, sweep):
+def test_a_preview_reads_the_references_own_evaluation(root, sweep):
     few = ["algorithm.min_ess=1", "algorithm.points=3"]
     before = (sweep[None][0] / "generations.jsonl").stat().st_mtime_ns
-    assert command(place, "algorithm=preview", *SCORERS, *few) == 0
+    assert command(root, "algorithm=preview", *SCORERS, *few) == 0
     assert (sweep[None][0] / "generations.jsonl").stat().st_mtime_ns == before, "nothing is sampled again"
-    (file,) = place.glob("runs/preview/**/preview.json")
+    (file,) = root.glob("runs/preview/**/preview.json")
     points = [row for row in json.loads(file.read_text())["points"] if row["point"] == "optimum"]
     assert [row["weights"]["better"] for row in points] == [0, 0.5, 1]
     own = sweep[None][1]["metrics"]["better_reward"]["mean"]
@@ -347,7 +355,7 @@ def test_a_preview_reads_the_references_own_evaluation(place, sweep):
     assert points[2]["kl"]["mean"] >= 0
 
 
-def test_a_held_out_scorer_is_shown_beside_the_first(place, sweep, monkeypatch):
+def test_a_held_out_scorer_is_shown_beside_the_first(root, sweep, monkeypatch):
     import alignlab.evaluation.scored as scored
     import alignlab.training.launch as launch
 
@@ -357,8 +365,8 @@ def test_a_held_out_scorer_is_shown_beside_the_first(place, sweep, monkeypatch):
     monkeypatch.setattr(scored, "_draw", never)
     monkeypatch.setattr(launch, "train_on_processes", never)
     second = ["scorers.safer.held_out.kind=python", "scorers.safer.held_out.function=distinct"]
-    assert command(place, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, *second, "tracker=local") == 0
-    folder = max(place.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns).parent
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, *second, "tracker=local") == 0
+    folder = max(root.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns).parent
     rows = list(csv.DictReader((folder / "front.csv").open()))
     assert {row["safer_held_out_reward_n"] for row in rows} == {"12"}
     front = json.loads((folder / "front.json").read_text())
@@ -374,7 +382,7 @@ def test_a_held_out_scorer_is_shown_beside_the_first(place, sweep, monkeypatch):
         (["scorers.safer.held_out.kind=length", "algorithm=pairs"], "scorers.safer.held_out: scores policies"),
     ],
 )
-def test_a_held_out_scorer_is_another_one(place, capsys, given, said):
+def test_a_held_out_scorer_is_another_one(root, capsys, given, said):
     algorithm = [] if "algorithm=pairs" in given else ["algorithm=modpo"]
-    assert command(place, *algorithm, *SCORERS, *given) == 2
+    assert command(root, *algorithm, *SCORERS, *given) == 2
     assert said in capsys.readouterr().err

@@ -37,22 +37,22 @@ def test_which_responses(scores, chosen, both):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     return tmp_path_factory.mktemp("sft")
 
 
-def train(place, name, *overrides):
-    out = place / name
-    paths = [f"paths.runs={place}/runs", f"paths.cache={place}/cache", f"hydra.run.dir={out}"]
+def train(root, name, *overrides):
+    out = root / name
+    paths = [f"paths.runs={root}/runs", f"paths.cache={root}/cache", f"hydra.run.dir={out}"]
     assert main(["algorithm=sft", *SMALL, *paths, *overrides]) == 0
     return json.loads((out / "result.json").read_text()), out
 
 
-def test_the_held_out_loss_is_the_plain_one(place):
-    result, out = train(place, "chosen")
-    (base,) = (path.parent for path in place.glob("cache/references/*/config.json"))
+def test_the_held_out_loss_is_the_plain_one(root):
+    result, out = train(root, "chosen")
+    (base,) = (path.parent for path in root.glob("cache/references/*/config.json"))
     tokenizer = AutoTokenizer.from_pretrained(base)
-    (pairs,) = place.glob("cache/toy/pairs-*.jsonl")
+    (pairs,) = root.glob("cache/toy/pairs-*.jsonl")
     rows = [json.loads(line) for line in pairs.read_text().splitlines()]
     held_out = [row for row in rows if row["prompt"] in set(toy.prompts("test"))]
     losses = {}
@@ -75,19 +75,19 @@ def test_the_held_out_loss_is_the_plain_one(place):
     assert result["metrics"]["perplexity"]["mean"] == pytest.approx(math.exp(losses["held_out_loss"]), abs=1e-4)
 
 
-def test_both_learns_twice_as_many_and_another_objective_others(place):
-    chosen, _ = train(place, "chosen")
-    both, _ = train(place, "both", "algorithm.responses=both")
-    safer, _ = train(place, "safer", "algorithm.objective=safer")
+def test_both_learns_twice_as_many_and_another_objective_others(root):
+    chosen, _ = train(root, "chosen")
+    both, _ = train(root, "both", "algorithm.responses=both")
+    safer, _ = train(root, "safer", "algorithm.objective=safer")
     assert both["rows"]["train"] == 2 * chosen["rows"]["train"] == 2 * safer["rows"]["train"]
     losses = [result["metrics"]["loss_before"]["mean"] for result in (chosen, both, safer)]
     assert len(set(losses)) == 3
 
 
-def test_a_limit_leaves_out_and_cuts(place):
-    whole, _ = train(place, "chosen")
-    cut, _ = train(place, "cut", "trainer.max_length=20", "dataset.on_long=cut")
-    dropped, _ = train(place, "dropped", "trainer.max_length=20")
+def test_a_limit_leaves_out_and_cuts(root):
+    whole, _ = train(root, "chosen")
+    cut, _ = train(root, "cut", "trainer.max_length=20", "dataset.on_long=cut")
+    dropped, _ = train(root, "dropped", "trainer.max_length=20")
     assert whole["rows"]["cut"] == whole["rows"]["too_long"] == 0
     assert 0 < cut["rows"]["cut"] <= cut["rows"]["train"] == whole["rows"]["train"]
     assert dropped["rows"]["train"] == cut["rows"]["train"] - cut["rows"]["cut"]
@@ -102,12 +102,12 @@ def test_a_limit_leaves_out_and_cuts(place):
         ("algorithm.objective=nicer", "algorithm.objective=nicer: no such objective"),
     ],
 )
-def test_refused(place, capfd, override, said):
-    assert main(["algorithm=sft", *SMALL, f"paths.cache={place}/cache", override]) == 2
+def test_refused(root, capfd, override, said):
+    assert main(["algorithm=sft", *SMALL, f"paths.cache={root}/cache", override]) == 2
     assert said in capfd.readouterr().err
 
 
-def test_nothing_that_fits_is_refused(place, capfd):
-    out = [f"paths.runs={place}/runs", f"paths.cache={place}/cache"]
+def test_nothing_that_fits_is_refused(root, capfd):
+    out = [f"paths.runs={root}/runs", f"paths.cache={root}/cache"]
     assert main(["algorithm=sft", *SMALL, *out, "trainer.max_length=5"]) == 2
     assert "trainer.max_length=5: none of" in capfd.readouterr().err

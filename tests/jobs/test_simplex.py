@@ -20,20 +20,20 @@ AXES = {"better": "helpful", "safer": "safe", "brief": "brief"}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     return tmp_path_factory.mktemp("simplex")
 
 
 @pytest.fixture(scope="module")
-def swept(place):
+def swept(root):
     """Objective -> the result of the run near its vertex; and the folder of the sweep's front."""
-    paths = [f"paths.runs={place}/runs", f"paths.cache={place}/cache"]
+    paths = [f"paths.runs={root}/runs", f"paths.cache={root}/cache"]
     assert main(["--config-name", "simplex", *SMALL, *paths, f"w={','.join(NEAR.values())}"]) == 0
     results = {}
-    for file in place.glob("runs/modpo/tiny/toy_three/*/*/result.json"):
+    for file in root.glob("runs/modpo/tiny/toy_three/*/*/result.json"):
         result = json.loads(file.read_text())
         results[max(result["weights"], key=result["weights"].get)] = result
-    (front,) = place.glob("runs/front/tiny/toy_three/*")
+    (front,) = root.glob("runs/front/tiny/toy_three/*")
     return results, front
 
 
@@ -77,8 +77,8 @@ def test_the_front_has_three_axes_and_the_exact_one_beside(swept):
         ("[0.03,0.5,0.47]", "the weight of better must be 0 or at least 0.05"),
     ],
 )
-def test_refused_in_one_line(place, capfd, w, said):
-    given = ["dataset=toy_three", "algorithm.rewards.brief.kind=gold", f"paths.runs={place}/none", f"w={w}"]
+def test_refused_in_one_line(root, capfd, w, said):
+    given = ["dataset=toy_three", "algorithm.rewards.brief.kind=gold", f"paths.runs={root}/none", f"w={w}"]
     given += ["algorithm.objective=better"]
     assert main(given) == 2
     error = capfd.readouterr().err
@@ -86,7 +86,7 @@ def test_refused_in_one_line(place, capfd, w, said):
     assert len(error.splitlines()) == 1
 
 
-def test_a_reward_of_no_effect_is_said(place, capfd):
-    given = ["dataset=toy_three", "algorithm.rewards.brief.kind=gold", f"paths.runs={place}/none"]
+def test_a_reward_of_no_effect_is_said(root, capfd):
+    given = ["dataset=toy_three", "algorithm.rewards.brief.kind=gold", f"paths.runs={root}/none"]
     assert main(["--cfg", "job", *given, "w=[1,0,0]"]) == 0
     assert "algorithm.rewards.brief.kind=gold: has no effect at w=[1, 0, 0]" in capfd.readouterr().err

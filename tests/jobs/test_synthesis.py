@@ -24,14 +24,14 @@ FILES = (
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def root(tmp_path_factory):
     """Where this module's runs and cache lie."""
     return tmp_path_factory.mktemp("synthesis")
 
 
-def run(place, *overrides, algorithm="synthesis"):
+def run(root, *overrides, algorithm="synthesis"):
     """The exit code of a command on the small settings."""
-    return run_here(place, [f"algorithm={algorithm}", *SMALL], *overrides)
+    return run_here(root, [f"algorithm={algorithm}", *SMALL], *overrides)
 
 
 def rows(file):
@@ -43,9 +43,9 @@ def contents(folder, names=FILES):
 
 
 @pytest.fixture(scope="module")
-def whole(place):
-    folder = place / "runs" / "whole"
-    assert run(place, f"hydra.run.dir={folder}") == 0
+def whole(root):
+    folder = root / "runs" / "whole"
+    assert run(root, f"hydra.run.dir={folder}") == 0
     return folder
 
 
@@ -102,7 +102,7 @@ def test_the_toys_corrections_go_on_as_its_grammar_refuses(whole):
                 assert toy.is_well_formed(row["prompt"], text[start:])
 
 
-def test_the_same_whatever_the_batch_and_the_order(place, whole, monkeypatch):
+def test_the_same_whatever_the_batch_and_the_order(root, whole, monkeypatch):
     rng, real = random.Random(0), Policy.generate
 
     def shuffled(self, requests, settings, on_done, *, seed, label):
@@ -114,17 +114,17 @@ def test_the_same_whatever_the_batch_and_the_order(place, whole, monkeypatch):
             on_done(*done)
 
     monkeypatch.setattr(Policy, "generate", shuffled)
-    folder = place / "runs" / "shuffled"
-    assert run(place, "generator.batch_size=5", f"hydra.run.dir={folder}") == 0
+    folder = root / "runs" / "shuffled"
+    assert run(root, "generator.batch_size=5", f"hydra.run.dir={folder}") == 0
     assert contents(folder) == contents(whole)
-    assert run(place, "dataset.seed=1", f"hydra.run.dir={place}/runs/other") == 0
-    assert contents(place / "runs" / "other") != contents(whole)  # control
+    assert run(root, "dataset.seed=1", f"hydra.run.dir={root}/runs/other") == 0
+    assert contents(root / "runs" / "other") != contents(whole)  # control
 
 
-def test_shards_of_a_sweep_merge_into_the_whole(place, whole, capsys):
-    assert run(place, "-m", "algorithm.num_shards=3", "algorithm.shard=0,1,2") == 0
+def test_shards_of_a_sweep_merge_into_the_whole(root, whole, capsys):
+    assert run(root, "-m", "algorithm.num_shards=3", "algorithm.shard=0,1,2") == 0
     assert "merged:" in capsys.readouterr().out
-    results = list((place / "runs" / "synthesis").rglob("result.json"))
+    results = list((root / "runs" / "synthesis").rglob("result.json"))
     merged = [file.parent for file in results if load_run_config(file.parent / "config.json").algorithm.merge]
     (folder,) = merged
     assert contents(folder) == contents(whole)
@@ -132,18 +132,18 @@ def test_shards_of_a_sweep_merge_into_the_whole(place, whole, capsys):
     parts = [{row["id"] for row in rows(shard / "requests.jsonl")} for shard in shards]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 24
     assert result(folder)["synthesis"] == result(whole)["synthesis"]
-    assert run(place, f"algorithm.merge=[{shards[0]},{shards[1]}]") == 2
+    assert run(root, f"algorithm.merge=[{shards[0]},{shards[1]}]") == 2
     assert "must name every shard once: missing" in capsys.readouterr().err
-    assert run(place, f"algorithm.merge=[{shards[0]},{shards[1]},{shards[2]},{shards[2]}]") == 2
+    assert run(root, f"algorithm.merge=[{shards[0]},{shards[1]},{shards[2]},{shards[2]}]") == 2
     assert "twice" in capsys.readouterr().err
-    assert run(place, "seed=1", f"algorithm.merge=[{','.join(map(str, shards))}]") == 2
+    assert run(root, "seed=1", f"algorithm.merge=[{','.join(map(str, shards))}]") == 2
     assert "other settings of dataset, seed" in capsys.readouterr().err
 
 
-def test_the_judges_filter_drops_and_counts(place, whole):
-    folder = place / "runs" / "filtered"
+def test_the_judges_filter_drops_and_counts(root, whole):
+    folder = root / "runs" / "filtered"
     options = ["algorithm.filter=ranks", "judge.phrases=[mind the]", f"hydra.run.dir={folder}"]
-    assert run(place, *options) == 0
+    assert run(root, *options) == 0
     account = result(folder)["synthesis"]
     said = {
         row["id"]: "mind the" in row["response"][row["correction_start"] or 0 :]
@@ -158,52 +158,52 @@ def test_the_judges_filter_drops_and_counts(place, whole):
     assert result(folder)["judge"]["items"] == len(judged)
 
 
-def test_a_filter_that_leaves_nothing_is_said(place, capsys):
-    options = ["algorithm.filter=requests", "judge.phrases=[never said]", f"hydra.run.dir={place}/runs/nothing"]
-    assert run(place, *options, "dataset.max_rows=3", f"algorithm.control={_control(place, 0)}") == 2
+def test_a_filter_that_leaves_nothing_is_said(root, capsys):
+    options = ["algorithm.filter=requests", "judge.phrases=[never said]", f"hydra.run.dir={root}/runs/nothing"]
+    assert run(root, *options, "dataset.max_rows=3", f"algorithm.control={_control(root, 0)}") == 2
     assert "no set is left" in capsys.readouterr().err
 
 
-def test_sets_without_harmless_ones_are_said(place, whole, capsys):
-    folder = place / "runs" / "harmful-alone"
-    options = ["dataset.max_rows=3", f"algorithm.control={_control(place, 1)}", f"hydra.run.dir={folder}"]
-    assert run(place, *options) == 0
+def test_sets_without_harmless_ones_are_said(root, whole, capsys):
+    folder = root / "runs" / "harmful-alone"
+    options = ["dataset.max_rows=3", f"algorithm.control={_control(root, 1)}", f"hydra.run.dir={folder}"]
+    assert run(root, *options) == 0
     assert "name harmless requests with algorithm.control=FILE" in capsys.readouterr().out
     assert {row["kind"] for row in rows(folder / "ranked.jsonl")} == {"harmful"}
     assert "no harmless sets" not in (whole / "job.log").read_text(), "control"
 
 
-def _control(place, number):
+def _control(root, number):
     """A control file with one harmless request that is too short to be cut."""
-    file = place / f"control{number}.jsonl"
+    file = root / f"control{number}.jsonl"
     file.write_text(json.dumps({"prompt": toy.prompts("train")[-1], "response": "now"}) + "\n")
     return file
 
 
-def test_prompts_of_evaluation_sets_are_left_out_and_counted(place, whole):
+def test_prompts_of_evaluation_sets_are_left_out_and_counted(root, whole):
     prompts = sorted({row["prompt"] for row in rows(whole / "requests.jsonl") if row["kind"] == "harmful"})
-    file = place / "evaluation.jsonl"
+    file = root / "evaluation.jsonl"
     file.write_text("".join(json.dumps({"prompt": prompt.upper()}) + "\n" for prompt in prompts[:5]))
-    folder = place / "runs" / "held_out"
-    assert run(place, f"algorithm.held_out=[{file}]", f"hydra.run.dir={folder}") == 0
+    folder = root / "runs" / "held_out"
+    assert run(root, f"algorithm.held_out=[{file}]", f"hydra.run.dir={folder}") == 0
     assert result(folder)["left_out_of_whole"]["like a held-out prompt"] == 5
     left = {row["prompt"] for row in rows(folder / "requests.jsonl") if row["kind"] == "harmful"}
     assert left == set(prompts[5:])
 
 
-def test_force_begins_anew(place, whole):
-    folder = place / "runs" / "forced"
+def test_force_begins_anew(root, whole):
+    folder = root / "runs" / "forced"
     shutil.copytree(whole, folder)
-    assert run(place, "dataset.max_rows=6", "force=true", f"hydra.run.dir={folder}") == 0
+    assert run(root, "dataset.max_rows=6", "force=true", f"hydra.run.dir={folder}") == 0
     assert len({row["request_id"] for row in rows(folder / "pairs.jsonl")}) == 6
 
 
 @pytest.mark.parametrize("strategy", ["all", "principle_1"])
-def test_the_sets_are_trained_on(place, whole, strategy):
-    folder = place / "runs" / f"trained-{strategy}"
+def test_the_sets_are_trained_on(root, whole, strategy):
+    folder = root / "runs" / f"trained-{strategy}"
     options = [f"dataset.path={whole}", f"dataset.pairs={strategy}", "trainer.max_steps=2", "dataset.max_rows=null"]
     small = [option for option in options if option] + [f"hydra.run.dir={folder}", "dataset=c2_syn"]
-    values = ["algorithm=dpo", SMALL[0], *small, f"paths.runs={place}/runs", f"paths.cache={place}/cache"]
+    values = ["algorithm=dpo", SMALL[0], *small, f"paths.runs={root}/runs", f"paths.cache={root}/cache"]
     assert main(values) == 0
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     assert result(folder)["inputs"]["model"] in result(whole)["inputs"]["model"], "the student learns its own words"
@@ -212,7 +212,7 @@ def test_the_sets_are_trained_on(place, whole, strategy):
     assert config.trainer.num_train_epochs == 3
 
 
-def test_tiny_learns_no_words_that_it_does_not_know(place, whole, capsys, tmp_path):
+def test_tiny_learns_no_words_that_it_does_not_know(root, whole, capsys, tmp_path):
     ranked = rows(whole / "ranked.jsonl")
     ranked[0]["responses"][0] = "something else"
     (tmp_path / "ranked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ranked))

@@ -124,7 +124,7 @@ def test_text_of_special_tokens_would_not_stay_text(chat):
 def shared_end(left, right):
     """How many tokens both end with."""
     pairs = zip(reversed(left), reversed(right), strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
 def test_special_text_changes_nothing_around_it(chat):

@@ -42,8 +42,8 @@ def mixed(base, folders, weights, target):
 @pytest.fixture(scope="module")
 def made(base, tmp_path_factory):
     """Kind -> folder of an adapter with weights of its own."""
-    place = tmp_path_factory.mktemp("endpoints")
-    return {name: saved(base, place / str(number), make) for number, (name, make) in enumerate(KINDS.items())}
+    folder = tmp_path_factory.mktemp("endpoints")
+    return {name: saved(base, folder / str(number), make) for number, (name, make) in enumerate(KINDS.items())}
 
 
 @pytest.mark.parametrize(

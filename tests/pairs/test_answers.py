@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignlab.config.plan import ModelSource
+from alignlab.config.parts import ModelSource
 from alignlab.config.schema import LocalGeneratorConfig
 from alignlab.data.records import group_of
 from alignlab.data.worlds import toy

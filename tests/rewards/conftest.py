@@ -20,7 +20,7 @@ def pairs():
     """Pairs whose longer response is the better one."""
     rng = random.Random(2)
     found = []
-    for place, prompt in enumerate(toy.all_prompts()[:64]):
+    for index, prompt in enumerate(toy.all_prompts()[:64]):
         short, long = sorted((toy.demonstration(prompt, rng), toy.demonstration(prompt, rng)), key=len)
-        found.append(Pair(f"pair{place}", prompt, long, short, prompt, "long"))
+        found.append(Pair(f"pair{index}", prompt, long, short, prompt, "long"))
     return found

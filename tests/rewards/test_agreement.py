@@ -25,8 +25,8 @@ class ByToken:
 def pairs_of(values):
     """Pairs whose chosen response scores 100 + value and whose rejected one scores 100."""
     return [
-        EncodedPair(f"{place:04}", f"group{place}", Encoded([0], [100 + value]), Encoded([0], [100]))
-        for place, value in enumerate(values)
+        EncodedPair(f"{index:04}", f"group{index}", Encoded([0], [100 + value]), Encoded([0], [100]))
+        for index, value in enumerate(values)
     ]
 
 

@@ -81,8 +81,8 @@ def train(base, pairs, folder, *, full=False, stop_at=None, steps=6, losses=None
 @pytest.fixture(scope="module")
 def trained(base, pairs, tmp_path_factory):
     """(an adapter, a whole model), each trained for six steps."""
-    place = tmp_path_factory.mktemp("classifiers")
-    return train(base, pairs, place / "lora"), train(base, pairs, place / "full", full=True)
+    folder = tmp_path_factory.mktemp("classifiers")
+    return train(base, pairs, folder / "lora"), train(base, pairs, folder / "full", full=True)
 
 
 def settings(**changed):

@@ -78,6 +78,9 @@ def test_a_long_step_is_no_silence(fast, capsys):
 
     with progress("reference", 3):
         wait_for(lines)
+    said += capsys.readouterr().out
+    assert said.count("reference: 0 of 3, ") >= 2
+    assert all(line.startswith("reference: 0 of 3, ") for line in said.splitlines()), "and no other line"
 
 
 def test_a_stage_that_counts_nothing_is_no_silence(fast, capsys):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -144,8 +145,13 @@ def test_an_error_of_the_display_is_logged_and_the_sweep_goes_on(jobs, monkeypat
     monkeypatch.setattr(module, "LINE_SECONDS", 0.01)
     overview = Overview(jobs, ["a", "b", "c"])
     monkeypatch.setattr(overview, "line", lambda: 1 / 0)
+    ran = []
     with module.watched(overview, launched=True, page=lambda: None):
         wait_for(lambda: "cannot be shown" in caplog.text)
+        ran.append("the rest of the sweep")
+    assert ran == ["the rest of the sweep"]
+    assert "ZeroDivisionError" in caplog.text
+    assert "sweep" not in {thread.name for thread in threading.enumerate()}, "the display ends with the sweep"
 
 
 def test_colours_and_bars_drawn_over_themselves_become_plain_lines():

@@ -74,7 +74,7 @@ def test_the_grid_is_of_the_function_that_is_used(interval):
     for rate in (0.02, 0.5):
         yes_G = rng.binomial(20, rates_WG(rng, rate, 0.4, 50, worlds=1)[0])
         low, high = share_bounds(yes_G[None].astype(float), 20)
-        values = [place < yes for yes in yes_G for place in range(20)]
+        values = [index < yes for yes in yes_G for index in range(20)]
         if interval == "pooled_share":
             found = pooled_share(yes_G, np.full(50, 20))
         else:

@@ -42,11 +42,11 @@ def checkpoint(llama, folder, *, files=1, without=(), head=None, **changed):
     if files == 1:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     else:
-        place = {name: f"model-{number % files + 1:05}-of-{files:05}.safetensors" for number, name in enumerate(names)}
-        for file in set(place.values()):
-            part = {name: tensors[name] for name in names if place[name] == file}
+        shard = {name: f"model-{number % files + 1:05}-of-{files:05}.safetensors" for number, name in enumerate(names)}
+        for file in set(shard.values()):
+            part = {name: tensors[name] for name in names if shard[name] == file}
             save_file(part, folder / file, metadata={"format": "pt"})
-        index = {"metadata": {}, "weight_map": place}
+        index = {"metadata": {}, "weight_map": shard}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     own = {"architectures": ["LlamaModelForScore"], "score_dim": 1, "score_type": "reward", "do_normalize": True}
     settings = model.config.to_dict() | own | {"normalizer_type": "ExponentialMovingAverage", "momentum": 0.9} | changed

@@ -31,8 +31,8 @@ import importlib, json, os, signal, sys, time
 import alignlab.jobs.front, alignlab.jobs.modpo, alignlab.jobs.reward_model
 from alignlab.cli import main
 
-def break_at(place, nth, how):
-    module, _, path = place.partition(":")
+def break_at(point, nth, how):
+    module, _, path = point.partition(":")
     owner = importlib.import_module(module)
     *parents, name = path.split(".")
     for parent in parents:
@@ -97,7 +97,7 @@ def environment(cwd):
 
 
 def alignlab(*arguments, cwd, breaks=None, killed_after=None, small=SMALL, tty=None):
-    """One command on the small toy, from the folder cwd; `breaks` is (place, nth call, "raise" or a signal's name).
+    """One command on the small toy, from the folder cwd; `breaks` is (point, nth call, "raise" or a signal's name).
 
     `tty` is a terminal that it runs in; what it writes is then read there. `killed_after` is in seconds.
 
@@ -154,7 +154,7 @@ def snapshot(*roots):
     return {str(file): (file.stat().st_mtime_ns, file.stat().st_size) for file in kept if "front" not in file.parts}
 
 
-def run_here(place, small, *overrides):
+def run_here(root, small, *overrides):
     """The exit code of a command in this process, on small settings; the last one of a key wins, a judge its group."""
     keys = {override.partition("=")[0] for override in overrides if "=" in override}
     small = [setting for setting in small if setting.partition("=")[0] not in keys]
@@ -162,7 +162,7 @@ def run_here(place, small, *overrides):
         small = [setting for setting in small if not setting.startswith("judge.")]
     flags = [override for override in overrides if override.startswith("-")]
     values = [override for override in overrides if not override.startswith("-")]
-    return main([*flags, *small, *values, f"paths.runs={place}/runs", f"paths.cache={place}/cache"])
+    return main([*flags, *small, *values, f"paths.runs={root}/runs", f"paths.cache={root}/cache"])
 
 
 def assert_refused(code, captured, said):

@@ -104,18 +104,18 @@ from joblib import Parallel, delayed
 from alignlab.errors import Terminated
 from alignlab.runs.signals import catching_signals, finishing_steps, in_worker, passing_on
 
-place = Path(sys.argv[1])
+folder = Path(sys.argv[1])
 
 def run(number):
     with in_worker(), catching_signals(), finishing_steps() as request:
-        (place / f"started-{number}").write_text(str(os.getpid()))
+        (folder / f"started-{number}").write_text(str(os.getpid()))
         while request.number is None:
             time.sleep(0.02)
-        (place / f"saved-{number}").touch()
+        (folder / f"saved-{number}").touch()
 
 if __name__ == "__main__":
     try:
-        with passing_on(lambda: len([*place.glob("saved-*")]) < 2):
+        with passing_on(lambda: len([*folder.glob("saved-*")]) < 2):
             Parallel(n_jobs=2, backend="loky")(delayed(run)(number) for number in range(3))
     except Terminated as stopped:
         sys.exit(128 + stopped.number)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -175,7 +175,7 @@ def one_step(engine, batch):
 
 @pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "robust", "sigmoid_norm"])
 def test_nothing_waits_for_the_model_between_logs(loss_type, tmp_path, monkeypatch):
-    monkeypatch.setattr("alignlab.engine.scoring.forward.frozen_head", nullcontext)  # a GPU has TRL's
+    monkeypatch.setattr("alignlab.engine.scoring.cpu.ENABLED", False)  # a GPU has TRL's head
     table = table_of(ranked_pairs(), sets=SETS)
     settings = {"loss_type": [loss_type], "label_smoothing": 0.1, "bf16": False}
     engine = engine_of(table, tmp_path, **settings)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -313,6 +313,4 @@ def load_run_config(path: Path) -> RunConfig:
         "judge": plain["judge"]["kind"],
     }
     typed = OmegaConf.create({group: OmegaConf.structured(VARIANTS[group][kind]) for group, kind in kinds.items()})
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), typed, plain))
-    assert isinstance(config, RunConfig)
-    return config
+    return cast(RunConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), typed, plain)))

@@ -1,14 +1,11 @@
 """Fill up what the command line says of an objective's reward or scorer from the group `reward`, or a kind's file."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from alignlab.config.names import HELD_OUT, JOINS
-from alignlab.config.roots import config_root
+from alignlab.config.roots import conf_values, config_root
 from alignlab.config.schema.judge import JUDGE_KINDS
 from alignlab.config.schema.reward import (
     JUDGED_KINDS,
@@ -64,7 +61,7 @@ def _scorer(key: str, given: Any) -> RewardConfig:
     if kind in JUDGED_KINDS:
         return _judged(key, given, str(kind))
     require_one_of(f"{key}.kind", str(kind), [*REWARD_KINDS, *JUDGED_KINDS])
-    return typed_reward(key, {**_defaults("reward", str(kind)), **given})
+    return typed_reward(key, {**conf_values("reward", str(kind)), **given})
 
 
 _JOINED = ("join", "members", "kind", "normalise")
@@ -81,9 +78,9 @@ def _joined(key: str, given: Mapping[str, Any]) -> JoinedConfig:
     kind, join, members = given.get("kind", "joined"), str(given.get("join") or "mean"), given.get("members")
     require(kind == "joined", f"{key}.kind", kind, f"is not read with {key}.members, which have their own kinds")
     require_one_of(f"{key}.join", join, JOINS)
-    enough = isinstance(members, Mapping) and len(members) > 1
-    require(enough, f"{key}.members", members, f"must hold two scorers or more, e.g. {key}.members.first.kind=probe")
-    assert isinstance(members, Mapping)
+    if not isinstance(members, Mapping) or len(members) < 2:
+        rule = f"must hold two scorers or more, e.g. {key}.members.first.kind=probe"
+        raise ConfigError(f"{key}.members={members}: {rule}")
     found = {str(name): _scorer(f"{key}.members.{name}", one) for name, one in members.items()}
     for name, one in found.items():
         rule = "may leave an answer unscored or is joined itself; a member scores every answer"
@@ -99,7 +96,7 @@ def _judged(key: str, given: Mapping[str, Any], kind: str) -> JudgedConfig:
     name = str(given.get("judge") or JUDGED_KINDS[kind])
     files = sorted(file.stem for file in (config_root("conf") / "judge").glob("*.yaml"))
     require_one_of(f"{key}.judge", name, files)
-    rest = _defaults("judge", name)
+    rest = conf_values("judge", name)
     own = {**(given.get("settings") or {}), **{key: value for key, value in given.items() if key not in _JUDGED}}
     settings = typed_as(JUDGE_KINDS[rest["kind"]], key, {**rest, **own}, shown=f"judge={name}")
     return JudgedConfig(kind=kind, normalise=False, judge=name, settings=settings)
@@ -112,13 +109,5 @@ def _complete(key: str, given: Any, default: RewardConfig) -> RewardConfig:
         raise ConfigError(f"{key}={given}: holds keys of its own; set those, e.g. {key}.kind=length")
     kind = str(given.get("kind") or default.kind)
     require_one_of(f"{key}.kind", kind, REWARD_KINDS)
-    rest = asdict(default) if kind == default.kind else _defaults("reward", kind)
+    rest = asdict(default) if kind == default.kind else conf_values("reward", kind)
     return typed_reward(key, {**rest, **given, "kind": kind})
-
-
-@functools.cache
-def _defaults(group: str, name: str) -> dict[str, Any]:
-    """The values in a kind's own file."""
-    loaded = OmegaConf.to_container(OmegaConf.load(config_root("conf") / group / f"{name}.yaml"))
-    assert isinstance(loaded, dict)
-    return {str(key): value for key, value in loaded.items() if key != "defaults"}

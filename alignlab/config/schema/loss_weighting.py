@@ -7,25 +7,18 @@ from omegaconf import MISSING
 
 from alignlab.config.conditions import BALANCE, LOSS, ON_ONE_PROCESS
 from alignlab.config.schema.algorithm import TRAINED_POLICY, AlgorithmConfig
-from alignlab.config.schema.preference import require_preference_loss
+from alignlab.config.schema.preference import PreferenceLossConfig
 from alignlab.config.schema.ranges import within
 from alignlab.config.uses import Uses
 
 
 @dataclass
-class LossWeightedConfig(AlgorithmConfig):
+class LossWeightedConfig(PreferenceLossConfig):
     """The weighted sum of the objectives' DPO losses, each on its own pairs."""
 
     uses: ClassVar[Uses] = replace(
         TRAINED_POLICY, reads={**TRAINED_POLICY.reads, **LOSS, **BALANCE}, weighs=True, labels=False
     )
-    beta: float = within("(0, inf)", "1/nat")
-    loss_type: str = MISSING
-    label_smoothing: float = MISSING
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_preference_loss(self.loss_type, self.label_smoothing)
 
 
 @dataclass

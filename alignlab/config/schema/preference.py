@@ -51,7 +51,7 @@ MIN_MODPO_WEIGHT = 0.05
 ROUNDS = f"[1, {MOST_ROUNDS}]"
 
 
-def require_preference_loss(loss_type: str, label_smoothing: float) -> None:
+def _require_preference_loss(loss_type: str, label_smoothing: float) -> None:
     """Refuse a loss that is none of TRL's, does not fit, or has a smoothing that it has no use for.
 
     Args:
@@ -70,17 +70,23 @@ def require_preference_loss(loss_type: str, label_smoothing: float) -> None:
 
 
 @dataclass
-class PreferenceConfig(AlgorithmConfig):
-    """DPO and its kin."""
+class PreferenceLossConfig(AlgorithmConfig):
+    """What algorithms have that train by a loss on preference pairs."""
 
-    objective: str | None = MISSING
     beta: float = within("(0, inf)", "1/nat")
     loss_type: str = MISSING
     label_smoothing: float = MISSING
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_preference_loss(self.loss_type, self.label_smoothing)
+        _require_preference_loss(self.loss_type, self.label_smoothing)
+
+
+@dataclass
+class PreferenceConfig(PreferenceLossConfig):
+    """DPO and its kin, on the pairs of one objective."""
+
+    objective: str | None = MISSING
 
 
 _IMPLICIT = if_kind("algorithm.kind", "implicit")

@@ -105,11 +105,13 @@ def generate(
                 on_done(request_id, sample, continuation)
             bar.advance()
 
-        if isinstance(config, ServerGeneratorConfig):
-            ask_server(requests, config=config, seed=seed, encoder=encoder, on_done=note)
-        else:
-            assert isinstance(config, LocalGeneratorConfig)
-            _generate_here(model, requests, config, seed, encoder, note)
+        match config:
+            case ServerGeneratorConfig():
+                ask_server(requests, config=config, seed=seed, encoder=encoder, on_done=note)
+            case LocalGeneratorConfig():
+                _generate_here(model, requests, config, seed, encoder, note)
+            case _:
+                raise TypeError(f"generator.kind={config.kind}: has no generator")
     return {name: [samples[number] for number in sorted(samples)] for name, samples in found.items()}
 
 

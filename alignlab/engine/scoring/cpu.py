@@ -19,14 +19,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from trl.trainer import utils as trl_utils
+from trl.trainer.utils import FusedCausalLMOutput
 
-from alignlab.engine.models import device_of
+from alignlab.engine.models import device_of, eval_mode
 from alignlab.models.conditioned import gated_weight
 
 ENABLED = True
@@ -97,48 +98,65 @@ class FrozenHead(torch.autograd.Function):
         return grads[0].to(grad_NH.dtype)[:, None] * grad_NH, None, None, None, None
 
 
-class _Head:
-    """Replaces TRL's head function; calls it where FrozenHead does not apply."""
+STRETCH = 1000.0
+"""Factor on hidden states by which a cap of the logits shows."""
 
-    usual = trl_utils._ChunkedLogProbFunction
-
-    @classmethod
-    def apply(
-        cls,
-        hidden_NH: Tensor,
-        weight_VH: Tensor,
-        bias_V: Tensor | None,
-        targets_N: Tensor,
-        temperature: float,
-        chunk_size: int,
-        softcap: float | None,
-        scale: float,
-        fields: tuple[str, ...],
-    ) -> Any:
-        """TRL's signature: (log-probabilities, entropy, log of summed squares, mean logits, is top 1), each (N,)."""
-        trained = weight_VH.requires_grad or (bias_V is not None and bias_V.requires_grad)
-        plain = softcap is None and scale == temperature == 1.0 and "log_sum_sq_probs" not in fields
-        if hidden_NH.device.type != "cpu" or trained or not plain or isinstance(weight_VH, DTensor):
-            return cls.usual.apply(
-                hidden_NH, weight_VH, bias_V, targets_N, temperature, chunk_size, softcap, scale, fields
-            )
-        given = (hidden_NH, weight_VH, bias_V, targets_N, len(fields) > 1)
-        logps_N, entropy_N, mean_N, is_top_N = FrozenHead.apply(*given)  # type: ignore[no-untyped-call]
-        return logps_N, entropy_N, None, mean_N, is_top_N
+_plain_heads: "WeakKeyDictionary[nn.Module, bool]" = WeakKeyDictionary()
 
 
-@contextmanager
-def frozen_head() -> Iterator[None]:
-    """Use FrozenHead in TRL's head where it applies."""
-    if not ENABLED:
-        yield
+def use_frozen_head(inner: Any, fields: tuple[str, ...]) -> None:
+    """Have a model that got TRL's fused head compute by FrozenHead wherever that applies.
+
+    Args:
+        inner: a causal language model whose instance has TRL's fused forward; removing that forward removes this one.
+        fields: the per-token values to compute.
+    """
+    if not ENABLED or device_of(inner).type != "cpu" or not _has_plain_head(inner):
         return
-    before = trl_utils._ChunkedLogProbFunction
-    trl_utils._ChunkedLogProbFunction = _Head
-    try:
-        yield
-    finally:
-        trl_utils._ChunkedLogProbFunction = before
+    usual = inner.forward
+
+    def forward(self: Any, *args: Any, fused_lm_head: bool = False, shift_labels: Any = None, **inputs: Any) -> Any:
+        head = self.get_output_embeddings()
+        if not fused_lm_head or not _is_frozen(head):
+            return usual(*args, fused_lm_head=fused_lm_head, shift_labels=shift_labels, **inputs)
+        inputs.pop("labels", None)  # PEFT names it
+        hidden_1NH = self.base_model(*args, **inputs).last_hidden_state
+        given = (hidden_1NH[0], head.weight, head.bias, shift_labels[0], len(fields) > 1)
+        logps_N, *logged = FrozenHead.apply(*given)  # type: ignore[no-untyped-call]
+        entropy_1N, mean_1N, is_top_1N = (None if one is None else one[None] for one in logged)
+        return FusedCausalLMOutput(log_probs=logps_N[None], entropy=entropy_1N, mean_logits=mean_1N, is_top1=is_top_1N)
+
+    inner.forward = MethodType(forward, inner)
+
+
+def _is_frozen(head: nn.Linear) -> bool:
+    """Whether a head's weights are whole, on a CPU, and get no gradient."""
+    weights = [head.weight] if head.bias is None else [head.weight, head.bias]
+    return not any(one.requires_grad or isinstance(one, DTensor) or one.device.type != "cpu" for one in weights)
+
+
+@torch.no_grad()
+def _has_plain_head(inner: Any) -> bool:
+    """Whether a model's logits are its head's output as it is: not capped, not scaled. Tried once a model."""
+    head = inner.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        return False
+    if inner not in _plain_heads:
+        seen: list[Tensor] = []
+
+        def stretch(module: nn.Module, arguments: Any, output: Any) -> Any:
+            output.last_hidden_state = STRETCH * output.last_hidden_state
+            seen.append(output.last_hidden_state)
+            return output
+
+        handle = inner.base_model.register_forward_hook(stretch)
+        try:
+            with eval_mode(inner):
+                logits = inner(torch.tensor([[0, 1]]), use_cache=False).logits
+        finally:
+            handle.remove()
+        _plain_heads[inner] = torch.equal(logits.float(), head(seen[0]).float())
+    return _plain_heads[inner]
 
 
 class SummedLinear(torch.autograd.Function):

@@ -19,7 +19,7 @@ from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from alignlab.engine.models import causal_lm, project_only
 from alignlab.engine.scoring.attention import TreeMasks, prefix_tree_attention
-from alignlab.engine.scoring.cpu import frozen_head, summed_adapters
+from alignlab.engine.scoring.cpu import summed_adapters, use_frozen_head
 from alignlab.engine.scoring.layout import TokenBatch, padded_batch, prefix_tree_batch
 from alignlab.models.prompts import Encoded
 
@@ -117,11 +117,11 @@ def fused_head(model: Any, fields: tuple[str, ...] = ("log_probs",)) -> Iterator
     inner = causal_lm(model)
     before = inner.__dict__.pop("forward", None)
     add_fused_lm_head(inner, outputs=fields)
+    use_frozen_head(inner, fields)
     use_triton = trl_utils._use_triton
     trl_utils._use_triton = lambda device: False
     try:
-        with frozen_head():
-            yield
+        yield
     finally:
         trl_utils._use_triton = use_triton
         inner.__dict__.pop("forward", None)

@@ -124,16 +124,16 @@ def rewritten(path, change, *, digest=True):
         write_table(path, "scorer", change(table))
     else:
         changed = change(table)
-        ids = [place.tobytes() for place in changed.ids.view("V16")]  # NumPy cuts zeros off a string's end
+        ids = [index.tobytes() for index in changed.ids.view("V16")]  # NumPy cuts zeros off a string's end
         columns = {"id": pa.array(ids, pa.binary(16)), "score": pa.array(changed.scores)}
         pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
 
 
 def flipped(path):
     data = bytearray(path.read_bytes())
-    place = data.find(np.float64(4).tobytes())
-    assert place > 0
-    data[place + 6] ^= 0x40
+    index = data.find(np.float64(4).tobytes())
+    assert index > 0
+    data[index + 6] ^= 0x40
     path.write_bytes(data)
 
 
@@ -226,9 +226,9 @@ def test_no_flipped_bit_changes_a_score(tmp_path):
     write_table(path, "scorer", ScoreTable(ids, np.array([4.0, 5.0], np.float64)))
     whole = path.read_bytes()
     refused = 0
-    for place in range(len(whole)):
+    for index in range(len(whole)):
         data = bytearray(whole)
-        data[place] ^= 1 << place % 8
+        data[index] ^= 1 << index % 8
         path.write_bytes(data)
         table, damage = read_table(path, "scorer")
         refused += damage is not None

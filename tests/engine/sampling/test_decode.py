@@ -102,7 +102,7 @@ def test_every_stop_token_ends_a_sample():
     stops = {free[branches[0].name][2], free[branches[7].name][4]}
 
     def cut(tokens):
-        ends = [place for place, token in enumerate(tokens) if token in stops]
+        ends = [index for index, token in enumerate(tokens) if token in stops]
         return tokens[: ends[0] + 1] if ends else tokens
 
     for kind in (Decoder, PlainDecoder):

@@ -20,10 +20,10 @@ def draw(logits, *, temperature=1.0, top_p=1.0, seed=0):
 
 def sorted_nucleus(probs, top_p):
     """The textbook way: the nucleus by a sort, renormalised."""
-    ordered, places = probs.sort(descending=True)
+    ordered, indices = probs.sort(descending=True)
     kept = ordered.cumsum(0) - ordered < top_p
     nucleus = torch.zeros_like(probs)
-    nucleus[places[kept]] = ordered[kept]
+    nucleus[indices[kept]] = ordered[kept]
     return nucleus / nucleus.sum()
 
 

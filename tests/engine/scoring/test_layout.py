@@ -33,14 +33,14 @@ def seen_by_ends(layout, slot):
 
 def seen_by_reads(layout, slot):
     """The same by the one read that answers for the slot."""
-    place = int(layout.output_idx_L[slot])
+    position = int(layout.output_idx_L[slot])
     for call in layout.calls:
-        if place < call.query_idx_BQ.numel():
-            row, query = divmod(place, call.query_idx_BQ.shape[1])
+        if position < call.query_idx_BQ.numel():
+            row, query = divmod(position, call.query_idx_BQ.shape[1])
             assert call.query_idx_BQ[row, query] == slot
             seen = call.key_idx_BK[row][call.visible(None)[row, 0, query]].tolist()
             return seen if not call.is_causal else call.key_idx_BK[row, : query + 1].tolist()
-        place -= call.query_idx_BQ.numel()
+        position -= call.query_idx_BQ.numel()
     raise AssertionError("no read answers")
 
 
@@ -54,15 +54,15 @@ def test_every_scored_token_sees_exactly_its_own_prefix(seed, shared, seen_by):
     layout = prefix_tree_batch(rows, **shared)
     for number, row in enumerate(rows):
         tokens = row.prompt_ids + row.response_ids
-        for place in range(layout.scored_idx_BT.shape[1]):
-            entry = int(layout.scored_idx_BT[number, place])
-            scored = len(row.prompt_ids) - 1 <= place < len(tokens) - 1
+        for position in range(layout.scored_idx_BT.shape[1]):
+            entry = int(layout.scored_idx_BT[number, position])
+            scored = len(row.prompt_ids) - 1 <= position < len(tokens) - 1
             assert scored == (entry < len(layout.sources_N))
             if scored:
-                assert layout.targets_N[entry] == tokens[place + 1]
+                assert layout.targets_N[entry] == tokens[position + 1]
                 seen = seen_by(layout, int(layout.sources_N[entry]))
-                assert layout.position_ids_RL[0, seen].tolist() == list(range(place + 1))
-                assert layout.ids_RL[0, seen].tolist() == tokens[: place + 1]
+                assert layout.position_ids_RL[0, seen].tolist() == list(range(position + 1))
+                assert layout.ids_RL[0, seen].tolist() == tokens[: position + 1]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -94,7 +94,7 @@ def ranked_set(lengths=(4, 8, 12, 16, 20, 30)):
 def test_all_pairs_of_a_set_cost_its_rows():
     """Fifteen pairs of six responses: thirty rows of which six differ."""
     six = ranked_set()
-    pairs = [(left, right) for place, left in enumerate(six) for right in six[place + 1 :]]
+    pairs = [(left, right) for position, left in enumerate(six) for right in six[position + 1 :]]
     thirty = [left for left, _ in pairs] + [right for _, right in pairs]
     pairs_layout, set_layout = prefix_tree_batch(thirty), prefix_tree_batch(six)
     for name in ("num_positions", "num_distinct"):

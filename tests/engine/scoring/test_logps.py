@@ -12,7 +12,7 @@ def plain_logps(model, row):
     with torch.no_grad():
         logps = torch.log_softmax(model(ids).logits[0].double(), -1)
     start = len(row.prompt_ids)
-    return sum(logps[place - 1, token] for place, token in enumerate(ids[0].tolist()) if place >= start)
+    return sum(logps[index - 1, token] for index, token in enumerate(ids[0].tolist()) if index >= start)
 
 
 def test_a_batch_equals_its_rows_alone(base, encoded_rows):
