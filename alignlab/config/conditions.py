@@ -65,13 +65,21 @@ def _rewards(config: "RunConfig") -> "dict[str, RewardConfig]":
     return rewards_of(config, objectives_of(config))
 
 
-def _is_made(reward: "RewardConfig") -> bool:
-    """Whether a reward_model run makes a reward, or a member of it."""
+def _made_kinds(reward: "RewardConfig") -> set[str]:
+    """The kinds of what reward_model runs make for a reward: its own, or its members'."""
     members: dict[str, RewardConfig] = value_at(reward, "members") or {}
     if members:
-        return any(map(_is_made, members.values()))
+        return set().union(*map(_made_kinds, members.values()))
     path = value_at(reward, "adapter" if reward.kind == "implicit" else "path")
-    return reward.kind in MADE_REWARDS and path is None
+    return {reward.kind} if reward.kind in MADE_REWARDS and path is None else set()
+
+
+def _makes(rewards: "Callable[[RunConfig], Mapping[str, RewardConfig]]", *kinds: str) -> Reason:
+    """Read where a reward of one of these kinds is made."""
+    return _if(
+        lambda config: any(_made_kinds(reward).intersection(kinds) for reward in rewards(config).values()),
+        "on algorithm={config.algorithm.name}, which trains nothing here",
+    )
 
 
 def makes_pairs(uses: Uses, dataset: "DatasetConfig") -> bool:
@@ -103,14 +111,12 @@ scratch = _if(lambda config: config.model.kind == "scratch", "on algorithm={conf
 others = _if(lambda config: bool(_rewards(config)), "at w={config.w}, where no other objective weighs anything")
 scored = _if(lambda config: bool(config.scorers), "without scorers")
 named = _if(lambda config: bool(value_at(config, "algorithm.rewards")), "without algorithm.rewards")
-makes_scorers = _if(
-    lambda config: any(map(_is_made, config.scorers.values())),
-    "on algorithm={config.algorithm.name}, which trains nothing here",
-)
-makes = _if(
-    lambda config: any(map(_is_made, _rewards(config).values())),
-    "on algorithm={config.algorithm.name}, which trains nothing here",
-)
+_TRAINED_REWARDS = tuple(kind for kind in MADE_REWARDS if kind != "probe")
+"""Made by the trainer; a probe is fitted without it."""
+trains_scorers = _makes(lambda config: config.scorers, *_TRAINED_REWARDS)
+trains_rewards = _makes(_rewards, *_TRAINED_REWARDS)
+makes = _makes(_rewards, *MADE_REWARDS)
+makes_implicit = _makes(_rewards, "implicit")
 trains_at_w = _if(
     lambda config: objectives_of(config).weights[objectives_of(config).trained] > 0, "at w={config.w}, trains nothing"
 )
@@ -127,7 +133,7 @@ one_process = _if(lambda config: False, "on algorithm={config.algorithm.name}, w
 
 trains = either(
     _if(lambda config: config.algorithm.uses.trains, "on algorithm={config.algorithm.name}, which trains nothing here"),
-    either(makes_scorers, makes),
+    either(_makes(lambda config: config.scorers, *MADE_REWARDS), makes),
 )
 
 _HUB = ("hub", "revision", "subset", "data_dir", "train_split", "test_split")

@@ -158,6 +158,10 @@ def test_a_table_that_is_wrong_is_seen(monkeypatch):
     assert found["algorithm.beta"] == (True, True)
 
 
+PROBES = ["algorithm=pairs", "+scorers.better.kind=probe", "+scorers.safer.kind=probe"]
+"""Scorers that are made, without the trainer."""
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -168,12 +172,21 @@ def test_a_table_that_is_wrong_is_seen(monkeypatch):
         ["algorithm=synthesis", "generator.samples=3"],
         ["algorithm=course_correction", "dataset.pairs=3"],
         ["w=1", "reward=gold"],
+        [*PROBES, "trainer.learning_rate=1e-5"],
+        [*PROBES, "trainer.num_train_epochs=2"],
+        [*PROBES, "peft.r=4"],
     ],
 )
 def test_idle_settings_do_not_run_finished_work_again(overrides):
     config, changed = composed(*overrides[:-1]), composed(*overrides)
     assert run_folder(changed) == run_folder(config)
     assert without_effect([changed], overrides[-1:], is_sweep=False)
+
+
+def test_a_scorer_that_is_trained_reads_the_trainer():
+    """Control of PROBES."""
+    start = ["algorithm=pairs", "+scorers.better.kind=probe", "+scorers.safer.kind=classifier"]
+    assert run_folder(composed(*start)) != run_folder(composed(*start, "trainer.learning_rate=1e-5"))
 
 
 def test_with_steps_given_epochs_are_idle():

@@ -74,8 +74,8 @@ def rows_in(folder, name):
 
 def test_another_scorer_samples_nothing(folder):
     first = made(folder, "gold", *scorers(better="gold", safer="gold"))
-    assert first["sampled"] == first["pairs"]["answers"] > 0
     second = made(folder, "length", *scorers(better="gold", safer="length"))
+    assert first["pairs"]["answers"] > 0
     assert second["sampled"] == 0
     assert second["pairs"]["answers"] == first["pairs"]["answers"]
     rows = rows_in(folder, "gold")

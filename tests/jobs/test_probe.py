@@ -159,7 +159,7 @@ def test_it_reads_texts_by_its_own_base_and_template(base, probe, tmp_path):
 
 def test_another_model_at_its_path_is_refused(base, probe, tmp_path):
     wrong = dataclasses.replace(probe, card=dataclasses.replace(probe.card, base="of yesterday"))
-    with pytest.raises(ConfigError, match=r"algorithm.rewards.safer: its probe was fitted to another model"):
+    with pytest.raises(ConfigError, match=r"algorithm.rewards.safer.path=.*: its probe was fitted to another model"):
         reward_of(wrong, base, tmp_path).score(*TEXTS)
 
 

@@ -38,7 +38,7 @@ def counted(base, monkeypatch):
             super().generate(requests, settings, note, **options)
 
     class Opened:
-        def __init__(self, *_):
+        def __init__(self, *_, **__):
             pass
 
         def __enter__(self):

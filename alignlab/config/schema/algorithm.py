@@ -12,7 +12,7 @@ from alignlab.config.conditions import (
     SCORING,
     TRAINING,
     gold_rewards,
-    makes,
+    makes_implicit,
     unless_set,
 )
 from alignlab.config.names import QUALITY_FILES
@@ -36,7 +36,7 @@ REWARDED_POLICY = replace(
     TRAINED_POLICY,
     reads={
         **TRAINED_POLICY.reads,
-        "algorithm.reward_beta": makes,
+        "algorithm.reward_beta": makes_implicit,
         "reward": always,
         "reward.normalise": unless_set("algorithm.normalise", "=true"),
     },

@@ -16,11 +16,11 @@ from alignlab.config.conditions import (
     either,
     gold_rewards,
     if_kind,
-    makes,
     off_toy,
     on_toy,
     others,
     scored,
+    trains_rewards,
     when,
 )
 from alignlab.config.schema.algorithm import SAMPLED, AlgorithmConfig
@@ -74,7 +74,7 @@ class LogitMixConfig(AlgorithmConfig):
             **PREFERENCES,
             **MODEL,
             **OWN_PAIRS,
-            **when(makes, TRAINING),
+            **when(trains_rewards, TRAINING),
             "dataset.exact_samples": both(gold_rewards, on_toy),
             "scorers": always,
             **MEASURED,

@@ -13,8 +13,8 @@ from alignlab.config.conditions import (
     TRAINING,
     UNMEASURED,
     if_kind,
-    makes_scorers,
     off_toy,
+    trains_scorers,
     when,
 )
 from alignlab.config.schema.algorithm import AlgorithmConfig
@@ -33,7 +33,7 @@ class PairsConfig(PairSelection, AlgorithmConfig):
         reads={
             **MODEL,
             **SCRATCH,
-            **when(makes_scorers, TRAINING),
+            **when(trains_scorers, TRAINING),
             "dataset": always,
             **FILES,
             "dataset.pairs": not_here,

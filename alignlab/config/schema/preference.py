@@ -19,11 +19,11 @@ from alignlab.config.conditions import (
     from_prompts,
     gold_rewards,
     if_kind,
-    makes,
     on_toy,
     others,
     repeats,
     trains_at_w,
+    trains_rewards,
     unless_set,
     when,
 )
@@ -158,7 +158,7 @@ class ModpoConfig(DpoConfig):
         DpoConfig.uses,
         reads={
             **DpoConfig.uses.reads,
-            **when(either(trains_at_w, makes), TRAINING),
+            **when(either(trains_at_w, trains_rewards), TRAINING),
             **when(trains_at_w, {f"algorithm.{key}": LOSS.get(key, always) for key in ("loss_type", "sft_weight")}),
             "algorithm.label_smoothing": both(trains_at_w, LOSS["algorithm.label_smoothing"]),
             "algorithm.rounds": both(trains_at_w, repeats),

@@ -14,7 +14,7 @@ from alignlab.config.conditions import (
     SCORING,
     TRAINING,
     extrapolates,
-    makes,
+    trains_rewards,
     when,
 )
 from alignlab.config.schema.algorithm import SAMPLED, AlgorithmConfig
@@ -32,7 +32,7 @@ class SoupConfig(AlgorithmConfig):
             **PREFERENCES,
             **MODEL,
             **OWN_PAIRS,
-            **when(makes, TRAINING),
+            **when(trains_rewards, TRAINING),
             **SAMPLING,
             **SCORING,
             "algorithm": always,
