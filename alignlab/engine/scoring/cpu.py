@@ -121,7 +121,8 @@ def use_frozen_head(inner: Any, fields: tuple[str, ...]) -> None:
             return usual(*args, fused_lm_head=fused_lm_head, shift_labels=shift_labels, **inputs)
         inputs.pop("labels", None)  # PEFT names it
         hidden_1NH = self.base_model(*args, **inputs).last_hidden_state
-        given = (hidden_1NH[0], head.weight, head.bias, shift_labels[0], len(fields) > 1)
+        weight_VH, bias_V = _whole(head.weight), None if head.bias is None else _whole(head.bias)
+        given = (hidden_1NH[0], weight_VH, bias_V, shift_labels[0], len(fields) > 1)
         logps_N, *logged = FrozenHead.apply(*given)  # type: ignore[no-untyped-call]
         entropy_1N, mean_1N, is_top_1N = (None if one is None else one[None] for one in logged)
         return FusedCausalLMOutput(log_probs=logps_N[None], entropy=entropy_1N, mean_logits=mean_1N, is_top1=is_top_1N)
@@ -130,9 +131,15 @@ def use_frozen_head(inner: Any, fields: tuple[str, ...]) -> None:
 
 
 def _is_frozen(head: nn.Linear) -> bool:
-    """Whether a head's weights are whole, on a CPU, and get no gradient."""
+    """Whether a head's weights are on a CPU and get no gradient."""
     weights = [head.weight] if head.bias is None else [head.weight, head.bias]
-    return not any(one.requires_grad or isinstance(one, DTensor) or one.device.type != "cpu" for one in weights)
+    return not any(one.requires_grad or one.device.type != "cpu" for one in weights)
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """A weight as it is; put together where processes share it out."""
+    whole: Tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
+    return whole
 
 
 @torch.no_grad()
