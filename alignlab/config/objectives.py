@@ -56,7 +56,7 @@ def objectives_of(config: "RunConfig") -> Objectives:
     """
     objectives, uses = config.dataset.objectives, config.algorithm.uses
     labelled = [name for name, objective in objectives.items() if objective.label is not None]
-    if uses.data == "prompts":
+    if uses.data == "prompts" or uses.collects(config) is None:
         labelled = list(objectives)  # scorers rank the answers, whatever the data's labels say of other ones
     elif config.dataset.kind == "prompts":
         labelled = [name for name in objectives if name in config.scorers]

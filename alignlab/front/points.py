@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alignlab.front.collect import find_runs
+from alignlab.front.collect import RESULT, find_runs
 from alignlab.io.atomic import write_json
 
 FRONT_CSV = "front.csv"
@@ -62,3 +62,47 @@ def run_folders(roots: Sequence[Path]) -> list[Path]:
         elif root.is_dir():
             found += [point for folder in find_runs(root) for point in points_of(folder)]
     return list(dict.fromkeys(found))
+
+
+def scored_instead(folders: Sequence[Path], evaluations: Path) -> list[Path]:
+    """The folders, where a run has accuracies alone the evaluation that scored what its policy says, if there is one.
+
+    Evaluations by other scorers, samples or prompts cannot share a front: those are taken that score most policies,
+    the newest of them where several do. The reference's evaluation by the same scorers joins them.
+
+    Args:
+        folders: of runs.
+        evaluations: the folder below which runs of algorithm=evaluate lie.
+    """
+    scored: dict[tuple[str, ...], dict[Path | None, Path]] = {}
+    found = find_runs(evaluations) if evaluations.is_dir() else []
+    for folder in sorted(found, key=lambda one: (one / RESULT).stat().st_mtime):
+        record = _finished(folder)
+        scoring = tuple(record.get("inputs", {}).get(name) or "" for name in ("scorers", "decoding", "prompts"))
+        if scoring[0]:
+            policies = scored.pop(scoring, {})  # the newest scoring stands last
+            scored[scoring] = policies | {policy_adapter(folder, record): folder}
+    adapters = {folder: policy_adapter(folder, _finished(folder)) for folder in folders if has_accuracies(folder)}
+    covered = {
+        scoring: sum(one in policies for one in adapters.values() if one) for scoring, policies in scored.items()
+    }
+    if not any(covered.values()):
+        return list(folders)
+    chosen = scored[max(reversed(covered), key=covered.__getitem__)]
+    replaced = [chosen.get(adapters[folder], folder) if adapters.get(folder) else folder for folder in folders]
+    return list(dict.fromkeys([*replaced, *([chosen[None]] if None in chosen else [])]))
+
+
+def _finished(folder: Path) -> Mapping[str, Any]:
+    """A run's record; empty where it is torn, or the run is not done."""
+    try:
+        record: Mapping[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if record.get("status") == "done" else {}
+
+
+def has_accuracies(folder: Path) -> bool:
+    """Whether all that a finished run measured its policy by is how it ranks held-out responses."""
+    axes = (_finished(folder).get("axes") or {}).values()
+    return bool(axes) and all(str(metric).endswith("_accuracy") for metric in axes)

@@ -16,7 +16,7 @@ from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect
 from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.page import Names, write_front_page
-from alignlab.front.points import points_of, run_folders
+from alignlab.front.points import has_accuracies, points_of, run_folders, scored_instead
 from alignlab.front.previewed import find_preview
 from alignlab.front.report import write_front
 from alignlab.pages.index import index_link, write_index
@@ -47,6 +47,8 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
     """Collect the runs that the config names, or every method's runs of this model and dataset."""
     roots = [Path(root) for root in plan.algorithm.runs] or default_roots(plan)
     folders = run_folders(roots)
+    if not plan.algorithm.runs:
+        folders = _scored_where_any_is(plan, folders)
     if not folders:
         raise ConfigError(f"algorithm.runs={[str(root) for root in roots]}: no run found; train some first")
     outcome.artifacts |= present(plan.model, plan.rows, folders, run.path, root=plan.runs, targets=plan.target)
@@ -57,6 +59,18 @@ def default_roots(plan: Plan[Any]) -> list[Path]:
     """Where every method's runs of this model and data lie."""
     model, data = plan.model.settings.name, plan.rows.settings.name
     return [plan.runs / name / model / data for name in METHODS]
+
+
+def _scored_where_any_is(plan: Plan[Any], folders: Sequence[Path]) -> list[Path]:
+    """The folders by what their policies say, without those whose policy no scorer has judged, which are named."""
+    evaluations = plan.runs / "evaluate" / plan.model.settings.name / plan.rows.settings.name
+    found = scored_instead(folders, evaluations)
+    if found == list(folders):
+        return found
+    left_out = [folder for folder in found if folder in folders and has_accuracies(folder)]
+    for folder in left_out:
+        say(f"left out: {folder}: not scored as the others are; its command with their scorers does it")
+    return [folder for folder in found if folder not in left_out]
 
 
 def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:

@@ -32,6 +32,12 @@ def test_a_named_reward_stays_a_reward(run_of):
     )
 
 
+def test_a_front_of_runs_on_prompts_needs_no_scorer(run_of):
+    assert plan_of(run_of("algorithm=front", "dataset=prompts", "dataset.path=x.jsonl")).objectives.first == "better"
+    with pytest.raises(ConfigError, match=r"dataset=prompts: holds prompts and no responses"):
+        objectives_of(run_of("dataset=prompts", "dataset.path=x.jsonl"))
+
+
 def test_dpo_has_no_weights_to_go_by(runs_of):
     with pytest.raises(ConfigError, match=r"algorithm\.objective=heaviest: no such objective"):
         runs_of("algorithm=dpo", "algorithm.objective=heaviest")

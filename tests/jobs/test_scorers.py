@@ -103,6 +103,16 @@ def test_a_sweep_ends_in_the_front_of_scored_samples(sweep, swept):
         assert result["metrics"]["kl"]["mean"] == 0 if weight is None else result["metrics"]["kl"]["mean"] > 0
 
 
+def test_the_front_of_all_runs_so_far_is_that_of_what_their_policies_say(root):
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS, runs="so_far") == 0
+    assert command(root, "algorithm=front", runs="so_far") == 0
+    (front,) = (file for file in root.glob("so_far/front/**/front.csv") if "sweep" not in file.parent.name)
+    with front.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert sorted(row["w"] for row in rows) == ["", "0.3", "0.7"]
+    assert all("/evaluate/" in row["folder"] and row["better_reward_mean"] for row in rows)
+
+
 def test_gains_are_paired_with_the_reference_by_prompt(sweep):
     def means(folder):
         held = {}
