@@ -38,7 +38,7 @@ from alignlab.rewards.implicit import ImplicitReward
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
-from alignlab.stats import Interval, clustered_slope, mean_interval, share_interval
+from alignlab.stats import Interval, clustered_slope, mean_interval, pair_accuracy, share_interval
 
 Floats = NDArray[np.float64]
 GENERATIONS, SCORES = "generations.jsonl", "scores.jsonl"
@@ -169,9 +169,8 @@ def preference_metrics(name: str, margins: Floats, groups: Sequence[str]) -> dic
         margins: score of the better minus the worse response of every pair, shape (n,).
         groups: the prompt group of every pair.
     """
-    right = np.where(margins == 0, 0.5, margins > 0)
     return {
-        f"{name}_accuracy": share_interval(right, groups).as_record(),
+        f"{name}_accuracy": pair_accuracy(margins, groups).as_record(),
         f"{name}_margin": mean_interval(margins, groups).as_record(),
     }
 

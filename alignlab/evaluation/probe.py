@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from alignlab.rewards.agreement import fitted_scale
 from alignlab.runs.progress import say
-from alignlab.stats import Interval, mean_interval, share_interval
+from alignlab.stats import Interval, mean_interval, pair_accuracy
 
 Floats = NDArray[np.float64]
 CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -28,19 +28,14 @@ def probe_quality(margins: Floats, length_margins: Floats, groups: Sequence[str]
     gain = math.log(2) - float(loss.mean())
     explained = (math.log(2) - float(length_loss.mean())) / gain if gain > 0 else None
     return {
-        "accuracy": accuracy(margins, groups).as_record(),
-        "length_accuracy": accuracy(length_margins, groups).as_record(),
+        "accuracy": pair_accuracy(margins, groups).as_record(),
+        "length_accuracy": pair_accuracy(length_margins, groups).as_record(),
         "log_loss": mean_interval(loss, groups).as_record(),
         "length_log_loss": mean_interval(length_loss, groups).as_record(),
         "length_share": explained,
         "scale": fitted_scale(margins),
         "calibration": calibration(margins, groups),
     }
-
-
-def accuracy(margins: Floats, groups: Sequence[str]) -> Interval:
-    """Share of pairs whose preferred response scores higher, ties counting half; interval over prompts."""
-    return share_interval(np.where(margins == 0, 0.5, margins > 0), groups)
 
 
 def calibration(margins: Floats, groups: Sequence[str]) -> list[dict[str, object]]:
@@ -55,7 +50,7 @@ def calibration(margins: Floats, groups: Sequence[str]) -> list[dict[str, object
     for low, high in pairwise(CONFIDENCES):
         inside = (confidence >= low) & ((confidence < high) | (high == CONFIDENCES[-1]))
         if inside.any():
-            right = accuracy(margins[inside], [group for group, kept in zip(groups, inside, strict=True) if kept])
+            right = pair_accuracy(margins[inside], [group for group, kept in zip(groups, inside, strict=True) if kept])
             bins.append({"confidence": float(confidence[inside].mean()), "accuracy": right.as_record()})
     return bins
 

@@ -10,7 +10,7 @@ from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
 from alignlab.engine.scoring.rows import EncodedPair
 from alignlab.rewards.base import Reward
-from alignlab.stats import Interval, groups_needed, share_interval
+from alignlab.stats import Interval, groups_needed, pair_accuracy, share_interval
 
 Floats = NDArray[np.float64]
 MOST_PAIRS = 500
@@ -74,9 +74,8 @@ def agreement(reward: Reward, pairs: Sequence[EncodedPair]) -> Agreement:
     rows = [pair.chosen for pair in looked_at] + [pair.rejected for pair in looked_at]
     chosen, rejected = reward.score_encoded(rows).double().chunk(2)
     margins: Floats = (chosen - rejected).numpy()
-    right = np.where(margins == 0, 0.5, margins > 0)
     spread = float(margins.std(ddof=1)) if len(margins) > 1 else None
-    return Agreement(share_interval(right.tolist(), [pair.group for pair in looked_at]), spread, fitted_scale(margins))
+    return Agreement(pair_accuracy(margins, [pair.group for pair in looked_at]), spread, fitted_scale(margins))
 
 
 def fitted_scale(margins: Floats) -> float | None:

@@ -9,7 +9,7 @@ from alignlab.stats.groups import bootstrap_weights, percentile_bounds
 from alignlab.stats.interval import Bounds, Interval
 from alignlab.stats.judge_errors import JudgeErrors, corrected_shares
 from alignlab.stats.means import clustered_slope, mean_interval, perplexity, ratio_interval, token_loss
-from alignlab.stats.shares import groups_needed, pooled_share, share_interval
+from alignlab.stats.shares import groups_needed, pair_accuracy, pooled_share, share_interval
 
 __all__ = [
     "FEWEST_SEEDS",
@@ -25,6 +25,7 @@ __all__ = [
     "groups_needed",
     "holm",
     "mean_interval",
+    "pair_accuracy",
     "paired_difference",
     "percentile_bounds",
     "perplexity",

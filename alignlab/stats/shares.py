@@ -45,6 +45,17 @@ def share_interval(values: Iterable[float | None], groups: Iterable[Hashable] | 
     return _interval(data.means_G, np.ones(num_groups), n=n, missing=data.missing)
 
 
+def pair_accuracy(margins: ArrayLike, groups: Iterable[Hashable]) -> Interval:
+    """Share of pairs whose preferred response scores higher, a tie counting half; interval over prompts.
+
+    Args:
+        margins: score of the preferred minus the other response of every pair.
+        groups: the prompt of every pair.
+    """
+    margins_N = np.asarray(margins)
+    return share_interval(np.where(margins_N == 0, 0.5, margins_N > 0).tolist(), groups)
+
+
 def pooled_share(yes: ArrayLike, scored: ArrayLike, *, n: int | None = None, missing: int = 0) -> Interval:
     """Sum of yes over sum of scored, each value counting once, with its 95 % interval over groups.
 

@@ -5,7 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from alignlab.errors import ConfigError
-from alignlab.evaluation.probe import accuracy, calibration, probe_quality
+from alignlab.evaluation.probe import calibration, probe_quality
+from alignlab.stats import pair_accuracy
 from alignlab.training.probe import choose_ridge, fit_probe, out_of_fold
 
 
@@ -79,7 +80,7 @@ def test_intervals_of_accuracy_cover_it():
         first = rng.random(90) < 1 / (1 + np.exp(-differences @ true))
         differences = np.where(first[:, None], differences, -differences)
         groups = [f"prompt {index // 3}" for index in range(90)]
-        found = accuracy(out_of_fold(differences, groups, 1.0), groups)
+        found = pair_accuracy(out_of_fold(differences, groups, 1.0), groups)
         truth = (fresh @ fit_probe(differences, 1.0) > 0).mean()
         covered += found.low <= truth <= found.high
         narrow += abs(found.mean - truth) <= found.half_width / 4
