@@ -79,7 +79,7 @@ def write_front(
             collection,
             target / "front.html",
             names=Names(dataset, model),
-            reference=reference,
+            reference=None if collection.references else reference,  # else it is a policy of the page already
             notes=notes,
             links=[*links, *(Link(name, name) for name in artifacts.values())],
             **curves,

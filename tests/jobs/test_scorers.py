@@ -111,6 +111,9 @@ def test_the_front_of_all_runs_so_far_is_that_of_what_their_policies_say(root):
         rows = list(csv.DictReader(stream))
     assert sorted(row["w"] for row in rows) == ["", "0.3", "0.7"]
     assert all("/evaluate/" in row["folder"] and row["better_reward_mean"] for row in rows)
+    page = Parsed(front.with_name("front.html")).data("data")
+    assert [policy["series"] for policy in page["policies"]].count("reference") == 1
+    assert page["reference"] is None, "the mark of a reference would stand there twice"
 
 
 def test_gains_are_paired_with_the_reference_by_prompt(sweep):
