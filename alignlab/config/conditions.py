@@ -74,10 +74,12 @@ def _made_kinds(reward: "RewardConfig") -> set[str]:
     return {reward.kind} if reward.kind in MADE_REWARDS and path is None else set()
 
 
-def _makes(rewards: "Callable[[RunConfig], Mapping[str, RewardConfig]]", *kinds: str) -> Reason:
-    """Read where a reward of one of these kinds is made."""
+def _makes(*kinds: str, scorers: bool = False) -> Reason:
+    """Read where a reward, or a scorer, of one of these kinds is made."""
     return _if(
-        lambda config: any(_made_kinds(reward).intersection(kinds) for reward in rewards(config).values()),
+        lambda config: any(
+            _made_kinds(one).intersection(kinds) for one in (config.scorers if scorers else _rewards(config)).values()
+        ),
         "on algorithm={config.algorithm.name}, which trains nothing here",
     )
 
@@ -113,10 +115,10 @@ scored = _if(lambda config: bool(config.scorers), "without scorers")
 named = _if(lambda config: bool(value_at(config, "algorithm.rewards")), "without algorithm.rewards")
 _TRAINED_REWARDS = tuple(kind for kind in MADE_REWARDS if kind != "probe")
 """Made by the trainer; a probe is fitted without it."""
-trains_scorers = _makes(lambda config: config.scorers, *_TRAINED_REWARDS)
-trains_rewards = _makes(_rewards, *_TRAINED_REWARDS)
-makes = _makes(_rewards, *MADE_REWARDS)
-makes_implicit = _makes(_rewards, "implicit")
+trains_scorers = _makes(*_TRAINED_REWARDS, scorers=True)
+trains_rewards = _makes(*_TRAINED_REWARDS)
+makes = _makes(*MADE_REWARDS)
+makes_implicit = _makes("implicit")
 trains_at_w = _if(
     lambda config: objectives_of(config).weights[objectives_of(config).trained] > 0, "at w={config.w}, trains nothing"
 )
@@ -133,7 +135,7 @@ one_process = _if(lambda config: False, "on algorithm={config.algorithm.name}, w
 
 trains = either(
     _if(lambda config: config.algorithm.uses.trains, "on algorithm={config.algorithm.name}, which trains nothing here"),
-    either(_makes(lambda config: config.scorers, *MADE_REWARDS), makes),
+    either(_makes(*MADE_REWARDS, scorers=True), makes),
 )
 
 _HUB = ("hub", "revision", "subset", "data_dir", "train_split", "test_split")

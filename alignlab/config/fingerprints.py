@@ -57,16 +57,20 @@ def named_files(config: RunConfig, objectives: Objectives, rewards: Mapping[str,
         for name, scorer in config.scorers.items():
             found += _of_rewards("scorers", {name: scorer})
             found += _of_rewards(f"scorers.{name}.members", value_at(scorer, "members") or {})
-    there = (NamedFile(key, Path(path), by_content, _typed(config, key)) for key, path, by_content in found if path)
+    typed = {f"algorithm.rewards.{name}": reward_key(config, name) for name in rewards}
+    there = (NamedFile(key, Path(path), by_content, _typed(key, typed)) for key, path, by_content in found if path)
     return [file for file in there if why_unused(config, file.key) is None and file.path.exists()]
 
 
-def _typed(config: RunConfig, key: str) -> str:
-    """The key that a reward's setting is typed under, which may be the group `reward`'s."""
-    if not key.startswith("algorithm.rewards."):
-        return key
-    _, _, name, rest = key.split(".", 3)
-    return f"{reward_key(config, name)}.{rest}"
+def _typed(key: str, groups: Mapping[str, str]) -> str:
+    """The key that a setting is typed under.
+
+    Args:
+        key: of the setting.
+        groups: a reward's group -> the one that its settings are typed under, which may be `reward`.
+    """
+    group, _, name = key.rpartition(".")
+    return f"{groups.get(group, group)}.{name}"
 
 
 def _of_rewards(

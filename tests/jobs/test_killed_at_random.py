@@ -6,27 +6,10 @@ import time
 
 import pytest
 
-from alignlab.data.worlds import toy
 from support.commands import alignlab
+from support.own_pairs import on_prompts
 
 KILLS = 10
-SMALL = (
-    "dataset=prompts",
-    "dataset.pairs.samples=3",
-    "generator.max_new_tokens=40",
-    "generator.samples=2",
-    "generator.prompts=4",
-    "scorers.better.kind=length",
-    "scorers.safer.kind=length",
-    "scorers.safer.unit=words",
-    "trainer.max_steps=6",
-    "trainer.save_steps=2",
-    "trainer.logging_steps=1",
-    "trainer.learning_rate=1.0e-3",
-    "trainer.per_device_train_batch_size=8",
-    "trainer.max_length=80",
-    "peft.dropout=0.1",
-)
 COMMANDS = {
     "sweep": ("-m", "w=0.3,0.7"),
     "rounds": ("algorithm=rebel", "algorithm.rounds=2", "w=0.5"),
@@ -61,10 +44,7 @@ def _without_times(file):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_killed_at_ten_random_moments_it_ends_the_same(base, tmp_path, command):
-    file = tmp_path / "prompts.jsonl"
-    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in toy.all_prompts()[:16]))
-    model = ["model=hf", f"model.path={base.path}", "model.prompt_template=user: {raw_prompt} assistant: "]
-    given = (*COMMANDS[command], *SMALL, f"dataset.path={file}", *model)
+    given = (*on_prompts(base, tmp_path, 16), "generator.prompts=4", "trainer.max_steps=6", *COMMANDS[command])
 
     def run(folder, **how):
         folder.mkdir(exist_ok=True)
@@ -92,3 +72,19 @@ def test_killed_at_ten_random_moments_it_ends_the_same(base, tmp_path, command):
         own = left(folder)
         assert own.keys() == whole.keys()
         assert [name for name in whole if own[name] != whole[name]] == []
+
+
+def test_one_bit_of_an_adapter_and_one_metric_are_seen(tmp_path):
+    """Control of `left`."""
+    run = tmp_path / "runs" / "modpo"
+    run.mkdir(parents=True)
+    (run / "adapter_model.safetensors").write_bytes(b"\x00")
+    (run / "result.json").write_text('{"status": "done", "metrics": {"kl": 1.0}, "seconds": 3}')
+    whole = left(tmp_path)
+    (run / "result.json").write_text('{"status": "done", "metrics": {"kl": 1.0}, "seconds": 4}')
+    assert left(tmp_path) == whole
+    (run / "adapter_model.safetensors").write_bytes(b"\x01")
+    (run / "result.json").write_text('{"status": "done", "metrics": {"kl": 1.5}, "seconds": 3}')
+    own = left(tmp_path)
+    assert [name for name in whole if own[name] != whole[name]] == list(whole)
+    assert len(whole) == 2

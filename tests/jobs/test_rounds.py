@@ -10,9 +10,9 @@ from hydra import compose
 from alignlab.config.hydra.compose import composing, run_config
 from alignlab.config.identity import identity, own_pairs_run, run_folder
 from alignlab.config.schema import PeftConfig
-from alignlab.data.worlds import toy
 from alignlab.models.adapters import load_weights, new_adapter, save_adapter
 from support.commands import alignlab, assert_refused, logged, result, run_here
+from support.own_pairs import on_prompts
 
 STEP = "alignlab.training.callbacks:ProgressCallback.on_step_end"
 BREAKS = (
@@ -20,24 +20,6 @@ BREAKS = (
     ("alignlab.io.records:Records.add", 40, "SIGKILL"),  # the rest is sampled, and being scored
     ("alignlab.runs.runner:make_run", 3, "SIGKILL"),  # the first round is over, the second not begun
     (STEP, 3, "SIGKILL"),  # the second round's training, one step past a checkpoint
-)
-SMALL = (
-    "dataset=prompts",
-    "dataset.pairs.samples=3",
-    "generator.max_new_tokens=40",
-    "generator.samples=2",
-    "generator.prompts=2",
-    "scorers.better.kind=length",
-    "scorers.safer.kind=length",
-    "scorers.safer.unit=words",
-    "trainer.max_steps=4",
-    "trainer.save_steps=2",
-    "trainer.logging_steps=1",
-    "trainer.learning_rate=1.0e-3",
-    "trainer.per_device_train_batch_size=8",
-    "trainer.max_length=80",
-    "peft.dropout=0.1",
-    "w=0.5",
 )
 
 
@@ -49,10 +31,8 @@ def composed(*overrides):
 @pytest.fixture(scope="module")
 def settings(base, tmp_path_factory):
     """Settings of a run of two rounds on twelve prompts."""
-    file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
-    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in toy.all_prompts()[:12]))
-    model = ["model=hf", f"model.path={base.path}", "model.prompt_template=user: {raw_prompt} assistant: "]
-    return [*SMALL, f"dataset.path={file}", "algorithm=rebel", "algorithm.rounds=2", *model]
+    own = ("generator.prompts=2", "trainer.max_steps=4", "w=0.5", "algorithm=rebel", "algorithm.rounds=2")
+    return [*on_prompts(base, tmp_path_factory.mktemp("prompts"), 12), *own]
 
 
 @pytest.fixture(scope="module")

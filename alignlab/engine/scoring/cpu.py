@@ -116,6 +116,7 @@ def use_frozen_head(inner: Any, fields: tuple[str, ...]) -> None:
     usual = inner.forward
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, shift_labels: Any = None, **inputs: Any) -> Any:
+        """Log-probabilities of the labels, by FrozenHead where the fused head is asked for and the head is frozen."""
         head = self.get_output_embeddings()
         if not fused_lm_head or not _is_frozen(head):
             return usual(*args, fused_lm_head=fused_lm_head, shift_labels=shift_labels, **inputs)
