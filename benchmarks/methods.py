@@ -48,7 +48,20 @@ METHODS = {
     ),
     "dpo_lw": ("a run for each w on the pairs of both objectives. Worth it where no reward is to be had."),
     "raco": ("as dpo_lw, with the objectives' gradients kept from undoing each other."),
+    "grpo": (
+        "online, on the true rewards, a run for each w: what an adapter of this size can reach. Worth it where a "
+        "reward can be asked tens of thousands of times for each w."
+    ),
 }
+
+GRPO = (
+    "algorithm=grpo_own_units",
+    "reward=gold",
+    "trainer.max_steps=300",
+    "trainer.per_device_train_batch_size=64",
+    "trainer.learning_rate=1e-3",
+)
+"""docs/grpo.md's settings on the toy; its rewards are the true ones, so it is a sweep of its own."""
 
 DECODING = {"logit_mix": "1.7", "best_of_n": "4"}
 """Times plain sampling, of methods that do more."""
@@ -58,9 +71,10 @@ PAGE = """# Methods: which way to the front, and what it costs
 Made by `python -m benchmarks.methods`; not edited by hand. The sentences on each method are in that file.
 
 `--config-name methods` on the embedded default, seeds {seeds}, w = {weights}. The seed changes
-everything, the reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) sees the true rewards
-instead. The rewards of modpo, rebel and the conditioned adapter, and the policies that soups and logit mixtures mix,
-are the same two DPO policies. All figures are on held-out prompts, beside the exact front (`alignlab/front/exact.py`).
+everything, the reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) and `grpo` (with the
+settings of docs/grpo.md) see the true rewards instead. The rewards of modpo, rebel and the conditioned adapter, and the
+policies that soups and logit mixtures mix, are the same two DPO policies. All figures are on held-out prompts, beside
+the exact front (`alignlab/front/exact.py`).
 
 ![The methods beside the exact front, seed {first}](methods.png)
 
@@ -83,9 +97,9 @@ Mean share over the {num_w} w, and its difference to {base}'s, paired by seed (9
 ## What they cost
 
 Of one seed, for all {num_w} w together, beyond what all share (reference model, and the two DPO policies: {ends}
-optimizer steps): optimizer steps of 32 pairs, and weights that are kept. Decoding is in units of plain sampling of one
-policy (`benchmarks.mixture` measured the mixture's; n=4 samples are four). Seconds are in each front's own table: here
-other work shared the processor.
+optimizer steps): optimizer steps of 32 pairs (grpo: of 64 answers, which it also samples and scores), and weights that
+are kept. Decoding is in units of plain sampling of one policy (`benchmarks.mixture` measured the mixture's; n=4 samples
+are four). Seconds are in each front's own table: here other work shared the processor.
 
 {costs}
 
@@ -110,11 +124,18 @@ def main() -> int:
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     for seed in seeds:
-        own = [f"seed={seed}", f"model.pretraining.seed={seed}", f"paths.runs={arguments.runs}"]
-        code = alignlab(["--config-name", "methods", *own, *arguments.overrides])
-        if code:
-            return code
+        own = [f"seed={seed}", f"model.pretraining.seed={seed}", f"paths.runs={arguments.runs}", *arguments.overrides]
+        for sweep in ((), GRPO):
+            code = alignlab(["--config-name", "methods", *sweep, *own])
+            if code:
+                return code
     found = points_of_seeds(arguments.runs, seeds)
+    shown = [points[w].folder for points in found[seeds[0]].values() for w in WEIGHTS]
+    code = alignlab(
+        ["algorithm=front", f"algorithm.runs=[{','.join(map(str, shown))}]", f"paths.runs={arguments.runs}"]
+    )
+    if code:
+        return code
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(page(found, arguments.runs))
     shutil.copyfile(newest_picture(arguments.runs, found[seeds[0]]), arguments.out.with_suffix(".png"))
@@ -234,7 +255,7 @@ def reward_runs(runs: Path, seed: int) -> list[Path]:
 def newest_picture(runs: Path, methods: dict[str, dict[float, FrontPoint]]) -> Path:
     """The picture of the sweep that holds these runs."""
     wanted = {points[w].folder.resolve() for points in methods.values() for w in WEIGHTS}
-    for file in sorted(runs.glob("front/tiny/toy/sweep-*/front.csv"), key=lambda file: -file.stat().st_mtime):
+    for file in sorted(runs.glob("front/tiny/toy/*/front.csv"), key=lambda file: -file.stat().st_mtime):
         held = {(file.parent / line.split(",")[0]).resolve() for line in file.read_text().splitlines()[1:]}
         if wanted <= held:
             return file.parent / "front.png"
