@@ -31,7 +31,7 @@ HARMLESS_DATA = ("toy",)
 """dataset.kind whose texts nobody needs to be spared; all others are folded until asked."""
 X_OF_CURVES = ("step", "epoch")
 """Of the learning curves; all else of them can be drawn."""
-NOT_SHOWN = ("paths.", "force")
+NOT_SHOWN = ("paths", "force")
 """Of the settings: where a run lies on this machine is no part of what it was."""
 SCRIPTS = ("front_logic.js", "front_reading.js", "front.js")
 
@@ -216,10 +216,10 @@ def _policy(
 
 def _settings(point: FrontPoint, record: Mapping[str, Any]) -> dict[str, str]:
     """Dotted key -> value of a config, lists as text; a policy without weights has no w."""
-    left_out = NOT_SHOWN if point.weights else (*NOT_SHOWN, "w")
+    left_out = NOT_SHOWN if point.weights else (*NOT_SHOWN, "w", "weights")
     found = {}
     for key, value in leaves(record):
-        if key not in left_out and not key.startswith(NOT_SHOWN[0]):
+        if key.split(".")[0] not in left_out:
             text = ", ".join(map(str, value)) if isinstance(value, list) else value
             found[visible(key)] = "null" if text is None else visible(text)
     return found

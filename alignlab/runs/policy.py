@@ -18,8 +18,10 @@ def policy_adapter(folder: Path, record: Mapping[str, Any]) -> Path | None:
         folder: the run's.
         record: its result.json.
     """
-    named = (record.get("policy") or {}).get("adapter") or (record.get("artifacts") or {}).get("adapter")
-    return None if named is None else Path(os.path.normpath(folder / named))
+    for part in (record.get("policy"), record.get("artifacts")):
+        if isinstance(part, dict) and isinstance(part.get("adapter"), str):
+            return Path(os.path.normpath(folder / part["adapter"]))
+    return None
 
 
 def maker_of(adapter: Path, file: str) -> Path | None:

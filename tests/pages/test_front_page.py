@@ -244,7 +244,7 @@ def test_the_logic(logic):
     ]
     text = json.dumps(
         [
-            {**policy, "weights": {"x": w, "y": 1 - w}, "run": "=1+1", "series": 's,"', "w": "-1", "seed": 0}
+            {**policy, "weights": {"x": w, "y": 1 - w}}
             for w, policy in zip((0.9, 0.1, 0.5), policies, strict=True)
         ]
     )
@@ -253,11 +253,9 @@ def test_the_logic(logic):
     assert logic(f"{text}.map((p) => l.meets(p, 'kl', 2, -1))") == [False, True, False]
     assert logic(f"{text}.map((p) => l.meets(p, 'a', 1.95, 1, true))") == [False, False, False]
     assert logic(f"l.meets({text}[0], 'kl', 5, -1, true)") is None, "an unknown interval meets nothing"
-    assert logic(f"l.line({text}, 'a', 'kl')") == [[2, 2], [0, 9], [1, 3]]
+    assert logic(f"l.line({text}, 'a', 'kl', (p) => p.metrics.kl[0] < 9)") == [[2, 2, True], [0, 9, False], [1, 3, True]]
     assert logic("[l.height(3, [1, 5], 1), l.height(1, [1, 5], -1), l.height(1, [1, 1], 1)]") == [0.5, 1, 0.5]
     assert logic("[l.show(null), l.show(0), l.show(0.0000123)]") == ["unknown", "0.000", "0.0000123"]
-    csv = logic(f"l.csv({text}, [{{name: 'a'}}])").splitlines()
-    assert csv[1] == '\'=1+1,"s,""",-1,0,1,0.9,1.1,9,9'
     assert logic("[['a'], ['a', 'b'], ['b', 'a']].map((c) => l.click(c, 'c'))") == [["a", "c"], ["a", "c"], ["b", "c"]]
     assert logic("l.click(['a', 'b'], 'a')") == ["b"]
     assert logic("l.plain('<b>&amp;')") == "&lt;b&gt;&amp;amp;"
@@ -303,6 +301,15 @@ def test_texts_of_the_page(logic):
     ]
     assert logic("l.visible('a\u202e\u0007 ü')") == "a\\u202e\\u0007 ü"
     assert logic("l.wrapped('KL to the reference', 8)") == ["KL to", "the", "reference"]
+    assert logic("l.wrapped('the reference', 5, true)") == ["the", "refer", "ence"]
+    assert logic("[l.tail('../../a/b', 9), l.tail('../../runs/modpo/w=0.1', 9)]") == ["a/b", "…po/w=0.1"]
+
+
+def test_numbers_beside_each_other_have_the_same_decimals(logic):
+    assert logic("l.alike([-0.25, 0.0078, 0.2578], 2)") == ["-0.25", "0.01", "0.26"]
+    assert logic("l.alike([0.0078, -0.0004, null, 0], 2)") == ["0.0078", "-0.0004", "unknown", "0.0000"]
+    assert logic("l.alike([1, -0.001], 2)") == ["1.00", "0.00"], "no zero has a sign"
+    assert logic("l.withInterval([0.5, 0.00071, 1.2])") == "0.500 [0.001 .. 1.200]"
 
 
 def test_labels_and_boxes(logic):
