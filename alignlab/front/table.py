@@ -213,8 +213,8 @@ def csv_lines(collection: Collection, base: Path) -> list[str]:
 
 def _csv_line(cells: Sequence[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # so that a \r in a name is quoted too
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def quality_table(collection: Collection) -> "Table | None":
