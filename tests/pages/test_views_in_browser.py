@@ -1,5 +1,7 @@
 """front.html in a real browser: taps, narrow pages, what is left out, many axes, and policies that were evaluated."""
 
+import itertools
+
 import pytest
 
 from alignlab.front.collect import collect
@@ -82,8 +84,8 @@ def test_what_is_left_out_is_pale_and_moves_no_axis(browser, front):
         ]
     ), "the line to the point that is left out is pale, the legend is not"
     tab.select_option("#kind", "parallel")
-    shown = "document.getElementById('plot').data.filter((one) => one.showlegend && one.legendgroup).map((one) => one.opacity)"
-    assert tab.evaluate(shown) == [1]
+    shown = "document.getElementById('plot').data.filter((one) => one.showlegend && one.legendgroup)"
+    assert tab.evaluate(f"{shown}.map((one) => one.opacity)") == [1]
     assert page.wrong == []
 
 
@@ -144,6 +146,6 @@ def test_many_parallel_axes_are_chosen_from_and_do_not_overlap(browser, tmp_path
         boxes = [box for box in boxes if abs(box["y"] - boxes[0]["y"]) < 2]
         assert len(boxes) == 27
         ends = sorted((box["x"], box["x"] + box["width"]) for box in boxes)
-        assert all(one[1] <= other[0] for one, other in zip(ends, ends[1:], strict=False)), selector
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(ends)), [selector, ends]
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert page.wrong == []

@@ -9,7 +9,7 @@ const LABEL = [34, 15];
 /** Opacity of what the bound or the selection leaves out. */
 const FAINT = 0.22;
 /** Parallel axes that are shown unasked, and the room of each, in pixels; more of them are scrolled. */
-const [MOST_AXES, AXIS] = [8, 84];
+const [MOST_AXES, AXIS] = [8, 100];
 
 class Page extends Reading {
   constructor(data) {
