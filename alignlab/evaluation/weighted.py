@@ -3,7 +3,6 @@
 Shape letters: S samples of one prompt, P prompts.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +107,7 @@ def reward_matrix(samples: PromptSamples, axes: Mapping[str, str]) -> Floats:
 def describe_weighted(
     prompts: Sequence[WeightedPrompt], outcome: Outcome, *, like: Mapping[str, Any], shares: set[str], knows_kl: bool
 ) -> None:
-    """Metrics of the same names as a sampled policy's, intervals over prompts, and gains over the same samples.
+    """Metrics of the same names as a sampled policy's, each of a value a prompt, and gains over the same samples.
 
     Args:
         prompts: the policy.
@@ -118,12 +117,11 @@ def describe_weighted(
         knows_kl: whether the samples are the reference's own distribution.
     """
     groups = [prompt.samples.group for prompt in prompts]
-    num_samples = sum(len(prompt.samples.rows) for prompt in prompts)
     scored = [name for name in like if any(name in prompt.samples.scores[0] for prompt in prompts) and name != "kl"]
 
     def note(name: str, values: Sequence[float | None], *, share: bool = False) -> None:
         interval = share_interval(_within(values), groups) if share else mean_interval(values, groups)
-        outcome.metrics[name] = dataclasses.replace(interval, n=num_samples).as_record()
+        outcome.metrics[name] = interval.as_record()
 
     for name in scored:
         note(name, [prompt.mean(prompt.samples.column(name)) for prompt in prompts], share=name in shares)

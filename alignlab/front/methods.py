@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alignlab.front.collect import RESULT, FrontPoint
-from alignlab.front.points import maker_of, policy_adapter
 from alignlab.front.prompts import scores_of
 from alignlab.front.series import PlotPoint, points_by_series
 from alignlab.front.table import UNKNOWN, difference_text
 from alignlab.io.text import printable
+from alignlab.runs.policy import policy_adapter, policy_run
 from alignlab.stats import Interval, mean_interval, paired_difference, records_by_holm
 from alignlab.stats.groups import Floats
 
@@ -52,7 +52,7 @@ def cost_of(folder: Path) -> Cost:
     weights = policy_adapter(folder, record)
     if weights is None:
         return Cost(folder, None, (record.get("seconds") or {}).get("sampling"), None)
-    home = maker_of(weights, RESULT) or folder
+    home = policy_run(folder, record)
     trained = _record(home).get("seconds") or {}
     size = sum(file.stat().st_size for file in weights.glob("adapter_model.*"))
     return Cost(home, trained.get("training"), (record.get("seconds") or {}).get("sampling"), size or None)

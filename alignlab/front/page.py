@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.hydra.command import commands_of
+from alignlab.config.uses import leaves
 from alignlab.front.catalogue import meaning
-from alignlab.front.collect import Collection, FrontPoint
+from alignlab.front.collect import RESULT, Collection, FrontPoint
 from alignlab.front.methods import cost_of
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.said import Said, differences, learning_curves, read_said
 from alignlab.front.series import weight_label
+from alignlab.front.table import csv_lines
 from alignlab.pages import Link, packed, visible, write_page
+from alignlab.runs.policy import policy_adapter, policy_run
 from alignlab.runs.result import known_config
 from alignlab.stats import holm
 
@@ -28,6 +31,8 @@ HARMLESS_DATA = ("toy",)
 """dataset.kind whose texts nobody needs to be spared; all others are folded until asked."""
 X_OF_CURVES = ("step", "epoch")
 """Of the learning curves; all else of them can be drawn."""
+NOT_SHOWN = ("paths", "force")
+"""Of the settings: where a run lies on this machine is no part of what it was."""
 SCRIPTS = ("front_logic.js", "front_reading.js", "front.js")
 
 
@@ -63,9 +68,10 @@ def write_front_page(
         notes: sentences above the plot.
     """
     said = [read_said(point.folder) for point in collection.points]
-    records = [known_config(point.folder) for point in collection.points]
+    makers = [policy_run(point.folder, _json(point.folder / RESULT)) for point in collection.points]
+    records = [known_config(maker) for maker in makers]
     prompts = _prompts(said)
-    curves = [learning_curves(point.folder) for point in collection.points]
+    curves = [learning_curves(maker) for maker in makers]
     blobs, kept = _fitting(said, curves, prompts)
     asked = _asked(said, kept)
     values = [_values(point) for point in collection.points]
@@ -75,8 +81,9 @@ def write_front_page(
         "metrics": _metrics(collection, values),
         "policies": [
             _policy(*each, base=path.parent)
-            for each in zip(collection.points, records, commands_of(records), said, values, strict=True)
+            for each in zip(collection.points, makers, records, commands_of(records), said, values, strict=True)
         ],
+        "csv": csv_lines(collection, path.parent),
         "failures": _failures(collection, path.parent),
         "exact": _exact(exact),
         "preview": _exact(preview),
@@ -85,7 +92,7 @@ def write_front_page(
         "compared": len(said) <= MOST_COMPARED,
         "prompts": {"all": len(prompts), "kept": len(kept)},
         **_choices(asked, said, curves),
-        "folded": not all(_is_harmless(record) for record in records),
+        "folded": not all(_is_harmless(known_config(point.folder)) for point in collection.points),
     }
     return write_page(
         path,
@@ -165,6 +172,7 @@ def _values(point: FrontPoint) -> dict[str, list[Any]]:
 
 def _policy(
     point: FrontPoint,
+    maker: Path,
     record: Mapping[str, Any],
     command: str | None,
     said: Said,
@@ -172,14 +180,24 @@ def _policy(
     *,
     base: Path,
 ) -> dict[str, Any]:
+    """What the page says of one policy; settings, command and cost are those of the run that made it.
+
+    Args:
+        point: of the front.
+        maker: the run that made the policy; the point's own run unless this is an evaluation of an adapter.
+        record: the maker's config.json.
+        command: makes it again.
+        said: the policy's samples.
+        values: of `_values`.
+        base: folder of the page.
+    """
     run = os.path.relpath(point.folder, base)
-    result = _json(point.folder / "result.json")
-    artifacts = result.get("artifacts")
-    adapter = artifacts.get("adapter") if isinstance(artifacts, dict) else None
-    seconds = result.get("seconds")
+    adapter = policy_adapter(point.folder, _json(point.folder / RESULT))
+    seconds = _json(maker / RESULT).get("seconds")
     return {
         "id": hashlib.sha256(Path(run).as_posix().encode()).hexdigest()[:8],
-        "run": visible(run),
+        "run": visible(os.path.relpath(maker, base)),
+        "evaluation": None if maker == point.folder else visible(run),
         "series": visible(point.series),
         "w": weight_label(point),
         "weights": {visible(name): weight for name, weight in point.weights.items()},
@@ -189,22 +207,21 @@ def _policy(
         "seconds": _finite(seconds.get("total")) if isinstance(seconds, dict) else None,
         "metrics": values,
         "unproven": list(map(visible, point.unproven)),
-        "settings": {visible(key): visible(value) for key, value in _settings(record)},
+        "settings": _settings(point, record),
         "command": None if command is None else visible(command),
-        "adapter": None if adapter is None else visible(Path(run) / str(adapter)),
+        "adapter": None if adapter is None else visible(os.path.relpath(adapter, base)),
         "samples": len(said.responses),
     }
 
 
-def _settings(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted key -> value of a config, lists as text."""
-    found = []
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            found += _settings(value, f"{prefix}{key}.")
-        else:
+def _settings(point: FrontPoint, record: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted key -> value of a config, lists as text; a policy without weights has no w."""
+    left_out = NOT_SHOWN if point.weights else (*NOT_SHOWN, "w", "weights")
+    found = {}
+    for key, value in leaves(record):
+        if key.split(".")[0] not in left_out:
             text = ", ".join(map(str, value)) if isinstance(value, list) else value
-            found.append((f"{prefix}{key}", "null" if text is None else str(text)))
+            found[visible(key)] = "null" if text is None else visible(text)
     return found
 
 

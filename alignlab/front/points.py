@@ -9,13 +9,11 @@ from typing import Any
 
 from alignlab.front.collect import RESULT, find_runs
 from alignlab.io.atomic import write_json
+from alignlab.runs.policy import policy_adapter
 
 FRONT_CSV = "front.csv"
 POINTS = "points.json"
 """Folders of the evaluations of a run's points, relative to the run's."""
-
-MOST_LEVELS = 3
-"""Between an adapter and the folder of its run: `adapter`, or `points/w=0.3/adapter`."""
 
 
 def write_points(folder: Path, evaluations: Sequence[Path]) -> None:
@@ -34,22 +32,6 @@ def points_of(folder: Path) -> list[Path]:
     if not file.is_file():
         return [folder]
     return [Path(os.path.normpath(folder / path)) for path in json.loads(file.read_text(encoding="utf-8"))]
-
-
-def policy_adapter(folder: Path, record: Mapping[str, Any]) -> Path | None:
-    """The adapter of a run's policy: the one that it evaluated, or its own; None where it has none.
-
-    Args:
-        folder: the run's.
-        record: its result.json.
-    """
-    named = (record.get("policy") or {}).get("adapter") or (record.get("artifacts") or {}).get("adapter")
-    return None if named is None else Path(os.path.normpath(folder / named))
-
-
-def maker_of(adapter: Path, file: str) -> Path | None:
-    """The nearest folder above an adapter that holds a file, such as its run's result.json; None where none does."""
-    return next((one for one in adapter.parents[:MOST_LEVELS] if (one / file).is_file()), None)
 
 
 def run_folders(roots: Sequence[Path]) -> list[Path]:

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +45,9 @@ TITLES = {
     "over_refusal": "over-\nrefusal",
     "text_loss": "text loss,\nnats/token",
 }
+SIGNS = "=+-@"
+"""A text that begins with one of these is a formula to a spreadsheet."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 RUN_COLUMNS = ("folder", "status", "error", "algorithm", "variant", "model", "dataset", "w", "seed")
 METRIC_COLUMNS = ("mean", "low", "high", "n", "groups", "missing")
 ERROR_WIDTH = 24
@@ -168,12 +173,28 @@ def _run_labels(collection: Collection) -> dict[str, Callable[[FrontPoint], str]
 def write_csv(collection: Collection, path: Path) -> Path:
     """Write one row a run, atomically; returns the path.
 
+    Args:
+        collection: of one front, or of failures alone.
+        path: the file.
+    """
+    with replacing(path) as unfinished:
+        unfinished.write_text("".join(csv_lines(collection, path.parent)), encoding="utf-8", newline="")
+    return path
+
+
+def csv_lines(collection: Collection, base: Path) -> list[str]:
+    """front.csv as text: its head, then a row a run, the points first; each with its line end.
+
     Columns, in this order: `folder` (relative to the CSV), `status`, `error`, `algorithm`, `variant`, `model`,
     `dataset`, `w` (a list as JSON), `seed`; `weight_<objective>` in the order of the axes; then for every metric (the
     axes first, then KNOWN_METRICS and QUALITY, then the rest by name) `_mean`, `_low`, `_high`
     (95 %), `_n`, `_groups` (prompts) and `_missing` (values that could not be known). What is not known is an empty
     cell, never 0; a failed run has no metrics. Numbers are written in full. Text that a spreadsheet would take for a
-    formula gets a leading ', and control characters show as their code; a folder's name stays as it is.
+    formula gets a leading ' (a folder: ./), and control characters show as their code; a folder's name stays as it is.
+
+    Args:
+        collection: of one front, or of failures alone.
+        base: what the folders are relative to.
     """
     objectives = list(dict.fromkeys(name for point in collection.points for name in point.weights))
     metrics = _metric_names(collection)
@@ -184,16 +205,16 @@ def write_csv(collection: Collection, path: Path) -> Path:
             *(f"{name}_{column}" for name in metrics for column in METRIC_COLUMNS),
         )
     ]
-    rows += [_point_row(point, objectives, metrics, base=path.parent) for point in collection.points]
+    rows += [_point_row(point, objectives, metrics, base=base) for point in collection.points]
     width = len(rows[0])
-    rows += [_failed_row(run, width, base=path.parent) for run in collection.failures]
+    rows += [_failed_row(run, width, base=base) for run in collection.failures]
+    return [_csv_line([row[0], *(_safe(_shown(cell)) for cell in row[1:])]) for row in rows]
+
+
+def _csv_line(cells: Sequence[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        [_safe(row[0]), *(_safe(_shown(cell)) for cell in row[1:])] for row in rows
-    )
-    with replacing(path) as unfinished:
-        unfinished.write_text(text.getvalue(), encoding="utf-8", newline="")
-    return path
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # so that a \r in a name is quoted too
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def quality_table(collection: Collection) -> "Table | None":
@@ -234,7 +255,7 @@ def _metric_names(collection: Collection) -> list[str]:
 
 
 def _point_row(point: FrontPoint, objectives: list[str], metrics: list[str], *, base: Path) -> Sequence[object]:
-    cells: list[object] = [os.path.relpath(point.folder, base), "done", "", point.algorithm, point.variant]
+    cells: list[object] = [_folder(point.folder, base), "done", "", point.algorithm, point.variant]
     cells += [point.model, point.dataset, _w_json(point.w), point.seed]
     cells += [point.weights.get(name) for name in objectives]
     for name in metrics:
@@ -244,9 +265,15 @@ def _point_row(point: FrontPoint, objectives: list[str], metrics: list[str], *, 
 
 
 def _failed_row(run: FailedRun, width: int, *, base: Path) -> Sequence[object]:
-    cells: list[object] = [os.path.relpath(run.folder, base), run.status, run.error, run.algorithm, None, None, None]
+    cells: list[object] = [_folder(run.folder, base), run.status, run.error, run.algorithm, None, None, None]
     cells += [_w_json(run.w), run.seed]
     return [*cells, *[None] * (width - len(cells))]
+
+
+def _folder(folder: Path, base: Path) -> str:
+    """The relative path of a run, which no spreadsheet takes for a formula and every reader for the same folder."""
+    path = os.path.relpath(folder, base)
+    return f"./{path}" if _is_formula(path) else path
 
 
 def _shown(cell: object) -> object:
@@ -255,13 +282,15 @@ def _shown(cell: object) -> object:
 
 def _safe(cell: object) -> object:
     """The cell as csv should write it; a text that starts as a formula does is marked as text."""
-    if not isinstance(cell, str) or not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return "'" + cell
-    return cell
+    return f"'{cell}" if isinstance(cell, str) and _is_formula(cell) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """Whether some spreadsheet may take a text for a formula: they skip what is not seen, and read full-width signs."""
+    if not text or _NUMBER.fullmatch(text):
+        return False
+    first = next((char for char in text if not (char.isspace() or unicodedata.category(char).startswith("C"))), " ")
+    return unicodedata.normalize("NFKC", first) in SIGNS or text[0] in "\t\r\n\0"
 
 
 def _w_json(w: float | tuple[float, ...] | None) -> float | str | None:

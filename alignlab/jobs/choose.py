@@ -25,7 +25,7 @@ from alignlab.front.choice import (
     verdict,
 )
 from alignlab.front.collect import REFERENCE, RESULT, FrontPoint, collect
-from alignlab.front.points import POINTS, maker_of, policy_adapter, run_folders
+from alignlab.front.points import POINTS, run_folders
 from alignlab.front.prompts import PromptScores, Scores, prompt_scores
 from alignlab.front.series import weight_label
 from alignlab.front.which_w import Line
@@ -35,6 +35,7 @@ from alignlab.jobs.front import default_roots
 from alignlab.models.cards import read_card
 from alignlab.models.saved_adapter import adapter_id, conditioned_card
 from alignlab.runs.folder import RunFolder
+from alignlab.runs.policy import maker_of, policy_adapter
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
 from alignlab.stats import Interval

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from alignlab.pages.parts import Cell, Column, Table, number
+from alignlab.pages.parts import Cell, Column, Table, number, numbers
 from alignlab.pages.shell import Link, write_page
+from alignlab.runs.policy import policy_run
 from alignlab.runs.result import RESULT, RunResult, read_result
 
 INDEX = "index.html"
@@ -122,11 +123,40 @@ def _run_row(folder: Path, result: RunResult | None, root: Path) -> tuple[object
     pages = [name for name in result.artifacts.values() if str(name).endswith(".html")]
     page = Cell("open", _href(folder / pages[0], root)) if pages else "-"
     status = result.status if result.error is None else f"{result.status}: {_short(result.error)}"
-    w = "-" if result.w is None else result.w if isinstance(result.w, list) else f"{result.w:g}"
     seed = "-" if result.seed is None else result.seed
     seconds = result.seconds.get("total")
-    row = (first, result.algorithm, result.model, result.dataset or "-", w, seed, status, _objectives(result))
+    row = (
+        first,
+        _algorithm(folder, result, root),
+        result.model,
+        result.dataset or "-",
+        _w(result),
+        seed,
+        status,
+        _objectives(result),
+    )
     return *row, "-" if seconds is None else number(seconds, 1), page
+
+
+def _algorithm(folder: Path, result: RunResult, root: Path) -> Cell:
+    """The algorithm; of an evaluation also the policy, as a link to the run that made it."""
+    policy = result.extra.get("policy")
+    if not isinstance(policy, dict):
+        return Cell(result.algorithm)
+    made = policy_run(folder, result.to_json())
+    path = Path(os.path.relpath(made, root))
+    if made == folder or ".." in path.parts:
+        return Cell(f"{result.algorithm}: {policy.get('algorithm') or 'an adapter'}")
+    return Cell(f"{result.algorithm}: {path.as_posix()}", _href(root / path, root) + "/")
+
+
+def _w(result: RunResult) -> object:
+    """The weight, with its objective's name where one alone has any."""
+    if not isinstance(result.w, int | float):
+        return result.w or "-"
+    weights = result.weights if isinstance(result.weights, dict) else {}
+    weighing = [name for name, weight in weights.items() if weight]
+    return f"{result.w:g} ({weighing[0]})" if len(weighing) == 1 else f"{result.w:g}"
 
 
 def _short(error: str) -> str:
@@ -140,7 +170,6 @@ def _objectives(result: RunResult) -> str:
     for axis in result.axes.values():
         record = result.metrics.get(axis)
         if isinstance(record, dict):
-            ends = record.get("ci95")
-            between = f" [{number(ends[0], 2)}, {number(ends[1], 2)}]" if ends else ""
-            found.append(f"{axis} {number(record.get('mean'), 2)}{between}")
+            mean, *ends = numbers([record.get("mean"), *(record.get("ci95") or ())], 2)
+            found.append(f"{axis} {mean}" + (f" [{', '.join(ends)}]" if ends else ""))
     return "; ".join(found) or "-"

@@ -1,5 +1,6 @@
 """Parts that all pages share: tables of named columns, and facts as name and value."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,8 @@ from alignlab.pages.text import visible
 UNKNOWN = "unknown"
 DIGITS = 3
 """Decimals of a number."""
+MOST_PLACES = 9
+"""Decimals of a small one."""
 
 
 @dataclass(frozen=True)
@@ -104,26 +107,36 @@ def cell(value: object) -> Cell:
 
 def number(value: float | None, digits: int = DIGITS) -> str:
     """A number to so many decimals, small ones to as many figures; `unknown` for None."""
-    if value is None:
-        return UNKNOWN
-    return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.{digits}g}"
+    return numbers([value], digits)[0]
+
+
+def numbers(values: Sequence[float | None], digits: int = DIGITS) -> list[str]:
+    """Numbers that stand beside each other, all to the same decimals: the largest one's; `unknown` for None."""
+    most = max((abs(value) for value in values if value is not None), default=0.0)
+    places = digits
+    if 0 < most < 10**-digits:
+        places = min(digits - 1 - math.floor(math.log10(most)), MOST_PLACES)
+    shown = [UNKNOWN if value is None else f"{value:.{places}f}" for value in values]
+    return [text.removeprefix("-") if set(text) <= set("-0.") else text for text in shown]
 
 
 def interval(record: Mapping[str, Any] | None) -> tuple[str, str, object]:
     """Mean, 95 % interval and n of a metric of result.json, as three cells."""
     if record is None:
         return UNKNOWN, "-", "-"
-    return number(record.get("mean")), ends(record.get("ci95")), record.get("n", 0)
+    bounds = record.get("ci95")
+    mean, *shown = numbers([record.get("mean"), *_known(bounds)])
+    return mean, " .. ".join(shown) or "-", record.get("n", 0)
 
 
 def ends(bounds: Sequence[float | None] | None) -> str:
     """Both ends of an interval; `-` where there is none."""
-    if bounds is None or None in bounds:
-        return "-"
-    known = [float(bound) for bound in bounds if bound is not None]
-    if max(map(abs, known)) >= 10**-DIGITS:  # beside it a tiny end is 0
-        return " .. ".join(f"{bound:.{DIGITS}f}" for bound in known)
-    return " .. ".join(map(number, known))
+    return " .. ".join(numbers(_known(bounds))) or "-"
+
+
+def _known(bounds: Sequence[float | None] | None) -> list[float | None]:
+    """Both ends; none where one of them is unknown."""
+    return [] if bounds is None or None in bounds else list(bounds)
 
 
 def facts(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> list[tuple[str, Cell]]:

@@ -10,9 +10,9 @@ from alignlab.config.hydra.command import commands_of
 from alignlab.errors import masked, without_secrets
 from alignlab.front.collect import RESULT, Collection, FrontPoint
 from alignlab.front.page import HARMLESS_DATA
-from alignlab.front.points import policy_adapter
 from alignlab.front.series import weight_label
 from alignlab.pages import visible
+from alignlab.runs.policy import policy_adapter, policy_run
 from alignlab.runs.result import known_config
 
 
@@ -32,8 +32,9 @@ class Policy:
 
 def policies_of(collection: Collection) -> list[Policy]:
     """Every point of a front, in its order; no text of these holds a key."""
-    records = [without_secrets(known_config(point.folder)) for point in collection.points]
     results = [json.loads((point.folder / RESULT).read_text(encoding="utf-8")) for point in collection.points]
+    makers = [policy_run(point.folder, result) for point, result in zip(collection.points, results, strict=True)]
+    records = [without_secrets(known_config(maker)) for maker in makers]
     commands = [None if command is None else masked(command) for command in commands_of(records)]
     names = _names(collection.points)
     slugs = _unlike([re.sub(r"[^\w=.,-]+", "_", name)[:100] for name in names], "_")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from alignlab.front.collect import Collection, FailedRun, FrontPoint
 from alignlab.front.metrics import ExactCurve
+from alignlab.front.points import run_folders
 from alignlab.front.table import differences_table, front_table, write_csv
 from alignlab.io.atomic import replacing
 from alignlab.stats import Interval
@@ -83,16 +84,40 @@ def test_columns_come_in_the_documented_order(tmp_path):
     assert header[11:17] == [f"helpful_{column}" for column in ("mean", "low", "high", "n", "groups", "missing")]
 
 
-@pytest.mark.parametrize("error", ["=1+1", "+cmd", "-x", "@SUM(A1)", '=HYPERLINK("http://x")'])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "=1+1", "+cmd", "-x", "@SUM(A1)", '=HYPERLINK("http://x")', " =1+1", "\u00a0=1", "\u3000-x",
+        "\uff1d1", "\uff0b1+1", "\uff0dx",
+        "\uff20a", "\ufe621", "-1+1", "- 1", "+nan", "=" ,
+    ],
+)  # fmt: skip
 def test_a_cell_that_a_spreadsheet_would_run_becomes_text(tmp_path, error):
     (row,) = rows(write_csv(Collection((), (FailedRun(tmp_path / "b", "failed", error),)), tmp_path / "front.csv"))
     assert row["error"] == "'" + error
 
 
-@pytest.mark.parametrize("error", ["-1.5", 'ValueError: a, "b"', "a=b"])
+@pytest.mark.parametrize("error", ["-1.5", "+2e-5", "-.5", 'ValueError: a, "b"', "a=b"])
 def test_numbers_and_plain_text_stay_as_they_are(tmp_path, error):
     (row,) = rows(write_csv(Collection((), (FailedRun(tmp_path / "b", "failed", error),)), tmp_path / "front.csv"))
     assert row["error"] == error
+
+
+@pytest.mark.parametrize("start", ["", " ", "\t", "\n", "\r", "\u200b"])
+@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\uff1d1"])
+def test_a_folder_whose_name_is_a_formula_is_read_back(tmp_path, start, name):
+    folder = tmp_path / f"{start}{name}"
+    path = write_csv(Collection((), (FailedRun(folder, "failed", "x"),)), tmp_path / "front.csv")
+    (row,) = rows(path)
+    assert row["folder"] == f"./{start}{name}"
+    assert run_folders([tmp_path]) == [folder]
+
+
+def test_text_that_control_characters_begin_is_no_formula(tmp_path):
+    for start in "\x00\t\n\r\u200b":
+        failure = FailedRun(tmp_path / "b", "failed", f"{start}=1+1")
+        (row,) = rows(write_csv(Collection((), (failure,)), tmp_path / "front.csv"))
+        assert row["error"].startswith(("\\", "'")), "seen as its code"
 
 
 def test_three_weights_are_a_list(tmp_path):

@@ -56,7 +56,7 @@ def test_best_of_n_is_the_mean_over_all_choices_of_the_references_samples(best):
     for name in ("helpful", "safe"):
         expected = np.mean([best_of_two(held, name) for held in by_prompt.values()])
         assert found[name]["mean"] == pytest.approx(expected)
-        assert (found[name]["n"], found[name]["groups"]) == (4 * len(by_prompt), len(by_prompt))
+        assert (found[name]["n"], found[name]["groups"]) == (len(by_prompt), len(by_prompt)), "a value a prompt"
     assert {"well_formed", "kl_to_optimum", "attained_share"} <= set(found)
     assert 0 < found["kl"]["mean"] < np.log(2) - 1 / 2
     picks = rows_of(folder / "generations.jsonl")

@@ -18,10 +18,11 @@ from alignlab.front.collect import FailedRun, collect
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.page import Names, write_front_page
 from alignlab.front.said import learning_curves, read_said
+from alignlab.front.table import write_csv
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import sealed
 from alignlab.pages import Link
-from support.fronts import AXES, write_front, write_large_front, write_run
+from support.fronts import AXES, write_evaluated, write_front, write_large_front, write_run
 from support.pages import HOSTILE, Parsed, check_safe
 
 LOGIC = files("alignlab.pages") / "static" / "front_logic.js"
@@ -70,6 +71,47 @@ def test_a_recorded_config_gives_the_command_that_makes_it_again(tmp_path):
     assert policy["command"] == "python -m alignlab w=0.3 trainer.max_steps=7"
     assert policy["settings"]["trainer.max_steps"] == "7"
     assert "sha256" not in policy["settings"]
+
+
+def test_an_evaluated_policy_is_told_by_the_run_that_made_it(tmp_path):
+    """Settings, command, adapter, cost and curves are the training's; samples are the evaluation's; both are linked."""
+    runs = tmp_path / "runs"
+    *evaluations, reference = write_evaluated(runs)
+    register()
+    with composing():
+        for folder in evaluations:
+            typed = [f"w={folder.name[2:]}", f"paths.runs={runs}"]
+            trained = run_config(compose("config", overrides=typed))
+            write_json(runs / "modpo" / folder.name / "config.json", sealed(dataclasses.asdict(trained)))
+            adapter = runs / "modpo" / folder.name / "adapter"
+            made = [*typed, "algorithm=evaluate", f"algorithm.adapter='{adapter}'"]
+            evaluated = run_config(compose("config", overrides=made))
+            write_json(folder / "config.json", sealed(dataclasses.asdict(evaluated)))
+        plain = run_config(compose("config", overrides=["w=0.1", "algorithm=evaluate", f"paths.runs={runs}"]))
+    write_json(reference / "config.json", sealed(dataclasses.asdict(plain)))
+    page = check_safe(written([*evaluations, reference], tmp_path / "front" / "front.html"))
+    data = page.data("data")
+    first, _, last = data["policies"]
+    assert (first["run"], first["evaluation"]) == ("../runs/modpo/w=0.1", "../runs/evaluate/w=0.1")
+    assert first["adapter"] == "../runs/modpo/w=0.1/adapter"
+    assert first["command"] == "python -m alignlab w=0.1"
+    assert first["seconds"] == 40.0
+    assert first["metrics"]["training_seconds"][0] == 30.0
+    assert first["settings"]["algorithm.name"] == "modpo"
+    assert (first["samples"], len(page.data("policy-0")["response"])) == (4, 4)
+    assert "loss" in page.data("policy-0")["curves"]
+    assert (last["run"], last["evaluation"]) == ("../runs/evaluate/reference", None)
+    assert last["command"] == "python -m alignlab algorithm=evaluate", "which has no w"
+    assert "w" not in last["settings"]
+    assert str(tmp_path) not in json.dumps(data)
+
+
+def test_the_page_holds_the_rows_of_front_csv(tmp_path):
+    collection = collect(write_evaluated(tmp_path / "runs"))
+    (tmp_path / "front").mkdir()
+    path = written([point.folder for point in collection.points], tmp_path / "front" / "front.html")
+    held = "".join(Parsed(path).data("data")["csv"])
+    assert held == write_csv(collection, tmp_path / "front" / "front.csv").read_text()
 
 
 def test_the_cost_of_the_training_is_a_metric(tmp_path):
@@ -243,21 +285,20 @@ def test_the_logic(logic):
         for a, kl in ((1, 3), (2, 2), (0, 9))
     ]
     text = json.dumps(
-        [
-            {**policy, "weights": {"x": w, "y": 1 - w}, "run": "=1+1", "series": 's,"', "w": "-1", "seed": 0}
-            for w, policy in zip((0.9, 0.1, 0.5), policies, strict=True)
-        ]
+        [{**policy, "weights": {"x": w, "y": 1 - w}} for w, policy in zip((0.9, 0.1, 0.5), policies, strict=True)]
     )
     assert logic(f"l.best({text}, ['a', 'kl'], [1, -1]).map((p) => p.metrics.a[0])") == [2]
     assert logic(f"l.best({text}, ['a', 'kl'], [1, 1]).map((p) => p.metrics.a[0])") == [1, 2, 0]
     assert logic(f"{text}.map((p) => l.meets(p, 'kl', 2, -1))") == [False, True, False]
     assert logic(f"{text}.map((p) => l.meets(p, 'a', 1.95, 1, true))") == [False, False, False]
     assert logic(f"l.meets({text}[0], 'kl', 5, -1, true)") is None, "an unknown interval meets nothing"
-    assert logic(f"l.line({text}, 'a', 'kl')") == [[2, 2], [0, 9], [1, 3]]
+    assert logic(f"l.line({text}, 'a', 'kl', (p) => p.metrics.kl[0] < 9)") == [
+        [2, 2, True],
+        [0, 9, False],
+        [1, 3, True],
+    ]
     assert logic("[l.height(3, [1, 5], 1), l.height(1, [1, 5], -1), l.height(1, [1, 1], 1)]") == [0.5, 1, 0.5]
     assert logic("[l.show(null), l.show(0), l.show(0.0000123)]") == ["unknown", "0.000", "0.0000123"]
-    csv = logic(f"l.csv({text}, [{{name: 'a'}}])").splitlines()
-    assert csv[1] == '\'=1+1,"s,""",-1,0,1,0.9,1.1,9,9'
     assert logic("[['a'], ['a', 'b'], ['b', 'a']].map((c) => l.click(c, 'c'))") == [["a", "c"], ["a", "c"], ["b", "c"]]
     assert logic("l.click(['a', 'b'], 'a')") == ["b"]
     assert logic("l.plain('<b>&amp;')") == "&lt;b&gt;&amp;amp;"
@@ -303,6 +344,15 @@ def test_texts_of_the_page(logic):
     ]
     assert logic("l.visible('a\u202e\u0007 ü')") == "a\\u202e\\u0007 ü"
     assert logic("l.wrapped('KL to the reference', 8)") == ["KL to", "the", "reference"]
+    assert logic("l.wrapped('the reference', 5, true)") == ["the", "refer", "ence"]
+    assert logic("[l.tail('../../a/b', 9), l.tail('../../runs/modpo/w=0.1', 9)]") == ["a/b", "…po/w=0.1"]
+
+
+def test_numbers_beside_each_other_have_the_same_decimals(logic):
+    assert logic("l.alike([-0.25, 0.0078, 0.2578], 2)") == ["-0.25", "0.01", "0.26"]
+    assert logic("l.alike([0.0078, -0.0004, null, 0], 2)") == ["0.0078", "-0.0004", "unknown", "0.0000"]
+    assert logic("l.alike([1, -0.001], 2)") == ["1.00", "0.00"], "no zero has a sign"
+    assert logic("l.withInterval([0.5, 0.00071, 1.2])") == "0.500 [0.001 .. 1.200]"
 
 
 def test_labels_and_boxes(logic):

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import shutil
 import time
 
 import pytest
@@ -16,55 +14,11 @@ from alignlab.front.collect import collect
 from alignlab.front.page import Names, write_front_page
 from alignlab.pages.index import write_index
 from alignlab.synthesis.page import write_page as write_synthesis
+from support.browsing import Watched, centres
 from support.fronts import write_front, write_large_front, write_run
 from support.pages import HOSTILE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in the extra `dev`")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    as_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if as_root else [])
-        yield opened
-        opened.close()
-
-
-class Watched:
-    """A tab, and what it did that a page must not do: console messages, errors, dialogs and requests."""
-
-    def __init__(self, browser, path, *, width=1280, anchor=""):
-        self.tab = browser.new_page(viewport={"width": width, "height": 900}, accept_downloads=True)
-        self.wrong = []
-        self.tab.on("console", lambda message: self.wrong.append(message.text[:200]))
-        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)[:200]))
-        self.tab.on("dialog", lambda dialog: (self.wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        self.tab.on("request", lambda request: self._requested(request.url, path))
-        self.tab.goto(f"{path.as_uri()}{anchor}")
-
-    def _requested(self, url, path):
-        if not url.startswith(("data:", "blob:", path.as_uri())):
-            self.wrong.append(url)
-
-    def is_ready(self):
-        self.tab.wait_for_selector("html[data-ready]")
-        return self
-
-    def saved(self, button):
-        with self.tab.expect_download() as download:
-            self.tab.click(button)
-        return download.value.path().read_bytes()
-
-
-@pytest.fixture(scope="module")
-def front(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("front")
-    runs = write_front(folder / "runs", prompts=4)
-    path = folder / "front.html"
-    return write_front_page(collect(runs), path, names=Names("toy", "tiny"), exact=None, reference=[1.0, 1.0])
 
 
 def test_a_front_does_what_it_says(browser, front):
@@ -120,11 +74,6 @@ def drag(page, start, end):
     page.tab.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
     page.tab.mouse.move(*end)
     page.tab.mouse.up()
-
-
-def centres(page, selector="#plot .scatterlayer .points path"):
-    boxes = [point.bounding_box() for point in page.tab.locator(selector).all()]
-    return [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in boxes]
 
 
 def test_a_brush_outlasts_every_redraw_and_is_in_the_link(browser, front):

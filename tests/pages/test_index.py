@@ -7,7 +7,7 @@ import pytest
 
 from alignlab.cli import main
 from alignlab.pages.index import index_link, write_index
-from support.fronts import write_front
+from support.fronts import write_evaluated, write_front, write_run
 from support.pages import HOSTILE, check_safe
 
 
@@ -42,6 +42,21 @@ def test_it_lists_runs_and_fronts_by_links_that_lead_somewhere(tmp_path):
     text = " ".join(page.texts)
     assert "unreadable: result.json" in text
     assert "helpful " in text
+
+
+def test_an_evaluation_names_its_policys_run_and_a_reward_its_objective(tmp_path):
+    write_evaluated(tmp_path)
+    reward = {"algorithm": "reward_model", "axes": {}}
+    samples = [("prompt", "answer", {"helpful": 1.0, "safe": -0.0004})]
+    for name, weights in (("a", {"better": 1.0, "safer": 0.0}), ("b", {"better": 0.0, "safer": 1.0})):
+        write_run(tmp_path / "reward_model" / name, w=1.0, samples=samples, weights=weights, **reward)
+    page = check_safe(write_index(tmp_path).path)
+    text = " ".join(page.texts)
+    assert "evaluate: modpo/w=0.1" in text
+    assert "evaluate: reference" in text
+    assert links(page).count("./modpo/w%3D0.9/") == 2, "its own row, and its evaluation's"
+    assert "1 (better)" in text
+    assert "1 (safer)" in text
 
 
 def test_hostile_names_and_errors_stay_text(tmp_path):

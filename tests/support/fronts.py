@@ -16,7 +16,7 @@ AXES = {"better": "helpful", "safer": "safe"}
 def write_run(
     folder: Path,
     *,
-    w: float,
+    w: float | None,
     samples: Sequence[tuple[object, str, Mapping[str, float]]],
     seed: int = 0,
     algorithm: str = "modpo",
@@ -27,7 +27,7 @@ def write_run(
 
     Args:
         folder: of the run.
-        w: weight of the first objective.
+        w: weight of the first objective; None for a policy without weights.
         samples: what the policy said.
         seed: of the run.
         algorithm: its name.
@@ -44,7 +44,7 @@ def write_run(
         "dataset": "toy",
         "seed": seed,
         "w": w,
-        "weights": {"better": w, "safer": round(1 - w, 9)},
+        "weights": None if w is None else {"better": w, "safer": round(1 - w, 9)},
         "beta": 1.0,
         "loss_type": "sigmoid",
         "axes": AXES,
@@ -87,6 +87,30 @@ def write_front(root: Path, *, prompts: int = 6, ws: Sequence[float] = (0.1, 0.5
         )
         for w in ws
     ]
+
+
+def write_evaluated(root: Path, *, ws: Sequence[float] = (0.1, 0.9)) -> list[Path]:
+    """Evaluations of adapters that other runs trained, and of the reference, as a scored front has them.
+
+    Args:
+        root: of the runs: `modpo/w=.../adapter`, `evaluate/w=...`, `evaluate/reference`.
+        ws: of the policies.
+    """
+    samples = [(f"prompt {p}", "answer", {"helpful": p / 3, "safe": 1 - p / 5, "kl": 0.1}) for p in range(4)]
+    found = []
+    for w in ws:
+        write_run(root / "modpo" / f"w={w}", w=w, samples=samples, seconds={"total": 40.0, "training": 30.0})
+        (root / "modpo" / f"w={w}" / "adapter").mkdir()
+        policy = {"algorithm": "modpo", "seed": 0, "adapter": f"../../modpo/w={w}/adapter"}
+        changed = {"policy": policy, "artifacts": {}, "seconds": {"total": 7.0}}
+        moved = [(prompt, text, {**one, "safe": one["safe"] - w}) for prompt, text, one in samples]
+        found.append(write_run(root / "evaluate" / f"w={w}", w=w, samples=moved, algorithm="evaluate", **changed))
+    changed = {"policy": {"algorithm": "reference", "seed": 0}, "beta": None, "loss_type": None, "artifacts": {}}
+    folder = root / "evaluate" / "reference"
+    found.append(write_run(folder, w=None, samples=samples, algorithm="evaluate", **changed))
+    for folder in found:
+        (folder / "metrics.jsonl").unlink()
+    return found
 
 
 def write_large_front(folder: Path, *, policies: int = 20, prompts: int = 200, words: int = 50) -> Path:

@@ -18,7 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alignlab.config.hydra.compose import choices_of, composing, config_groups, register, run_config
 from alignlab.config.roots import config_root
-from alignlab.config.uses import leaves
+from alignlab.config.schema import RunConfig
+from alignlab.config.uses import leaves, why_unused
 from alignlab.errors import ConfigError
 
 NOT_SAID = ("paths", "force")
@@ -30,7 +31,7 @@ _WORDS = {"true", "false", "null", "nan", "inf", "yes", "no", "on", "off"}
 def commands_of(records: Sequence[Mapping[str, Any]]) -> list[str | None]:
     """A command a record of config.json; None where no command of this version composes to the same settings.
 
-    Every command was composed and compared with its record.
+    Every command was composed and compared with its record. It says nothing that has no effect on the run.
     """
     register()
     with composing():
@@ -59,10 +60,15 @@ class _Finder:
             first = [value for value in values if "." not in value.split("=")[0]]
             if len(first) < len(values):  # some of the rest may follow what comes first, as dataset.seed follows seed
                 values = [*first, *_values(_plain(_overridden(base, first)), record)]
-            same = _said(asdict(run_config(_overridden(base, values)))) == _said(record)
+            whole = run_config(_overridden(base, values))
+            if _said(asdict(whole)) != _said(record):
+                return None
+            short = [value for value in values if why_unused(whole, value.lstrip("+").partition("=")[0]) is None]
+            if _read(run_config(_overridden(base, short))) == _read(whole):
+                values = short
         except (ConfigError, OmegaConfBaseException, HydraException, ValueError, TypeError, KeyError):
             return None
-        return shlex.join(["python", "-m", "alignlab", *chosen, *values]) if same else None
+        return shlex.join(["python", "-m", "alignlab", *chosen, *values])
 
 
 def _overridden(base: DictConfig, overrides: list[str]) -> DictConfig:
@@ -73,6 +79,11 @@ def _overridden(base: DictConfig, overrides: list[str]) -> DictConfig:
 
 def _said(record: Mapping[str, Any]) -> dict[str, Any]:
     return dict(leaves({key: value for key, value in record.items() if key not in NOT_SAID}))
+
+
+def _read(config: RunConfig) -> dict[str, Any]:
+    """The settings that have an effect on the run."""
+    return {key: value for key, value in _said(asdict(config)).items() if why_unused(config, key) is None}
 
 
 def _chosen(record: Mapping[str, Any], choices: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -6,6 +6,10 @@ const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", 
 const ARROWS = { 1: " ↑", "-1": " ↓", 0: "" };
 /** Width and height of a point's label, in pixels. */
 const LABEL = [34, 15];
+/** Opacity of what the bound or the selection leaves out. */
+const FAINT = 0.22;
+/** Parallel axes that are shown unasked, and the room of each, in pixels; more of them are scrolled. */
+const [MOST_AXES, AXIS] = [8, 100];
 
 class Page extends Reading {
   constructor(data) {
@@ -100,7 +104,7 @@ class Page extends Reading {
   axes() {
     const { kind, x, y, axes } = this.state;
     if (kind === "scatter") return [x, y];
-    return axes.length > 1 ? axes : [...this.data.axes, ...["kl"].filter((name) => this.metric.has(name))];
+    return axes.length > 1 ? axes : [...this.data.axes.slice(0, MOST_AXES - 1), ...["kl"].filter((name) => this.metric.has(name) && !this.data.axes.includes(name))];
   }
 
   shown() {
@@ -140,7 +144,7 @@ class Page extends Reading {
       const worst = this.better(this.state.bounded) < 0 ? 1 : 0; // where anything goes
       this.set({ bound: part === worst ? null : part === 1 ? range[1] : range[0] + (range[1] - range[0]) * part }, ["plot", "table"]);
     };
-    byId("csv").onclick = () => this.save("front.csv", "text/csv", logic.csv(this.shown().filter((one) => this.isIn(one)), data.metrics));
+    byId("csv").onclick = () => this.save("front.csv", "text/csv", [data.csv[0], ...this.shown().filter((one) => this.isIn(one)).map((one) => data.csv[1 + one.index])].join(""));
     for (const format of ["png", "svg"]) byId(format).onclick = () => this.saveImage(format);
     byId("link").onclick = () => this.shareLink();
     byId("unbrush").onclick = () => { this.set({ brush: [] }, ["plot", "table"]); byId("plot").focus({ preventScroll: true }); };
@@ -159,8 +163,10 @@ class Page extends Reading {
     byId("bound-value").textContent = bound === null ? "anything" : logic.show(bound);
     const met = this.policies.filter((one) => logic.meets(one, bounded, value, better) === true);
     const sure = met.filter((one) => logic.meets(one, bounded, value, better, true) === true);
+    const ws = [...new Set(met.filter((one) => one.w !== "-").map((one) => one.w))], others = [...new Set(met.filter((one) => one.w === "-").map((one) => one.series))];
+    const named = [ws.length ? `w = ${ws.join(", ")}` : "", ...others.map((name) => (name === "reference" ? "the reference" : `${name} (no w)`))].filter(Boolean);
     byId("bound-count").textContent = bound === null ? "" :
-      `${met.length} of ${this.policies.length} meet it (${sure.length} with their whole interval)${met.length ? `: w = ${[...new Set(met.map((one) => one.w))].join(", ")}` : ""}`;
+      `${met.length} of ${this.policies.length} meet it (${sure.length} with their whole interval)${named.length ? `: ${named.join("; ")}` : ""}`;
   }
 
   drawBrush() {
@@ -219,8 +225,9 @@ class Page extends Reading {
   hover(policy) {
     const { x, y } = this.state;
     const names = [...new Set([x, y, ...this.data.axes, ...(this.metric.has("kl") ? ["kl"] : [])])];
-    const lines = names.map((name) => `${logic.plain(this.metric.get(name).label)}: ${logic.withInterval(policy.metrics[name])}`);
-    return [logic.plain(this.title(policy)), ...lines, logic.plain(policy.run)].join("<br>");
+    const lines = [this.title(policy), ...names.map((name) => `${this.metric.get(name).label}: ${logic.withInterval(policy.metrics[name])}`)];
+    const most = Math.max(24, Math.floor(0.6 * byId("view").clientWidth / 7)); // fits to one side of any point, or over it
+    return [...lines.flatMap((line) => logic.wrapped(line, most, true)), logic.tail(policy.run, most)].map(logic.plain).join("<br>");
   }
 
   drawPlot() {
@@ -231,9 +238,10 @@ class Page extends Reading {
     byId("hint").textContent = parallel ? "Drag over an axis to select policies, with Shift to add some." : "Drag to zoom; box and lasso select, with Shift more.";
     byId("plot").setAttribute("aria-label", `plot of ${axes.map((name) => this.metric.get(name).label).join(", ")}; the table of policies holds its numbers`);
     const theme = this.theme();
+    byId("plot").style.minWidth = parallel ? `${axes.length * AXIS}px` : ""; // beyond its place it is scrolled
     const { traces, layout } = parallel ? this.parallel(theme) : this.scatter(theme);
     const unused = ["toImage", "autoScale2d", ...(parallel ? ["select2d", "lasso2d", "zoom2d", "pan2d"] : [])];
-    const config = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: unused };
+    const config = { responsive: true, doubleClick: "reset", displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: unused };
     Plotly.react("plot", traces, layout, config);
     if (this.listening) return;
     this.listening = true;
@@ -242,6 +250,9 @@ class Page extends Reading {
       const id = points.map((point) => point.customdata).find(Boolean);
       if (id) this.set({ chosen: logic.click(this.state.chosen, id) });
     });
+    plot.addEventListener("touchend", (event) => { // the mouse events that a browser adds to a tap would be a second click to plotly.js
+      if (event.cancelable && event.target.closest(".draglayer")) event.preventDefault();
+    }, { capture: true, passive: false });
     plot.addEventListener("mousedown", (event) => { this.adds = event.shiftKey; }, true);
     plot.on("plotly_selected", (event) => {
       if (!event?.range && !event?.lassoPoints) return; // plotly.js forgets an earlier one
@@ -253,13 +264,10 @@ class Page extends Reading {
   }
 
   /** Which points show their label: none lies over another's, and the chosen ones come first. */
-  labelled(policies, x, y) {
+  labelled(policies, x, y, ranges) {
     const { clientWidth, clientHeight } = byId("plot");
-    const reach = (name) => {
-      const ends = policies.flatMap((one) => one.metrics[name].slice(0, this.state.intervals ? 3 : 1)).filter((value) => value !== null);
-      return Math.max(...ends) - Math.min(...ends) || 1;
-    };
-    const scale = [(clientWidth - 90) / reach(x), (clientHeight - 110) / reach(y)];
+    const [width, height] = ranges.map(([low, high]) => high - low);
+    const scale = [(clientWidth - 70) / width, (clientHeight - 65) / height];
     const first = [...policies].sort((a, b) => this.state.chosen.includes(b.id) - this.state.chosen.includes(a.id));
     const kept = logic.apart(first.map((one) => [logic.mean(one, x) * scale[0], logic.mean(one, y) * scale[1]]), LABEL);
     return new Set(first.filter((_, index) => kept.has(index)).map((one) => one.id));
@@ -267,10 +275,11 @@ class Page extends Reading {
 
   scatter(theme) {
     const { x, y, intervals, reference, chosen } = this.state;
-    const traces = [];
+    const traces = [], extra = { [x]: [], [y]: [] };
     for (const [id, name, dash] of [["exact", "exact front", "dot"], ["preview", "estimated front", "dash"]]) {
       const curve = this.data[id]?.values;
       if (!this.state[id] || !curve || !curve[x] || !curve[y]) continue;
+      for (const name of [x, y]) extra[name].push(...curve[name]);
       const weights = this.data[id].weights;
       const order = curve[x].map((_, index) => index).sort((a, b) => weights[a][0] - weights[b][0]);
       traces.push({ x: order.map((i) => curve[x][i]), y: order.map((i) => curve[y][i]), mode: weights[0].length === 2 ? "lines" : "markers", name,
@@ -278,30 +287,44 @@ class Page extends Reading {
     }
     const at = { ...this.data.reference, kl: 0 };
     if (reference && this.data.reference && at[x] !== undefined && at[y] !== undefined) {
+      for (const name of [x, y]) extra[name].push(at[name]);
       traces.push({ x: [at[x]], y: [at[y]], mode: "markers", name: "reference", marker: { symbol: "x", color: theme.ink, size: 9 }, hoverinfo: "name" });
     }
-    const shown = this.shown().filter((one) => logic.mean(one, x) !== null && logic.mean(one, y) !== null);
-    const labelled = this.labelled(shown, x, y);
+    const known = this.policies.filter((one) => logic.mean(one, x) !== null && logic.mean(one, y) !== null);
+    const shown = this.shown().filter((one) => known.includes(one));
+    const ranges = [x, y].map((name) => { // of all that may be drawn, so that nothing but a zoom moves an axis
+      const ends = [...extra[name], ...known.flatMap((one) => one.metrics[name].slice(0, 3))].filter((value) => value !== null);
+      const [low, high] = ends.length ? [Math.min(...ends), Math.max(...ends)] : [0, 1];
+      const room = 0.06 * (high - low || Math.abs(high) || 1);
+      return [low - room, high + room];
+    });
+    const labelled = this.labelled(shown, x, y, ranges);
     this.series.forEach((name, index) => {
       const held = shown.filter((one) => one.series === name);
       if (!held.length) return;
       const color = colorOf(index);
-      const line = logic.line(held, x, y);
-      if (line.length > 1) traces.push({ x: line.map((p) => p[0]), y: line.map((p) => p[1]), mode: "lines", line: { color, width: 1.5 }, hoverinfo: "skip", showlegend: false, legendgroup: name, uid: `line ${name}` });
-      const error = (metric) => {
-        const part = (end, sign) => held.map((one) => one.metrics[metric][end] === null || !this.isIn(one) ? null : sign * (one.metrics[metric][end] - one.metrics[metric][0]));
-        return { type: "data", symmetric: false, array: part(2, 1), arrayminus: part(1, -1), visible: intervals, thickness: 1, width: 3, color };
-      };
-      traces.push({
-        x: held.map((one) => logic.mean(one, x)), y: held.map((one) => logic.mean(one, y)), error_x: error(x), error_y: error(y),
-        mode: "markers+text", text: held.map((one) => one.w === "-" || !labelled.has(one.id) ? "" : logic.plain(one.w)), textposition: "top right", textfont: { size: 11, color: theme.ink, shadow: `0 0 2px ${theme.card}, 0 0 4px ${theme.card}` },
-        name: logic.plain(name), legendgroup: name, uid: `points ${name}`, customdata: held.map((one) => one.id), hoverinfo: "text", hovertext: held.map((one) => this.hover(one)),
-        marker: {
-          color, symbol: SYMBOLS[(index + Math.floor(index / SYMBOLS.length)) % SYMBOLS.length], size: held.map((one) => chosen.includes(one.id) ? 15 : 10),
-          opacity: held.map((one) => this.isIn(one) ? 1 : 0.22),
-          line: { color: theme.ink, width: held.map((one) => chosen.includes(one.id) ? 2.5 : 0) },
-        },
-      });
+      const isIn = (one) => this.isIn(one);
+      const line = logic.line(held, x, y, isIn);
+      const legend = held.some(isIn); // its sign is pale only where the whole series is left out
+      for (const strong of [false, true]) {
+        const opacity = strong ? 1 : FAINT, part = held.filter((one) => isIn(one) === strong);
+        const joined = line.slice(1).flatMap((to, at) => ((line[at][2] && to[2]) === strong ? [line[at], to, [null, null]] : []));
+        if (joined.length) traces.push({ x: joined.map((p) => p[0]), y: joined.map((p) => p[1]), mode: "lines", line: { color, width: 1.5 }, opacity, hoverinfo: "skip", showlegend: false, legendgroup: name, uid: `line ${strong} ${name}` });
+        if (!part.length) continue;
+        const error = (metric) => {
+          const ends = (end, sign) => part.map((one) => one.metrics[metric][end] === null ? null : sign * (one.metrics[metric][end] - one.metrics[metric][0]));
+          return { type: "data", symmetric: false, array: ends(2, 1), arrayminus: ends(1, -1), visible: intervals, thickness: 1, width: 3, color };
+        };
+        traces.push({
+          x: part.map((one) => logic.mean(one, x)), y: part.map((one) => logic.mean(one, y)), error_x: error(x), error_y: error(y), opacity,
+          mode: "markers+text", text: part.map((one) => one.w === "-" || !labelled.has(one.id) ? "" : logic.plain(one.w)), textposition: "top right", textfont: { size: 11, color: theme.ink, shadow: `0 0 2px ${theme.card}, 0 0 4px ${theme.card}` },
+          name: logic.plain(name), legendgroup: name, showlegend: strong === legend, uid: `points ${strong} ${name}`, customdata: part.map((one) => one.id), hoverinfo: "text", hovertext: part.map((one) => this.hover(one)),
+          marker: {
+            color, symbol: SYMBOLS[(index + Math.floor(index / SYMBOLS.length)) % SYMBOLS.length], size: part.map((one) => chosen.includes(one.id) ? 15 : 10),
+            opacity: 1, line: { color: theme.ink, width: part.map((one) => chosen.includes(one.id) ? 2.5 : 0) },
+          },
+        });
+      }
     });
     const { bounded, bound } = this.state;
     const edge = { line: { color: theme.ink, width: 1, dash: "dash" }, opacity: 0.6, type: "line" };
@@ -309,10 +332,10 @@ class Page extends Reading {
       ...(bounded === x ? [{ ...edge, x0: bound, x1: bound, yref: "paper", y0: 0, y1: 1 }] : []),
       ...(bounded === y ? [{ ...edge, y0: bound, y1: bound, xref: "paper", x0: 0, x1: 1 }] : []),
     ];
-    const axis = (name) => ({ ...theme.axis, title: { text: logic.plain(this.label(name)), standoff: 8 }, uirevision: name }); // a zoom lasts as long as its axis
+    const axis = (name, range) => ({ ...theme.axis, range, title: { text: logic.plain(this.label(name)), standoff: 8 }, uirevision: name }); // a zoom lasts as long as its axis
     const note = { xref: "paper", yref: "paper", x: 0.5, y: 0.5, showarrow: false, font: { color: theme.ink } };
     const annotations = shown.length ? [] : [{ ...note, text: "No policy has both metrics." }];
-    return { traces, layout: { ...theme.layout, shapes, annotations, uirevision: "scatter", xaxis: axis(x), yaxis: axis(y) } };
+    return { traces, layout: { ...theme.layout, shapes, annotations, uirevision: "scatter", xaxis: axis(x, [...ranges[0]]), yaxis: axis(y, [...ranges[1]]) } };
   }
 
   parallel(theme) {
@@ -325,23 +348,21 @@ class Page extends Reading {
       return reference && at[name] !== undefined ? [Math.min(low, at[name]), Math.max(high, at[name])] : [low, high];
     });
     const height = (value, index) => (value === null || value === undefined ? null : logic.height(value, ranges[index], this.better(names[index])));
-    const seen = new Set();
     const shown = this.shown();
+    const legend = new Map([...shown].reverse().sort((a, b) => this.isIn(a) - this.isIn(b)).map((one) => [one.series, one.id])); // the first that is in
     this.heights = shown.map((policy) => ({ id: policy.id, at: names.map((name, index) => height(logic.mean(policy, name), index)) }));
     const traces = !reference ? [] : [{
       x: names.map((_, index) => index), y: names.map((name, index) => height(at[name], index)), mode: "lines+markers", name: "reference", hoverinfo: "name",
       line: { color: theme.ink, width: 1.2, dash: "dot" }, marker: { symbol: "x", color: theme.ink, size: 8 }, uid: "reference",
     }];
     traces.push(...shown.map((policy, row) => {
-      const first = !seen.has(policy.series);
-      seen.add(policy.series);
       const strong = this.isIn(policy);
       const picked = this.state.chosen.includes(policy.id);
       return {
         x: names.map((_, index) => index),
         y: this.heights[row].at, uid: policy.id,
-        mode: "lines+markers", name: logic.plain(policy.series), legendgroup: policy.series, showlegend: first,
-        opacity: strong ? 1 : 0.15, customdata: names.map(() => policy.id), hoverinfo: "text", hovertext: names.map(() => this.hover(policy)),
+        mode: "lines+markers", name: logic.plain(policy.series), legendgroup: policy.series, showlegend: legend.get(policy.series) === policy.id,
+        opacity: strong ? 1 : FAINT, customdata: names.map(() => policy.id), hoverinfo: "text", hovertext: names.map(() => this.hover(policy)),
         line: { color: this.color(policy), width: picked ? 4 : 1.6 }, marker: { color: this.color(policy), size: picked ? 10 : 7 },
       };
     }));

@@ -4,16 +4,27 @@
 const logic = {
   /** A number as people read it; null is unknown, never 0. */
   show(value, digits = 3) {
-    if (value === null || value === undefined) return "unknown";
-    if (value !== 0 && Math.abs(value) < 10 ** -digits) return value.toPrecision(digits);
-    return value.toFixed(digits);
+    return logic.alike([value], digits)[0];
+  },
+
+  /** Numbers that stand beside each other, all to the same decimals: the largest one's. */
+  alike(values, digits = 3) {
+    const most = Math.max(0, ...values.map((value) => Math.abs(value ?? 0)));
+    const places = most > 0 && most < 10 ** -digits ? Math.min(digits - 1 - Math.floor(Math.log10(most)), 9) : digits;
+    return values.map((value) => (value === null || value === undefined ? "unknown" : value.toFixed(places).replace(/^-(?=[0.]+$)/, "")));
+  },
+
+  /** Mean and both ends of its interval, these as one text; null where they are unknown. */
+  meanAndEnds([mean, low, high]) {
+    const [shown, ...ends] = logic.alike(low === null || high === null ? [mean] : [mean, low, high]);
+    return [shown, ends.length ? ends.join(" .. ") : null];
   },
 
   /** Mean with its 95 % interval. */
   withInterval(metric) {
     if (!metric || metric[0] === null) return "unknown";
-    const ends = metric[1] === null || metric[2] === null ? "interval unknown" : `${logic.show(metric[1])} .. ${logic.show(metric[2])}`;
-    return `${logic.show(metric[0])} [${ends}]`;
+    const [mean, ends] = logic.meanAndEnds(metric);
+    return `${mean} [${ends ?? "interval unknown"}]`;
   },
 
   /** plotly reads a few tags and entities in its texts; this text has none. */
@@ -59,22 +70,23 @@ const logic = {
     return better < 0 ? 1 - part : part;
   },
 
-  /** Settings of a series as means over seeds, in the order of the weight that varies; what a line joins. */
-  line(policies, x, y) {
+  /** Settings of a series as means over seeds and whether all of it is in, in the order of the weight that varies; what a line joins. */
+  line(policies, x, y, isIn = () => true) {
     const groups = new Map();
     for (const policy of policies) {
       const weights = Object.values(policy.weights);
       const point = [logic.mean(policy, x), logic.mean(policy, y)];
       if (!weights.length || point.includes(null)) continue;
       const key = JSON.stringify(weights);
-      if (!groups.has(key)) groups.set(key, { weights, points: [] });
+      if (!groups.has(key)) groups.set(key, { weights, points: [], strong: true });
       groups.get(key).points.push(point);
+      groups.get(key).strong &&= isIn(policy);
     }
     const settings = [...groups.values()];
     if (!settings.length || settings[0].weights.length !== 2) return [];
     const index = new Set(settings.map((one) => one.weights[0])).size > 1 ? 0 : 1;
     settings.sort((a, b) => a.weights[index] - b.weights[index]);
-    return settings.map((one) => [0, 1].map((axis) => one.points.reduce((sum, p) => sum + p[axis], 0) / one.points.length));
+    return settings.map((one) => [...[0, 1].map((axis) => one.points.reduce((sum, p) => sum + p[axis], 0) / one.points.length), one.strong]);
   },
 
   /** Samples of a policy by prompt: prompt -> {rows, means}. */
@@ -125,21 +137,6 @@ const logic = {
     return chosen.length < 2 ? [...chosen, id] : [chosen[0], id];
   },
 
-  /** CSV of the policies; a text that a spreadsheet would take for a formula is marked as text. */
-  csv(policies, metrics) {
-    const names = metrics.map((metric) => metric.name);
-    const head = ["run", "series", "w", "seed", ...names.flatMap((name) => ["mean", "low", "high", "n", "groups", "missing"].map((part) => `${name}_${part}`))];
-    const rows = policies.map((policy) => [policy.run, policy.series, policy.w, policy.seed,
-      ...names.flatMap((name) => policy.metrics[name] ?? Array(6).fill(null))]);
-    const cell = (value) => {
-      if (value === null || value === undefined) return "";
-      let text = String(value);
-      if (typeof value === "string" && /^[=+\-@\t\r]/.test(text) && !(text !== "" && Number.isFinite(Number(text)))) text = `'${text}`;
-      return /[",\n\r]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
-    };
-    return [head, ...rows].map((row) => row.map(cell).join(",")).join("\n") + "\n";
-  },
-
   /** `1 policy`, `2 policies`. */
   count(number, one, many = `${one}s`) {
     return `${number} ${number === 1 ? one : many}`;
@@ -150,10 +147,16 @@ const logic = {
     return String(text).replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}]/gu, (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`);
   },
 
-  /** A text in lines of so many characters, broken between words. */
-  wrapped(text, most) {
+  /** The end of a path that so many characters hold. */
+  tail(path, most) {
+    const text = path.replace(/^(\.\.\/)+/, "");
+    return text.length <= most ? text : `…${text.slice(1 - most)}`;
+  },
+
+  /** A text in lines of so many characters, broken between words; `within`: and within those that are longer. */
+  wrapped(text, most, within = false) {
     const lines = [];
-    for (const word of text.split(" ")) {
+    for (const word of text.split(" ").flatMap((one) => (within ? one.match(new RegExp(`.{1,${most}}`, "gsu")) ?? [""] : [one]))) {
       const last = lines.at(-1);
       if (last !== undefined && last.length + 1 + word.length <= most) lines[lines.length - 1] = `${last} ${word}`;
       else lines.push(word);

@@ -87,8 +87,9 @@ class Reading {
       el("h2", {}, this.title(policy)),
       this.facts([
         ["weights", Object.entries(policy.weights).map(([name, weight]) => `${name} ${weight}`).join(", ")], ["beta", policy.beta === null ? null : String(policy.beta)],
-        ["loss", policy.loss], ["run", this.path(policy.run)], ["adapter", policy.adapter === null ? "none" : this.path(policy.adapter)],
-        ["seconds", policy.seconds === null ? null : logic.show(policy.seconds, 1)], ["samples", String(policy.samples)],
+        ["loss", policy.loss], ["run", this.path(policy.run)], ["its evaluation", policy.evaluation === null ? null : this.path(policy.evaluation)],
+        ["adapter", policy.adapter === null ? "none" : this.path(policy.adapter)],
+        ["seconds of the run", policy.seconds === null ? null : logic.show(policy.seconds, 1)], ["samples", String(policy.samples)],
       ]),
       policy.unproven.length ? el("p", { class: "warning" }, `The reward of ${policy.unproven.join(", ")} was not shown to agree with its own labels.`) : null,
       el("h3", {}, "Command"),
@@ -96,10 +97,11 @@ class Reading {
       el("details", {}, el("summary", {}, logic.count(settings.length, "setting")), this.facts(settings)),
       el("h3", {}, "Metrics"),
       this.table(["metric", "mean", "95 % interval", "n", "prompts"], this.data.metrics.filter((one) => policy.metrics[one.name]).map((one) => {
-        const [mean, low, high, n, groups, missing] = policy.metrics[one.name];
-        return [one.label, logic.show(mean), low === null || high === null ? "unknown" : `${logic.show(low)} .. ${logic.show(high)}`, missing ? `${n} (${missing} unscored)` : String(n), groups === null ? "-" : String(groups)];
+        const [,,, n, groups, missing] = policy.metrics[one.name];
+        const [mean, ends] = logic.meanAndEnds(policy.metrics[one.name]);
+        return [one.label, mean, ends ?? "unknown", missing ? `${n} (${missing} unscored)` : String(n), groups === null ? "-" : String(groups)];
       })),
-      ...this.curves([said]),
+      ...this.curves([{ policy, said }]),
     ].filter(Boolean);
   }
 
@@ -111,8 +113,8 @@ class Reading {
     const rows = found.map((one) => {
       const ends = one.low === null ? null : [sign * one.low, sign * one.high].sort((p, q) => p - q);
       const name = this.metric.get(one.metric)?.label ?? one.metric;
-      return [name, logic.show(logic.mean(a, one.metric)), logic.show(logic.mean(b, one.metric)), logic.show(one.mean === null ? null : sign * one.mean),
-        ends ? `${logic.show(ends[0])} .. ${logic.show(ends[1])}` : "unknown", chance(one.p), chance(one.p_holm), String(one.groups)];
+      const [before, after, difference, ...shown] = logic.alike([logic.mean(a, one.metric), logic.mean(b, one.metric), one.mean === null ? null : sign * one.mean, ...(ends ?? [])]);
+      return [name, before, after, difference, shown.join(" .. ") || "unknown", chance(one.p), chance(one.p_holm), String(one.groups)];
     });
     const none = this.data.compared ? "These two have no scores on the same prompts." : "So many policies are not compared pair by pair; collect fewer of them.";
     return [
@@ -122,7 +124,7 @@ class Reading {
       el("h3", {}, "Paired difference, B minus A, on the same prompts"),
       rows.length ? this.table(["metric", "A", "B", "B − A", "95 % interval", "p", "p by Holm", "prompts"], rows) : el("p", { class: "small" }, none),
       rows.length ? el("p", { class: "small" }, `Of these two trained policies; how much another seed would change them is not in it. Holm's p-values are corrected for ${this.data.differences.length === 1 ? "the one difference" : `all ${this.data.differences.length} differences`} between any two policies.`) : null,
-      ...this.curves(sides.map((side) => side.said)),
+      ...this.curves(sides),
     ].filter(Boolean);
   }
 
@@ -133,19 +135,20 @@ class Reading {
 
   // -- learning curves
 
-  curves(said) {
-    const names = [...new Set(said.flatMap((one) => Object.keys(one.curves)))].filter((name) => name !== "step" && name !== "epoch");
-    if (!names.length) return [];
+  curves(sides) {
+    const names = [...new Set(sides.flatMap(({ said }) => Object.keys(said.curves)))].filter((name) => name !== "step" && name !== "epoch");
+    if (!names.length) return [el("p", { class: "small" }, `No learning curve: ${sides.length > 1 ? "neither run" : "the run"} recorded the steps of a training.`)];
     if (!names.includes(this.state.curve)) this.state.curve = names.includes("loss") ? "loss" : names[0];
     const select = el("select", { "data-key": "curve" }, ...names.map((name) => el("option", { value: name, selected: name === this.state.curve }, name)));
     select.onchange = () => this.set({ curve: select.value }, ["detail"]);
-    return [el("h3", {}, "Learning curve"), el("div", { class: "row" }, el("label", {}, "of ", select)), el("div", { class: "plot low", id: "curve", role: "group", "aria-label": "learning curve" })];
+    const none = sides.filter(({ said }) => !said.curves[this.state.curve]).map(({ policy }) => `${this.title(policy)} has no such curve: its run recorded none.`);
+    return [el("h3", {}, "Learning curve"), el("div", { class: "row" }, el("label", {}, "of ", select), ...none.map((text) => el("span", { class: "small" }, text))), el("div", { class: "plot low", id: "curve", role: "group", "aria-label": "learning curve" })];
   }
 
   drawCurve(sides) {
     if (!byId("curve")) return;
     const theme = this.theme();
-    const traces = sides.map(({ policy, said }, index) => ({ x: said.curves.step ?? [], y: said.curves[this.state.curve] ?? [], mode: "lines+markers", connectgaps: true,
+    const traces = sides.map(({ policy, said }, index) => ({ visible: this.state.curve in said.curves, x: said.curves.step ?? [], y: said.curves[this.state.curve] ?? [], mode: "lines+markers", connectgaps: true,
       name: logic.plain(this.title(policy)), line: { color: colorOf(index) }, marker: { size: 4 } }));
     Plotly.newPlot("curve", traces, { ...theme.layout, xaxis: { ...theme.axis, title: { text: "step" } }, yaxis: theme.axis, showlegend: sides.length > 1 }, { responsive: true, displayModeBar: false });
   }
@@ -211,7 +214,8 @@ class Reading {
 
   prompt(prompt, row, sides) {
     const { state } = this;
-    const score = sides.length === 2 && row.difference !== null ? `${logic.show(row.means[0], 2)} → ${logic.show(row.means[1], 2)} (${row.difference > 0 ? "+" : ""}${logic.show(row.difference, 2)})` : logic.show(row.means[0], 2);
+    const numbers = logic.alike([...row.means, row.difference], 2);
+    const score = sides.length === 2 && row.difference !== null ? `${numbers[0]} → ${numbers[1]} (${row.difference > 0 ? "+" : ""}${numbers[2]})` : numbers[0];
     const ask = state.texts ? prompt.text.slice(0, 300) : `prompt ${row.index + 1}`;
     const made = el("details", { class: "prompt" }, el("summary", {}, el("span", { class: "ask", dir: "auto" }, ask), prompt.category ? el("span", { class: "tag", dir: "auto", title: prompt.category }, prompt.category) : null, state.score ? el("span", { class: "scores" }, score) : null));
     made.addEventListener("toggle", () => {

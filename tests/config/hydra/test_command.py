@@ -45,6 +45,13 @@ def test_the_command_says_the_same(overrides, said):
     assert {**record_of(*found), **dict.fromkeys(left_out)} == {**record, **dict.fromkeys(left_out)}
 
 
+def test_what_has_no_effect_is_left_out():
+    """The reference has no w, and is not trained."""
+    typed = ["algorithm=evaluate", "generator.top_p=0.9"]
+    (command,) = commands_of([record_of(*typed, "w=0.1", "trainer.learning_rate=0.5")])
+    assert command == shlex.join(["python", "-m", "alignlab", *typed])
+
+
 def test_settings_that_no_command_says_have_none():
     record = record_of()
     lacking = {key: value for key, value in record.items() if key != "seed"}
