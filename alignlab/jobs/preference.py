@@ -168,7 +168,8 @@ def train_and_measure(
         outcome: takes the result.
         sft_weight: weight of the chosen responses' own likelihood in the loss.
     """
-    objectives, ranked, beta = prepared.objectives, prepared.ranked, algorithm.beta
+    beta = algorithm.beta
+    objectives, ranked = prepared.objectives, prepared.ranked
     outcome.beta, outcome.loss_type = beta, algorithm.loss_type
     outcome.recipe |= {"sft_weight": sft_weight} if sft_weight else {}
     pairs = prepared.encode(pairs_by(ranked, objectives.trained))
