@@ -16,10 +16,11 @@ from alignlab.config.labels import labelled_rows
 from alignlab.config.names import MADE_REWARDS, first_scorer
 from alignlab.config.objectives import NamedReward, Objectives, reward_of
 from alignlab.config.own_pairs import scored_rows
-from alignlab.config.parts import ModelSource, RewardSource, RowSource, ScratchModel
+from alignlab.config.parts import ModelSource, RewardSource, RowSource, Sampling, ScratchModel
 from alignlab.config.recipe import TrackerSettings, TrainingRecipe
 from alignlab.config.schema import (
     AlgorithmConfig,
+    AuditConfig,
     DatasetConfig,
     EvaluateConfig,
     FileConfig,
@@ -114,6 +115,14 @@ class Plan(Generic[A_co]):
             generator = dataclasses.replace(generator, samples=samples)
         return plan_of(dataclasses.replace(self.config, algorithm=algorithm, generator=generator, force=False))
 
+    def sampling(self) -> Sampling:
+        """How the run's own model is sampled.
+
+        Raises:
+            ConfigError: as `local_generator`.
+        """
+        return Sampling(self.local_generator, self.seed)
+
     @property
     def local_generator(self) -> LocalGeneratorConfig:
         """How the run's own model is sampled in this process.
@@ -148,7 +157,7 @@ def _plan(run: Resolved) -> Plan[Any]:
     rows = RowSource(
         settings=config.dataset if pairs is None else scored_rows(config.dataset, config.scorers, pairs.folder),
         toy=config.dataset if isinstance(config.dataset, ToyConfig) else None,
-        max_length=_text_limit(config.algorithm, config.trainer),
+        max_length=own.max_length if isinstance(own := config.algorithm, AuditConfig) else config.trainer.max_length,
         identity=inputs.get("dataset.path") or str(value_at(config, "dataset.hub") or ""),
         cache=cache,
         made_by=pairs,
@@ -206,12 +215,6 @@ def _recipe(config: RunConfig, record: dict[str, Any], start: Path | None) -> Tr
         model=config.model,
         start=None if start is None else str(start),
     )
-
-
-def _text_limit(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> int | None:
-    """Longest prompt plus response, in tokens: an audit has its own, None where it reads whole texts."""
-    limit: int | None = vars(algorithm).get("max_length", trainer.max_length)
-    return limit
 
 
 def _model_source(
