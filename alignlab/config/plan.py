@@ -150,14 +150,14 @@ def plan_of(config: RunConfig) -> Plan[Any]:
 
 
 def _plan(run: Resolved) -> Plan[Any]:
-    config, inputs = run.config, run.inputs
-    uses, runs, cache, record = config.algorithm.uses, Path(config.paths.runs), Path(config.paths.cache), asdict(config)
+    config, inputs, algorithm = run.config, run.inputs, run.config.algorithm
+    uses, runs, cache, record = algorithm.uses, Path(config.paths.runs), Path(config.paths.cache), asdict(config)
     previous = None if run.previous is None else _plan(run.previous)
     pairs = None if run.pairs_run is None else _plan(run.pairs_run)
     rows = RowSource(
         settings=config.dataset if pairs is None else scored_rows(config.dataset, config.scorers, pairs.folder),
         toy=config.dataset if isinstance(config.dataset, ToyConfig) else None,
-        max_length=own.max_length if isinstance(own := config.algorithm, AuditConfig) else config.trainer.max_length,
+        max_length=algorithm.max_length if isinstance(algorithm, AuditConfig) else config.trainer.max_length,
         identity=inputs.get("dataset.path") or str(value_at(config, "dataset.hub") or ""),
         cache=cache,
         made_by=pairs,
@@ -165,7 +165,7 @@ def _plan(run: Resolved) -> Plan[Any]:
     group = "algorithm.adapters" if "endpoints" in uses.rewards else "algorithm.rewards"
     scorers = config.scorers if why_unused(config, "scorers") is None else {}
     return Plan(
-        algorithm=config.algorithm,
+        algorithm=algorithm,
         objectives=run.objectives,
         seed=config.seed,
         model=_model_source(config.model, rows, config.trainer, config.hardware, inputs),
