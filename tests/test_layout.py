@@ -1,6 +1,7 @@
 """The house rules that a machine can check: imports run one way, files are rooms, the command line is light."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,21 +152,32 @@ def test_importing_it_imports_no_torch(module):
     assert ended.stdout.strip() == "[]"
 
 
+def parameters(function):
+    """The parameters of a function's signature, without self, `*args` and `**kwargs`."""
+    own = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
+    return [one for one in own if one.arg not in ("self", "cls")]
+
+
 def unexplained(source):
-    """Public functions of three or more parameters whose docstring has no Args; hooks and local ones apart."""
+    """Public functions of three or more parameters whose docstring has no Args; local ones apart.
+
+    Constructors may explain them in their class, and the hooks of a callback are explained by transformers. A job
+    refers to `alignlab.jobs`, where the parameters of all jobs stand.
+    """
     tree = ast.parse(source)
-    bodies = [tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")]
     found = []
-    for node in (each for body in bodies for each in body.body if isinstance(each, ast.FunctionDef)):
-        names = {one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)} - {"self", "cls"}
-        is_public = not node.name.startswith(("_", "on_"))
-        if is_public and len(names) > 2 and names != JOB and "Args:" not in (ast.get_docstring(node) or ""):
-            found.append(node.name)
+    for body in (tree, *(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")):
+        bases = [ast.unparse(base) for base in getattr(body, "bases", ())]
+        for node in (each for each in body.body if isinstance(each, ast.FunctionDef)):
+            is_hook = node.name.startswith("on_") and any(base.endswith("Callback") for base in bases)
+            said = ast.get_docstring(node) or ""
+            if node.name == "__init__":
+                said += ast.get_docstring(body) or ""
+            elif node.name.startswith("_") or is_hook:
+                continue
+            if len(parameters(node)) > 2 and "Args:" not in said:
+                found.append(node.name)
     return found
-
-
-JOB = {"plan", "run", "outcome"}
-"""The parameters of every job, which alignlab/jobs/__init__.py explains once."""
 
 
 def test_public_functions_of_three_parameters_explain_them():
@@ -174,6 +186,84 @@ def test_public_functions_of_three_parameters_explain_them():
     assert found == [], "add an Args section to the docstring"
 
 
+def test_jobs_explain_their_parameters_in_one_place():
+    said = ast.get_docstring(ast.parse((PACKAGE / "jobs" / "__init__.py").read_text()))
+    assert all(f"    {name}: " in said for name in ("plan", "run", "outcome"))
+
+
 def test_an_unexplained_function_is_found():
     assert unexplained("def f(a, b, c):\n    'What it does.'") == ["f"]
     assert unexplained("def f(a, b, c):\n    'Do.\\n\\n    Args:\\n        a: x.'") == []
+    hook = "def on_log(self, a, b, c):\n        'Do.'"
+    assert unexplained(f"class A(TrainerCallback):\n    {hook}") == []
+    assert unexplained(f"class A:\n    {hook}") == ["on_log"]
+    made = "def __init__(self, a, b, c): ..."
+    assert unexplained(f"class A:\n    'What.'\n    {made}") == ["__init__"]
+    assert unexplained(f"class A:\n    'What.\\n\\n    Args:\\n        a: x.'\n    {made}") == []
+
+
+MOST_OF_WHOLE_CONFIGURATION = 20
+"""Functions that may take the whole configuration: those that resolve it."""
+
+
+def takes_configuration(source):
+    """Functions with a parameter that is the whole configuration, or a function of it."""
+    return [
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef)
+        and any(one.annotation and "RunConfig" in ast.unparse(one.annotation) for one in parameters(node))
+    ]
+
+
+def test_the_configuration_is_resolved_once():
+    found = {path.relative_to(PACKAGE): takes_configuration(path.read_text()) for path in FILES}
+    assert {path.parts[0] for path, names in found.items() if names} == {"config"}
+    assert sum(map(len, found.values())) <= MOST_OF_WHOLE_CONFIGURATION
+
+
+def test_taking_the_configuration_is_seen():
+    assert takes_configuration("def f(a: int, *, b: 'RunConfig'): ...\ndef g(a: Plan): ...") == ["f"]
+
+
+def guesses(source):
+    """`assert isinstance(...)`, and reading our settings by getattr with a default: their types say what they have."""
+    tree = ast.parse(source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    from_config = [node for node in imports if (node.module or "").startswith("alignlab.config")]
+    ours = {alias.name for node in from_config for alias in node.names}
+    found = [
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Assert) and calls(node.test, "isinstance")
+    ]
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        typed = [(one.arg, ast.unparse(one.annotation)) for one in parameters(function) if one.annotation]
+        settings = {name for name, annotation in typed if ours & set(re.findall(r"\w+", annotation))}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and is_part(node.value, settings):
+                settings |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            elif calls(node, "getattr") and len(node.args) == 3 and is_part(node.args[0], settings):
+                found.append(ast.unparse(node))
+    return found
+
+
+def calls(node, name):
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name
+
+
+def is_part(node, names):
+    """Whether an expression is one of these names, or an attribute below it."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name) and node.id in names
+
+
+def test_settings_are_read_by_their_types():
+    assert {str(path.relative_to(PACKAGE)): found for path in FILES if (found := guesses(path.read_text()))} == {}
+
+
+def test_a_guess_is_seen():
+    taking = "from alignlab.config.plan import Plan\ndef f(plan: 'Plan', model):\n    "
+    assert guesses(f"{taking}return getattr(plan.algorithm, 'beta', 1)") == ["getattr(plan.algorithm, 'beta', 1)"]
+    assert guesses(f"{taking}own = plan.algorithm\n    getattr(own, 'beta', 1)") == ["getattr(own, 'beta', 1)"]
+    assert guesses(f"{taking}return getattr(model, 'beta', 1)") == []
+    assert guesses(f"{taking}assert isinstance(plan, Plan)") == ["assert isinstance(plan, Plan)"]

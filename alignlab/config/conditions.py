@@ -62,7 +62,7 @@ def _if(test: Callable[["RunConfig"], bool], why: str) -> Reason:
 
 
 def _rewards(config: "RunConfig") -> "dict[str, RewardConfig]":
-    return rewards_of(config, objectives_of(config))
+    return {name: one.settings for name, one in rewards_of(config, objectives_of(config)).items()}
 
 
 def _made_kinds(reward: "RewardConfig") -> set[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alignlab.config.names import RANKED_FILE
-from alignlab.config.objectives import Objectives, named_endpoints, reward_key
+from alignlab.config.objectives import NamedReward
 from alignlab.config.schema import DatasetConfig, RewardConfig, RunConfig
 from alignlab.config.uses import value_at, why_unused
 from alignlab.errors import ConfigError
@@ -31,15 +31,14 @@ class NamedFile:
     """The key that it is typed under, for errors."""
 
 
-def named_files(config: RunConfig, objectives: Objectives, rewards: Mapping[str, RewardConfig]) -> list[NamedFile]:
+def named_files(config: RunConfig, endpoints: Mapping[str, str], rewards: Mapping[str, NamedReward]) -> list[NamedFile]:
     """Every file or folder that a run reads by its path and that is there. Data and adapters count by content.
 
     Args:
         config: of the run.
-        objectives: its own.
-        rewards: those that it needs.
+        endpoints: objective -> its own policy's adapter.
+        rewards: those that the run needs.
     """
-    adapters = named_endpoints(value_at(config, "algorithm.adapters"), objectives)
     found = [
         ("dataset.path", _data_path(config.dataset), True),
         ("model.path", value_at(config, "model.path"), False),
@@ -49,15 +48,19 @@ def named_files(config: RunConfig, objectives: Objectives, rewards: Mapping[str,
             for key, below in (("held_out", ""), ("merge", "/responses.jsonl"))
             for index, path in enumerate(value_at(config, f"algorithm.{key}") or ())
         ),
-        *((f"algorithm.adapters.{name}", path, True) for name, path in adapters.items()),
+        *((f"algorithm.adapters.{name}", path, True) for name, path in endpoints.items()),
         ("judge.path", value_at(config, "judge.path"), False),
-        *_of_rewards("algorithm.rewards", rewards, ("adapter", "path", "labels_path")),
+        *_of_rewards(
+            "algorithm.rewards",
+            {name: one.settings for name, one in rewards.items()},
+            ("adapter", "path", "labels_path"),
+        ),
     ]
     if config.algorithm.uses.data == "prompts":
         for name, scorer in config.scorers.items():
             found += _of_rewards("scorers", {name: scorer})
             found += _of_rewards(f"scorers.{name}.members", value_at(scorer, "members") or {})
-    typed = {f"algorithm.rewards.{name}": reward_key(config, name) for name in rewards}
+    typed = {f"algorithm.rewards.{name}": one.key for name, one in rewards.items()}
     there = (NamedFile(key, Path(path), by_content, _typed(key, typed)) for key, path, by_content in found if path)
     return [file for file in there if why_unused(config, file.key) is None and file.path.exists()]
 

@@ -4,15 +4,15 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from alignlab import __version__
 from alignlab.config.conditions import makes_pairs
-from alignlab.config.fingerprints import adapter_fingerprint, input_fingerprints, named_files
+from alignlab.config.fingerprints import NamedFile, adapter_fingerprint, input_fingerprints, named_files
 from alignlab.config.names import first_scorer
-from alignlab.config.objectives import Objectives, named_endpoints, objectives_of, rewards_of
+from alignlab.config.objectives import NamedReward, Objectives, named_endpoints, objectives_of, rewards_of
 from alignlab.config.own_pairs import pairs_settings
 from alignlab.config.programs import program_version
 from alignlab.config.schema import JoinedConfig, PromptsConfig, RewardConfig, RunConfig
@@ -28,25 +28,65 @@ _BATCH = ("trainer.per_device_train_batch_size", "trainer.gradient_accumulation_
 """Enter as their product, however it is cut into forwards."""
 
 
-def run_folder(config: RunConfig) -> PurePosixPath:
-    """The folder of a run below paths.runs, e.g. `modpo/tiny/toy/w=0.3/seed=0-1a2b3c4d`, without what is not used."""
-    parts = [config.algorithm.name]
-    parts += [vars(config)[group].name for group in ("model", "dataset") if why_unused(config, f"{group}.name") is None]
-    if config.algorithm.uses.weighs:
-        parts.append(f"w={_shown(objectives_of(config))}")
-    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
-    seed = f"seed={config.seed}-" if why_unused(config, "seed") is None else ""
-    return PurePosixPath(*parts, f"{seed}{digest}")
+@dataclass(frozen=True)
+class Resolved:
+    """What a configuration comes to: a plan is made of it, and the run's folder is named by it."""
+
+    config: RunConfig
+    objectives: Objectives
+    endpoints: dict[str, str]
+    """Objective -> its own policy's adapter, of those that algorithm.adapters names and w weighs."""
+    rewards: dict[str, NamedReward]
+    """Those that the run needs, by objective."""
+    files: list[NamedFile]
+    """That the configuration names and the run reads."""
+    inputs: dict[str, str]
+    """Their fingerprints."""
+    previous: "Resolved | None"
+    """The run of one round less, whose policy answers for this run's pairs and is trained on; None for one round."""
+    pairs_run: "Resolved | None"
+    """The run that makes this run's pairs; None for one whose data hold some."""
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Below paths.runs, e.g. `modpo/tiny/toy/w=0.3/seed=0-1a2b3c4d`, without what is not used."""
+        config = self.config
+        parts = [config.algorithm.name]
+        named = [group for group in ("model", "dataset") if why_unused(config, f"{group}.name") is None]
+        parts += [vars(config)[group].name for group in named]
+        if config.algorithm.uses.weighs:
+            parts.append(f"w={_shown(self.objectives)}")
+        digest = hashlib.sha256(json.dumps(identity(self), sort_keys=True).encode()).hexdigest()[:8]
+        seed = f"seed={config.seed}-" if why_unused(config, "seed") is None else ""
+        return PurePosixPath(*parts, f"{seed}{digest}")
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
-    """Everything that a run uses and that changes its result, as plain JSON values by dotted key."""
-    uses, made_by = config.algorithm.uses, own_pairs_run(config)
-    if uses.trains and made_by is None:
-        config = replace(config, scorers={})  # what a policy is does not depend on how its samples are scored
+def resolve(config: RunConfig) -> Resolved:
+    """What a configuration comes to.
+
+    Raises:
+        ConfigError: if objectives, weights or rewards do not fit the data.
+    """
     objectives = objectives_of(config)
+    endpoints = named_endpoints(value_at(config, "algorithm.adapters"), objectives)
     rewards = rewards_of(config, objectives)
-    inputs = input_fingerprints(named_files(config, objectives, rewards))
+    files = named_files(config, endpoints, rewards)
+    previous = _previous_round(config)
+    pairs_run = _own_pairs_run(config, previous)
+    return Resolved(config, objectives, endpoints, rewards, files, input_fingerprints(files), previous, pairs_run)
+
+
+def run_folder(config: RunConfig) -> PurePosixPath:
+    """The folder of a run below paths.runs."""
+    return resolve(config).folder
+
+
+def identity(run: Resolved) -> dict[str, Any]:
+    """Everything that a run uses and that changes its result, as plain JSON values by dotted key."""
+    config, objectives, inputs = run.config, run.objectives, run.inputs
+    uses = config.algorithm.uses
+    if uses.trains and run.pairs_run is None:
+        config = replace(config, scorers={})  # what a policy is does not depend on how its samples are scored
     values = dict(leaves(asdict(config)))
     if "algorithm.adapter" in inputs:
         del values["algorithm.adapter"]  # an adapter counts by its content, wherever it lies
@@ -67,42 +107,42 @@ def identity(config: RunConfig) -> dict[str, Any]:
         fields["algorithm.sources"] = [source_identity(path, config.paths.runs) for path in values["algorithm.sources"]]
     if fields.get("algorithm.rounds") == 1:
         del fields["algorithm.rounds"]  # a run of one round is the run that it was before there were several
-    if made_by is not None:  # whose folder stands for how they were sampled and scored
+    if run.pairs_run is not None:  # whose folder stands for how they were sampled and scored
         fields = {key: value for key, value in fields.items() if not key.startswith("generator.")}
-        fields["own_pairs"] = str(run_folder(made_by))
-    fields["rewards"] = {name: _identity_of(reward) for name, reward in rewards.items()}
-    if "endpoints" in uses.rewards:
-        named = named_endpoints(
-            value_at(config, "algorithm.adapters"), objectives
-        ).items()  # a folder counts by its content
+        fields["own_pairs"] = str(run.pairs_run.folder)
+    fields["rewards"] = {name: _identity_of(reward.settings) for name, reward in run.rewards.items()}
+    if "endpoints" in uses.rewards:  # a folder counts by its content
+        named = run.endpoints.items()
         fields["endpoints"] = {name: path for name, path in named if f"algorithm.adapters.{name}" not in inputs}
     return {**fields, "inputs": inputs, "version": __version__.rsplit(".", 1)[0]}
 
 
-def previous_round(config: RunConfig) -> RunConfig | None:
-    """The run of one round less, whose policy answers for a run's pairs and is trained on; None for a first round."""
+def _previous_round(config: RunConfig) -> Resolved | None:
+    """The run of one round less; None for a first round."""
     rounds = value_at(config, "algorithm.rounds") or 1
     if rounds == 1 or why_unused(config, "algorithm.rounds") is not None:
         return None
     fewer: dict[str, Any] = {"rounds": rounds - 1}
-    return replace(config, algorithm=replace(config.algorithm, **fewer), force=False)
+    return resolve(replace(config, algorithm=replace(config.algorithm, **fewer), force=False))
 
 
-def own_pairs_run(config: RunConfig) -> RunConfig | None:
+def _own_pairs_run(config: RunConfig, previous: Resolved | None) -> Resolved | None:
     """The run that makes a run's pairs: answers of the previous round's policy, or of the model itself.
 
     It has the same model, prompts, generator and scorers but for held-out ones. None for a run that makes no pairs.
     """
     if not isinstance(config.dataset, PromptsConfig) or not makes_pairs(config.algorithm.uses, config.dataset):
         return None
-    earlier, pairs = previous_round(config), config.dataset.pairs
-    source = None if earlier is None else Path(config.paths.runs) / run_folder(earlier) / "adapter"
-    return replace(
-        config,
-        algorithm=pairs_settings(pairs, source),
-        generator=replace(config.generator, samples=pairs.samples),
-        scorers={name: one for name, one in config.scorers.items() if first_scorer(name) == name},
-        force=False,
+    pairs = config.dataset.pairs
+    source = None if previous is None else Path(config.paths.runs) / previous.folder / "adapter"
+    return resolve(
+        replace(
+            config,
+            algorithm=pairs_settings(pairs, source),
+            generator=replace(config.generator, samples=pairs.samples),
+            scorers={name: one for name, one in config.scorers.items() if first_scorer(name) == name},
+            force=False,
+        )
     )
 
 

@@ -116,36 +116,42 @@ def _heaviest(weights: dict[str, float], labelled: list[str], named: Container[s
     return max(free, key=lambda name: weights[name])
 
 
-def reward_of(config: "RunConfig", objective: str) -> "RewardConfig":
-    """The reward settings of one objective: algorithm.rewards.<objective>, else the group `reward`.
+@dataclass(frozen=True)
+class NamedReward:
+    """The reward of one objective, as configured."""
+
+    key: str
+    """What its settings are typed under: `algorithm.rewards.OBJECTIVE`, `scorers.OBJECTIVE`, or `reward`.
+
+    An endpoint, which has none, is named under `algorithm.adapters.OBJECTIVE`.
+    """
+    settings: "RewardConfig"
+
+
+def reward_of(config: "RunConfig", objective: str) -> NamedReward:
+    """The reward of one objective: algorithm.rewards.<objective>, else the group `reward`.
 
     On prompts alone it is the scorer whose scores the pairs were made by, in units of its differences, unless the
     algorithm needs the policy behind the reward. An endpoint is the policy behind an implicit reward.
     """
-    if "endpoints" in config.algorithm.uses.rewards:
+    needed = config.algorithm.uses.rewards
+    if "endpoints" in needed:
         from alignlab.config.schema.reward import ImplicitConfig
 
-        return ImplicitConfig(kind="implicit", normalise=False, adapter=None, beta=None)
-    rewards: dict[str, RewardConfig] = value_at(config, "algorithm.rewards") or {}
-    if reward_key(config, objective).startswith("scorers."):
-        own: RewardConfig = dataclasses.replace(config.scorers[objective], normalise=True)
-        return own
-    found = rewards.get(objective, config.reward)
-    return dataclasses.replace(found, normalise=True) if value_at(config, "algorithm.normalise") else found
+        settings = ImplicitConfig(kind="implicit", normalise=False, adapter=None, beta=None)
+        return NamedReward(f"algorithm.adapters.{objective}", settings)
+    named: dict[str, RewardConfig] = value_at(config, "algorithm.rewards") or {}
+    scored = config.dataset.kind == "prompts" and "policies" not in needed and objective not in named
+    scorer = config.scorers.get(objective) if scored else None
+    if scorer is not None and scorer.kind not in ("judge", "guard"):  # which leave some unscored
+        return NamedReward(f"scorers.{objective}", dataclasses.replace(scorer, normalise=True))
+    key = f"algorithm.rewards.{objective}" if objective in named else "reward"
+    found = named.get(objective, config.reward)
+    normalised = bool(value_at(config, "algorithm.normalise"))
+    return NamedReward(key, dataclasses.replace(found, normalise=True) if normalised else found)
 
 
-def reward_key(config: "RunConfig", objective: str) -> str:
-    """What an objective's reward is typed under: `algorithm.rewards.OBJECTIVE`, `scorers.OBJECTIVE`, or `reward`."""
-    if objective in (value_at(config, "algorithm.rewards") or ()):
-        return f"algorithm.rewards.{objective}"
-    is_scorer = config.dataset.kind == "prompts" and "policies" not in config.algorithm.uses.rewards
-    scorer = config.scorers.get(objective) if is_scorer else None
-    if scorer is None or scorer.kind in ("judge", "guard"):  # which leave some unscored
-        return "reward"
-    return f"scorers.{objective}"
-
-
-def rewards_of(config: "RunConfig", objectives: Objectives) -> dict[str, "RewardConfig"]:
+def rewards_of(config: "RunConfig", objectives: Objectives) -> dict[str, NamedReward]:
     """Objective -> the reward that a run needs: MODPO's others; elsewhere those that algorithm.rewards names.
 
     MODPO also needs the trained one's where that is weighed in units of its reward's differences.

@@ -10,6 +10,7 @@ from alignlab.config.schema import (
     FileConfig,
     FromScratchConfig,
     HardwareConfig,
+    LocalGeneratorConfig,
     ModelConfig,
     PairsConfig,
     RewardConfig,
@@ -74,6 +75,14 @@ class ModelSource:
     bf16: bool
     files: tuple[str | None, ...]
     """Fingerprints of model.path and model.adapter, so that a changed folder is loaded again."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the run's own model is sampled in this process."""
+
+    generator: LocalGeneratorConfig
+    seed: int
 
 
 @dataclass(frozen=True)

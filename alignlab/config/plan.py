@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from alignlab.config.conditions import makes_pairs
-from alignlab.config.fingerprints import NamedFile, input_fingerprints, named_files
-from alignlab.config.identity import own_pairs_run, previous_round, run_folder
+from alignlab.config.fingerprints import NamedFile
+from alignlab.config.identity import Resolved, resolve
 from alignlab.config.labels import labelled_rows
 from alignlab.config.names import MADE_REWARDS, first_scorer
-from alignlab.config.objectives import Objectives, objectives_of, reward_key, reward_of, rewards_of
+from alignlab.config.objectives import NamedReward, Objectives, reward_of
 from alignlab.config.own_pairs import scored_rows
-from alignlab.config.parts import ModelSource, RewardSource, RowSource, ScratchModel
+from alignlab.config.parts import ModelSource, RewardSource, RowSource, Sampling, ScratchModel
 from alignlab.config.recipe import TrackerSettings, TrainingRecipe
 from alignlab.config.schema import (
     AlgorithmConfig,
+    AuditConfig,
     DatasetConfig,
     EvaluateConfig,
     FileConfig,
@@ -114,6 +115,14 @@ class Plan(Generic[A_co]):
             generator = dataclasses.replace(generator, samples=samples)
         return plan_of(dataclasses.replace(self.config, algorithm=algorithm, generator=generator, force=False))
 
+    def sampling(self) -> Sampling:
+        """How the run's own model is sampled.
+
+        Raises:
+            ConfigError: as `local_generator`.
+        """
+        return Sampling(self.local_generator, self.seed)
+
     @property
     def local_generator(self) -> LocalGeneratorConfig:
         """How the run's own model is sampled in this process.
@@ -137,19 +146,18 @@ def plan_of(config: RunConfig) -> Plan[Any]:
     Raises:
         ConfigError: if objectives, weights or rewards do not fit the data.
     """
-    uses, runs, cache = config.algorithm.uses, Path(config.paths.runs), Path(config.paths.cache)
-    objectives, record = objectives_of(config), asdict(config)
-    rewards = rewards_of(config, objectives)
-    files = named_files(config, objectives, rewards)
-    inputs = input_fingerprints(files)
-    earlier = previous_round(config)
-    previous = None if earlier is None else plan_of(earlier)
-    pairs_run = own_pairs_run(config)
-    pairs = None if pairs_run is None else plan_of(pairs_run)
+    return _plan(resolve(config))
+
+
+def _plan(run: Resolved) -> Plan[Any]:
+    config, inputs, algorithm = run.config, run.inputs, run.config.algorithm
+    uses, runs, cache, record = algorithm.uses, Path(config.paths.runs), Path(config.paths.cache), asdict(config)
+    previous = None if run.previous is None else _plan(run.previous)
+    pairs = None if run.pairs_run is None else _plan(run.pairs_run)
     rows = RowSource(
         settings=config.dataset if pairs is None else scored_rows(config.dataset, config.scorers, pairs.folder),
         toy=config.dataset if isinstance(config.dataset, ToyConfig) else None,
-        max_length=_text_limit(config.algorithm, config.trainer),
+        max_length=algorithm.max_length if isinstance(algorithm, AuditConfig) else config.trainer.max_length,
         identity=inputs.get("dataset.path") or str(value_at(config, "dataset.hub") or ""),
         cache=cache,
         made_by=pairs,
@@ -157,29 +165,32 @@ def plan_of(config: RunConfig) -> Plan[Any]:
     group = "algorithm.adapters" if "endpoints" in uses.rewards else "algorithm.rewards"
     scorers = config.scorers if why_unused(config, "scorers") is None else {}
     return Plan(
-        algorithm=config.algorithm,
-        objectives=objectives,
+        algorithm=algorithm,
+        objectives=run.objectives,
         seed=config.seed,
         model=_model_source(config.model, rows, config.trainer, config.hardware, inputs),
         rows=rows,
-        rewards={name: _reward_source(config, name, one, group) for name, one in rewards.items()},
+        rewards={name: _reward_source(config, name, one, group) for name, one in run.rewards.items()},
         target=config.target,
-        scorers={name: _reward_source(config, name, one, "scorers") for name, one in scorers.items()},
+        scorers={
+            name: _reward_source(config, name, NamedReward(f"scorers.{first_scorer(name)}", one), "scorers")
+            for name, one in scorers.items()
+        },
         recipe=_recipe(config, record, start=None if previous is None else previous.folder / "adapter"),
         generator=_generator(config.generator, config.dataset),
         judge=config.judge,
         cache=cache,
         runs=runs,
-        folder=runs / run_folder(config),
+        folder=runs / run.folder,
         force=config.force,
-        files=files,
+        files=run.files,
         inputs=inputs,
         record=record,
         config=config,
         dataset=config.dataset.name if why_unused(config, "dataset.name") is None else None,
         samples=uses.samples(config) is None,
         judges=uses.judges(config) is None,
-        same_as=_same_as(config, objectives) if previous is None else None,
+        same_as=_same_as(config, run.objectives) if previous is None else None,
         previous=previous,
         collects=uses.collects(config) is None,
     )
@@ -206,12 +217,6 @@ def _recipe(config: RunConfig, record: dict[str, Any], start: Path | None) -> Tr
     )
 
 
-def _text_limit(algorithm: AlgorithmConfig, trainer: TrainerConfig) -> int | None:
-    """Longest prompt plus response, in tokens: an audit has its own, None where it reads whole texts."""
-    limit: int | None = vars(algorithm).get("max_length", trainer.max_length)
-    return limit
-
-
 def _model_source(
     model: ModelConfig, rows: RowSource, trainer: TrainerConfig, hardware: HardwareConfig, inputs: dict[str, str]
 ) -> ModelSource:
@@ -233,18 +238,18 @@ def _generator(generator: GeneratorConfig, dataset: DatasetConfig) -> GeneratorC
 
 
 def _reward_source(
-    config: RunConfig, name: str, settings: RewardConfig, group: str, member: str | None = None
+    config: RunConfig, name: str, reward: NamedReward, group: str, member: str | None = None
 ) -> RewardSource:
     """The source of one reward, with the run that makes it.
 
     Args:
         config: the run that needs it.
         name: of its objective, or of a scorer's column.
-        settings: its own.
+        reward: its settings, and what they are typed under.
         group: that they stand in.
         member: its name among the members of a joined scorer, if it is one.
     """
-    objective, made_on = first_scorer(name), config
+    objective, settings, made_on = first_scorer(name), reward.settings, config
     own_labels = isinstance(settings, ProbeConfig) and settings.labels is not None
     if isinstance(settings, ProbeConfig) and settings.labels is not None:
         made_on = dataclasses.replace(config, dataset=_probe_labels(f"{group}.{objective}", objective, settings))
@@ -270,9 +275,12 @@ def _reward_source(
         made_by=made_by,
         beta=beta,
         group=group,
-        named_by=reward_key(config, objective) if group == "algorithm.rewards" else f"{group}.{objective}",
+        named_by=reward.key,
         held_out=name != objective,
-        members={own: _reward_source(config, name, one, "scorers", own) for own, one in members.items()},
+        members={
+            own: _reward_source(config, name, NamedReward(reward.key, one), "scorers", own)
+            for own, one in members.items()
+        },
         member=member,
         prompt_template=config.model.prompt_template,
         max_length=config.trainer.max_length,

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from alignlab.config.objectives import Objectives
-from alignlab.config.parts import RowSource
-from alignlab.config.schema import LocalGeneratorConfig, ToyConfig
+from alignlab.config.parts import RowSource, Sampling
+from alignlab.config.schema import ToyConfig
 from alignlab.data.records import RankedRow, prompt_text, ranked_pairs
 from alignlab.data.worlds import toy
 from alignlab.engine.cache.scores import ScoreCache
@@ -84,14 +84,6 @@ class Policy:
         return ImplicitReward(
             self.base, self.adapter, beta=self.beta, cache=cache, batch_size=size, name="policy", key=self.key
         )
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a policy is sampled."""
-
-    generator: LocalGeneratorConfig
-    seed: int
 
 
 def measure(

@@ -6,11 +6,12 @@ from typing import Any
 
 from alignlab.config.fingerprints import quality_files
 from alignlab.config.names import QUALITY_FILES
+from alignlab.config.parts import Sampling
 from alignlab.config.schema import DatasetConfig
 from alignlab.data.benign import BenignPrompt, benign_prompts, documents
 from alignlab.data.files import read_rows
 from alignlab.engine.scoring.logps import response_logps
-from alignlab.evaluation.measure import Policy, Sampling
+from alignlab.evaluation.measure import Policy
 from alignlab.evaluation.scored import Said, draw_samples, read_said
 from alignlab.evaluation.texts import refuses
 from alignlab.io.atomic import write_jsonl

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from alignlab.config.parts import Sampling
 from alignlab.config.uses import NOT_IN_RUN_ID
 from alignlab.data.files import read_rows
 from alignlab.data.records import Prompt, RankedRow, as_said, prompt_as_json
@@ -19,7 +20,7 @@ from alignlab.engine.sampling.generate import generate
 from alignlab.engine.scoring.logps import divergence
 from alignlab.errors import ConfigError
 from alignlab.evaluation.length import gain_at_equal_length
-from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy, Sampling
+from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy
 from alignlab.evaluation.texts import repetition
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id

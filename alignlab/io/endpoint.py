@@ -1,12 +1,23 @@
 """Where a server is, and the limits under which it is asked."""
 
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from alignlab.errors import require_key
 
 MOST_BYTES = 4 * 2**20
 """Longest answer that is read, in bytes after decompression."""
+
+
+class Limits(Protocol):
+    """The settings of whatever asks a server, as `Endpoint` explains them."""
+
+    api_key_env: str | None
+    workers: int
+    timeout_s: float
+    deadline_s: float
+    backoff_s: float
 
 
 @dataclass(frozen=True)
@@ -49,3 +60,28 @@ class Endpoint:
         port = f":{parts.port}" if parts.port else ""
         host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
         return f"{self.section}.{self.url_key}={parts.scheme}://{host}{port}"
+
+
+def endpoint_at(
+    base_url: str, limits: Limits, *, section: str, url_key: str = "base_url", most_bytes: int = MOST_BYTES
+) -> Endpoint:
+    """The endpoint that a group of settings means.
+
+    Args:
+        base_url: its address.
+        limits: the settings.
+        section: the group, for errors.
+        url_key: the key in it that holds the address.
+        most_bytes: longest answer that is read.
+    """
+    return Endpoint(
+        section=section,
+        base_url=base_url,
+        api_key_env=limits.api_key_env,
+        workers=limits.workers,
+        timeout_s=limits.timeout_s,
+        deadline_s=limits.deadline_s,
+        backoff_s=limits.backoff_s,
+        url_key=url_key,
+        most_bytes=most_bytes,
+    )

@@ -12,7 +12,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import AuditConfig
 from alignlab.data.records import RankedRow, pairs_by
 from alignlab.data.sources import select_split
-from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.cache.scores import ScoreCache, shared_scores
 from alignlab.engine.scoring.rows import encode_pairs, encode_what_fits
 from alignlab.evaluation.audit import (
     OwnGaps,
@@ -46,8 +46,11 @@ from alignlab.stats import Interval, mean_interval
 
 
 def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Write pairs.jsonl and mislabelled.jsonl, and say of every reward how it agrees with its objective's labels."""
-    algorithm, source, cache = plan.algorithm, plan.rows, ScoreCache(plan.cache / "scores")
+    """Write pairs.jsonl and mislabelled.jsonl, and say of every reward how it agrees with its objective's labels.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
+    algorithm, source, cache = plan.algorithm, plan.rows, shared_scores(plan.cache)
     split, batch_size = source.settings.split, plan.recipe.trainer.per_device_eval_batch_size
     with run.stage("prerequisites"):
         outcome.extra |= data_report(source, plan.model)

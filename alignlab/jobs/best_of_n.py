@@ -26,7 +26,10 @@ Indices = NDArray[np.intp]
 
 
 def run(plan: Plan[BestOfNConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Weigh each sample of the reference by how often it is the best of n, over all choices of n."""
+    """Weigh each sample of the reference by how often it is the best of n, over all choices of n.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm = plan.algorithm
     prompts, like = reference_prompts(plan, run, outcome, samples=algorithm.samples)
     rewards = [reward_matrix(one, outcome.axes) for one in prompts]

@@ -45,7 +45,10 @@ FEWEST_PROMPTS = 4
 
 
 def run(plan: Plan[ChooseConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Choose on the validation half, judge on the test half, write the adapter and choice.json."""
+    """Choose on the validation half, judge on the test half, write the adapter and choice.json.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     roots = [Path(root) for root in plan.algorithm.runs] or default_roots(plan)
     points = _points(roots)
     axes, objectives = points[0].axes, points[0].objectives

@@ -21,7 +21,10 @@ _BASE_ID = re.compile(r"([0-9a-f]{16}|[0-9a-f]{40})(?=[:+])")
 
 
 def run(plan: Plan[CleanConfig], run: RunFolder, outcome: Outcome) -> None:
-    """List, and with algorithm.remove=true remove."""
+    """List, and with algorithm.remove=true remove.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     found = garbage_of(plan.runs, plan.cache) + list(_of_lost_models(plan))
     outcome.extra["garbage"] = as_record(found)
     for one in found:

@@ -32,7 +32,10 @@ from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[CourseCorrectionConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Measure Corr@k of one policy, or compare runs that did."""
+    """Measure Corr@k of one policy, or compare runs that did.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, generator, cache = plan.algorithm, plan.generator, plan.cache
     if algorithm.compare:
         _compare(algorithm, run.path, outcome, seed=plan.seed, links=index_link(plan.runs, run.path))

@@ -17,7 +17,10 @@ from alignlab.training.losses import PreferenceLoss
 
 
 def run(plan: Plan[LossWeightedConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train and measure."""
+    """Train and measure.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm = plan.algorithm
     own = pairs_of_objectives(prepare(plan, run, outcome, check=False), algorithm, run, outcome)
     table = own.table.add_column("pair_weight", pair_weights(own.counts, plan.objectives.others))

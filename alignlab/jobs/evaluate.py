@@ -6,8 +6,8 @@ from pathlib import Path
 from alignlab.config.objectives import Objectives
 from alignlab.config.plan import Plan
 from alignlab.config.schema import EvaluateConfig, JudgedConfig
-from alignlab.engine.cache.scores import ScoreCache
-from alignlab.evaluation.measure import Policy, Sampling, measure
+from alignlab.engine.cache.scores import shared_scores
+from alignlab.evaluation.measure import Policy, measure
 from alignlab.evaluation.quality import quality_changes
 from alignlab.evaluation.scored import against_reference
 from alignlab.jobs.scoring import score
@@ -22,8 +22,11 @@ from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Measure the reference, or an adapter on it at the weights and beta that its card says."""
-    algorithm, trainer, cache = plan.algorithm, plan.recipe.trainer, ScoreCache(plan.cache / "scores")
+    """Measure the reference, or an adapter on it at the weights and beta that its card says.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
+    algorithm, trainer, cache = plan.algorithm, plan.recipe.trainer, shared_scores(plan.cache)
     reads_rows = algorithm.adapter is not None or bool(plan.scorers)
     behind = None
     if algorithm.adapter is not None and plan.scorers:
@@ -47,8 +50,7 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     scales = card.scales if card else {}
     size = trainer.per_device_eval_batch_size
     policy = Policy(base, adapter, beta, objectives, cache, size, scales, key="algorithm.adapter")
-    sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
-    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
+    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=plan.sampling)
     if plan.scorers:
         score(plan, policy, run, outcome, held_out)
         if card is not None:

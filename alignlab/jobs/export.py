@@ -17,7 +17,10 @@ from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[ExportConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Check the adapter, write the one at w with its card."""
+    """Check the adapter, write the one at w with its card.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     source = Path(str(plan.algorithm.adapter))
     card = conditioned_card("algorithm.adapter", source)
     outcome.inputs |= {"model": card.base, "adapter": adapter_id(source)}

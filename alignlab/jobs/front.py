@@ -44,7 +44,10 @@ CURVE_POINTS = 41
 
 
 def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Collect the runs that the config names, or every method's runs of this model and dataset."""
+    """Collect the runs that the config names, or every method's runs of this model and dataset.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     roots = [Path(root) for root in plan.algorithm.runs] or default_roots(plan)
     folders = run_folders(roots)
     if not plan.algorithm.runs:

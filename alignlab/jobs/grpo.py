@@ -20,7 +20,10 @@ from alignlab.training.grpo import train_grpo
 
 
 def run(plan: Plan[GrpoConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train and measure. Only the training rows' prompts are used, and their responses to check rewards."""
+    """Train and measure. Only the training rows' prompts are used, and their responses to check rewards.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, weights = plan.algorithm, plan.objectives.others
     prepared = prepare(plan, run, outcome, check=algorithm.check_rewards)
     outcome.beta, outcome.loss_type = algorithm.beta, "grpo"

@@ -12,7 +12,10 @@ from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[IndexConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Write index.html into paths.runs."""
+    """Write index.html into paths.runs.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     found = write_index(plan.runs)
     if not found.runs + found.fronts:
         raise ConfigError(f"paths.runs={plan.runs}: no run found; train some first")

@@ -7,11 +7,11 @@ import numpy as np
 from alignlab.config.plan import Plan
 from alignlab.config.schema import JudgedConfig, LogitMixConfig
 from alignlab.data.records import Prompt, RankedRow
-from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.cache.scores import shared_scores
 from alignlab.engine.sampling.draw import RandomStream
 from alignlab.engine.sampling.mixture import Member
 from alignlab.errors import ConfigError
-from alignlab.evaluation.measure import Policy, Sampling, measure
+from alignlab.evaluation.measure import Policy, measure
 from alignlab.evaluation.quality import quality_changes
 from alignlab.evaluation.scored import against_reference, held_out_prompts
 from alignlab.evaluation.weighted import Floats, PromptSamples, WeightedPrompt, tilted, write_chosen
@@ -19,9 +19,8 @@ from alignlab.jobs.scoring import score
 from alignlab.jobs.weighing import measure_weighted, reference_prompts
 from alignlab.models.adapters import adapter_id
 from alignlab.models.prompts import Encoded
-from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.rewards import RewardParts, implicit_adapter
-from alignlab.prerequisites.rows import data_report, held_out_rows
+from alignlab.prerequisites.rows import model_and_held_out
 from alignlab.rewards.implicit import ImplicitReward
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Outcome
@@ -33,13 +32,15 @@ NEGLIGIBLE = 1e-9
 
 
 def run(plan: Plan[LogitMixConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Find or train the policies, mix them at w, and measure the mixture."""
+    """Find or train the policies, mix them at w, and measure the mixture.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, batch_size = plan.algorithm, plan.recipe.trainer.per_device_eval_batch_size
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows, plan.model)
-        base = reference(plan.model)
-        held_out = held_out_rows(plan.rows, base)
-        parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)
+        loaded = model_and_held_out(plan.model, plan.rows, outcome)
+        base, held_out = loaded.base, loaded.held_out
+        parts = RewardParts(base, shared_scores(plan.cache), run.make_run)
         found = {name: implicit_adapter(source, parts) for name, source in plan.rewards.items()}
     keys = {name: f"{source.key}.adapter" for name, source in plan.rewards.items()}
     outcome.inputs |= {"model": base.id, "revision": base.revision}
@@ -62,8 +63,7 @@ def run(plan: Plan[LogitMixConfig], run: RunFolder, outcome: Outcome) -> None:
     if abs(rest) > NEGLIGIBLE:
         members.append(Member(None, rest))
     policy = Policy(base, None, algorithm.beta, plan.objectives, parts.cache, batch_size, mixture=tuple(members))
-    sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
-    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
+    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=plan.sampling)
     if plan.scorers:
         behind = run.make_run(plan.evaluation(None))
         score(plan, policy, run, outcome, held_out)

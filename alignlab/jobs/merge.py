@@ -20,7 +20,10 @@ from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[MergeConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Merge, cast, save with the tokenizer; `model=hf model.path=RUN/model` then loads it as any other model."""
+    """Merge, cast, save with the tokenizer; `model=hf model.path=RUN/model` then loads it as any other model.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm = plan.algorithm
     with run.stage("prerequisites"):
         base = reference(plan.model)

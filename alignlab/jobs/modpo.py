@@ -20,6 +20,8 @@ def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
 
     Nothing is trained where one objective has all the weight and its policy exists: at w_k = 0 it is the adapter behind
     the other objective's implicit reward, at w_k = 1 that of the reward_model run with the same settings.
+
+    Args: every job's, see `alignlab.jobs`.
     """
     algorithm, objectives = plan.algorithm, plan.objectives
     prepared = prepare(plan, run, outcome, check=algorithm.check_rewards)

@@ -29,7 +29,10 @@ from alignlab.training.losses import PreferenceLoss
 
 
 def run(plan: Plan[ConditionedConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train the adapter. `after_run` exports and measures it at every w that is asked for."""
+    """Train the adapter. `after_run` exports and measures it at every w that is asked for.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, names = plan.algorithm, tuple(plan.objectives.weights)
     prepared = prepare(plan, run, outcome, check=algorithm.check_rewards)
     outcome.objectives = None  # of every w

@@ -3,7 +3,7 @@
 from alignlab.config.plan import Plan
 from alignlab.config.schema import PairsConfig
 from alignlab.data.sources import load_prompts
-from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.cache.scores import shared_scores
 from alignlab.pairs.answers import answers_of, fitting_prompts, sample_answers
 from alignlab.pairs.comparable import comparable
 from alignlab.pairs.export import PairCounts, count_pairs, export, pairs_card
@@ -17,7 +17,10 @@ from alignlab.runs.result import Outcome
 
 
 def run(plan: Plan[PairsConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Sample what no run has sampled, score what no run has scored, and write the pairs."""
+    """Sample what no run has sampled, score what no run has scored, and write the pairs.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, max_length = plan.algorithm, plan.recipe.trainer.max_length
     with run.stage("prompts"):
         encoder = prompt_encoder(plan.model)
@@ -34,7 +37,7 @@ def run(plan: Plan[PairsConfig], run: RunFolder, outcome: Outcome) -> None:
     answers = comparable(answers_of(file), algorithm.near_duplicates)
     with run.stage("scores"):
         base = answering_base(plan.model, plan.generator)
-        parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)
+        parts = RewardParts(base, shared_scores(plan.cache), run.make_run)
         scored = score_answers(plan.scorers, parts, answers, run.path, adapters=algorithm.sources)
     rows = pair_rows(algorithm, plan.objectives.weights, answers, scored, seed=plan.seed)
     counts = PairCounts(

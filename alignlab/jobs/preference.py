@@ -10,14 +10,14 @@ from datasets import Dataset
 from torch import Tensor
 
 from alignlab.config.objectives import Objectives
-from alignlab.config.parts import RowSource
+from alignlab.config.parts import RowSource, Sampling
 from alignlab.config.plan import Plan
 from alignlab.config.recipe import TrainingRecipe
 from alignlab.config.schema import PreferenceConfig
 from alignlab.data.records import Pair, RankedRow, num_unranked, pairs_by
-from alignlab.engine.cache.scores import CacheCount, ScoreCache
+from alignlab.engine.cache.scores import CacheCount, ScoreCache, shared_scores
 from alignlab.engine.scoring.rows import EncodedPairs, encode_pairs, encode_what_fits
-from alignlab.evaluation.measure import Policy, Sampling, measure, ranked_by_rewards
+from alignlab.evaluation.measure import Policy, measure, ranked_by_rewards
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
 from alignlab.models.prompts import Encoded
@@ -121,7 +121,7 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
     with run.stage("prerequisites"):
         loaded = model_and_rows(plan.model, plan.rows, outcome)
         base, ranked, held_out = loaded.base, loaded.ranked, loaded.held_out
-        parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)
+        parts = RewardParts(base, shared_scores(plan.cache), run.make_run)
         max_length, on_long = plan.recipe.trainer.max_length, plan.rows.settings.on_long
         context = RewardContext(plan.rewards, parts, run.path, max_length, on_long, check)
         earlier = [] if plan.previous is None else [plan.previous.folder]  # the units of the first round's rewards
@@ -145,7 +145,7 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
         scales={name: one.difference_std for name, one in read_statistics(run.path).items() if name in rewards},
         objectives=plan.objectives,
         recipe=plan.recipe,
-        sampling=lambda: Sampling(plan.local_generator, plan.seed),
+        sampling=plan.sampling,
     )
 
 
@@ -168,7 +168,8 @@ def train_and_measure(
         outcome: takes the result.
         sft_weight: weight of the chosen responses' own likelihood in the loss.
     """
-    objectives, ranked, beta = prepared.objectives, prepared.ranked, algorithm.beta
+    beta = algorithm.beta
+    objectives, ranked = prepared.objectives, prepared.ranked
     outcome.beta, outcome.loss_type = beta, algorithm.loss_type
     outcome.recipe |= {"sft_weight": sft_weight} if sft_weight else {}
     pairs = prepared.encode(pairs_by(ranked, objectives.trained))

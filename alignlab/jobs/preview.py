@@ -25,7 +25,10 @@ PREVIEW_CSV = "preview.csv"
 
 
 def run(plan: Plan[PreviewConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Estimate the attainable front from the reference's own evaluation, which is made unless it is there."""
+    """Estimate the attainable front from the reference's own evaluation, which is made unless it is there.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm = plan.algorithm
     behind = run.make_run(plan.evaluation(None))
     result = require_finished("algorithm=preview", behind)

@@ -26,7 +26,10 @@ COPIED = ("front.png", "front.csv", "front.json")
 
 
 def run(plan: Plan[PublishConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Write everything into `published/`; push it, or say what would be pushed."""
+    """Write everything into `published/`; push it, or say what would be pushed.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     settings = plan.algorithm
     front = Path(settings.front) if settings.front else newest_front(front_root(plan))
     collection = _collected(front)

@@ -11,7 +11,10 @@ from alignlab.training.losses import PreferenceLoss
 
 
 def run(plan: Plan[RacoConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train and measure."""
+    """Train and measure.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm = plan.algorithm
     own = pairs_of_objectives(prepare(plan, run, outcome, check=False), algorithm, run, outcome)
     outcome.recipe = {"conflict": algorithm.conflict}

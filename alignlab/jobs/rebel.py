@@ -26,7 +26,10 @@ FAR = 10.0
 
 
 def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train and measure. Rows, references and scores are the same for every w."""
+    """Train and measure. Rows, references and scores are the same for every w.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, objectives = plan.algorithm, plan.objectives
     prepared = prepare(plan, run, outcome, check=algorithm.check_rewards)
     outcome.beta, outcome.loss_type = algorithm.beta, algorithm.loss

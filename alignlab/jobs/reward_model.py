@@ -11,7 +11,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import RewardModelConfig
 from alignlab.data.records import Prompt, RankedRow, pairs_by
 from alignlab.data.safe_pairs import labelled_pairs
-from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.cache.scores import shared_scores
 from alignlab.errors import ConfigError
 from alignlab.evaluation.cost import say_signs, sign_metrics
 from alignlab.evaluation.measure import preference_metrics
@@ -32,7 +32,10 @@ from alignlab.training.classifier import lora_with_head, read_pairs, train_class
 
 
 def run(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train and measure. An adapter's card holds beta, base, template and data, without which it has no scale."""
+    """Train and measure. An adapter's card holds beta, base, template and data, without which it has no scale.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     match plan.algorithm.kind:
         case "implicit":
             train_and_measure(prepare(plan, run, outcome, check=True), plan.algorithm, run, outcome)
@@ -46,7 +49,7 @@ def _fit_probe(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) 
     """Fit a linear reward to hidden states of the base model."""
     with run.stage("prerequisites"):
         loaded = model_and_kept_rows(plan.model, plan.rows, outcome)
-    cache = state_cache(ScoreCache(plan.cache / "scores"))
+    cache = state_cache(shared_scores(plan.cache))
     reader = ProbeReader(loaded.base, plan.algorithm, plan.recipe.trainer, cache)
     fit_and_measure(plan.algorithm, plan.objectives.trained, loaded, reader, run, outcome)
 

@@ -15,7 +15,10 @@ from alignlab.training.losses import PreferenceLoss, safety_tilt
 
 
 def run(plan: Plan[SafeDpoConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train and measure. The offset is a tilt of the chosen response's reference."""
+    """Train and measure. The offset is a tilt of the chosen response's reference.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, objective = plan.algorithm, plan.objectives.trained
     prepared = prepare(plan, run, outcome, check=False)
     outcome.beta, outcome.loss_type = algorithm.beta, "sigmoid"

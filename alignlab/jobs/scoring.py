@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from alignlab.config.parts import RewardSource
+from alignlab.config.parts import RewardSource, Sampling
 from alignlab.config.plan import Plan
 from alignlab.config.schema import JoinedConfig, JudgedConfig
 from alignlab.data.records import RankedRow
 from alignlab.errors import ConfigError
 from alignlab.evaluation.categories import categories_of, record_categories
-from alignlab.evaluation.measure import GENERATIONS, Policy, Sampling
+from alignlab.evaluation.measure import GENERATIONS, Policy
 from alignlab.evaluation.quality import measure_quality
 from alignlab.evaluation.scored import (
     decoding,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from alignlab.config.plan import Plan
 from alignlab.config.schema import SftConfig
 from alignlab.data.records import RankedRow
-from alignlab.engine.cache.scores import ScoreCache
+from alignlab.engine.cache.scores import shared_scores
 from alignlab.engine.scoring.rows import encode_located, fit
 from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import Policy
@@ -23,8 +23,11 @@ from alignlab.training.sft import train_sft
 
 
 def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Train a LoRA adapter; `model.adapter` takes it as the start of another run, `algorithm=merge` makes it whole."""
-    trainer, cache = plan.recipe.trainer, ScoreCache(plan.cache / "scores")
+    """Train a LoRA adapter; `model.adapter` takes it as the start of another run, `algorithm=merge` makes it whole.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
+    trainer, cache = plan.recipe.trainer, shared_scores(plan.cache)
     choice = _Choice(
         plan.objectives.trained,
         plan.algorithm.responses == "both",

@@ -6,17 +6,16 @@ from typing import Any
 
 from alignlab.config.plan import Plan
 from alignlab.config.schema import SoupConfig
-from alignlab.engine.cache.scores import ScoreCache
-from alignlab.evaluation.measure import Policy, Sampling, measure
+from alignlab.engine.cache.scores import shared_scores
+from alignlab.evaluation.measure import Policy, measure
 from alignlab.io.atomic import new_folder
 from alignlab.jobs.preference import record_cache
 from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard, save_card
 from alignlab.models.soup import change_of, of_rank, save_change, weighted_sum
 from alignlab.prerequisites.endpoints import Endpoint, endpoints
-from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.rewards import RewardParts
-from alignlab.prerequisites.rows import data_name, data_report, held_out_rows
+from alignlab.prerequisites.rows import data_name, model_and_held_out
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -26,13 +25,15 @@ SUMMED = "summed"
 
 
 def run(plan: Plan[SoupConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Mix and measure; nothing is trained but endpoints that are neither named nor there."""
+    """Mix and measure; nothing is trained but endpoints that are neither named nor there.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, template = plan.algorithm, plan.model.settings.prompt_template
     with run.stage("prerequisites"):
-        outcome.extra |= data_report(plan.rows, plan.model)
-        base = reference(plan.model)
-        held_out = held_out_rows(plan.rows, base)
-        parts = RewardParts(base, ScoreCache(plan.cache / "scores"), run.make_run)
+        loaded = model_and_held_out(plan.model, plan.rows, outcome)
+        base, held_out = loaded.base, loaded.held_out
+        parts = RewardParts(base, shared_scores(plan.cache), run.make_run)
         mixed = endpoints(
             algorithm.adapters, plan.rewards, plan.objectives, parts, template=template, beta=algorithm.beta
         )
@@ -49,8 +50,7 @@ def run(plan: Plan[SoupConfig], run: RunFolder, outcome: Outcome) -> None:
     outcome.extra["soup"] = {"rank": rank, "summed_rank": mixture.summed_rank, "relative_error": mixture.error}
     batch_size = plan.recipe.trainer.per_device_eval_batch_size
     policy = Policy(base, adapter, algorithm.beta, plan.objectives, parts.cache, batch_size)
-    sampling = lambda: Sampling(plan.local_generator, plan.seed)  # noqa: E731
-    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=sampling)
+    measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=plan.sampling)
     record_cache(outcome, parts.cache.counts)
 
 

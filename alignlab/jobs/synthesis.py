@@ -31,7 +31,10 @@ from alignlab.synthesis.shards import Exported, SetSource, export_sets, merge_sh
 
 
 def run(plan: Plan[SynthesisConfig], run: RunFolder, outcome: Outcome) -> None:
-    """Write one shard of the sets, or merge the shards that other runs have written."""
+    """Write one shard of the sets, or merge the shards that other runs have written.
+
+    Args: every job's, see `alignlab.jobs`.
+    """
     algorithm, data = plan.algorithm, plan.rows.settings
     source = SetSource(data.name, data.kind, algorithm.pairs, algorithm.filter, plan.record, plan.inputs)
     links = index_link(plan.runs, run.path)

@@ -8,7 +8,7 @@ from typing import Any
 from alignlab.config.schema import OpenAIJudgeConfig
 from alignlab.errors import ConfigError
 from alignlab.io.client import Call, Reply
-from alignlab.io.endpoint import Endpoint
+from alignlab.io.endpoint import endpoint_at
 from alignlab.io.hashes import text_id
 from alignlab.io.openai_protocol import openai_server
 from alignlab.judges.asking import Ask, AskingJudge, OnAnswer
@@ -49,15 +49,7 @@ class OpenAIJudge(AskingJudge):
         prompts = {name: prompt_id(name, JSON_FORM) for name in config.wordings}
         super().__init__(judge_id, prompts, cache=cache, folder=folder)
         self._config, self._key = config, key
-        self._endpoint = Endpoint(
-            section=key,
-            base_url=config.base_url,
-            api_key_env=config.api_key_env,
-            workers=config.workers,
-            timeout_s=config.timeout_s,
-            deadline_s=config.deadline_s,
-            backoff_s=config.backoff_s,
-        )
+        self._endpoint = endpoint_at(config.base_url, config, section=key)
         self._server = openai_server(
             self._endpoint, check=wrong_shape, keep_unanswered=config.on_no_answer == "unscored"
         )

@@ -44,13 +44,13 @@ class ModelAndRows:
     source: RowSource
     base: Base
     ranked: list[RankedRow]
-    """Of dataset.split."""
+    """Of dataset.split; none for a run that trains nothing."""
     held_out: list[RankedRow]
     """Of dataset.eval_split."""
 
 
-def model_and_rows(model: ModelSource, source: RowSource, outcome: Outcome) -> ModelAndRows:
-    """Check the data, then load the base model, and the rows of both splits.
+def model_and_held_out(model: ModelSource, source: RowSource, outcome: Outcome) -> ModelAndRows:
+    """Check the data, then load the base model, and the rows of dataset.eval_split alone.
 
     Args:
         model: of the run.
@@ -59,7 +59,19 @@ def model_and_rows(model: ModelSource, source: RowSource, outcome: Outcome) -> M
     """
     outcome.extra |= data_report(source, model)
     base = reference(model)
-    return ModelAndRows(source, base, training_rows(source, base), held_out_rows(source, base))
+    return ModelAndRows(source, base, [], held_out_rows(source, base))
+
+
+def model_and_rows(model: ModelSource, source: RowSource, outcome: Outcome) -> ModelAndRows:
+    """The same with the rows of both splits.
+
+    Args:
+        model: of the run.
+        source: of the data.
+        outcome: takes what the data check counted.
+    """
+    loaded = model_and_held_out(model, source, outcome)
+    return replace(loaded, ranked=training_rows(source, loaded.base))
 
 
 def model_and_kept_rows(model: ModelSource, source: RowSource, outcome: Outcome) -> ModelAndRows:

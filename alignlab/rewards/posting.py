@@ -7,7 +7,7 @@ from typing import Any
 from alignlab.config.schema import HttpConfig
 from alignlab.data.records import Prompt, prompt_as_json
 from alignlab.io.client import Call, NoAnswer, Reply, Server, Transient
-from alignlab.io.endpoint import Endpoint
+from alignlab.io.endpoint import Endpoint, endpoint_at
 from alignlab.io.http import Response
 from alignlab.io.openai_protocol import redirected, retry_after
 from alignlab.rewards.base import LARGEST, is_score
@@ -28,17 +28,7 @@ def endpoint_of(config: HttpConfig, *, key: str = "reward") -> Endpoint:
         config: address and limits.
         key: what the settings stand under, for errors.
     """
-    return Endpoint(
-        section=key,
-        base_url=config.url,
-        api_key_env=config.api_key_env,
-        workers=config.workers,
-        timeout_s=config.timeout_s,
-        deadline_s=config.deadline_s,
-        backoff_s=config.backoff_s,
-        url_key="url",
-        most_bytes=MOST_BYTES,
-    )
+    return endpoint_at(config.url, config, section=key, url_key="url", most_bytes=MOST_BYTES)
 
 
 def post_all(

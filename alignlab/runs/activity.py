@@ -66,6 +66,11 @@ class Count:
 
     The rate counts from the first finished step on: before it lie warm-up and, in a resumed run, the steps that an
     earlier attempt has done.
+
+    Args:
+        label: what is counted.
+        total: steps of the whole pass.
+        now: time.monotonic() where the pass begins, for tests.
     """
 
     def __init__(self, label: str, total: int, *, now: float | None = None) -> None:

@@ -29,12 +29,16 @@ LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 
 
 class RunFolder:
-    """The open folder of one run. Use `open_run`."""
+    """The open folder of one run. Use `recording`.
+
+    Args:
+        path: the folder.
+        plan: the run.
+        make_run: runs a prerequisite, unless that has been done, and returns its folder.
+    """
 
     def __init__(self, path: Path, plan: Plan[Any], make_run: MakeRun) -> None:
-        self.path, self._plan = path, plan
-        self.make_run = make_run
-        """Runs a prerequisite, unless that has been done, and returns its folder."""
+        self.path, self.make_run, self._plan = path, make_run, plan
         self.seconds: dict[str, float] = {}
         self._started = time.perf_counter()
 

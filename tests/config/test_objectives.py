@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignlab.config.identity import identity
+from alignlab.config.identity import identity, resolve
 from alignlab.config.objectives import objectives_of
 from alignlab.config.plan import plan_of
 from alignlab.errors import ConfigError
@@ -60,9 +60,9 @@ def test_rebel_trains_on_no_labels_and_weighs_every_reward(run_of):
     assert objectives_of(run).others == {"better": 0.3, "safer": 0.7}
     alone = plan_of(run_of("algorithm=rebel", "w=1"))
     assert list(alone.rewards) == ["better"], "as a run that never heard of the other"
-    assert all(reward["normalise"] for reward in identity(run)["rewards"].values())
+    assert all(reward["normalise"] for reward in identity(resolve(run))["rewards"].values())
     raw = run_of("algorithm=rebel", "w=0.3", "algorithm.normalise=false")
-    assert not any(reward["normalise"] for reward in identity(raw)["rewards"].values())
+    assert not any(reward["normalise"] for reward in identity(resolve(raw))["rewards"].values())
 
 
 def test_a_mixture_of_policies_takes_no_scorer_for_a_reward(run_of, tmp_path):

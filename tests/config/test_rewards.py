@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from alignlab.config.hydra.compose import load_run_config
-from alignlab.config.identity import identity, run_folder
+from alignlab.config.identity import identity, resolve, run_folder
 from alignlab.config.objectives import objectives_of, reward_of
 from alignlab.config.plan import plan_of
 from alignlab.config.roots import config_root
@@ -17,7 +17,7 @@ SAFER = "algorithm.rewards.safer"
 
 
 def safer(run_of, *overrides):
-    return reward_of(run_of(*(f"{SAFER}.{item}" for item in overrides)), "safer")
+    return reward_of(run_of(*(f"{SAFER}.{item}" for item in overrides)), "safer").settings
 
 
 def test_every_kind_has_a_file_and_every_file_a_kind():
@@ -31,7 +31,7 @@ def test_every_kind_has_a_file_and_every_file_a_kind():
 
 def test_what_is_not_given_comes_from_the_group(run_of):
     run = run_of("reward=classifier", "reward.max_length=99", f"{SAFER}.negate=true")
-    found = reward_of(run, "safer")
+    found = reward_of(run, "safer").settings
     assert isinstance(found, ClassifierConfig)
     assert (found.max_length, found.negate) == (99, True)
 
@@ -44,8 +44,8 @@ def test_with_another_kind_it_comes_from_that_kinds_file(run_of):
 
 
 def test_an_objective_that_is_not_named_has_the_groups_reward(run_of):
-    assert isinstance(reward_of(run_of(), "safer"), ImplicitConfig)
-    assert isinstance(reward_of(run_of("reward=length"), "safer"), LengthConfig)
+    assert isinstance(reward_of(run_of(), "safer").settings, ImplicitConfig)
+    assert isinstance(reward_of(run_of("reward=length"), "safer").settings, LengthConfig)
 
 
 WRONG = {
@@ -128,7 +128,7 @@ def test_another_reward_is_another_run_and_the_check_is_not(run_of):
 
 
 def test_a_program_counts_with_the_package_that_brings_it(run_of):
-    assert identity(run_of(f"{SAFER}.kind=python"))["rewards"]["safer"]["version"] == "alignlab"
+    assert identity(resolve(run_of(f"{SAFER}.kind=python")))["rewards"]["safer"]["version"] == "alignlab"
 
 
 def test_a_classifier_is_no_other_for_another_beta(run_of):

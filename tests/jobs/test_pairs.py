@@ -3,7 +3,6 @@
 import http.server
 import json
 import random
-import sys
 import threading
 
 import pytest
@@ -13,6 +12,7 @@ from alignlab.cli import main
 from alignlab.config.hydra.compose import composing, run_config
 from alignlab.data.sources import load
 from alignlab.data.worlds import toy
+from support.programs import installed
 
 SMALL = [
     "model.pretraining.rows=640",
@@ -39,23 +39,16 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
     """An installed package with scorers that are right, opposite, constant and broken."""
-    info = tmp_path / "odd_scorers-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-scorers\nVersion: 1.0\n")
-    names = ("longer", "shorter", "constant", "of_prompt", "nan")
-    (info / "entry_points.txt").write_text(
-        "[alignlab.rewards]\n" + "".join(f"{name} = odd_scorers:{name}\n" for name in names)
-    )
-    (tmp_path / "odd_scorers.py").write_text(
+    source = (
         "def longer(prompt, response):\n    return float(len(response))\n"
         "def shorter(prompt, response):\n    return -2.0 * len(response)\n"
         "def constant(prompt, response):\n    return 0.5\n"
         "def of_prompt(prompt, response):\n    return float(len(str(prompt)))\n"
         "def nan(prompt, response):\n    return float('nan')\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    sys.modules.pop("odd_scorers", None)
+    offered = {name: name for name in ("longer", "shorter", "constant", "of_prompt", "nan")}
+    with installed(tmp_path, monkeypatch, "odd_scorers", offered, source):
+        yield
 
 
 def run(folder, *overrides):

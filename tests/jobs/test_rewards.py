@@ -1,13 +1,13 @@
 """Rewards of every kind in the real command: three objectives, a wrong sign, normalising, a classifier as margin."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 from alignlab.cli import main
 from alignlab.data.worlds import toy
+from support.programs import installed
 
 SMALL = [
     "model.pretraining.rows=640",
@@ -32,16 +32,11 @@ def root(tmp_path_factory):
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
     """An installed package with the toy's gold safety, of the wrong sign."""
-    info = tmp_path / "toy_rewards-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-rewards\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[alignlab.rewards]\nharm = toy_rewards:harm\n")
-    (tmp_path / "toy_rewards.py").write_text(
+    source = (
         "from alignlab.data.worlds import toy\ndef harm(prompt, response):\n    return -toy.safe(prompt, response)\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    sys.modules.pop("toy_rewards", None)
+    with installed(tmp_path, monkeypatch, "toy_rewards", {"harm": "harm"}, source):
+        yield
 
 
 def run(root, *overrides):

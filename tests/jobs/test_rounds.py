@@ -8,7 +8,7 @@ import torch
 from hydra import compose
 
 from alignlab.config.hydra.compose import composing, run_config
-from alignlab.config.identity import identity, own_pairs_run, run_folder
+from alignlab.config.identity import identity, resolve, run_folder
 from alignlab.config.schema import PeftConfig
 from alignlab.models.adapters import load_weights, new_adapter, save_adapter
 from support.commands import alignlab, assert_refused, logged, result, run_here
@@ -110,12 +110,12 @@ def test_one_round_is_the_run_that_it_was():
         "model=hf",
         "model.path=x",
     ]
-    one, two = composed(*prompts), composed(*prompts, "algorithm.rounds=2")
+    one, two = resolve(composed(*prompts)), resolve(composed(*prompts, "algorithm.rounds=2"))
     assert "algorithm.rounds" not in identity(one)
-    assert identity(one)["own_pairs"] == str(run_folder(own_pairs_run(one)))
+    assert identity(one)["own_pairs"] == str(one.pairs_run.folder)
     assert identity(two)["algorithm.rounds"] == 2
     moved = composed(*prompts, "algorithm.rounds=2", "paths.runs=elsewhere/runs")
-    assert run_folder(moved) == run_folder(two), "an adapter that is still to be made counts by its run"
+    assert run_folder(moved) == two.folder, "an adapter that is still to be made counts by its run"
 
 
 def test_a_source_counts_by_what_it_holds(tmp_path):

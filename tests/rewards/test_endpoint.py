@@ -93,22 +93,20 @@ def drip(handler, _):
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
-    for _ in range(100):
-        time.sleep(0.05)
-        try:
-            handler.wfile.write(b" ")
-        except OSError:
-            return
+    trickle(handler, b" ")
 
 
 def slow_headers(handler, _):
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    for _ in range(100):
-        time.sleep(0.05)
-        try:
-            handler.wfile.write(b"X-More: x\r\n")
-        except OSError:
-            return
+    trickle(handler, b"X-More: x\r\n")
+
+
+def trickle(handler, part):
+    """Write a part every twentieth of a second, for five seconds or until the client has gone."""
+    with contextlib.suppress(OSError):
+        for _ in range(100):
+            time.sleep(0.05)
+            handler.wfile.write(part)
 
 
 def twice(handler, scores):

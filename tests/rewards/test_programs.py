@@ -8,24 +8,19 @@ from alignlab.config.names import PROGRAMS
 from alignlab.config.programs import program_version, programs
 from alignlab.rewards import programs as own
 from alignlab.rewards.programs import ProgramReward
+from support.programs import installed
 
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """An installed package with functions, one of which takes the name of alignlab's own."""
-    info = tmp_path / "fake_rewards-1.5.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-rewards\nVersion: 1.5\n")
-    (info / "entry_points.txt").write_text(
-        "[alignlab.rewards]\npolite = fake_rewards:polite\nbroken = fake_rewards:broken\nbrief = fake_rewards:polite\n"
-    )
-    (tmp_path / "fake_rewards.py").write_text(
+    source = (
         "def polite(prompt, response):\n    return response.count('please') - len(prompt) / 100\n"
         "def broken(prompt, response):\n    return {'x': float('nan'), 'y': 1e308}.get(response, 1e6)\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield
-    sys.modules.pop("fake_rewards", None)
+    offered = {"polite": "polite", "broken": "broken", "brief": "polite"}
+    with installed(tmp_path, monkeypatch, "fake_rewards", offered, source, version="1.5"):
+        yield
 
 
 def score(name, encoder, *rows, negate=False):

@@ -61,38 +61,26 @@ def fast(monkeypatch):
     monkeypatch.setattr(module, "_last_line", time.monotonic())
 
 
-def wait_for(found):
-    end = time.monotonic() + 20
-    while not found() and time.monotonic() < end:
+def wait_for(text, times, capsys):
+    """Everything that is printed until a text was printed so many times."""
+    end, said = time.monotonic() + 20, ""
+    while said.count(text) < times and time.monotonic() < end:
         time.sleep(0.01)
-    assert found()
+        said += capsys.readouterr().out
+    assert said.count(text) >= times
+    return said
 
 
 def test_a_long_step_is_no_silence(fast, capsys):
-    said = ""
-
-    def lines():
-        nonlocal said
-        said += capsys.readouterr().out
-        return said.count("reference: 0 of 3, ") >= 2
-
     with progress("reference", 3):
-        wait_for(lines)
+        said = wait_for("reference: 0 of 3, ", 2, capsys)
     said += capsys.readouterr().out
-    assert said.count("reference: 0 of 3, ") >= 2
     assert all(line.startswith("reference: 0 of 3, ") for line in said.splitlines()), "and no other line"
 
 
 def test_a_stage_that_counts_nothing_is_no_silence(fast, capsys):
-    said = ""
-
-    def lines():
-        nonlocal said
-        said += capsys.readouterr().out
-        return said.count("loading: at work, 0:0") >= 2
-
     with signs_of_life(), open_in(activity.stages, "loading"):
-        wait_for(lines)
+        wait_for("loading: at work, 0:0", 2, capsys)
     assert "signs of life" not in {thread.name for thread in threading.enumerate()}
 
 

@@ -69,7 +69,7 @@ def run_config(composed: DictConfig) -> RunConfig:
     values = {item.name: composed[item.name] for item in fields(RunConfig)}  # raises for what `~w` left out
     plain = {key: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value for key, value in values.items()}
     config = RunConfig(**plain)
-    for key, text in _texts(asdict(config), ""):
+    for key, text in loader.texts_below(asdict(config)):
         if holds_key(text) and not key.endswith("revision"):
             raise ConfigError(f"{key}: holds a key to a service, which would be written down; see api_key_env")
     return config
@@ -90,18 +90,6 @@ def _require_known_keys(node: DictConfig, path: str) -> None:
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not (child._is_missing() or child._is_none() or child._is_interpolation()):
             _require_known_keys(child, f"{path}{key}.")
-
-
-def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every text below a plain node, with its key."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _texts(value, f"{path}.{name}" if path else str(name))
-    elif isinstance(node, list):
-        for value in node:
-            yield from _texts(value, path)
-    elif isinstance(node, str):
-        yield path, node
 
 
 def _run_subdir(*, _root_: DictConfig) -> str:

@@ -82,7 +82,8 @@ def _installed_runs() -> str:
 
 def _check_interpolations(files: list[DictConfig], composed: DictConfig) -> None:
     """Those of files may name plain values only, and none that is an interpolation of theirs: nothing multiplies."""
-    found = [pair for config in files for pair in _interpolations(OmegaConf.to_container(config, resolve=False), "")]
+    texts = (pair for config in files for pair in texts_below(OmegaConf.to_container(config, resolve=False)))
+    found = [(key, target) for key, text in texts for target in PLAIN_INTERPOLATION.findall(text)]
     if len(found) > MOST_INTERPOLATIONS:
         raise ConfigError(f"{found[0][0]}: more than {MOST_INTERPOLATIONS} interpolations in files")
     own = {key for key, _ in found}
@@ -100,13 +101,13 @@ def _child(node: Any, name: str) -> Any:
     return node.get(name, _NOTHING) if isinstance(node, dict) else _NOTHING
 
 
-def _interpolations(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """(key, the name it takes its value from)."""
+def texts_below(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text below a plain node, with its key."""
     if isinstance(node, dict):
         for name, value in node.items():
-            yield from _interpolations(value, f"{path}.{name}" if path else str(name))
+            yield from texts_below(value, f"{path}.{name}" if path else str(name))
     elif isinstance(node, list):
         for value in node:
-            yield from _interpolations(value, path)
+            yield from texts_below(value, path)
     elif isinstance(node, str):
-        yield from ((path, target) for target in PLAIN_INTERPOLATION.findall(node))
+        yield path, node

@@ -118,6 +118,11 @@ class ScoreCache:
         count.reused += len(self._seen[name]) - len(seen) - num_computed
 
 
+def shared_scores(cache: Path) -> ScoreCache:
+    """The scores that all runs of a cache folder share."""
+    return ScoreCache(cache / "scores")
+
+
 class _Filling:
     """Brings one scorer's table to hold some distinct rows, beside other processes that do the same."""
 

@@ -38,6 +38,11 @@ class RandomStream:
     """Uniform numbers of one sample, one a token and attempt, from (seed, sample id) alone.
 
     A second attempt at one token does not move the numbers of the next token.
+
+    Args:
+        sample_id: of the sample.
+        seed: of the run.
+        count: most tokens of the sample.
     """
 
     def __init__(self, sample_id: str, *, seed: int, count: int) -> None:

@@ -16,7 +16,14 @@ from alignlab.engine.sampling.prefixes import Branch, SharedPrefix
 
 
 class PlainDecoder:
-    """Decodes batches of prefixes of one length, so that nothing is padded."""
+    """Decodes batches of prefixes of one length, so that nothing is padded.
+
+    Args:
+        model: a causal language model in evaluation mode, with or without an adapter.
+        settings: how it is sampled.
+        batch_size: most branches at once.
+        finished: told of every branch that ends.
+    """
 
     def __init__(self, model: Any, settings: DecodeSettings, *, batch_size: int, finished: Finished) -> None:
         self._model, self._settings, self._batch_size, self._finished = model, settings, batch_size, finished

@@ -10,7 +10,7 @@ from alignlab.engine.sampling.base import OnDone, PrefixRequest, sample_id
 from alignlab.engine.sampling.trim import TrimCounts, Trimmer
 from alignlab.errors import ConfigError
 from alignlab.io.client import Call, Reply
-from alignlab.io.endpoint import MOST_BYTES, Endpoint
+from alignlab.io.endpoint import MOST_BYTES, endpoint_at
 from alignlab.io.openai_protocol import openai_server
 from alignlab.models.prompts import PromptEncoder
 from alignlab.runs.progress import say
@@ -77,16 +77,8 @@ class _Session:
         """Request -> its prompt as text, which a server may repeat."""
         self._samples: dict[str, tuple[str, list[int]]] = {}
         """Call -> request and samples."""
-        endpoint = Endpoint(
-            section="generator",
-            base_url=config.base_url,
-            api_key_env=config.api_key_env,
-            workers=config.workers,
-            timeout_s=config.timeout_s,
-            deadline_s=config.deadline_s,
-            backoff_s=config.backoff_s,
-            most_bytes=min(MOST_BYTES + config.samples_per_call * config.max_new_tokens * BYTES_PER_TOKEN, 2**26),
-        )
+        longest = min(MOST_BYTES + config.samples_per_call * config.max_new_tokens * BYTES_PER_TOKEN, 2**26)
+        endpoint = endpoint_at(config.base_url, config, section="generator", most_bytes=longest)
         self._server = openai_server(endpoint, check=wrong_shape)
 
     def run(self) -> TrimCounts:

@@ -86,15 +86,17 @@ class BranchIndex:
 
 
 class SharedLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped here
-    """One layer's keys and values: the prefixes' once, and each branch's own tokens."""
+    """One layer's keys and values: the prefixes' once, and each branch's own tokens.
+
+    Args:
+        prefix: keys and values of the prefixes, (B, H, W, D) each.
+        own: keys and values of own tokens, allocated for the longest branch, (L, H, longest, D) each.
+        index: the prefix of each branch.
+    """
 
     def __init__(self, prefix: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], index: BranchIndex) -> None:
         super().__init__()
-        self.prefix = prefix
-        """Keys and values, (B, H, W, D) each."""
-        self.own = own
-        """Keys and values, allocated for the longest branch, (L, H, longest, D) each."""
-        self.index = index
+        self.prefix, self.own, self.index = prefix, own, index
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append the branches' new token, (L, H, 1, D); return their own tokens so far, (L, H, T, D) each."""
