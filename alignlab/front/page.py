@@ -69,7 +69,6 @@ def write_front_page(
     """
     said = [read_said(point.folder) for point in collection.points]
     makers = [policy_run(point.folder, _json(point.folder / RESULT)) for point in collection.points]
-    records = [known_config(maker) for maker in makers]
     prompts = _prompts(said)
     curves = [learning_curves(maker) for maker in makers]
     blobs, kept = _fitting(said, curves, prompts)
@@ -79,10 +78,7 @@ def write_front_page(
         "title": f"{visible(names.dataset)}: {visible(names.model)}",
         "axes": list(collection.axes),
         "metrics": _metrics(collection, values),
-        "policies": [
-            _policy(*each, base=path.parent)
-            for each in zip(collection.points, makers, records, commands_of(records), said, values, strict=True)
-        ],
+        "policies": _policies(collection.points, makers, said, values, base=path.parent),
         "csv": csv_lines(collection, path.parent),
         "failures": _failures(collection, path.parent),
         "exact": _exact(exact),
@@ -168,6 +164,20 @@ def _values(point: FrontPoint) -> dict[str, list[Any]]:
     }
     seconds = _finite(cost_of(point.folder).training)
     return found if seconds is None else {**found, "training_seconds": [seconds, None, None, 1, None, 0]}
+
+
+def _policies(
+    points: Sequence[FrontPoint],
+    makers: Sequence[Path],
+    said: Sequence[Said],
+    values: Sequence[Mapping[str, list[Any]]],
+    *,
+    base: Path,
+) -> list[dict[str, Any]]:
+    """What the page says of each policy; the arguments are those of `_policy`, one for each point."""
+    records = [known_config(maker) for maker in makers]
+    parts = zip(points, makers, records, commands_of(records), said, values, strict=True)
+    return [_policy(*part, base=base) for part in parts]
 
 
 def _policy(
