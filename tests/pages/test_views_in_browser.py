@@ -31,12 +31,15 @@ def test_a_tap_chooses_and_keeps_the_zoom(browser, front, width):
     page = Watched(browser, front, width=width, touch=True).is_ready()
     tab = page.tab
     ends = "document.getElementById('plot').layout.xaxis.range"
-    tab.evaluate("Plotly.relayout('plot', { 'xaxis.range': [0, 4] })")
+    tab.evaluate(
+        "document.querySelector('#plot .modebar-btn[data-title=\"Zoom out\"]').dispatchEvent(new Event('click'))"
+    )
+    zoomed = tab.evaluate(ends)
     for count in (1, 0):
         tab.touchscreen.tap(*min(centres(page, "#plot .scatterlayer .points path")))
         tab.wait_for_timeout(500)  # longer than a browser takes to add its mouse events
         assert tab.locator("tr.chosen").count() == count
-        assert tab.evaluate(ends) == [0, 4], "two clicks would reset it"
+        assert tab.evaluate(ends) == zoomed, "two clicks would reset it"
     assert page.wrong == []
 
 

@@ -243,6 +243,7 @@ class Page extends Reading {
     const unused = ["toImage", "autoScale2d", ...(parallel ? ["select2d", "lasso2d", "zoom2d", "pan2d"] : [])];
     const config = { responsive: true, doubleClick: "reset", displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: unused };
     Plotly.react("plot", traces, layout, config);
+    if (byId("plot").clientWidth !== byId("plot")._fullLayout.width) Plotly.Plots.resize("plot"); // it looks at the window only
     if (this.listening) return;
     this.listening = true;
     const plot = byId("plot");
