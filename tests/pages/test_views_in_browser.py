@@ -144,8 +144,13 @@ def test_many_parallel_axes_are_chosen_from_and_do_not_overlap(browser, tmp_path
         tab.locator("#axes input").nth(name).check()
     assert tab.inner_text("#axes-count") == "axes: 27 of 27 metrics"
     tab.click("#shown-axes summary")
+    ticks = "[...document.querySelectorAll('#plot .xtick text')].map((one) => one.getBoundingClientRect().x).join()"
+    before = None
+    while (now := tab.evaluate(ticks)) != before:  # plotly.js resizes in its own time
+        before = now
+        tab.wait_for_timeout(500)
     for selector in ("#plot .xtick text", "#plot .annotation"):
-        boxes = [one.bounding_box() for one in tab.locator(selector).all()]
+        boxes = tab.locator(selector).evaluate_all("them => them.map((one) => one.getBoundingClientRect().toJSON())")
         boxes = [box for box in boxes if abs(box["y"] - boxes[0]["y"]) < 2]
         assert len(boxes) == 27
         ends = sorted((box["x"], box["x"] + box["width"]) for box in boxes)
