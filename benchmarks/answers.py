@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from alignlab.runs.runner import keep_freed_memory
+
 Answers = list[list[int]]
 """Tokens of the answers, the stop token included."""
 VOCABULARY, STOP = 40, 2
@@ -29,6 +31,7 @@ SHUFFLES = 999
 def main() -> None:
     """Run both ways and print the table."""
     arguments = _parse()
+    keep_freed_memory()  # as every run does; `generate` gains by it too
     model, prompts, stops = _model(arguments)
     ways: dict[str, Callable[..., Answers]] = {"generate": by_generate, "alignlab": by_alignlab}
     seconds, drawn = dict.fromkeys(ways, 0.0), {way: [] for way in ways}

@@ -38,7 +38,7 @@ def load_job(name: str) -> ModuleType:
         raise ConfigError(f"algorithm.name={name}: {nearest(name, VARIANTS['algorithm'])}")
     job = importlib.import_module(f"alignlab.jobs.{name}")
     _freeze_imports()
-    _keep_freed_memory()
+    keep_freed_memory()
     return job
 
 
@@ -52,7 +52,7 @@ def _freeze_imports() -> None:
 
 
 @functools.cache
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Has glibc keep what a step frees for the next one; to get it anew, page by page, takes up to a tenth of the time.
 
     Tensors beyond 32 MiB are still given back at once, as they are without this. Other C libraries keep their way.

@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from alignlab.runs.runner import _keep_freed_memory, load_job
+from alignlab.runs.runner import keep_freed_memory, load_job
 
 
 class Model:
@@ -46,13 +46,13 @@ def test_freezing_at_every_load_would_keep_it():
 FAULTS = """
 import resource, sys
 import numpy as np
-from alignlab.runs.runner import _keep_freed_memory
+from alignlab.runs.runner import keep_freed_memory
 
 def step():
     return sum(float(part[0]) for part in [np.ones(1 << 17) for _ in range(200)])  # all freed at its end
 
 if sys.argv[1] == "keep":
-    _keep_freed_memory()
+    keep_freed_memory()
 step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 step()
@@ -62,7 +62,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def test_every_job_asks_for_it():
     load_job("dpo")
-    assert _keep_freed_memory.cache_info().currsize == 1
+    assert keep_freed_memory.cache_info().currsize == 1
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep their way")

@@ -80,7 +80,10 @@ def draw_tokens(logits_RV: Tensor, u_R: Tensor, redraw: Redraw, sampling: Sampli
     if sampling.temperature == 0:
         greatest_R, tokens_R = logits_RV.max(-1)
         return tokens_R.where(greatest_R.isfinite(), NO_TOKEN)
-    probs_RV = torch.softmax(logits_RV.float() / sampling.temperature, dim=-1)
+    logits_RV = logits_RV.float()
+    if sampling.temperature != 1:  # of a large vocabulary each pass over the logits counts
+        logits_RV = logits_RV / sampling.temperature
+    probs_RV = torch.softmax(logits_RV, dim=-1)
     known_R = probs_RV[:, 0].isfinite()  # softmax makes all of a row NaN, or nothing
     tokens_R = _inverse_cdf(probs_RV, u_R)
     if sampling.top_p < 1:
@@ -110,7 +113,10 @@ def _redraw_outside_nucleus(tokens_R: Tensor, probs_RV: Tensor, redraw: Redraw, 
 def _inverse_cdf(probs_RV: Tensor, u_R: Tensor) -> Tensor:
     """First token at which the cumulative probability passes number * total, shape (R,)."""
     rows, size = probs_RV.shape
-    padded_RV = torch.nn.functional.pad(probs_RV, (0, -size % _BLOCK))
+    rest = -size % _BLOCK
+    padded_RV = (
+        torch.nn.functional.pad(probs_RV, (0, rest)) if rest else probs_RV
+    )  # pad copies even where nothing is added
     blocks_RKB = padded_RV.view(rows, -1, _BLOCK)
     ends_RK = blocks_RKB.sum(-1).double().cumsum(-1)
     total_R1 = ends_RK[:, -1:]
