@@ -165,11 +165,12 @@ def _short(error: str) -> str:
 
 
 def _objectives(result: RunResult) -> str:
-    """The mean of each axis with its interval, in words."""
+    """The mean of each axis with its interval; a line breaks between two axes only."""
     found = []
     for axis in result.axes.values():
         record = result.metrics.get(axis)
         if isinstance(record, dict):
             mean, *ends = numbers([record.get("mean"), *(record.get("ci95") or ())], 2)
-            found.append(f"{axis} {mean}" + (f" [{', '.join(ends)}]" if ends else ""))
+            shown = f"{axis} {mean}" + (f" [{', '.join(ends)}]" if ends else "")
+            found.append(shown.replace(" ", "\N{NO-BREAK SPACE}"))
     return "; ".join(found) or "-"

@@ -41,7 +41,9 @@ def test_it_lists_runs_and_fronts_by_links_that_lead_somewhere(tmp_path):
     assert all((tmp_path / re.sub("%3D", "=", href)).exists() for href in links(page))
     text = " ".join(page.texts)
     assert "unreadable: result.json" in text
-    assert "helpful " in text
+    assert re.search("helpful\N{NO-BREAK SPACE}-?[0-9.]+\N{NO-BREAK SPACE}\\[", text), (
+        "a mean stays beside its interval"
+    )
 
 
 def test_an_evaluation_names_its_policys_run_and_a_reward_its_objective(tmp_path):
