@@ -22,6 +22,7 @@ from alignlab.front.table import write_csv
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import sealed
 from alignlab.pages import Link
+from alignlab.publish.policies import policies_of
 from support.fronts import AXES, write_evaluated, write_front, write_large_front, write_run
 from support.pages import HOSTILE, Parsed, check_safe
 
@@ -103,6 +104,8 @@ def test_an_evaluated_policy_is_told_by_the_run_that_made_it(tmp_path):
     assert (last["run"], last["evaluation"]) == ("../runs/evaluate/reference", None)
     assert last["command"] == "python -m alignlab algorithm=evaluate", "which has no w"
     assert "w" not in last["settings"]
+    published = policies_of(collect([*evaluations, reference]))
+    assert [one.command for one in published] == [one["command"] for one in data["policies"]]
     assert str(tmp_path) not in json.dumps(data)
 
 

@@ -10,6 +10,7 @@ from alignlab.engine.scoring.rows import EncodedPairs
 from alignlab.evaluation.audit import Scored, Suspect, spread
 from alignlab.evaluation.audit_page import Audited, write_audit_page
 from alignlab.pages import Link
+from alignlab.pages.parts import numbers
 from alignlab.stats import share_interval
 from alignlab.synthesis.page import MOST_SETS, write_page
 from support.pages import HOSTILE, check_safe
@@ -96,3 +97,9 @@ def test_the_card_of_a_synthesis(tmp_path):
 def test_hostile_text_in_a_synthesis(tmp_path):
     page = checked(synthesised(tmp_path, HOSTILE))
     assert "<script>alert(1)</script>" in "".join(page.texts)
+
+
+def test_numbers_of_a_line_have_the_same_decimals():
+    assert numbers([-0.25, 0.0078, None], 2) == ["-0.25", "0.01", "unknown"]
+    assert numbers([0.0078, -0.00001], 2) == ["0.0078", "0.0000"]
+    assert numbers([]) == []
