@@ -76,5 +76,6 @@ def test_table_csv_and_page_show_the_count(mixed):
         assert f"({count} unscored)" in " ".join(said.split())
     assert "unscored: responses without a score" in " ".join(said.split())
     policies = Parsed(front.with_name("front.html")).data("data")["policies"]
-    assert {one["run"]: one["metrics"]["better_reward"][5] for one in policies} == counts
+    scored = {one["evaluation"] or one["run"]: one["metrics"]["better_reward"][5] for one in policies}
+    assert scored == counts
     assert {one["metrics"]["safer_reward"][5] for one in policies} == {0}
