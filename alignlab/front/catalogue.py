@@ -19,6 +19,7 @@ class Meaning:
 
 _KNOWN = {
     "kl": Meaning("KL to the reference (nats)", -1),
+    "kl_per_token": Meaning("KL to the reference (nats/token)", -1),
     "kl_to_optimum": Meaning("KL to the optimum (nats)", -1),
     "attained_share": Meaning("attained share of the possible gain", 1),
     "well_formed": Meaning("share of well-formed answers", 1),
@@ -39,6 +40,9 @@ _ENDINGS = (
     ("_slope", "{}: slope against the true reward", 1),
     ("_held_out_reward", "{}: mean reward by the held-out scorer", 1),
     ("_reward", "{}: mean reward", 1),
+    ("_gain", "{}: gain over the reference", 1),
+    ("_gain_at_equal_length", "{}: gain over the reference at equal length", 1),
+    ("_margin_length", "{}: the chosen longer than the rejected (tokens)", 0),
     ("_refusal", "{}: share refused", -1),
     ("_cut", "{}: share cut at the length limit", -1),
     ("_length", "{}: length (tokens)", -1),
