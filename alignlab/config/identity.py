@@ -30,7 +30,7 @@ _BATCH = ("trainer.per_device_train_batch_size", "trainer.gradient_accumulation_
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a configuration comes to: a plan is made of it, and the run's folder is named by it."""
+    """Objectives, rewards, files and earlier runs of a configuration; the plan and the run's folder follow from them."""
 
     config: RunConfig
     objectives: Objectives
@@ -62,7 +62,7 @@ class Resolved:
 
 
 def resolve(config: RunConfig) -> Resolved:
-    """What a configuration comes to.
+    """Work out what a configuration names, once for its plan and its folder.
 
     Raises:
         ConfigError: if objectives, weights or rewards do not fit the data.

@@ -81,7 +81,7 @@ def draw_tokens(logits_RV: Tensor, u_R: Tensor, redraw: Redraw, sampling: Sampli
         greatest_R, tokens_R = logits_RV.max(-1)
         return tokens_R.where(greatest_R.isfinite(), NO_TOKEN)
     logits_RV = logits_RV.float()
-    if sampling.temperature != 1:  # of a large vocabulary each pass over the logits counts
+    if sampling.temperature != 1:  # each pass over a large vocabulary takes time
         logits_RV = logits_RV / sampling.temperature
     probs_RV = torch.softmax(logits_RV, dim=-1)
     known_R = probs_RV[:, 0].isfinite()  # softmax makes all of a row NaN, or nothing
