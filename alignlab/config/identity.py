@@ -30,7 +30,7 @@ _BATCH = ("trainer.per_device_train_batch_size", "trainer.gradient_accumulation_
 
 @dataclass(frozen=True)
 class Resolved:
-    """Objectives, rewards, files and earlier runs of a configuration; the plan and the run's folder follow from them."""
+    """Objectives, rewards, files and earlier runs of a configuration; plan and run folder follow from them."""
 
     config: RunConfig
     objectives: Objectives
