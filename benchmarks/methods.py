@@ -27,8 +27,9 @@ METHODS = {
         "a run for each w. Worth it for a few chosen w: each is one plain LoRA, and nothing is mixed when it is used."
     ),
     "rebel": (
-        "as modpo, but it is taught reward differences and divides by no weight; labels are not used. Worth "
-        "it wherever the rewards can be had, most of all at small weights."
+        "as modpo, but it is taught reward differences and divides by no weight; labels are not used. Worth it where "
+        "good rewards can be had (docs/validity.md has it on the true ones); on those of two DPO policies, as here, it "
+        "does no better than modpo."
     ),
     "modpo_conditioned": (
         "one run of rebel's loss for every w, here with the steps of one such run, a fifth of the others'. "
@@ -46,8 +47,14 @@ METHODS = {
         "nothing is trained at all, but the rewards must be at hand at every request, and it samples n times."
         " Its KL is set by n, not by beta: its share is good only where n happens to fit."
     ),
-    "dpo_lw": ("a run for each w on the pairs of both objectives. Worth it where no reward is to be had."),
-    "raco": ("as dpo_lw, with the objectives' gradients kept from undoing each other."),
+    "dpo_lw": (
+        "a run for each w on the pairs of both objectives. Worth it where no reward is to be had: between the ends it "
+        "attains less than modpo."
+    ),
+    "raco": (
+        "as dpo_lw, with the objectives' gradients kept from undoing each other. On the toy that costs more than it "
+        "brings: it attains less than dpo_lw on every seed."
+    ),
     "grpo": (
         "online, on the true rewards, a run for each w: what an adapter of this size can reach. Worth it where a "
         "reward can be asked tens of thousands of times for each w."
