@@ -40,7 +40,8 @@ def corr_figure(
     FigureCanvasAgg(figure)
     panel = figure.add_subplot()
     for number, (label, curve) in enumerate(curves.items()):
-        colour, mark = STYLES[number % len(STYLES)]
+        style = STYLES[number % len(STYLES)]
+        colour, mark = style.color, style.marker
         mean = "" if curve.mean is None else f" (mean {curve.mean:.2f})"
         _draw(panel, curve, colour=colour, mark=mark, line="-", label=f"{label}{mean}")
         control = (controls or {}).get(label)

@@ -30,7 +30,7 @@ def comparisons(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
     Args:
         points: of one front.
     """
-    settings = {_label(name, setting): setting for name, held in points_by_series(points).items() for setting in held}
+    settings = settings_of(points)
     if not 2 <= len(settings) <= MOST_COMPARED:
         return None
     axes = points[0].axes
@@ -43,8 +43,19 @@ def comparisons(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
     }
 
 
-def _label(series: str, setting: PlotPoint) -> str:
-    return f"{series} w={setting.label}" if setting.label else f"{series} {setting.runs[0].folder.name}"
+def settings_of(points: Sequence[FrontPoint]) -> dict[str, PlotPoint]:
+    """Every setting by the label under which it is compared: series and w, or the folder where neither tells it."""
+    return {
+        _label(name, setting, alone=len(held) == 1): setting
+        for name, held in points_by_series(points).items()
+        for setting in held
+    }
+
+
+def _label(series: str, setting: PlotPoint, *, alone: bool) -> str:
+    if setting.label:
+        return f"{series} w={setting.label}"
+    return series if alone else f"{series} {setting.runs[0].folder.name}"
 
 
 def _differences(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list[dict[str, Any]]:
@@ -110,13 +121,28 @@ def sentences(found: Mapping[str, Any] | None) -> list[str]:
     """
     if found is None or not found["comparisons"]:
         return []
+    return [told_apart(found), *map(dominance, found["dominated"])]
+
+
+def told_apart(found: Mapping[str, Any]) -> str:
+    """How many of all differences are told apart, and of how many comparisons.
+
+    Args:
+        found: `comparisons`'.
+    """
     told = sum(one["told_apart"] is True for pair in found["pairs"] for one in pair["differences"].values())
     count = len(found["settings"])
-    lines = [
+    return (
         f"{told} of {found['comparisons']} differences between any two of {count} points are told apart, by Holm over "
         f"{found['comparisons']} comparisons"
-    ]
-    for one in found["dominated"]:
-        chance = "" if one["chance"] is None else f" with a chance of {one['chance']:.0%}"
-        lines.append(f"{one['point']} is dominated{chance} by {one['by']}, better on every axis")
-    return lines
+    )
+
+
+def dominance(one: Mapping[str, Any]) -> str:
+    """Which point is dominated by which, with what chance.
+
+    Args:
+        one: of `dominated`.
+    """
+    chance = "" if one["chance"] is None else f" with a chance of {one['chance']:.0%}"
+    return f"{one['point']} is dominated{chance} by {one['by']}, better on every axis"

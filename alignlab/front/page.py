@@ -12,8 +12,10 @@ from typing import Any
 from alignlab.config.hydra.command import commands_of
 from alignlab.config.uses import leaves
 from alignlab.front.catalogue import meaning
-from alignlab.front.collect import RESULT, Collection, FrontPoint
+from alignlab.front.collect import REFERENCE, RESULT, Collection, FrontPoint
 from alignlab.front.methods import cost_of
+from alignlab.front.comparisons import dominance, settings_of, told_apart
+from alignlab.front.figures import REFERENCE_STYLE, styles_of
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.said import Said, differences, learning_curves, read_said
 from alignlab.front.series import weight_label
@@ -33,7 +35,7 @@ X_OF_CURVES = ("step", "epoch")
 """Of the learning curves; all else of them can be drawn."""
 NOT_SHOWN = ("paths", "force")
 """Of the settings: where a run lies on this machine is no part of what it was."""
-SCRIPTS = ("front_logic.js", "front_reading.js", "front.js")
+SCRIPTS = ("front_logic.js", "front_labels.js", "front_reading.js", "front_table.js", "front_plot.js", "front.js")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def write_front_page(
     preview: ExactCurve | None = None,
     links: Sequence[Link] = (),
     notes: Sequence[str] = (),
+    compared: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the page atomically and return its path.
 
@@ -66,6 +69,7 @@ def write_front_page(
         preview: the front estimated from the reference's samples.
         links: to other pages and files.
         notes: sentences above the plot.
+        compared: of `comparisons`: which policies another one dominates.
     """
     said = [read_said(point.folder) for point in collection.points]
     makers = [policy_run(point.folder, _json(point.folder / RESULT)) for point in collection.points]
@@ -79,6 +83,8 @@ def write_front_page(
         "axes": list(collection.axes),
         "metrics": _metrics(collection, values),
         "policies": _policies(collection.points, makers, said, values, base=path.parent),
+        "styles": _styles(collection),
+        **_compared(collection, compared),
         "csv": csv_lines(collection, path.parent),
         "failures": _failures(collection, path.parent),
         "exact": _exact(exact),
@@ -150,6 +156,33 @@ def _metrics(collection: Collection, values: Sequence[Mapping[str, list[Any]]]) 
     names = dict.fromkeys([*collection.axes, *(name for one in values for name in one)])
     known = [name for name in names if any(name in one and one[name][0] is not None for one in values)]
     return [meaning(name, is_axis=name in collection.axes).as_record(name) for name in known]
+
+
+def _compared(collection: Collection, found: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the terminal says of all comparisons: one sentence, and who is dominated, with indices of the policies.
+
+    Args:
+        collection: of the front.
+        found: of `comparisons`.
+    """
+    if found is None or not found["comparisons"]:
+        return {"told": "", "dominated": []}
+    index_of = {point.folder: index for index, point in enumerate(collection.points)}
+    settings = settings_of(collection.points)
+    runs = {label: [index_of[run.folder] for run in setting.runs] for label, setting in settings.items()}
+    rows = [
+        {"text": visible(dominance(one)), "pair": [runs[one[end]] for end in ("by", "point")]}
+        for one in found["dominated"]
+    ]
+    return {"told": visible(told_apart(found)), "dominated": rows}
+
+
+def _styles(collection: Collection) -> dict[str, dict[str, object]]:
+    """Series -> its colours and mark, those of front.png; `reference` is the reference's, a policy or not."""
+    algorithms = {point.series: point.algorithm for point in collection.points if point.algorithm != REFERENCE}
+    references = {point.series: REFERENCE_STYLE for point in collection.references}
+    known = {**styles_of(algorithms), **references, REFERENCE: REFERENCE_STYLE}
+    return {visible(name): style.as_record() for name, style in known.items()}
 
 
 def _finite(value: object) -> float | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from alignlab.front.annotate import Annotation
 from alignlab.front.collect import FrontPoint
-from alignlab.front.figures import EXACT, FAINT, REFERENCE
+from alignlab.front.figures import EXACT, FAINT, REFERENCE, REFERENCE_STYLE, Style
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.series import CHANCE, PlotPoint, are_accuracies
 from alignlab.stats import Interval
@@ -32,7 +32,7 @@ def draw_pair(
     pair: tuple[int, int],
     axes: tuple[str, ...],
     series: Mapping[str, list[PlotPoint]],
-    styles: Mapping[str, tuple[str, str]],
+    styles: Mapping[str, Style],
     *,
     exact: ExactCurve | None,
     reference: Sequence[float] | None,
@@ -44,7 +44,7 @@ def draw_pair(
         pair: indices of the axes on x and y.
         axes: of the front.
         series: name -> its settings.
-        styles: name -> colour and marker.
+        styles: of each series.
         exact: the exact front.
         reference: the reference's mean on each axis.
     """
@@ -57,11 +57,11 @@ def draw_pair(
         weights = [setting.weights for settings in series.values() for setting in settings]
         _draw_exact(panel, exact, exact.means_KM[:, i], exact.means_KM[:, j], weights, joined=len(axes) == 2)
     if reference is not None:
-        panel.plot(reference[i], reference[j], "*", color=REFERENCE, markersize=12, zorder=4)
+        panel.plot(reference[i], reference[j], REFERENCE_STYLE.marker, color=REFERENCE, markersize=12, zorder=4)
         name = "reference (chance)" if are_accuracies(axes) else "reference"
         labels.append(Annotation(panel, name, reference[i], reference[j], REFERENCE))
     for name, settings in series.items():
-        color, _ = styles[name]
+        color = styles[name].color
         positions = [(setting.metrics[axes[i]], setting.metrics[axes[j]]) for setting in settings]
         _draw_series(panel, positions, settings, styles[name], (axes[i], axes[j]), joined=len(axes) == 2)
         for setting, (x, y) in zip(settings, positions, strict=True):
@@ -75,7 +75,7 @@ def draw_against_weight(
     index: int,
     metric: str,
     series: Mapping[str, list[PlotPoint]],
-    styles: Mapping[str, tuple[str, str]],
+    styles: Mapping[str, Style],
     *,
     exact: ExactCurve | None,
 ) -> None:
@@ -86,7 +86,7 @@ def draw_against_weight(
         index: of the objective.
         metric: on y.
         series: name -> its settings.
-        styles: name -> colour and marker.
+        styles: of each series.
         exact: the exact front.
     """
     if exact is not None and metric in ("kl", *exact.axes):
@@ -136,13 +136,13 @@ def _draw_series(
     panel: "Axes",
     positions: Sequence[tuple[Interval, Interval]],
     settings: Sequence[PlotPoint],
-    style: tuple[str, str],
+    style: Style,
     names: tuple[str | int, str],
     *,
     joined: bool,
 ) -> None:
     """Marks, bars, seeds and joining line of one series; `names` are the metrics on x (a number: a weight) and y."""
-    color, marker = style
+    color, marker = style.color, style.marker
     xs = [math.nan if x.mean is None else x.mean for x, _ in positions]
     ys = [math.nan if y.mean is None else y.mean for _, y in positions]
     weighted = [(setting.weights, x, y) for setting, x, y in zip(settings, xs, ys, strict=True) if setting.weights]

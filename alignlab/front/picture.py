@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from alignlab.front.annotate import annotate
 from alignlab.front.collect import REFERENCE as REFERENCE_RUN
 from alignlab.front.collect import FrontPoint
-from alignlab.front.figures import DPI, EXACT, FAINT, REFERENCE, STYLES
+from alignlab.front.figures import DPI, EXACT, FAINT, REFERENCE, Style, styles_of
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.panels import HOLLOW, PREVIEW_LINE, draw_against_weight, draw_pair, draw_preview, seed_style
 from alignlab.front.series import (
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-USUAL_STYLE = {"modpo": 0, "dpo": 1, "soup": 2, "sft": 3}
 MEASURES = dict.fromkeys(("helpful", "safe", "brief"), "mean gold reward")
 ENDINGS = {
     HELD_OUT_REWARD: "mean by the held-out scorer",
@@ -75,7 +74,8 @@ def front_figure(
     policies = [point for point in points if point.algorithm != REFERENCE_RUN]
     if not policies:  # every run failed: the reference alone, which is no series
         reference = reference or points[0].position
-    series, styles = points_by_series(policies), _styles(policies)
+    series = points_by_series(policies)
+    styles = styles_of({point.series: point.algorithm for point in policies})
     pairs = list(itertools.combinations(range(len(axes)), 2))
     weighed = _against_weights(policies, series, axes)
     figure = Figure(layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06), dpi=DPI)
@@ -127,19 +127,6 @@ def _checked_axes(
     return axes
 
 
-def _styles(points: Sequence[FrontPoint]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each series; an algorithm keeps its usual one from picture to picture."""
-    algorithms = {point.series: point.algorithm for point in points}
-    free = list(range(len(STYLES)))
-    taken: dict[str, int] = {}
-    for name in sorted(algorithms, key=lambda name: algorithms[name] not in USUAL_STYLE):
-        usual = USUAL_STYLE.get(algorithms[name], -1)
-        rest = [index for index in free if index not in USUAL_STYLE.values()] or free or [len(taken) % len(STYLES)]
-        taken[name] = usual if usual in free else rest[0]
-        free = [index for index in free if index != taken[name]]
-    return {name: STYLES[index] for name, index in taken.items()}
-
-
 def _panels(figure: "Figure", num_pairs: int, num_weighed: int) -> "list[Axes]":
     """The panels, row by row; for one pair the one against w is the narrow one at its right."""
     num_panels = num_pairs + num_weighed
@@ -160,7 +147,7 @@ def _panels(figure: "Figure", num_pairs: int, num_weighed: int) -> "list[Axes]":
 
 def _legend_handles(
     series: Mapping[str, list[PlotPoint]],
-    styles: Mapping[str, tuple[str, str]],
+    styles: Mapping[str, Style],
     exact: ExactCurve | None,
     preview: ExactCurve | None,
 ) -> "list[Line2D]":
@@ -168,7 +155,7 @@ def _legend_handles(
 
     handles = []
     for name, settings in series.items():
-        color, marker = styles[name]
+        color, marker = styles[name].color, styles[name].marker
         line: Literal["-", ""] = "-" if len(settings) > 1 and len(settings[0].weights) <= 2 else ""
         handles.append(Line2D([], [], color=color, marker=marker, linestyle=line, markersize=6.5, label=_plain(name)))
     if any(len(setting.runs) > 1 for settings in series.values() for setting in settings):

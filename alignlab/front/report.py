@@ -63,8 +63,11 @@ def write_front(
     write_csv(collection, target / "front.csv")
     artifacts = {"csv": "front.csv"}
     notes: list[str] = []
+    compared = None
     if collection.points:
-        notes = _write_summary(collection, target, exact=exact, reference=reference, targets=targets or {})
+        compared = comparisons(collection.points)
+        known: dict[str, Any] = {"exact": exact, "reference": reference, "compared": compared}
+        notes = _write_summary(collection, target, **known, targets=targets or {})
         artifacts["summary"] = "front.json"
     say(f"table:   {target / 'front.csv'}")
     curves = {"exact": exact, "preview": preview}
@@ -81,6 +84,7 @@ def write_front(
             names=Names(dataset, model),
             reference=None if collection.references else reference,  # else it is a policy of the page already
             notes=notes,
+            compared=compared,
             links=[*links, *(Link(name, name) for name in artifacts.values())],
             **curves,
         )
@@ -95,13 +99,14 @@ def _write_summary(
     *,
     exact: ExactCurve | None,
     reference: Sequence[float] | None,
+    compared: Mapping[str, Any] | None,
     targets: Mapping[str, float],
 ) -> list[str]:
     """Write front.json, print what it says of differences and targets; returns the targets' answers in words."""
     summary = front_summary(collection.policies, exact=exact, reference=reference)
     summary["methods"] = compare_methods(collection.policies)
     answers = target_summary(collection.policies, targets)
-    summary["comparisons"] = comparisons(collection.points)
+    summary["comparisons"] = compared
     write_json(target / "front.json", {**summary, **({"target": answers} if answers else {})})
     differences = differences_table(summary)
     if differences is not None and summary["methods"] is None:  # several methods' differences are in front.json
@@ -109,7 +114,7 @@ def _write_summary(
     if summary["methods"] is not None:
         print_table(methods_table(summary["methods"]))
     _say_directions(summary)
-    for sentence in comparison_sentences(summary["comparisons"]):
+    for sentence in comparison_sentences(compared):
         say(sentence)
     if answers:
         print_table(target_table(answers))

@@ -56,7 +56,8 @@ def rounds_figure(rounds: Mapping[int, Metrics]) -> "Figure":
     names = [name.removesuffix("_gain") for name in rounds[max(rounds)] if name.endswith("_gain")]
     objectives = list(dict.fromkeys(map(first_scorer, names)))
     for name in names:
-        colour, marker = STYLES[objectives.index(first_scorer(name)) % len(STYLES)]
+        style = STYLES[objectives.index(first_scorer(name)) % len(STYLES)]
+        colour, marker = style.color, style.marker
         held_out = name.endswith(f"_{HELD_OUT}")
         label = f"{first_scorer(name)} (held-out scorer)" if held_out else name
         known = {0: {"mean": 0.0, "ci95": None}} | {

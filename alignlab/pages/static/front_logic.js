@@ -46,16 +46,48 @@ const logic = {
     return better < 0 ? value <= bound : value >= bound;
   },
 
-  /** Policies that no other one beats on both metrics; a metric of unknown direction counts as better higher. */
+  /** Policies that no other one beats on all metrics; one of which nobody knows which way is better does not count. */
   best(policies, names, betters) {
     const position = (policy) => names.map((name, index) => {
       const value = logic.mean(policy, name);
-      return value === null ? null : value * (betters[index] < 0 ? -1 : 1);
+      return value === null ? null : value * betters[index];
     });
     const known = policies.map(position);
     return policies.filter((_, own) => !known[own].includes(null) && !known.some((other, index) =>
       index !== own && !other.includes(null) && other.every((value, axis) => value >= known[own][axis]) &&
       other.some((value, axis) => value > known[own][axis])));
+  },
+
+  /** Policies as "which w" names them: w by method where there are several, by seed where only some seeds of it are in. */
+  named(met, all) {
+    const weighed = all.filter((one) => one.w !== "-");
+    const several = new Set(weighed.map((one) => one.series)).size > 1;
+    const alike = (one, other) => one.series === other.series && one.w === other.w;
+    const shown = (one, index) => {
+      if (met.findIndex((other) => alike(one, other)) !== index) return [];
+      const seeds = met.filter((other) => alike(one, other)).map((other) => other.seed);
+      const w = one.w.includes(",") ? `(${one.w})` : one.w;
+      return [[one, seeds.length === weighed.filter((other) => alike(one, other)).length ? w : `${w} (seed${seeds.length > 1 ? "s" : ""} ${seeds.join(", ")})`]];
+    };
+    const found = met.flatMap((one, index) => (one.w === "-" ? [] : shown(one, index)));
+    const others = [...new Set(met.filter((one) => one.w === "-").map((one) => one.series))];
+    return [
+      ...[...new Set(found.map(([one]) => one.series))].map((series) => `${several ? `${series} ` : ""}w = ${found.filter(([one]) => one.series === series).map(([, text]) => text).join(", ")}`),
+      ...others.map((name) => (name === "reference" ? "the reference" : `${name} (no w)`)),
+    ].join("; ");
+  },
+
+  /** Policies in the order of a value (number, text or list of numbers); those without one last, and as they were where there is none to sort by. */
+  sorted(policies, value, down = false) {
+    if (!value) return policies;
+    const isKnown = (one) => one !== null && one !== undefined && one.length !== 0;
+    const compare = (a, b) => {
+      if (!Array.isArray(a)) return a < b ? -1 : Number(a > b);
+      const at = a.findIndex((one, index) => one !== b[index]);
+      return at < 0 ? 0 : compare(a[at], b[at]);
+    };
+    return policies.map((one) => [one, value(one)]).sort(([, a], [, b]) =>
+      isKnown(b) - isKnown(a) || (isKnown(a) ? compare(a, b) * (down ? -1 : 1) : 0)).map(([one]) => one);
   },
 
   /** Range of a metric over the policies, null where nobody has it. */
@@ -162,15 +194,6 @@ const logic = {
       else lines.push(word);
     }
     return lines;
-  },
-
-  /** Indices of the points whose labels do not lie over an earlier one's; the points and a label's size in one unit. */
-  apart(points, [width, height]) {
-    const kept = [];
-    points.forEach(([x, y], index) => {
-      if (!kept.some((other) => Math.abs(points[other][0] - x) < width && Math.abs(points[other][1] - y) < height)) kept.push(index);
-    });
-    return new Set(kept);
   },
 
   /** Policies within a box over parallel axes: in its heights on every axis that it covers, or on the one nearest to it. */

@@ -2,12 +2,7 @@
 // front.html below the plot: read one policy, compare two. Texts reach the page as text nodes only, never as HTML.
 
 const PAGE_OF_PROMPTS = 40;
-const ON_LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#56B4E9", "#8a6bbe", "#7f7f7f"];
-const ON_DARK = ["#4FA8E8", "#FF8B3D", "#2FC796", "#E79CC4", "#DDAE3A", "#8FD0F5", "#B79FE3", "#A8A8A8"];
-function colorOf(index) {
-  const colors = globalThis.matchMedia && matchMedia("(prefers-color-scheme: dark)").matches ? ON_DARK : ON_LIGHT;
-  return colors[index % colors.length];
-}
+const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
 
 /** An element with attributes, listeners (on...) and children; texts become text nodes. */
 function el(tag, attributes = {}, ...children) {
@@ -75,7 +70,8 @@ class Reading {
   /** A link to a folder beside the page; only relative paths become links. */
   path(text) {
     const href = text.split("/").map(encodeURIComponent).join("/");
-    return text.startsWith("/") ? text : el("a", { href: `${href}/` }, text);
+    const parts = text.split(/(?<=\/)/).map((part) => el("span", { class: "part" }, part)); // a line breaks between folders only
+    return text.startsWith("/") ? el("span", {}, ...parts) : el("a", { href: `${href}/` }, ...parts);
   }
 
   onePolicy({ policy, said }) {
@@ -138,18 +134,18 @@ class Reading {
   curves(sides) {
     const names = [...new Set(sides.flatMap(({ said }) => Object.keys(said.curves)))].filter((name) => name !== "step" && name !== "epoch");
     if (!names.length) return [el("p", { class: "small" }, `No learning curve: ${sides.length > 1 ? "neither run" : "the run"} recorded the steps of a training.`)];
-    if (!names.includes(this.state.curve)) this.state.curve = names.includes("loss") ? "loss" : names[0];
-    const select = el("select", { "data-key": "curve" }, ...names.map((name) => el("option", { value: name, selected: name === this.state.curve }, name)));
+    this.curve = names.includes(this.state.curve) ? this.state.curve : names.includes("loss") ? "loss" : names[0];
+    const select = el("select", { "data-key": "curve" }, ...names.map((name) => el("option", { value: name, selected: name === this.curve }, name)));
     select.onchange = () => this.set({ curve: select.value }, ["detail"]);
-    const none = sides.filter(({ said }) => !said.curves[this.state.curve]).map(({ policy }) => `${this.title(policy)} has no such curve: its run recorded none.`);
+    const none = sides.filter(({ said }) => !said.curves[this.curve]).map(({ policy }) => `${this.title(policy)} has no such curve: its run recorded none.`);
     return [el("h3", {}, "Learning curve"), el("div", { class: "row" }, el("label", {}, "of ", select), ...none.map((text) => el("span", { class: "small" }, text))), el("div", { class: "plot low", id: "curve", role: "group", "aria-label": "learning curve" })];
   }
 
   drawCurve(sides) {
     if (!byId("curve")) return;
     const theme = this.theme();
-    const traces = sides.map(({ policy, said }, index) => ({ visible: this.state.curve in said.curves, x: said.curves.step ?? [], y: said.curves[this.state.curve] ?? [], mode: "lines+markers", connectgaps: true,
-      name: logic.plain(this.title(policy)), line: { color: colorOf(index) }, marker: { size: 4 } }));
+    const traces = sides.map(({ policy, said }, index) => ({ visible: this.curve in said.curves, x: said.curves.step ?? [], y: said.curves[this.curve] ?? [], mode: "lines+markers", connectgaps: true,
+      name: logic.plain(this.title(policy)), line: { color: this.color(policy), dash: index ? "dash" : "solid" }, marker: { size: 4, symbol: this.style(policy.series).symbol } }));
     Plotly.newPlot("curve", traces, { ...theme.layout, xaxis: { ...theme.axis, title: { text: "step" } }, yaxis: theme.axis, showlegend: sides.length > 1 }, { responsive: true, displayModeBar: false });
   }
 
@@ -158,18 +154,18 @@ class Reading {
   samples(prompts, sides) {
     const { state, data } = this;
     if (sides.some((side) => !side.said.prompt.length)) return [el("p", { class: "small" }, "No samples: this run has not been asked, or its prompts are beyond what the page keeps.")];
-    const two = sides.length === 2;
     const scores = [...new Set(sides.flatMap((side) => Object.keys(side.said.scores)))];
-    if (!scores.includes(state.score)) state.score = scores[0] ?? "";
-    const orders = ORDERS[sides.length];
-    if (!Object.hasOwn(orders, state.order) || (two && state.order === "asked" && this.sides === 1)) state.order = Object.keys(orders)[0];
-    this.sides = sides.length;
+    const orders = ORDERS[sides.length], [usual] = Object.keys(orders);
+    const shown = { category: state.category, score: scores.includes(state.score) ? state.score : scores[0] ?? "", order: state.order || usual };
     const list = el("div", {});
     const count = el("span", { class: "small", role: "status" });
-    const refresh = (change) => { this.set(change, []); this.drawPrompts(list, count, prompts, sides); };
+    const refresh = (change) => {
+      this.set(change, []);
+      this.drawPrompts(list, count, prompts, sides, Object.assign(shown, change, { order: state.order || usual }));
+    };
     const pick = (options, key, name = null) => {
-      const select = el("select", { "aria-label": name, "data-key": key }, ...options.map(([value, text]) => el("option", { value, selected: value === state[key] }, text)));
-      select.onchange = () => refresh({ [key]: select.value });
+      const select = el("select", { "aria-label": name, "data-key": key }, ...options.map(([value, text]) => el("option", { value, selected: value === shown[key] }, text)));
+      select.onchange = () => refresh({ [key]: key === "order" && select.value === usual ? "" : select.value });
       return select;
     };
     const search = el("input", { type: "search", placeholder: "search prompts and responses", "aria-label": "search prompts and responses", id: "search", "data-key": "search", size: "24" });
@@ -181,7 +177,7 @@ class Reading {
     };
     const texts = el("input", { type: "checkbox", checked: state.texts, id: "texts" });
     texts.onchange = () => refresh({ texts: texts.checked });
-    this.drawPrompts(list, count, prompts, sides);
+    this.drawPrompts(list, count, prompts, sides, shown);
     return [
       el("h3", {}, "Samples by prompt"),
       data.prompts.kept < data.prompts.all ? el("p", { class: "small" }, `${data.prompts.kept} of ${data.prompts.all} prompts, so that the file stays small; all of them lie in generations.jsonl of each run.`) : null,
@@ -193,13 +189,12 @@ class Reading {
     ].filter(Boolean);
   }
 
-  drawPrompts(list, count, prompts, sides) {
-    const { state } = this;
-    const rows = logic.arrange(prompts, sides, { query: state.query, category: state.category, metric: state.score, order: state.order });
+  drawPrompts(list, count, prompts, sides, { category, score, order }) {
+    const rows = logic.arrange(prompts, sides, { query: this.state.query, category, metric: score, order });
     count.textContent = `${rows.length} of ${logic.count(prompts.length, "prompt")}`;
     list.replaceChildren(...(rows.length ? [] : [el("p", { class: "small" }, "No prompt matches.")]));
     const more = (from) => {
-      list.append(...rows.slice(from, from + PAGE_OF_PROMPTS).map((row) => this.prompt(prompts[row.index], row, sides)));
+      list.append(...rows.slice(from, from + PAGE_OF_PROMPTS).map((row) => this.prompt(prompts[row.index], row, sides, Boolean(score))));
       const left = rows.length - from - PAGE_OF_PROMPTS;
       if (left <= 0) return;
       const button = el("button", { onclick: () => {
@@ -212,12 +207,12 @@ class Reading {
     more(0);
   }
 
-  prompt(prompt, row, sides) {
+  prompt(prompt, row, sides, scored) {
     const { state } = this;
     const numbers = logic.alike([...row.means, row.difference], 2);
     const score = sides.length === 2 && row.difference !== null ? `${numbers[0]} → ${numbers[1]} (${row.difference > 0 ? "+" : ""}${numbers[2]})` : numbers[0];
     const ask = state.texts ? prompt.text.slice(0, 300) : `prompt ${row.index + 1}`;
-    const made = el("details", { class: "prompt" }, el("summary", {}, el("span", { class: "ask", dir: "auto" }, ask), prompt.category ? el("span", { class: "tag", dir: "auto", title: prompt.category }, prompt.category) : null, state.score ? el("span", { class: "scores" }, score) : null));
+    const made = el("details", { class: "prompt" }, el("summary", {}, el("span", { class: "ask", dir: "auto" }, ask), prompt.category ? el("span", { class: "tag", dir: "auto", title: prompt.category }, prompt.category) : null, scored ? el("span", { class: "scores" }, score) : null));
     made.addEventListener("toggle", () => {
       if (!made.open || made.childElementCount > 1) return;
       made.append(el("pre", { dir: "auto" }, prompt.text), el("div", { class: "sides" }, ...sides.map((side, index) => el("div", {},
