@@ -13,9 +13,9 @@ from alignlab.config.hydra.command import commands_of
 from alignlab.config.uses import leaves
 from alignlab.front.catalogue import meaning
 from alignlab.front.collect import REFERENCE, RESULT, Collection, FrontPoint
-from alignlab.front.methods import cost_of
 from alignlab.front.comparisons import dominance, settings_of, told_apart
 from alignlab.front.figures import REFERENCE_STYLE, styles_of
+from alignlab.front.methods import cost_of
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.said import Said, differences, learning_curves, read_said
 from alignlab.front.series import weight_label

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,32 @@ def run_folders(roots: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def scored_instead(folders: Sequence[Path], evaluations: Path) -> list[Path]:
+def scored_beside(folders: Sequence[Path]) -> list[Path]:
+    """The folders, where some have scores and others accuracies alone each of these by its evaluation of the same kind.
+
+    A policy's evaluation is looked for in the root in which its run lies. What has none stays as it is.
+
+    Args:
+        folders: of runs that somebody named.
+    """
+    own = {_scoring(_finished(folder)) for folder in folders} - {None}
+    if not own:
+        return list(folders)
+    found = list(folders)
+    for evaluations in dict.fromkeys(map(evaluations_of, filter(has_accuracies, folders))):
+        if evaluations is not None:
+            found = scored_instead(found, evaluations, like=own)
+    return found
+
+
+def evaluations_of(folder: Path) -> Path | None:
+    """Where evaluations of a run's policy lie by default: ROOT/evaluate/MODEL/DATA; None for a run elsewhere."""
+    algorithm = _finished(folder).get("algorithm")
+    home = next((one for one in folder.parents if one.name == algorithm), None)
+    return None if home is None else Path(home.parent, "evaluate", *folder.relative_to(home).parts[:2])
+
+
+def scored_instead(folders: Sequence[Path], evaluations: Path, *, like: Collection[object] = ()) -> list[Path]:
     """The folders, where a run has accuracies alone the evaluation that scored what its policy says, if there is one.
 
     Evaluations by other scorers, samples or prompts cannot share a front: those are taken that score most policies,
@@ -55,13 +80,14 @@ def scored_instead(folders: Sequence[Path], evaluations: Path) -> list[Path]:
     Args:
         folders: of runs.
         evaluations: the folder below which runs of algorithm=evaluate lie.
+        like: scorers, samples and prompts, as `_scoring` has them, beside which alone others may stand; empty for any.
     """
     scored: dict[tuple[str, ...], dict[Path | None, Path]] = {}
     found = find_runs(evaluations) if evaluations.is_dir() else []
     for folder in sorted(found, key=lambda one: (one / RESULT).stat().st_mtime):
         record = _finished(folder)
-        scoring = tuple(record.get("inputs", {}).get(name) or "" for name in ("scorers", "decoding", "prompts"))
-        if scoring[0]:
+        scoring = _scoring(record)
+        if scoring is not None and (not like or scoring in like):
             policies = scored.pop(scoring, {})  # the newest scoring stands last
             scored[scoring] = policies | {policy_adapter(folder, record): folder}
     adapters = {folder: policy_adapter(folder, _finished(folder)) for folder in folders if has_accuracies(folder)}
@@ -75,6 +101,14 @@ def scored_instead(folders: Sequence[Path], evaluations: Path) -> list[Path]:
     return list(dict.fromkeys([*replaced, *([chosen[None]] if None in chosen else [])]))
 
 
+def _scoring(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Scorers, samples and prompts of a finished run; None where nothing was scored."""
+    inputs = record.get("inputs") or {}
+    return (
+        tuple(inputs.get(name) or "" for name in ("scorers", "decoding", "prompts")) if inputs.get("scorers") else None
+    )
+
+
 def _finished(folder: Path) -> Mapping[str, Any]:
     """A run's record; empty where it is torn, or the run is not done."""
     try:
@@ -82,6 +116,11 @@ def _finished(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if record.get("status") == "done" else {}
+
+
+def has_scores(folder: Path) -> bool:
+    """Whether a finished run's policy was sampled and scored."""
+    return _scoring(_finished(folder)) is not None
 
 
 def has_accuracies(folder: Path) -> bool:

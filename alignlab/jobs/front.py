@@ -1,6 +1,8 @@
 """Collects runs into front.csv, front.png, front.html and a table; after a sweep, and on its own."""
 
 import hashlib
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from alignlab.config.hydra.command import commands_of
 from alignlab.config.parts import ModelSource, RowSource
 from alignlab.config.plan import Plan
 from alignlab.config.schema import FrontConfig
@@ -16,13 +19,14 @@ from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect
 from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.page import Names, write_front_page
-from alignlab.front.points import has_accuracies, points_of, run_folders, scored_instead
+from alignlab.front.points import evaluations_of, has_accuracies, points_of, run_folders, scored_beside, scored_instead
 from alignlab.front.previewed import find_preview
 from alignlab.front.report import write_front
 from alignlab.pages.index import index_link, write_index
 from alignlab.runs.folder import RunFolder
+from alignlab.runs.policy import policy_adapter
 from alignlab.runs.progress import quiet_libraries, say
-from alignlab.runs.result import TRACKER_ID, Outcome, finished_result
+from alignlab.runs.result import RESULT, TRACKER_ID, Outcome, finished_result, known_config
 
 METHODS = (
     "modpo",
@@ -50,8 +54,7 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
     """
     roots = [Path(root) for root in plan.algorithm.runs] or default_roots(plan)
     folders = run_folders(roots)
-    if not plan.algorithm.runs:
-        folders = _scored_where_any_is(plan, folders)
+    folders = _all_scored(folders) if plan.algorithm.runs else _scored_where_any_is(plan, folders)
     if not folders:
         raise ConfigError(f"algorithm.runs={[str(root) for root in roots]}: no run found; train some first")
     outcome.artifacts |= present(plan.model, plan.rows, folders, run.path, root=plan.runs, targets=plan.target)
@@ -74,6 +77,42 @@ def _scored_where_any_is(plan: Plan[Any], folders: Sequence[Path]) -> list[Path]
     for folder in left_out:
         say(f"left out: {folder}: not scored as the others are; its command with their scorers does it")
     return [folder for folder in found if folder not in left_out]
+
+
+def _all_scored(folders: Sequence[Path]) -> list[Path]:
+    """Named runs; where some of them have scores, the others by their evaluations with the same scorers.
+
+    Raises:
+        ConfigError: for a run without such an evaluation; says the command that makes it.
+    """
+    found = scored_beside(folders)
+    ranked = [folder for folder in found if has_accuracies(folder)]
+    scored = [folder for folder in found if finished_result(folder) and folder not in ranked]
+    if ranked and scored:
+        raise ConfigError(
+            f"algorithm.runs: {ranked[0]} has accuracies alone, {scored[0]} has scores: they share no axes; "
+            f"{_scoring_command(ranked[0], scored[0])}, or name runs of one kind"
+        )
+    return found
+
+
+def _scoring_command(folder: Path, scored: Path) -> str:
+    """How a run's policy gets the scores that another run has.
+
+    Args:
+        folder: of the run without scores.
+        scored: of the other one.
+    """
+    record, other, evaluations = known_config(folder), known_config(scored), evaluations_of(folder)
+    adapter = policy_adapter(folder, json.loads((folder / RESULT).read_text(encoding="utf-8")))
+    if adapter is None or evaluations is None or not (record and other):
+        return "score what its policy says with algorithm=evaluate and the other's scorers"
+    algorithm = {"name": "evaluate", "adapter": str(adapter), "beta": record["dataset"].get("beta")}
+    wanted = {**record, "algorithm": algorithm, "scorers": other["scorers"], "generator": other["generator"]}
+    (command,) = commands_of([wanted])
+    if command is None:
+        return f"score what its policy says with algorithm=evaluate algorithm.adapter={adapter} and the other's scorers"
+    return f"score its policy first: {command} {shlex.quote(f'paths.runs={evaluations.parents[2]}')}"
 
 
 def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:

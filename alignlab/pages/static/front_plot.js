@@ -64,6 +64,7 @@ class Plot extends Policies {
     const axes = this.axes();
     byId("shown-axes").hidden = !parallel;
     for (const id of ["x", "y", "intervals", "exact", "preview"]) byId(`${id}-label`).classList.toggle("only-scatter", parallel);
+    byId("scroller").classList.toggle("tools", !parallel);
     byId("unlabelled").textContent = "";
     byId("hint").textContent = parallel ? "Drag over an axis to select policies, with Shift to add some." : "Drag to zoom; box and lasso select, with Shift more.";
     byId("plot").setAttribute("aria-label", `plot of ${axes.map((name) => this.metric.get(name).label).join(", ")}; the table of policies holds its numbers`);
@@ -71,7 +72,7 @@ class Plot extends Policies {
     byId("plot").style.minWidth = parallel ? `${axes.length * AXIS}px` : ""; // beyond its place it is scrolled
     const { traces, layout } = parallel ? this.parallel(theme) : this.scatter(theme);
     const unused = ["toImage", "autoScale2d", ...(parallel ? ["select2d", "lasso2d", "zoom2d", "pan2d"] : [])];
-    const config = { responsive: true, doubleClick: "reset", displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: unused };
+    const config = { responsive: true, doubleClick: "reset", displayModeBar: !parallel, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: unused };
     const turn = this.plotted = {};
     Plotly.react("plot", traces, layout, config).then(() => { if (turn === this.plotted && !parallel) this.drawLabels(theme); });
     if (byId("plot").clientWidth !== byId("plot")._fullLayout.width) Plotly.Plots.resize("plot"); // it looks at the window only
@@ -107,6 +108,7 @@ class Plot extends Policies {
     const width = plot.querySelector(".legend .bg")?.getBoundingClientRect().width ?? 0;
     const most = plot.clientWidth - clientWidth; // a legend that is wider than its place shows its end at the end
     plot.style.setProperty("--scrolled", `${scrollLeft}px`);
+    plot.style.setProperty("--place", `${clientWidth}px`);
     plot.style.setProperty("--legend", `${most > 0 ? scrollLeft * Math.min(1, Math.max(0, (plot.clientWidth - width - 30) / most)) : 0}px`);
   }
 
@@ -244,14 +246,14 @@ class Plot extends Policies {
     const annotations = names.flatMap((name, index) => {
       const ends = this.better(name) < 0 ? [...ranges[index]].reverse() : ranges[index];
       const note = { x: index, xref: "x", yref: "y", showarrow: false, font: { size: 11, color: theme.ink } };
-      return [{ ...note, y: 1.05, text: logic.show(ends[1]) }, { ...note, y: -0.05, text: logic.show(ends[0]) }];
+      return logic.alike(ends).map((text, end) => ({ ...note, y: end ? 1.05 : -0.05, text }));
     });
     const most = Math.max(9, Math.floor(byId("plot").clientWidth / names.length / 8));
     const words = names.map((name) => logic.wrapped(this.metric.get(name).label + (this.better(name) ? "" : " (which way is better: unknown)"), most).map(logic.plain).join("<br>"));
     return {
       traces,
       layout: {
-        ...theme.layout, legend: { ...theme.layout.legend, title: { text: "better is up" } }, annotations, margin: { ...theme.layout.margin, l: 30, r: 30 }, uirevision: "parallel",
+        ...theme.layout, legend: { ...theme.layout.legend, title: { text: "better is up", font: { size: 15 } } }, annotations, margin: { ...theme.layout.margin, l: 30, r: 30 }, uirevision: "parallel",
         dragmode: theme.layout.dragmode && "select", selectdirection: "d",
         xaxis: { ...theme.axis, tickvals: names.map((_, index) => index), ticktext: words, tickangle: 0, ticklabeloverflow: "allow", range: [-0.3, names.length - 0.7], fixedrange: true, zeroline: false },
         yaxis: { ...theme.axis, range: [-0.1, 1.1], showgrid: false, zeroline: false, showticklabels: false, fixedrange: true },
