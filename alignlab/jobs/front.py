@@ -19,7 +19,15 @@ from alignlab.errors import ConfigError
 from alignlab.front.collect import FrontPoint, collect
 from alignlab.front.metrics import ExactCurve, exact_curve
 from alignlab.front.page import Names, write_front_page
-from alignlab.front.points import evaluations_of, has_accuracies, points_of, run_folders, scored_beside, scored_instead
+from alignlab.front.points import (
+    evaluations_of,
+    has_accuracies,
+    has_scores,
+    points_of,
+    run_folders,
+    scored_beside,
+    scored_instead,
+)
 from alignlab.front.previewed import find_preview
 from alignlab.front.report import write_front
 from alignlab.pages.index import index_link, write_index
@@ -83,15 +91,17 @@ def _all_scored(folders: Sequence[Path]) -> list[Path]:
     """Named runs; where some of them have scores, the others by their evaluations with the same scorers.
 
     Raises:
-        ConfigError: for a run without such an evaluation; says the command that makes it.
+        ConfigError: for a run without such an evaluation; the command that makes it is said before.
     """
     found = scored_beside(folders)
     ranked = [folder for folder in found if has_accuracies(folder)]
-    scored = [folder for folder in found if finished_result(folder) and folder not in ranked]
+    scored = [folder for folder in found if has_scores(folder)]
     if ranked and scored:
+        for folder in ranked:
+            say(f"not scored: {folder}; {_scoring_command(folder, scored[0])}")  # too long for an error's line
         raise ConfigError(
-            f"algorithm.runs: {ranked[0]} has accuracies alone, {scored[0]} has scores: they share no axes; "
-            f"{_scoring_command(ranked[0], scored[0])}, or name runs of one kind"
+            f"algorithm.runs: {ranked[0]} has accuracies alone, {scored[0]} has scores: they share no axes; score the "
+            f"{len(ranked)} without scores by the commands above, or name runs of one kind"
         )
     return found
 
@@ -112,7 +122,7 @@ def _scoring_command(folder: Path, scored: Path) -> str:
     (command,) = commands_of([wanted])
     if command is None:
         return f"score what its policy says with algorithm=evaluate algorithm.adapter={adapter} and the other's scorers"
-    return f"score its policy first: {command} {shlex.quote(f'paths.runs={evaluations.parents[2]}')}"
+    return f"this scores its policy: {command} {shlex.quote(f'paths.runs={evaluations.parents[2]}')}"
 
 
 def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
