@@ -100,8 +100,8 @@ def _all_scored(folders: Sequence[Path]) -> list[Path]:
         for folder in ranked:
             say(f"not scored: {folder}; {_scoring_command(folder, scored[0])}")  # too long for an error's line
         raise ConfigError(
-            f"algorithm.runs: {ranked[0]} has accuracies alone, {scored[0]} has scores: they share no axes; score the "
-            f"{len(ranked)} without scores by the commands above, or name runs of one kind"
+            f"algorithm.runs: {ranked[0]} has accuracies alone, {scored[0]} has scores: they share no axes; score "
+            "what is named above by its command, or name runs of one kind"
         )
     return found
 

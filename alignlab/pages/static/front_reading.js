@@ -64,7 +64,7 @@ class Reading {
   }
 
   facts(pairs) {
-    return el("dl", { class: "facts" }, ...pairs.filter(([, value]) => value !== null && value !== "").map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+    return el("dl", { class: "facts" }, ...pairs.filter(([, value]) => value !== null && value !== "").map(([name, value]) => el("div", { class: value.tagName ? "paths" : null }, el("dt", {}, name), el("dd", {}, value))));
   }
 
   /** A link to a folder beside the page; only relative paths become links. */
