@@ -87,9 +87,7 @@ def write_front_page(
         **_compared(collection, compared),
         "csv": csv_lines(collection, path.parent),
         "failures": _failures(collection, path.parent),
-        "exact": _exact(exact),
-        "preview": _exact(preview),
-        "reference": None if reference is None else dict(zip(collection.axes, reference, strict=True)),
+        **_landmarks(collection, exact=exact, preview=preview, reference=reference),
         "differences": _differences(collection, said),
         "compared": len(said) <= MOST_COMPARED,
         "prompts": {"all": len(prompts), "kept": len(kept)},
@@ -277,6 +275,14 @@ def _failures(collection: Collection, base: Path) -> list[dict[str, str]]:
         }
         for run in collection.failures
     ]
+
+
+def _landmarks(
+    collection: Collection, *, exact: ExactCurve | None, preview: ExactCurve | None, reference: Sequence[float] | None
+) -> dict[str, Any]:
+    """What is drawn beside the policies."""
+    at = None if reference is None else dict(zip(collection.axes, reference, strict=True))
+    return {"exact": _exact(exact), "preview": _exact(preview), "reference": at}
 
 
 def _exact(exact: ExactCurve | None) -> dict[str, Any] | None:

@@ -65,9 +65,8 @@ def write_front(
     notes: list[str] = []
     compared = None
     if collection.points:
-        compared = comparisons(collection.points)
-        known: dict[str, Any] = {"exact": exact, "reference": reference, "compared": compared}
-        notes = _write_summary(collection, target, **known, targets=targets or {})
+        known: dict[str, Any] = {"exact": exact, "reference": reference, "targets": targets or {}}
+        notes, compared = _write_summary(collection, target, **known)
         artifacts["summary"] = "front.json"
     say(f"table:   {target / 'front.csv'}")
     curves = {"exact": exact, "preview": preview}
@@ -99,14 +98,13 @@ def _write_summary(
     *,
     exact: ExactCurve | None,
     reference: Sequence[float] | None,
-    compared: Mapping[str, Any] | None,
     targets: Mapping[str, float],
-) -> list[str]:
-    """Write front.json, print what it says of differences and targets; returns the targets' answers in words."""
+) -> tuple[list[str], dict[str, Any] | None]:
+    """Write front.json, print what it says of differences and targets; returns the targets' answers, and comparisons."""
     summary = front_summary(collection.policies, exact=exact, reference=reference)
     summary["methods"] = compare_methods(collection.policies)
     answers = target_summary(collection.policies, targets)
-    summary["comparisons"] = compared
+    summary["comparisons"] = compared = comparisons(collection.points)
     write_json(target / "front.json", {**summary, **({"target": answers} if answers else {})})
     differences = differences_table(summary)
     if differences is not None and summary["methods"] is None:  # several methods' differences are in front.json
@@ -121,7 +119,7 @@ def _write_summary(
     said = sentences(answers)
     for sentence in said:
         say(sentence)
-    return said
+    return said, compared
 
 
 def _reference(collection: Collection) -> list[float] | None:
