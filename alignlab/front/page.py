@@ -295,8 +295,9 @@ def _exact(exact: ExactCurve | None) -> dict[str, Any] | None:
 def _differences(collection: Collection, said: Sequence[Said]) -> list[dict[str, Any]]:
     if len(said) > MOST_COMPARED:
         return []
-    scored = dict.fromkeys(name for one in said for name in one.scores)
-    found = differences(said, list(scored))
+    scored = {name for one in said for name in one.scores}
+    known = dict.fromkeys(name for one in said for name in (*collection.axes, *one.scores) if name in scored)
+    found = differences(said, list(known))
     corrected = holm([one["p"] for one in found])
     return [{**one, "p_holm": p} for one, p in zip(found, corrected, strict=True)]
 

@@ -71,11 +71,8 @@ def write_front(
     say(f"table:   {target / 'front.csv'}")
     curves = {"exact": exact, "preview": preview}
     if collection.points and len(collection.axes) > 1:
-        title, measures = f"{dataset}: {front_subject(collection.axes)} ({model})", _measures(collection.points[0])
-        drawn: dict[str, Any] = {"reference": reference, "title": title, "measures": measures, **curves}
-        path = save_figure(front_figure(collection.policies, **drawn), target / "front.png", also=FOR_PAPERS)
-        artifacts |= {"picture": "front.png", "svg": "front.svg", "pdf": "front.pdf"}
-        say(f"picture: {path}, front.svg, front.pdf")
+        title = f"{dataset}: {front_subject(collection.axes)} ({model})"
+        artifacts |= _draw(collection, target, reference=reference, title=title, **curves)
     if collection.points:
         write_front_page(
             collection,
@@ -92,6 +89,20 @@ def write_front(
     return artifacts
 
 
+def _draw(collection: Collection, target: Path, **drawn: Any) -> dict[str, str]:
+    """Write front.png, .svg and .pdf; returns them as artifacts.
+
+    Args:
+        collection: of the front.
+        target: the folder.
+        **drawn: for `front_figure`.
+    """
+    figure = front_figure(collection.policies, measures=_measures(collection.points[0]), **drawn)
+    path = save_figure(figure, target / "front.png", also=FOR_PAPERS)
+    say(f"picture: {path}, front.svg, front.pdf")
+    return {"picture": "front.png", "svg": "front.svg", "pdf": "front.pdf"}
+
+
 def _write_summary(
     collection: Collection,
     target: Path,
@@ -100,7 +111,7 @@ def _write_summary(
     reference: Sequence[float] | None,
     targets: Mapping[str, float],
 ) -> tuple[list[str], dict[str, Any] | None]:
-    """Write front.json, print what it says of differences and targets; returns the targets' answers, and comparisons."""
+    """Write front.json, print differences and targets; returns the targets' answers in words, and all comparisons."""
     summary = front_summary(collection.policies, exact=exact, reference=reference)
     summary["methods"] = compare_methods(collection.policies)
     answers = target_summary(collection.policies, targets)

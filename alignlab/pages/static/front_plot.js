@@ -253,7 +253,7 @@ class Plot extends Policies {
     return {
       traces,
       layout: {
-        ...theme.layout, legend: { ...theme.layout.legend, title: { text: "better is up", font: { size: 15 } } }, annotations, margin: { ...theme.layout.margin, l: 30, r: 30 }, uirevision: "parallel",
+        ...theme.layout, legend: { ...theme.layout.legend, title: { text: "better is up", side: "top", font: { size: 13 } } }, annotations, margin: { ...theme.layout.margin, l: 30, r: 30 }, uirevision: "parallel",
         dragmode: theme.layout.dragmode && "select", selectdirection: "d",
         xaxis: { ...theme.axis, tickvals: names.map((_, index) => index), ticktext: words, tickangle: 0, ticklabeloverflow: "allow", range: [-0.3, names.length - 0.7], fixedrange: true, zeroline: false },
         yaxis: { ...theme.axis, range: [-0.1, 1.1], showgrid: false, zeroline: false, showticklabels: false, fixedrange: true },

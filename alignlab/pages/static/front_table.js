@@ -88,7 +88,7 @@ class Policies extends Reading {
       const chosen = pair.map((runs) => this.policies[runs[0]].id);
       return el("li", { dir: "auto" }, `${text} `, el("button", { class: "inline", "aria-label": `compare: ${text}`, onclick: () => this.set({ chosen }) }, "compare"));
     });
-    byId("told-apart").replaceChildren(...(told ? [el("h3", {}, "Beyond chance"), el("p", { class: "small" }, `${told}. ${pairs.length ? "" : "No point is dominated: none is worse than another one on every axis."}`)] : []),
+    byId("told-apart").replaceChildren(...(told ? [el("h3", {}, "Told apart"), el("p", { class: "small" }, `${told}. ${pairs.length ? "" : "No point is dominated: none is worse than another one on every axis."}`)] : []),
       ...(pairs.length ? [el("details", { open: pairs.length < 6 }, el("summary", {}, `${logic.count(pairs.length, "point")} dominated`), el("ul", { class: "small" }, ...pairs))] : []));
     byId("failures").replaceChildren(...(failures.length ? [el("h3", {}, `${logic.count(failures.length, "run")} gave no point`),
       ...failures.map((run) => el("p", { class: "small", dir: "auto" }, `${run.run}: ${run.status}: ${run.error}`))] : []));
