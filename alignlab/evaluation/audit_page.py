@@ -60,7 +60,8 @@ def write_audit_page(folder: Path, audited: Audited, *, links: Sequence[Link] = 
     shown = audited.doubted[:MOST_SUSPECTS]
     responses = _Responses(audited.scored)
     folded = [_folded(suspect, responses.of(suspect)) for suspect in shown]
-    sections.append(Section(f"Labels in doubt: {len(shown)} of {len(audited.doubted)}", texts=[_FOLDED], folded=folded))
+    heading = f"Labels in doubt: {len(shown)} of {len(audited.doubted)}" if shown else "Labels in doubt: none"
+    sections.append(Section(heading, texts=[_FOLDED] if shown else [], folded=folded))
     return write_report(
         folder / "index.html",
         sections,

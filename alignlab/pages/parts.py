@@ -1,6 +1,7 @@
 """Parts that all pages share: tables of named columns, and facts as name and value."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,11 @@ class Cell:
 
     text: str
     href: str | None = None
+
+    @property
+    def parts(self) -> list[str]:
+        """The text in pieces: a line of a path breaks between its folders only."""
+        return [part for part in re.split(r"(?<=/)", self.text) if part]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.pages import Column, Folded, Link, Section, Table, facts, prompt_text, write_report
+from alignlab.pages.parts import number
 from alignlab.synthesis.card import LENGTHS, about, count_rows, warning
 
 MOST_SETS = 100
@@ -38,7 +39,9 @@ def write_page(
     shown = heapq.nsmallest(MOST_SETS, sets, key=lambda row: hashlib.sha256(str(row["id"]).encode()).digest())
     made = sum(counts["sets"].values())
     lengths = [
-        Table(LENGTHS, [[row[name] for name in LENGTHS] for row in rows], f"lengths in tokens, {name} requests")
+        Table(
+            LENGTHS, [[_length(row[name]) for name in LENGTHS] for row in rows], f"lengths in tokens, {name} requests"
+        )
         for name, rows in counts["lengths"].items()
     ]
     note = f"Pairs: {strategy}. Length: {counts['length_bias']['note']}."
@@ -58,6 +61,11 @@ def write_page(
 
 
 _CHOSEN = "Chosen by a hash of their ids. Every text is folded; open only what you want to read."
+
+
+def _length(value: float) -> object:
+    """A count as it is, a mean of tokens to one decimal."""
+    return number(value, 1) if isinstance(value, float) else value
 
 
 def _counts(counts: Mapping[str, Any]) -> Table:

@@ -358,9 +358,36 @@ def test_numbers_beside_each_other_have_the_same_decimals(logic):
     assert logic("l.withInterval([0.5, 0.00071, 1.2])") == "0.500 [0.001 .. 1.200]"
 
 
-def test_labels_and_boxes(logic):
-    assert logic("[...l.apart([[0, 0], [5, 2], [5, 20], [40, 0]], [30, 15])]") == [0, 2, 3]
+def test_boxes(logic):
     heights = "[{id: 'a', at: [0.9, 0.1]}, {id: 'b', at: [0.8, null]}, {id: 'c', at: [0.1, 0.2]}]"
     assert logic(f"l.inBox({heights}, {{x: [-0.1, 0.1], y: [1, 0.5]}})") == ["a", "b"]
     assert logic(f"l.inBox({heights}, {{x: [-0.1, 1.1], y: [0, 1]}})") == ["a", "c"]
     assert logic(f"l.inBox({heights}, {{x: [0.6, 0.7], y: [0, 0.15]}})") == ["a"], "the nearest axis"
+
+
+def test_policies_are_sorted_by_a_column_and_the_unknown_stand_last(logic):
+    rows = "[{v: 2}, {v: null}, {v: 10}, {v: 1}]"
+    assert logic(f"l.sorted({rows}, (one) => one.v).map((one) => one.v)") == [1, 2, 10, None]
+    assert logic(f"l.sorted({rows}, (one) => one.v, true).map((one) => one.v)") == [10, 2, 1, None]
+    assert logic(f"l.sorted({rows}, undefined).map((one) => one.v)") == [2, None, 10, 1], "as it was"
+
+
+def test_which_w_names_the_method_where_there_are_several(logic):
+    rows = [{"series": name, "w": w, "seed": 0} for name in ("modpo", "soup") for w in ("0.1", "0.9")]
+    assert logic(f"l.named({json.dumps(rows[:1])}, {json.dumps(rows[:2])})") == "w = 0.1"
+    assert logic(f"l.named({json.dumps(rows[1:])}, {json.dumps(rows)})") == "modpo w = 0.9; soup w = 0.1, 0.9"
+
+
+def test_labels_keep_off_bars_marks_and_each_other(logic):
+    point = {"x": 100, "y": 100, "size": [30, 12]}
+    at = "require(%s).place" % json.dumps(str(LOGIC.with_name("front_labels.js")))
+    frame = "marks: [], lines: [], frame: [0, 0, 200, 200]"
+    [free] = logic(f"{at}([{json.dumps(point)}], {{bars: [], {frame}}})")
+    assert free is not None and not free["far"]
+    bars = [[100, 0, 100, 200], [0, 100, 200, 100]]
+    [beside] = logic(f"{at}([{json.dumps(point)}], {{bars: {json.dumps(bars)}, {frame}}})")
+    assert abs(beside["x"]) > 15 and abs(beside["y"]) > 6, "between the arms of its intervals"
+    walls = [[x, 0, x, 200] for x in range(0, 200, 5)]
+    assert logic(f"{at}([{json.dumps(point)}], {{bars: {json.dumps(walls)}, {frame}}})") == [None], "no place is free"
+    one, other = logic(f"{at}([{json.dumps(point)}, {json.dumps(point)}], {{bars: [], {frame}}})")
+    assert abs(one["x"] - other["x"]) >= 30 or abs(one["y"] - other["y"]) >= 12

@@ -82,8 +82,8 @@ def test_what_is_left_out_is_pale_and_moves_no_axis(browser, front):
         [
             ["lines", FAINT, 2, False],
             ["lines", 1, 2, False],
-            ["markers+text", FAINT, 1, False],
-            ["markers+text", 1, 2, True],
+            ["markers", FAINT, 1, False],
+            ["markers", 1, 2, True],
         ]
     ), "the line to the point that is left out is pale, the legend is not"
     tab.select_option("#kind", "parallel")
@@ -157,3 +157,40 @@ def test_many_parallel_axes_are_chosen_from_and_do_not_overlap(browser, tmp_path
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(ends)), [selector, ends]
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert page.wrong == []
+
+
+def test_the_table_sorts_and_a_bound_goes_both_ways(browser, front):
+    page = Watched(browser, front).is_ready()
+    tab = page.tab
+    column = "[...document.querySelectorAll('tr.policy')].map((one) => one.cells[2].textContent)"
+    head = tab.locator("th button.sort", has_text="helpful")
+    asked = tab.evaluate(column)
+    head.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("th[aria-sort=descending]").inner_text().startswith("helpful"), "the best first"
+    assert tab.evaluate(column) == sorted(asked, key=float, reverse=True)
+    head.click()
+    assert tab.evaluate(column) == sorted(asked, key=float)
+    head.click()
+    assert tab.evaluate(column) == asked
+    met = {}
+    for side in ("least", "most"):
+        tab.select_option("#bound-side", side)
+        tab.evaluate("const r = document.getElementById('bound'); r.value = 500; r.oninput()")
+        met[side] = shown(page)
+        assert f"side={side}" in tab.evaluate("location.hash") or side == "least"
+    assert sorted(met.values()) == [1, 2], "of three, the middle one is on one side"
+    assert page.wrong == []
+
+
+def test_the_address_and_the_link_agree(browser, front):
+    page = Watched(browser, front).is_ready()
+    tab = page.tab
+    for one in tab.locator("tr.policy button").all()[:2]:
+        one.click()
+    tab.wait_for_selector("text=Paired difference")
+    tab.locator("#link").click()
+    assert tab.input_value("#link-text").split("#")[1] == tab.evaluate("location.hash").lstrip("#")
+    tab.locator("tr.policy button").nth(2).click()
+    field = tab.locator("#link-text")
+    assert not field.is_visible() or field.input_value().split("#")[1] == tab.evaluate("location.hash").lstrip("#")
