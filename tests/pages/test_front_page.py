@@ -15,8 +15,11 @@ from hydra import compose
 from alignlab.config.hydra.compose import composing, register, run_config
 from alignlab.front import page as front_page
 from alignlab.front.collect import FailedRun, collect
+from alignlab.front.comparisons import comparisons, sentences
+from alignlab.front.figures import STYLES
 from alignlab.front.metrics import ExactCurve
 from alignlab.front.page import Names, write_front_page
+from alignlab.front.picture import front_figure
 from alignlab.front.said import learning_curves, read_said
 from alignlab.front.table import write_csv
 from alignlab.io.atomic import write_json
@@ -292,6 +295,7 @@ def test_the_logic(logic):
     )
     assert logic(f"l.best({text}, ['a', 'kl'], [1, -1]).map((p) => p.metrics.a[0])") == [2]
     assert logic(f"l.best({text}, ['a', 'kl'], [1, 1]).map((p) => p.metrics.a[0])") == [1, 2, 0]
+    assert logic(f"l.best({text}, ['a', 'kl'], [1, 0]).map((p) => p.metrics.a[0])") == [2], "unknown does not count"
     assert logic(f"{text}.map((p) => l.meets(p, 'kl', 2, -1))") == [False, True, False]
     assert logic(f"{text}.map((p) => l.meets(p, 'a', 1.95, 1, true))") == [False, False, False]
     assert logic(f"l.meets({text}[0], 'kl', 5, -1, true)") is None, "an unknown interval meets nothing"
@@ -376,18 +380,54 @@ def test_which_w_names_the_method_where_there_are_several(logic):
     rows = [{"series": name, "w": w, "seed": 0} for name in ("modpo", "soup") for w in ("0.1", "0.9")]
     assert logic(f"l.named({json.dumps(rows[:1])}, {json.dumps(rows[:2])})") == "w = 0.1"
     assert logic(f"l.named({json.dumps(rows[1:])}, {json.dumps(rows)})") == "modpo w = 0.9; soup w = 0.1, 0.9"
+    seeds = json.dumps([{"series": "modpo", "w": w, "seed": seed} for w in ("0.1", "0.5") for seed in (0, 1)])
+    assert logic(f"l.named({seeds}.slice(0, 3), {seeds})") == "w = 0.1, 0.5 (seed 0)", "of some seeds alone"
+    three = json.dumps([{"series": "modpo", "w": "0.8, 0.1, 0.1", "seed": 0}])
+    assert logic(f"l.named({three}, {three})") == "w = (0.8, 0.1, 0.1)"
 
 
 def test_labels_keep_off_bars_marks_and_each_other(logic):
     point = {"x": 100, "y": 100, "size": [30, 12]}
-    at = "require(%s).place" % json.dumps(str(LOGIC.with_name("front_labels.js")))
+    at = f"require({json.dumps(str(LOGIC.with_name('front_labels.js')))}).place"
     frame = "marks: [], lines: [], frame: [0, 0, 200, 200]"
     [free] = logic(f"{at}([{json.dumps(point)}], {{bars: [], {frame}}})")
-    assert free is not None and not free["far"]
+    assert free is not None
+    assert not free["far"]
     bars = [[100, 0, 100, 200], [0, 100, 200, 100]]
     [beside] = logic(f"{at}([{json.dumps(point)}], {{bars: {json.dumps(bars)}, {frame}}})")
-    assert abs(beside["x"]) > 15 and abs(beside["y"]) > 6, "between the arms of its intervals"
+    assert abs(beside["x"]) > 15, "between the arms of its intervals"
+    assert abs(beside["y"]) > 6
     walls = [[x, 0, x, 200] for x in range(0, 200, 5)]
     assert logic(f"{at}([{json.dumps(point)}], {{bars: {json.dumps(walls)}, {frame}}})") == [None], "no place is free"
     one, other = logic(f"{at}([{json.dumps(point)}, {json.dumps(point)}], {{bars: [], {frame}}})")
     assert abs(one["x"] - other["x"]) >= 30 or abs(one["y"] - other["y"]) >= 12
+
+
+def test_series_look_as_in_the_picture(tmp_path):
+    runs = [*write_front(tmp_path / "modpo", ws=(0.1, 0.9)), *write_front(tmp_path / "new", algorithm="new", ws=(0.5,))]
+    reference = {"policy": {"algorithm": "reference", "seed": 0}, "beta": None, "loss_type": None, "artifacts": {}}
+    samples = [("prompt 0", "answer", {"helpful": 0.0, "safe": 0.0})]
+    runs.append(write_run(tmp_path / "reference", w=None, samples=samples, algorithm="evaluate", **reference))
+    collection = collect(runs)
+    styles = Parsed(written(runs, tmp_path / "front.html")).data("data")["styles"]
+    look = {one.get_label(): one for one in front_figure(collection.policies).legends[0].legend_handles}
+    assert set(look) == {"modpo", "new"}
+    for name, handle in look.items():
+        style = next(one for one in STYLES if one.marker == handle.get_marker())
+        assert styles[name] == {"colors": [handle.get_color(), style.on_dark], "symbol": style.symbol}
+    assert styles["reference"]["symbol"] == "star", "as in the picture"
+
+
+def test_who_is_dominated_is_said_as_in_the_terminal(tmp_path):
+    runs = write_front(tmp_path / "a", ws=(0.1, 0.9))
+    samples = [(f"prompt {p}", "x", {"helpful": -9.0 + p / 9, "safe": -9.0 - p / 7, "kl": 0.1}) for p in range(6)]
+    runs.append(write_run(tmp_path / "worse", w=0.5, samples=samples))
+    compared = comparisons(collect(runs).points)
+    data = Parsed(written(runs, tmp_path / "front.html", compared=compared)).data("data")
+    first, *others = sentences(compared)
+    assert data["told"] == first
+    assert [one["text"] for one in data["dominated"]] == others
+    ((by, point),) = [one["pair"] for one in data["dominated"]]
+    assert [data["policies"][index]["w"] for index in point] == ["0.5"]
+    assert data["policies"][by[0]]["w"] in ("0.1", "0.9")
+    assert Parsed(written(runs, tmp_path / "front.html")).data("data")["told"] == ""
