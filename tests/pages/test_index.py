@@ -53,9 +53,10 @@ def test_an_evaluation_names_its_policys_run_and_a_reward_its_objective(tmp_path
     for name, weights in (("a", {"better": 1.0, "safer": 0.0}), ("b", {"better": 0.0, "safer": 1.0})):
         write_run(tmp_path / "reward_model" / name, w=1.0, samples=samples, weights=weights, **reward)
     page = check_safe(write_index(tmp_path).path)
-    text = " ".join(page.texts)
+    text = "".join(page.texts)
     assert "evaluate: modpo/w=0.1" in text
     assert "evaluate: reference" in text
+    assert {"evaluate: modpo/", "evaluate/", "w=0.1"} <= set(page.texts), "a line breaks between folders"
     assert links(page).count("./modpo/w%3D0.9/") == 2, "its own row, and its evaluation's"
     assert "1 (better)" in text
     assert "1 (safer)" in text

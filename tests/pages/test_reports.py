@@ -1,5 +1,6 @@
 """The audit's, a synthesis' and a comparison's pages: what they say, and that every text in them is data."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import torch
@@ -68,6 +69,13 @@ def test_the_audit(tmp_path):
     assert path.stat().st_mode & 0o077 == 0
 
 
+def test_an_audit_without_doubts_says_none(tmp_path):
+    found = dataclasses.replace(audited(["one", "two"]), doubted=[])
+    text = words(checked(write_audit_page(tmp_path, found)))
+    assert "Labels in doubt: none" in text
+    assert "open only what you want to read" not in text
+
+
 def test_hostile_text_in_the_audit(tmp_path):
     page = checked(write_audit_page(tmp_path, audited(HOSTILE)))
     assert "<script>alert(1)</script>" in "".join(page.texts)
@@ -89,6 +97,7 @@ def test_the_card_of_a_synthesis(tmp_path):
     text = " ".join(checked(path).texts)
     assert f"{MOST_SETS} of {MOST_SETS + 9} sets" in text
     assert "This data set holds harmful text." in text
+    assert f"{MOST_SETS + 9} 4.0 4.0" in " ".join(text.split()), "tokens have one decimal"
     assert "dataset.path null" in " ".join(text.split())
     assert path.stat().st_mode & 0o077 == 0
     assert synthesised(tmp_path, ["a"], kind="toy").stat().st_mode & 0o044, "the toy's words harm nobody"
