@@ -77,11 +77,11 @@ PAGE = """# Methods: which way to the front, and what it costs
 
 Made by `python -m benchmarks.methods`; not edited by hand. The sentences on each method are in that file.
 
-`--config-name methods` on the embedded default, seeds {seeds}, w = {weights}. The seed changes
-everything, the reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) and `grpo` (with the
-settings of docs/grpo.md) see the true rewards instead. The rewards of modpo, rebel and the conditioned adapter, and the
-policies that soups and logit mixtures mix, are the same two DPO policies. All figures are on held-out prompts, beside
-the exact front (`alignlab/front/exact.py`).
+`--config-name methods` on the embedded default{overrides}, seeds {seeds}, w = {weights}.
+The seed changes everything, the reference model too. All methods see the same labelled pairs; `best_of_n` (n=4) and
+`grpo` (with the settings of docs/grpo.md) see the true rewards instead. The rewards of modpo, rebel and the conditioned
+adapter, and the policies that soups and logit mixtures mix, are the same two DPO policies. All figures are on held-out
+prompts, beside the exact front (`alignlab/front/exact.py`).
 
 ![The methods beside the exact front, seed {first}](methods.png)
 
@@ -144,7 +144,7 @@ def main() -> int:
     if code:
         return code
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(page(found, arguments.runs))
+    arguments.out.write_text(page(found, arguments.runs, arguments.overrides))
     shutil.copyfile(newest_picture(arguments.runs, found[seeds[0]]), arguments.out.with_suffix(".png"))
     print(arguments.out)
     return 0
@@ -172,8 +172,15 @@ def points_of_seeds(runs: Path, seeds: Sequence[int]) -> Seeds:
     return found
 
 
-def page(found: Seeds, runs: Path) -> str:
-    """docs/methods.md."""
+def page(found: Seeds, runs: Path, overrides: Sequence[str]) -> str:
+    """docs/methods.md.
+
+    Args:
+        found: the points.
+        runs: root of the runs.
+        overrides: beyond the sweep's own; those of `paths` and `tracker` change no figure and are not shown.
+    """
+    own = [one for one in overrides if not one.startswith(("paths.", "tracker"))]
     seeds = list(found)
     names = [name for name in METHODS if all(name in found[seed] for seed in seeds)]
     head = ["method", *(f"w={w:g}" for w in WEIGHTS)]
@@ -195,6 +202,7 @@ def page(found: Seeds, runs: Path) -> str:
         rows.append([name, f"{mean:.3f} ({' '.join(f'{value:.3f}' for value in means[name])})", shown])
     versions = ("torch", "transformers", "trl", "peft")
     return PAGE.format(
+        overrides="".join(f", `{one}`" for one in own),
         seeds=", ".join(map(str, seeds)),
         weights=", ".join(f"{w:g}" for w in WEIGHTS),
         first=seeds[0],
