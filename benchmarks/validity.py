@@ -310,23 +310,6 @@ def page(
     )
     every = [result for of_kernel in found.values() for results in of_kernel.values() for result in results]
     of_rebel = [result for of_kernel in rebel.values() for results in of_kernel.values() for result in results]
-    worst = {
-        "least share": min(mean_of(result, "attained_share") for result in every),
-        "greatest KL to the optimum": max(mean_of(result, "kl_to_optimum") for result in every),
-        "least well-formed": min(mean_of(result, "well_formed") for result in every),
-        "least KL to the reference": min(mean_of(result, "kl") for result in every),
-        "least effective sample size": min(mean_of(result, "exact_ess") for result in every),
-    }
-    slopes = "; ".join(
-        f"kernel {kernel}: "
-        + ", ".join(
-            "{}, seed {}: {:.3f} [{:.3f}, {:.3f}]".format(
-                objective_of(result), result["seed"], slope_of(result)["mean"], *slope_of(result)["ci95"]
-            )
-            for result in results
-        )
-        for kernel, results in margins.items()
-    )
     spread = [["", "w", "between seeds", "evaluation", "the rest", "one reference"]]
     for metric in ("attained_share", "kl_to_optimum"):
         spread += components(policies, one_reference, metric) if len(seeds) > 1 else []
@@ -338,8 +321,8 @@ def page(
         kernels=", ".join(found),
         tables="\n\n".join(f"Kernel {kernel}:\n\n{table(results)}" for kernel, results in found.items()),
         num_runs=len(every),
-        worst=", ".join(f"{name} {value:.3f}" for name, value in worst.items()),
-        slopes=slopes,
+        worst=worst_of(every),
+        slopes="; ".join(f"kernel {kernel}: {slopes_of(results)}" for kernel, results in margins.items()),
         targets=told(missed),
         rebel_command=" ".join(REBEL),
         num_rebel=len(of_rebel) // len(REBEL_WEIGHTS),
@@ -347,6 +330,31 @@ def page(
         rebel_targets=told(missed_by_rebel),
         seconds=np.sum([result["seconds"]["total"] for result in (*every, *of_rebel)]),
         versions=versions,
+    )
+
+
+def worst_of(results: Sequence[dict[str, Any]]) -> str:
+    """What the worst of all runs has, metric by metric."""
+    extremes = {
+        "least share": (min, "attained_share"),
+        "greatest KL to the optimum": (max, "kl_to_optimum"),
+        "least well-formed": (min, "well_formed"),
+        "least KL to the reference": (min, "kl"),
+        "least effective sample size": (min, "exact_ess"),
+    }
+    return ", ".join(
+        f"{name} {extreme(mean_of(result, metric) for result in results):.3f}"
+        for name, (extreme, metric) in extremes.items()
+    )
+
+
+def slopes_of(rewards: Sequence[dict[str, Any]]) -> str:
+    """Every implicit reward's slope on the true one, with its interval."""
+    return ", ".join(
+        "{}, seed {}: {:.3f} [{:.3f}, {:.3f}]".format(
+            objective_of(result), result["seed"], slope_of(result)["mean"], *slope_of(result)["ci95"]
+        )
+        for result in rewards
     )
 
 
