@@ -41,6 +41,7 @@ STYLES = (
     Style("#56B4E9", "#8FD0F5", "P", "cross"),
     Style("#8A6BBE", "#B79FE3", "X", "x"),
     Style("#7F7F7F", "#A8A8A8", "h", "hexagon"),
+    Style("#6B7A1E", "#B9C862", "<", "triangle-left"),
 )
 REFERENCE_STYLE = Style("#555555", "#C3CAD2", "*", "star")
 USUAL_STYLE = {"modpo": 0, "dpo": 1, "soup": 2, "sft": 3}
