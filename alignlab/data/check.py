@@ -1,5 +1,6 @@
 """The data check: every row of a source, before any model is loaded. What passes are the rows that jobs use."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from alignlab.data.readers import SOURCES
 from alignlab.data.readers.fields import check_responses
 from alignlab.data.readers.source import Source
 from alignlab.data.records import Prompt, RankedRow, prompt_text, ranked_pairs
-from alignlab.data.report import SPELLINGS, BadRow, LeftOut, Report
+from alignlab.data.report import SPELLINGS, TEMPLATED, BadRow, LeftOut, Report
 from alignlab.data.splits import split_key
 from alignlab.data.texts import DIFFERENCE, blank_text, folded, is_blank
 from alignlab.errors import ConfigError
@@ -18,6 +19,9 @@ from alignlab.errors import ConfigError
 CHARACTERS_A_TOKEN = 16
 """No tokenizer makes text of fewer tokens than one in so many characters, blanks aside, or of fewer than one a word;
 what is too long by this is too long for certain, and the rest is counted when it is tokenised."""
+
+_RENDERED = re.compile(r"<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|\[INST\]|<\|(?:user|assistant)\|>")
+"""What chat templates write and hardly a request does."""
 
 MOST_BAD = 10_000
 """Bad rows after which a source is not read on, where the first of them refuses it."""
@@ -68,6 +72,7 @@ def checked_rows(
         rows = source.gather(rows, config, report)
     rows = _without_overlap(rows, report)
     report.notes[SPELLINGS] += num_spellings(row.prompt for row in rows)
+    report.notes[TEMPLATED] += sum(_RENDERED.search(prompt_text(row.prompt)) is not None for row in rows)
     report.notes = +report.notes  # without those that count nothing
     report.records = len(rows)
     return rows

@@ -253,7 +253,9 @@ def _lines(stream: Any) -> Iterator[bytes]:
 
 def _json_row(line: bytes, encoding: str) -> dict[str, Any] | BadRow:
     try:
-        row = json.loads(line.decode(encoding))
+        row = json.loads(line.decode(encoding), object_pairs_hook=_object)
+    except BadRow as bad:
+        return bad
     except UnicodeDecodeError as error:
         return BadRow("not_utf8", "", f"byte {error.start} is not UTF-8")
     except json.JSONDecodeError as error:
@@ -264,6 +266,15 @@ def _json_row(line: bytes, encoding: str) -> dict[str, Any] | BadRow:
     if not isinstance(row, dict):
         return BadRow("not_an_object", "", f"must be a JSON object, is a {type(row).__name__}")
     return row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys must differ: of two values Python would keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+        raise BadRow("bad_value", name, "stands twice in one object")
+    return found
 
 
 @contextlib.contextmanager

@@ -112,17 +112,26 @@ def file_rows(files: Sequence[DataFile], columns: Columns, report: Report) -> It
         report: takes what was left out.
 
     Raises:
-        ConfigError: `file:1 column: no such column` with the nearest name, or for a file without rows.
+        ConfigError: `file:1 column: no such column` with the nearest name, for a file without rows, or for an ignored
+            column that no row has.
     """
+    unseen, names = set(columns.ignored), dict[str, None]()
     for file in files:
-        columns.check(file.shown, column_names(file.path), report)
+        there = column_names(file.path)
+        columns.check(file.shown, there, report)
+        names |= dict.fromkeys(there)
+        unseen -= names.keys()
         empty = True
         for number, row in located_rows(file.path, columns.wanted):
             empty = False
+            if unseen and not isinstance(row, BadRow):
+                unseen -= row.keys()
             location = f"{file.shown}:{number}"
             yield Located(location, row if isinstance(row, BadRow) else columns.of(row, location), file.split)
         if empty:
             raise ConfigError(f"dataset.path={file.path}: holds no rows")
+    for name in sorted(unseen):
+        raise ConfigError(f"dataset.ignore=[{name}]: no row has such a column; {nearest(name, names)}")
 
 
 def table_rows(table: Iterable[dict[str, Any]], name: str, split: str | None, columns: Columns) -> Iterator[Located]:

@@ -26,7 +26,9 @@ FAULTS = {
 """Kind of fault -> what it is in words, in the order in which one row is looked at: the first that holds counts."""
 
 SPELLINGS = f"prompts that differ from another one only in {DIFFERENCE}"
-"""Name of a note that is also said."""
+TEMPLATED = "prompts that hold a chat template's own tokens, which are read as text; give them without a template"
+SAID = (SPELLINGS, TEMPLATED)
+"""Names of notes that are also said."""
 
 MOST_LINES = 20
 """Bad rows that are named one by one; of the rest the totals are given."""
@@ -101,8 +103,7 @@ class Report:
     def notices(self) -> list[str]:
         """Lines for the person at the terminal: what was left out or is spelled in two ways, and columns not read."""
         lines = [f"{self.source}: left out {counts_text(self.bad)}"] if +self.bad else []
-        if self.notes[SPELLINGS]:
-            lines.append(f"{self.source}: {self.notes[SPELLINGS]:,} {SPELLINGS}")
+        lines += [f"{self.source}: {self.notes[name]:,} {name}" for name in SAID if self.notes[name]]
         if self.columns_unread:
             read, unread = ", ".join(self.columns_read), ", ".join(self.columns_unread)
             lines.append(f"{self.source}: reads {read}; does not read {unread}")

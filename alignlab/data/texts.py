@@ -13,7 +13,7 @@ _ZERO_WIDTH = (
 )
 """Joiners, marks of direction, fillers, variation selectors, tags."""
 _UNSEEN = re.compile(f"[{_CONTROL}{_ZERO_WIDTH}]")
-_LINE_ENDS = re.compile("[\u0085\u2028\u2029]")
+_LINE_ENDS = re.compile("\r\n?|[\u0085\u2028\u2029]")
 _SPACES = re.compile(r"[^\S\x09-\x0d ]")
 """White space beside ASCII's: no-break, en, em, thin, ideographic and others."""
 _SMALL = re.compile(
@@ -53,7 +53,7 @@ def folded(text: str) -> str:
     Full-width letters, ligatures and the like become ordinary ones; exponents, indices and fractions stay.
     """
     if text.isascii():
-        return text if text.replace("\n", " ").isprintable() else _UNSEEN.sub("", text)
+        return text if text.replace("\n", " ").isprintable() else _LINE_ENDS.sub("\n", _UNSEEN.sub("", text))
     text = _SPACES.sub(" ", _LINE_ENDS.sub("\n", _UNSEEN.sub("", text)))
     small = _SMALL.findall(text)
     ordinary = (unicodedata.normalize("NFKC", part) for part in _SMALL.split(text))

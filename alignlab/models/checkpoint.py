@@ -9,12 +9,15 @@ from typing import Any
 
 from alignlab.errors import ConfigError
 
+ADAPTER = "adapter_config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED, PICKLED_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 LARGEST_HEADER = 100 << 20
 """Bytes of a safetensors header; the library's own limit."""
 LARGEST_JSON = 64 << 20
 _LFS = b"version https://git-lfs"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of weights that load as they are."""
 _SIZES = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16}
 """Bits of one number; types that are not named here are not measured."""
 
@@ -52,8 +55,12 @@ def check_weights_file(file: Path) -> None:
         raise ConfigError(f"{file}: is a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
 
 
-def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(file: Path, *, plain: bool = False) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor in a safetensors file, from its header.
+
+    Args:
+        file: the weights.
+        plain: refuse weights in integers or 8-bit floats: without what scales them they would load as other numbers.
 
     Raises:
         ConfigError: naming the file, if it is missing, empty, a Git LFS pointer, truncated, or no safetensors file.
@@ -72,6 +79,7 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in found.items() if name != "__metadata__"}
         end = max((int(entry["data_offsets"][1]) for name, entry in found.items() if name != "__metadata__"), default=0)
         whole = all(_measured(entry) for name, entry in found.items() if name != "__metadata__")
+        packed = {name: str(found[name]["dtype"]) for name in shapes if found[name]["dtype"] not in _FLOATS}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise broken from None
     if not whole:
@@ -79,6 +87,10 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
     if 8 + length + end != size:
         what = "truncated" if 8 + length + end > size else "longer than its header says"
         raise ConfigError(f"{file}: is {what} ({size:,} of {8 + length + end:,} bytes); download or save it again")
+    for name, kind in packed.items() if plain else ():
+        if name.endswith(".weight"):
+            rule = "whose numbers mean something else without their scales; give the weights unquantized"
+            raise ConfigError(f"{file}: the tensor {name} is of type {kind}, {rule}")
     return shapes
 
 
@@ -91,12 +103,18 @@ def _measured(entry: dict[str, Any]) -> bool:
     return bits is None or (entry["data_offsets"][1] - entry["data_offsets"][0]) * 8 == count * bits
 
 
-def weights_of(folder: Path) -> dict[str, tuple[int, ...]] | None:
+def weights_of(folder: Path, *, plain: bool = False) -> dict[str, tuple[int, ...]] | None:
     """Name and shape of every tensor of a model's folder; None where only pickled files hold the weights.
+
+    Args:
+        folder: the model's.
+        plain: refuse weights in integers or 8-bit floats.
 
     Raises:
         ConfigError: naming the file that is missing or damaged.
     """
+    if (folder / INDEX).is_file() and (folder / SINGLE).is_file():
+        raise ConfigError(f"{folder}: holds {SINGLE} and the shards of {INDEX}; delete the one that is not the model")
     if (folder / INDEX).is_file():
         placed = read_json(folder / INDEX).get("weight_map")
         if not isinstance(placed, dict):
@@ -105,7 +123,7 @@ def weights_of(folder: Path) -> dict[str, tuple[int, ...]] | None:
         for name in sorted({str(file) for file in placed.values()}):
             if Path(name).name != name:
                 raise ConfigError(f"{folder / INDEX}: names {name!r}, which must be a file of the same folder")
-            found |= tensor_shapes(folder / name)
+            found |= tensor_shapes(folder / name, plain=plain)
         absent = sorted(set(placed) - set(found))
         if absent:
             raise ConfigError(
@@ -113,7 +131,7 @@ def weights_of(folder: Path) -> dict[str, tuple[int, ...]] | None:
             )
         return found
     if (folder / SINGLE).is_file():
-        return tensor_shapes(folder / SINGLE)
+        return tensor_shapes(folder / SINGLE, plain=plain)
     for name in (PICKLED, PICKLED_INDEX):
         if (folder / name).is_file():
             check_weights_file(folder / name)
@@ -135,7 +153,10 @@ def check_model_folder(key: str, folder: Path) -> None:
         return
     settings = read_json(folder / "config.json")
     check_no_code(f"{key}={folder}", settings)
-    shapes = weights_of(folder)
+    if (folder / ADAPTER).is_file():  # transformers would put it on the model, and say nothing
+        remedy = f"move {ADAPTER} and its weights to another folder, and give that as the adapter if it is wanted"
+        raise ConfigError(f"{key}={folder}: holds a model and an adapter; {remedy}")
+    shapes = weights_of(folder, plain=not settings.get("quantization_config"))
     if shapes is not None:
         _check_names(f"{key}={folder}", settings, shapes)
 

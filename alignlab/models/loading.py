@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from alignlab.errors import ConfigError
-from alignlab.models.checkpoint import check_model_folder
+from alignlab.models.checkpoint import check_model_folder, read_json
 from alignlab.models.finite import refuse_non_finite
 from alignlab.runs.progress import say
 
@@ -51,6 +51,8 @@ def load_tokenizer(key: str, path: str, revision: str | None) -> Any:
     if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
         remedy = "save it there with tokenizer.save_pretrained, or copy tokenizer.json and tokenizer_config.json"
         raise ConfigError(f"{key}={path}: the folder holds no tokenizer; {remedy}")
+    if (folder / "config.json").is_file():
+        read_json(folder / "config.json")  # whose faults would be taken for the tokenizer's
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     except LOAD_ERRORS as error:
@@ -95,6 +97,8 @@ def load_weights(
     except LOAD_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"{what}: does not load: {reason:.300}") from None
+    if getattr(model, "peft_config", None):  # of a hub id: a folder is refused before
+        raise ConfigError(f"{what}: holds a model and an adapter, of which only the model is wanted; copy that apart")
     missing = sorted(name for name in report["missing_keys"] if name.split(".")[0] not in new_heads)
     mismatched = sorted(str(entry[0]) for entry in report["mismatched_keys"])
     if missing:

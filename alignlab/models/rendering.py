@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,10 @@ BATCH = 256
 """Conversations of one exchange with the worker."""
 THOUGHT_ENDS = ("</think>", "[/THINK]", "<|END_THINKING|>", "</thinking>", "</seed:think>", "<channel|>")
 """What ends a thought in an assistant's turn; most templates drop a thought from all but the last."""
+
+
+_WRITTEN_PART = re.compile(r"""["']type["']: ["']text["'], ["']text["']: ["']""")
+"""A part of a content, as Python or JSON writes it."""
 
 
 class TemplateError(ConfigError, ValueError):
@@ -82,11 +87,17 @@ class TemplateRenderer:
         given = [{"messages": [self._message(turn) for turn in one.turns], "ask": one.ask} for one in conversations]
         found = list(self._answers(given))
         if len(found) == len(given):
-            return [Rendered(one.get("text", ""), one.get("error", "")) for one in found]
+            return [self._as_text(one.get("text", ""), one.get("error", "")) for one in found]
         fault = Rendered("", self._end())
         return [Rendered(one.get("text", ""), one.get("error", "")) for one in found] + [fault] * (
             len(given) - len(found)
         )
+
+    def _as_text(self, text: str, error: str) -> Rendered:
+        """The rendering, unless the template wrote a list of parts as it is."""
+        if self._as_parts and _WRITTEN_PART.search(text):
+            return Rendered("", "takes the content of some roles as a list of parts and of others as text")
+        return Rendered(text, error)
 
     def _message(self, turn: Turn) -> dict[str, Any]:
         content = [{"type": "text", "text": turn.content}] if self._as_parts else turn.content

@@ -275,7 +275,7 @@ def tensors_of(folder: Path) -> dict[str, tuple[int, ...]]:
     if not file.is_file():
         check_weights_file(folder / ADAPTER_WEIGHTS[1])
         return {}
-    shapes = tensor_shapes(file)
+    shapes = tensor_shapes(file, plain=True)
     if not shapes:
         raise ConfigError(f"{file}: holds no tensor; save the adapter again")
     return shapes

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def load_adapter(model: Any, folder: Path, *, key: str = "adapter") -> PeftModel
     settings, what = adapter_settings(key, folder), f"{key}={folder}"
     _refuse_unknown(what, settings)
     names = [name for name, _ in model.named_modules()]
+    own = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     match_patterns(f"{what}: {CONFIG}", patterns_of(settings), names)
     check_vocabulary(what, folder, model.get_input_embeddings().weight.shape[0])
     with warnings.catch_warnings(record=True) as caught:
@@ -69,7 +70,7 @@ def load_adapter(model: Any, folder: Path, *, key: str = "adapter") -> PeftModel
     if missing:  # PEFT only warns, and leaves these layers as if they had no adapter
         first = missing[0].partition("['")[2].partition("'")[0]
         raise _misfit(what, f": it lacks {first or missing[0]:.200}")
-    _refuse_leftovers(wrapped, folder, what)
+    _refuse_leftovers(wrapped, folder, what, own)
     refuse_non_finite(what, load_peft_weights(str(folder), device="cpu"))  # biases and tokens are among them
     return wrapped
 
@@ -100,18 +101,20 @@ def touches_base_weights(folder: Path) -> bool:
     return len(plain) < len(keys) or not keys or not plain_start
 
 
-def _refuse_leftovers(wrapped: PeftModel, folder: Path, what: str) -> None:
+def _refuse_leftovers(wrapped: PeftModel, folder: Path, what: str, own: Iterable[str]) -> None:
     """Refuse saved tensors that no module took, as of an adapter for a deeper model; PEFT says nothing of them.
 
     Args:
         wrapped: the model with the adapter.
         folder: the adapter's.
         what: `KEY=FOLDER`.
+        own: names of the base model's own weights, which a saved tensor may replace.
     """
     if getattr(wrapped.get_base_model(), "_checkpoint_conversion_mapping", None):
         return  # PEFT renames such a model's keys while it loads
     placed = {_layer_of(key) for key in get_peft_model_state_dict(wrapped, save_embedding_layers=False)}
-    left = sorted(key for key in saved_keys(folder) if ".lora_" in key and _layer_of(key) not in placed)
+    placed |= {f"base_model.model.{name}" for name in own}
+    left = sorted(key for key in saved_keys(folder) if _layer_of(key).replace(".base_layer.", ".") not in placed)
     if left:
         raise _misfit(what, f", which has no layer for {left[0]}")
 

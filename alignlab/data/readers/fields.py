@@ -1,6 +1,7 @@
 """Reads one field of a raw row, or says what is wrong with it."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,17 @@ Row = Mapping[str, Any]
 """A row as its file holds it."""
 ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 """Names of a message's role -> the role; `human` and `gpt` are ShareGPT's."""
-_NOT_READ_OF_A_MESSAGE = ("tool_calls", "function_call", "reasoning_content", "thinking", "images")
+_NOT_READ_OF_A_MESSAGE = (
+    *("tool_calls", "tool_call_id", "function_call", "tools", "functions", "reasoning_content", "thinking"),
+    *("image", "images", "audio", "audios", "video", "videos", "document", "documents", "files", "attachments"),
+)
 """What changes a turn beside its text."""
+_WRITTEN_MESSAGES = re.compile(
+    r"""\[?\s*\{(?=[^{}]*["'](?:role|from)["']\s*:\s*["'](?:system|user|human|assistant|gpt)["'])"""
+    r"""(?=[^{}]*["'](?:content|value)["']\s*:).*\}\s*\]?\s*""",
+    re.DOTALL,
+)
+"""Messages as text, in JSON or as Python prints them."""
 _TYPES: tuple[tuple[type, str], ...] = (
     (bool, "true or false"),
     (int, "a number"),
@@ -50,6 +60,8 @@ def text_of(row: Row, column: str) -> str:
         raise wrong_type(column, "text", value)
     if not value.isascii():
         check_unicode(column, value)
+    if value[:1] in ("[", "{") and _WRITTEN_MESSAGES.fullmatch(value):
+        raise BadRow("wrong_type", column, "is text that holds messages; write them as a list of objects, not as text")
     return value
 
 

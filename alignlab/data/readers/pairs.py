@@ -60,6 +60,9 @@ def _of_texts(row: Row, given: list[Turn] | None, chosen: str, rejected: str) ->
         prompt, answers = shared_text(chosen, rejected)
         turns = [Turn("user", prompt)] if isinstance(prompt, str) else list(prompt)
         return prompt_from(with_system(row, turns), "chosen"), answers
+    talks = _talks(chosen, rejected)
+    if talks is not None:
+        return _of_turns(row, given, *talks)
     last = given[-1].content if given else ""
     if len(last) >= _LONG_ENOUGH and chosen.startswith(last) and rejected.startswith(last):
         raise BadRow(
@@ -68,7 +71,9 @@ def _of_texts(row: Row, given: list[Turn] | None, chosen: str, rejected: str) ->
     return prompt_from(given, request_column(row) or "prompt"), [chosen, rejected]
 
 
-def _of_turns(row: Row, given: list[Turn] | None, chosen: list[Turn], rejected: list[Turn]) -> tuple[Prompt, list[str]]:
+def _of_turns(
+    row: Row, given: list[Turn] | None, chosen: Sequence[Turn], rejected: Sequence[Turn]
+) -> tuple[Prompt, list[str]]:
     """The prompt and both answers: each side is one answer, or a whole conversation that ends in one."""
     if given is not None and len(chosen) == len(rejected) == 1:
         prompt = prompt_from(given, request_column(row) or "prompt")
@@ -116,6 +121,13 @@ def _shared_turns(chosen: Sequence[Turn], rejected: Sequence[Turn]) -> tuple[Seq
     return chosen[:shared], answers
 
 
+def _talks(chosen: str, rejected: str) -> list[Sequence[Turn]] | None:
+    """Both sides as conversations, where both are written as HH-RLHF has it."""
+    if not all(side.lstrip().startswith("Human:") for side in (chosen, rejected)):
+        return None
+    return [conversation("\n\n" + side.lstrip(), name) for name, side in zip(SIDES, (chosen, rejected), strict=True)]
+
+
 def shared_text(chosen: str, rejected: str) -> tuple[Prompt, list[str]]:
     """The turns that both texts begin with, and what each says then.
 
@@ -124,9 +136,9 @@ def shared_text(chosen: str, rejected: str) -> tuple[Prompt, list[str]]:
     """
     if chosen == rejected:
         raise BadRow("identical", "rejected", "is the same as chosen")
-    if all(side.lstrip().startswith("Human:") for side in (chosen, rejected)):
-        talks = zip(SIDES, (chosen, rejected), strict=True)
-        turns, answers = _shared_turns(*(conversation("\n\n" + side.lstrip(), name) for name, side in talks))
+    talks = _talks(chosen, rejected)
+    if talks is not None:
+        turns, answers = _shared_turns(*talks)
         return prompt_from(turns, "chosen"), answers
     limit = min(len(chosen), len(rejected))
     shared = next((index for index in range(limit) if chosen[index] != rejected[index]), limit)

@@ -4,19 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignlab.data.readers.fields import Row, list_of, prompt_from, text_of, turns_of, value_of, wrong_type
+from alignlab.data.readers.hh import conversation
 from alignlab.data.records import Prompt, Turn, as_prompt
 from alignlab.data.report import BadRow
 from alignlab.data.texts import is_blank
 
 REQUESTS = ("prompt", "question", "instruction", "query", "messages", "conversations", "conversation", "input")
 """Columns that hold a request, or a conversation that ends in one. Beside `instruction`, `input` is its second part."""
+_MESSAGES = ("messages", "conversations", "conversation")
 SYSTEM = ("system", "system_prompt")
 PROMPT_COLUMNS = (*REQUESTS, "history", *SYSTEM)
 """All columns that a prompt is read from."""
 _OTHER_NAMES = (
-    *("system_message", "system_instruction", "system_instructions", "chat_history", "conversation_history"),
-    *("context", "ContextString", "passage", "document", "documents", "tools", "functions"),
-    *("image", "images", "audio", "video"),
+    *("system_message", "system_instruction", "system_instructions", "sys_prompt"),
+    *("chat_history", "conversation_history", "dialog_history", "dialogue_history"),
+    *("context", "contexts", "ContextString", "passage", "passages", "document", "documents", "tools", "functions"),
+    *("image", "images", "audio", "audios", "video", "videos"),
 )
 CHANGES_THE_REQUEST = (
     *PROMPT_COLUMNS,
@@ -62,12 +65,12 @@ def request_turns(row: Row) -> list[Turn] | None:
     column = request_column(row)
     if column is None:
         return None
-    if isinstance(value_of(row, column), list):
+    if column in _MESSAGES or isinstance(value_of(row, column), list):
         turns = turns_of(row, column)
         if says_something(row.get("history")):
             raise BadRow("bad_value", "history", f"stands beside the turns of {column}; dataset.ignore=[history]")
     else:
-        turns = [*_history(row), Turn("user", _request(row, column))]
+        turns = [*_history(row), *_asked(_request(row, column), column)]
     return with_system(row, turns)
 
 
@@ -75,11 +78,14 @@ def with_system(row: Row, turns: Sequence[Turn]) -> list[Turn]:
     """The turns after what the row's system column says.
 
     Raises:
-        BadRow: if they begin with another system turn.
+        BadRow: if they begin with another system turn, or two columns say different things.
     """
-    for column in SYSTEM:
+    for number, column in enumerate(SYSTEM):
         if says_something(row.get(column)):
             system = Turn("system", text_of(row, column))
+            for other in SYSTEM[number + 1 :]:
+                if says_something(row.get(other)) and text_of(row, other).strip() != system.content.strip():
+                    raise BadRow("contradictory", other, f"differs from {column}; dataset.ignore=[{other}]")
             if turns and turns[0].role == "system":
                 if turns[0].content.strip() != system.content.strip():
                     raise BadRow("contradictory", column, "differs from the system turn of the conversation")
@@ -105,6 +111,13 @@ def _request(row: Row, column: str) -> str:
     if column == "instruction" and says_something(row.get("input")):
         return f"{request}\n\n{text_of(row, 'input')}"
     return request
+
+
+def _asked(request: str, column: str) -> Sequence[Turn]:
+    """The turns of a request in plain text; one that is written as HH-RLHF has it is a conversation."""
+    if not (request.lstrip().startswith("Human:") and request.rstrip().endswith("Assistant:")):
+        return [Turn("user", request)]
+    return conversation("\n\n" + request.lstrip(), column)[:-1]
 
 
 def _history(row: Row) -> list[Turn]:
