@@ -63,7 +63,12 @@ def data_files(path: str | Path, *, key: str = "dataset.path") -> list[DataFile]
         raise ConfigError(f"{key}={path}: the folder holds no {kinds} file")
     folder = given.parent
     if not folder.is_dir():
-        raise ConfigError(f"{key}={path}: does not exist; there is no folder {folder} either")
+        hint = "; write $HOME for ~" if str(path).startswith("~") else ""
+        if key == "dataset.path":
+            hint = hint or "; a dataset of the hub is given as dataset.hub=OWNER/NAME"
+        raise ConfigError(f"{key}={path}: does not exist; there is no folder {folder} either{hint}")
+    if given.is_symlink():
+        raise ConfigError(f"{key}={path}: is a link to {given.readlink()}, which does not exist")
     beside = [file.name for file in folder.iterdir() if _is_data(file)]
     if any(file.name.startswith(f"{given.name},") for file in folder.iterdir()):
         raise ConfigError(f"{key}={path}: does not exist; quote a path with a comma: {key}=\"'NAME,WITH,COMMA'\"")

@@ -46,7 +46,7 @@ def openai_server(
         body = body_of(response, endpoint)
         wrong = check(body)
         if wrong:
-            raise Transient(f"wrong shape: {wrong}")
+            raise Misfit(f"wrong shape: {wrong}", f"that is no answer to {call.path}; is this the address of the API?")
         return body
 
     return Server(endpoint, read=read, keep_unanswered=keep_unanswered)

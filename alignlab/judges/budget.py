@@ -62,11 +62,11 @@ class Budget:
             return
         usage = reply.body.get("usage")
         usage = usage if isinstance(usage, dict) else {}
-        tokens_in, tokens_out = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
-        if isinstance(tokens_in, int) and estimate:
+        tokens_in, tokens_out = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        if tokens_in is not None and estimate:
             self._ratio = max(self._ratio, self._ratio * tokens_in / estimate)
-        self._spent["tokens_in"] += tokens_in if isinstance(tokens_in, int) else estimate
-        self._spent["tokens_out"] += tokens_out if isinstance(tokens_out, int) else self._config.max_tokens
+        self._spent["tokens_in"] += estimate if tokens_in is None else tokens_in
+        self._spent["tokens_out"] += self._config.max_tokens if tokens_out is None else tokens_out
         self._spent["calls"] += 1
         if time.monotonic() - self._saved > _SAVE_SECONDS:
             self.save()
@@ -92,3 +92,8 @@ class Budget:
 def tokens_of(text: str) -> int:
     """Roughly how many tokens a text has."""
     return len(text) // CHARACTERS_PER_TOKEN + 1
+
+
+def _count(value: Any) -> int | None:
+    """A server's count of tokens; None if it is none, as a negative one, which would give money back."""
+    return value if type(value) is int and value >= 0 else None

@@ -102,6 +102,7 @@ LINES = {
     "not UTF-8": (b'{"prompt": "caf\xe9"}', "not_utf8", "", "byte 15 is not UTF-8"),
     "a list": (b"[1, 2]", "not_an_object", "", "must be a JSON object, is a list"),
     "a text": (b'"hello"', "not_an_object", "", "must be a JSON object, is a str"),
+    "a key twice": (b'{"prompt": "a", "prompt": "b"}', "bad_value", "prompt", "stands twice in one object"),
     "half a surrogate pair": (
         json.dumps({**good(2), "response_0": "\ud83d"}).encode(),
         "not_utf8",
@@ -337,6 +338,12 @@ def test_answers_that_differ_only_in_unicode_are_identical(refused, tmp_path, fo
     rows[2] |= {"response_1": spelled}
     _, (line,) = refused(as_file(tmp_path, form, rows))
     assert line.startswith(f"bad.{form}:3 response_1: is the same as response_0, {BUT}")
+
+
+def test_answers_that_differ_only_in_their_line_ends_are_identical(refused, tmp_path):
+    rows = [{**good(number), "response_0": "one\ntwo", "response_1": "one\r\ntwo"} for number in range(1)]
+    _, (line,) = refused(as_file(tmp_path, "jsonl", rows))
+    assert line.startswith(f"bad.jsonl:1 response_1: is the same as response_0, {BUT}")
 
 
 @pytest.mark.parametrize("spelled", ["request\u00a0number 0", "\uff52equest number 0", "request number\u2060 0"])

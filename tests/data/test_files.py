@@ -85,6 +85,8 @@ def test_a_folder_means_its_files_in_order(tmp_path):
     [
         ("rows.jsnl", "did you mean rows.jsonl?"),
         ("no/rows.jsonl", "there is no folder"),
+        ("trl-lib/some", "a dataset of the hub is given as dataset.hub=OWNER/NAME"),
+        ("dead.jsonl", "is a link to nowhere, which does not exist"),
         ("notes.txt", "must end in one of"),
         ("empty", "the folder holds no"),
     ],
@@ -92,6 +94,12 @@ def test_a_folder_means_its_files_in_order(tmp_path):
 def test_nothing_to_read(tmp_path, jsonl, path, said):
     (tmp_path / "notes.txt").touch()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "dead.jsonl").symlink_to("nowhere")
     with pytest.raises(ConfigError, match=r"^dataset.path=") as refused:
         data_files(tmp_path / path)
     assert said in str(refused.value)
+
+
+def test_a_tilde_is_to_be_written_out():
+    with pytest.raises(ConfigError, match=r"algorithm\.held_out=~/rows\.jsonl: does not exist; .*; write \$HOME for ~"):
+        data_files("~/rows.jsonl", key="algorithm.held_out")

@@ -46,6 +46,11 @@ PROMPTS = {
         (ONE, TWO, THREE),
     ),
     "parts": ({"prompt": [message("user", [{"type": "text", "text": "one"}])]}, "one"),
+    "HH-RLHF's text": ({"prompt": "\n\nHuman: one\n\nAssistant: two\n\nHuman: three\n\nAssistant:"}, (ONE, TWO, THREE)),
+    "two systems that say the same": (
+        {"system": "be kind", "system_prompt": "be kind ", "prompt": "one"},
+        (SYSTEM, ONE),
+    ),
     "no tools": ({"prompt": "one", "tools": []}, "one"),
     "a system of nothing to see": ({"prompt": "one", "system": "\u200b\u00a0"}, "one"),
     "input of nothing to see": ({"instruction": "one", "input": "\u2060"}, "one"),
@@ -97,6 +102,7 @@ HANDBOOK = {
     "one turn in another Unicode form": ({"prompt": "one\u200b"}, (ONE,), "one"),
     "all turns as prompt": ({"prompt": TALK}, (ONE, TWO, THREE), (ONE, TWO, THREE)),
     "a system column": ({"prompt": "one", "system": "be kind"}, (ONE,), (SYSTEM, ONE)),
+    "a prompt as HH-RLHF has it": ({"prompt": "\n\nHuman: one\n\nAssistant:"}, (ONE,), "one"),
     "one side as messages": ({"prompt": "one", "messages": whole(ONE, A)}, (ONE,), "one"),
     "no prompt": ({}, (ONE, TWO, THREE), (ONE, TWO, THREE)),
 }
@@ -125,6 +131,30 @@ REFUSED = {
     "an earlier turn of nothing to see": (
         {"messages": [message("user", "\u200b"), *TALK[1:]], **SIDES},
         "prompt: turn 1 (user) holds nothing but zero-width characters",
+    ),
+    "messages as JSON": ({"prompt": json.dumps(TALK), **SIDES}, "prompt: is text that holds messages; write them as"),
+    "messages as Python prints them": (
+        {"prompt": "one", **SIDES, "rejected": str(TALK)},
+        "rejected: is text that holds",
+    ),
+    "ShareGPT's as JSON": (
+        {"prompt": "one", **SIDES, "chosen": json.dumps([sharegpt("gpt", "a")])},
+        "chosen: is text that holds messages",
+    ),
+    "a conversation as text": ({"conversations": "user: one", **SIDES}, "conversations: must be a list, is text"),
+    "passages": ({"prompt": "one", "contexts": ["two"], **SIDES}, "dataset.ignore=[contexts] leaves it out"),
+    "two system columns": (
+        {"system": "be kind", "system_prompt": "be rude", "prompt": "one", **SIDES},
+        "system_prompt: differs from system; dataset.ignore=[system_prompt]",
+    ),
+    "the answer to a call": (
+        {"messages": [{**message("user", "a"), "tool_call_id": "1"}], **SIDES},
+        "messages.0.tool_call_id: is part of the turn and is not read",
+    ),
+    "a sound": ({"messages": [{**message("user", "a"), "audio": "x.wav"}], **SIDES}, "messages.0.audio: is part of"),
+    "line ends": (
+        {"chosen": whole(Turn("user", "a\r\nb"), A), "rejected": whole(Turn("user", "a\nb"), B)},
+        "rejected: turn 1 differs from chosen's only in",
     ),
     "two requests": ({"prompt": "one", "question": "two", **SIDES}, "question: and prompt both hold a request"),
     "input beside prompt": ({"prompt": "one", "input": "two", **SIDES}, "input: and prompt both hold a request"),
@@ -162,6 +192,40 @@ def test_what_is_not_read_is_refused_by_name(read, case):
         read("pairs", row)
     assert said in str(refused.value)
     assert str(refused.value).startswith("rows.jsonl:1 ")
+
+
+def test_json_that_holds_no_messages_is_text(read):
+    for text in (
+        '["red", "blue"]',
+        '[{"name": "red"}]',
+        '{"role": "Hamlet", "content": "to be"}',
+        "[see below] {role}",
+    ):
+        (row,) = read("pairs", {"prompt": "one", **SIDES, "chosen": text}).rows
+        assert row.responses == (text, "bad")
+
+
+def test_whole_conversations_of_hh_beside_a_prompt(read):
+    sides = {"chosen": "\n\nHuman: one\n\nAssistant: a", "rejected": "\n\nHuman: one\n\nAssistant: b"}
+    (row,) = read("pairs", {"prompt": "one", **sides}).rows
+    assert (row.prompt, row.responses) == ("one", ("a", "b"))
+    with pytest.raises(ConfigError, match="prompt: is not what the conversations ask"):
+        read("pairs", {"prompt": "two", **sides})
+
+
+def test_an_ignored_column_that_no_row_has_is_refused(read):
+    rows = [{"prompt": f"p{number}", **SIDES} for number in range(150)]
+    with pytest.raises(ConfigError, match=r"dataset\.ignore=\[tool\]: no row has such a column; choose one of chosen"):
+        read("pairs", *rows, ignore=["tool"])
+    rows[140]["tools"] = "f"
+    assert len(read("pairs", *rows, ignore=["tools"]).rows) == 150
+
+
+def test_prompts_that_a_template_has_written_are_said(read):
+    written = "<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\n"
+    report = read("pairs", {"prompt": written, **SIDES}, {"prompt": "is a<|b a token?", **SIDES}).report
+    (line,) = report.notices()
+    assert "1 prompts that hold a chat template's own tokens, which are read as text" in line
 
 
 def test_a_column_can_be_ignored(read):

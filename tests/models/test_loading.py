@@ -12,9 +12,11 @@ from transformers import AutoTokenizer
 
 from alignlab.config.schema import PretrainedConfig
 from alignlab.errors import ConfigError
-from alignlab.models.base import load_base
+from alignlab.models.base import load_base, load_encoder
 from alignlab.models.checkpoint import check_model_folder
+from alignlab.models.paths import check_folder
 from alignlab.rewards.classifier import new_classifier
+from support.saved_adapters import MAKES, saved
 
 
 @pytest.fixture
@@ -23,9 +25,12 @@ def copied(base, tmp_path):
     return tmp_path / "m"
 
 
+def settings(folder):
+    return PretrainedConfig("hf", "m", "{raw_prompt}", 1e-3, str(folder), None, None, "float32", None, "sdpa")
+
+
 def load(folder):
-    config = PretrainedConfig("hf", "m", "{raw_prompt}", 1e-3, str(folder), None, None, "float32", None, "sdpa")
-    return load_base(config, folder=None, device="cpu")
+    return load_base(settings(folder), folder=None, device="cpu")
 
 
 def rewrite(folder, change):
@@ -74,6 +79,52 @@ def test_a_damaged_file_is_named(copied, damage, said):
     damage(copied / "model.safetensors")
     with pytest.raises(ConfigError, match=said):
         check_model_folder("model.path", copied)
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.int8, torch.bool])
+def test_weights_without_their_scales_are_refused(copied, kind):
+    rewrite(copied, lambda t: t | {NORM: torch.ones(32).to(kind)})
+    with pytest.raises(ConfigError, match=rf"model\.safetensors: the tensor {NORM} is of type .*; give the"):
+        check_model_folder("model.path", copied)
+    configure(copied, quantization_config={"quant_method": "fp8"})
+    check_model_folder("model.path", copied)
+
+
+def test_whole_numbers_that_are_no_weights_are_taken(copied):
+    rewrite(copied, lambda t: t | {"model.position_ids": torch.arange(9)})
+    check_model_folder("model.path", copied)
+
+
+def test_two_sets_of_weights_are_refused(copied):
+    names = dict.fromkeys(load_file(copied / "model.safetensors"), "part.safetensors")
+    shutil.copy(copied / "model.safetensors", copied / "part.safetensors")
+    (copied / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(ConfigError, match=r"holds model\.safetensors and the shards of .*; delete the one"):
+        check_model_folder("model.path", copied)
+    (copied / "model.safetensors").unlink()
+    check_model_folder("model.path", copied)
+
+
+def test_an_adapter_beside_the_weights_is_refused(base, copied):
+    """Transformers would load it too."""
+    saved(base, copied, MAKES["attention"])
+    with pytest.raises(ConfigError, match=r"holds a model and an adapter; move adapter_config\.json and its weights"):
+        check_model_folder("model.path", copied)
+
+
+def test_an_adapter_or_a_folder_above_one_is_told_apart(base, tmp_path):
+    saved(base, tmp_path / "run" / "adapter", MAKES["attention"])
+    with pytest.raises(ConfigError, match=r"holds no config\.json; it is an adapter's: give the model that it was"):
+        check_folder("model.path", f"{tmp_path}/run/adapter", "config.json")
+    with pytest.raises(ConfigError, match=r"holds no adapter_config\.json; did you mean .*/run/adapter\?"):
+        check_folder("algorithm.adapter", f"{tmp_path}/run", "adapter_config.json")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "\ufeff{}"])
+def test_a_config_that_is_none_is_not_taken_for_the_tokenizers_fault(copied, text):
+    (copied / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json: (not JSON|must be a JSON object)"):
+        load_encoder(settings(copied), folder=None)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,18 @@ def test_content_is_given_as_parts_where_a_template_reads_parts():
     assert found.text == "How do I bake?"
 
 
+def test_a_template_that_writes_a_list_of_parts_is_refused():
+    """It reads the user's content as parts and writes the system's as it is."""
+    user = "{% for p in m.content if p.text is defined %}{{ p.text }}{% endfor %}"
+    mixed = (
+        "{% for m in messages %}{% if m.role == 'user' %}" + user + "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    )
+    talk = Conversation((Turn("system", "Be kind."), *ASK[0].turns), ask=True)
+    asked, refused = TemplateRenderer(mixed, {}).render_all([*ASK, talk])
+    assert asked.text == "How do I bake?"
+    assert "the content of some roles as a list of parts and of others as text" in refused.error
+
+
 def test_a_dropped_turn_is_seen():
     turns = (Turn("system", "Be kind."), Turn("user", "How do I bake?"))
     assert missing_turn("<user>How do I bake?", turns) == turns[0]

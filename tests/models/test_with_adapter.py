@@ -105,3 +105,29 @@ def test_a_setting_that_this_peft_ignores_is_refused_where_it_is_on(base, tmp_pa
     file.write_text(json.dumps(settings | {"use_future": True}))
     with pytest.raises(ConfigError, match=r"sets use_future, which this version of PEFT ignores; upgrade PEFT"):
         with_adapter(base.model, folder).__enter__()
+
+
+LEFT = {
+    "a tensor of no layer": {"base_model.model.extra.weight": torch.ones(2)},
+    "tokens that the settings do not name": {
+        "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": torch.ones(1, 32)
+    },
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_a_tensor_that_nothing_takes_is_refused(base, tmp_path, case):
+    folder = saved(base, tmp_path / "a", MAKES["attention"])
+    file = folder / "adapter_model.safetensors"
+    save_file(load_file(file) | LEFT[case], file, metadata={"format": "pt"})
+    (name,) = LEFT[case]
+    with pytest.raises(ConfigError, match=f"which has no layer for {name}"), with_adapter(base.model, folder):
+        pass
+
+
+def test_an_adapter_in_whole_numbers_is_refused(base, tmp_path):
+    folder = saved(base, tmp_path / "a", MAKES["attention"])
+    file = folder / "adapter_model.safetensors"
+    save_file({name: value.to(torch.int8) for name, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="is of type I8"), with_adapter(base.model, folder):
+        pass

@@ -132,7 +132,7 @@ class _Session:
         request_id, samples = self._samples.pop(reply.call.id)
         if reply.body is None:
             raise self._refused(reply)
-        choices = sorted(reply.body["choices"], key=lambda choice: choice.get("index", 0))
+        choices = sorted(reply.body["choices"], key=_index)
         prompt = self._texts[request_id]
         for sample, choice in zip(samples, choices, strict=False):
             found = self._trimmer.continuation(
@@ -160,6 +160,12 @@ def wrong_shape(body: dict[str, Any]) -> str | None:
     ends = [choice.get("finish_reason") for choice in choices]
     unknown = [end for end in ends if not (isinstance(end, str) and end in _FINISHES)]
     return f"finish_reason is {unknown[0]!r:.40}" if unknown else None
+
+
+def _index(choice: dict[str, Any]) -> int:
+    """Where a choice stands among the others; 0, in the server's order, where it does not say so by a number."""
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
 
 
 def _common(left: list[int], right: list[int]) -> int:

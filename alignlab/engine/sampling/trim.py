@@ -67,6 +67,7 @@ class Trimmer:
             prompt: what the server was asked to continue, with or without special tokens.
         """
         self.counts.continuations += 1
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no tokenizer reads half a pair
         echo = self._echo_in(text, prompt)
         if echo:
             self.counts.echoed += 1

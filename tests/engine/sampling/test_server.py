@@ -196,7 +196,7 @@ def test_what_does_not_pass_stops_the_run_at_once(fault, message):
 
 
 def test_a_server_that_never_answers_well_ends_the_run():
-    with Server(faults={"no end": 10_000}) as server, pytest.raises(NoAnswer, match=r"generator\.deadline_s"):
+    with Server(faults={"500": 10_000}) as server, pytest.raises(NoAnswer, match=r"generator\.deadline_s"):
         asked(config_for(server, deadline_s=0.3, timeout_s=0.2))
 
 
@@ -346,3 +346,25 @@ def test_shapes():
     for wrong in ({}, {"choices": None}, {"choices": ["a"]}, {"choices": [{"text": None, "finish_reason": "stop"}]}):
         assert wrong_shape(wrong) is not None
     assert wrong_shape({"choices": [{"text": "a", "finish_reason": "abort"}]}) == "finish_reason is 'abort'"
+
+
+@pytest.mark.parametrize("indices", [(None, None), ("0", 1), (0, 0)])
+def test_choices_without_a_usable_index_keep_their_order(indices):
+    choices = [
+        {"index": index, "text": text, "finish_reason": "stop"} for index, text in zip(indices, "ab", strict=True)
+    ]
+    with Server() as server:
+        server.answer = lambda *_: (200, {"choices": choices})
+        found = asked(config_for(server, samples_per_call=2), [PrefixRequest("a", [5, 6], 2)])["a"]
+    assert [row.text for row in found] == ["a", "b"]
+
+
+def test_half_a_surrogate_pair_is_no_text():
+    assert written(Writes("turn \ud83d it")).text == "turn \ufffd it"
+    assert written(Writes("turn \ud83d\ude00 it")).text == "turn \U0001f600 it"
+
+
+@pytest.mark.parametrize("fault", ["no choices", "no text", "no end"])
+def test_a_server_that_never_answers_in_shape_is_said_soon(fault):
+    with Server(faults={fault: 99}) as server, pytest.raises(ConfigError, match=r"answers with wrong shape: .* API"):
+        asked(config_for(server))
