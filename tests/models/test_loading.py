@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import types
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from alignlab.config.schema import PretrainedConfig
 from alignlab.errors import ConfigError
 from alignlab.models.base import load_base, load_encoder
 from alignlab.models.checkpoint import check_model_folder
+from alignlab.models.loading import load_weights
 from alignlab.models.paths import check_folder
 from alignlab.rewards.classifier import new_classifier
 from support.saved_adapters import MAKES, saved
@@ -110,6 +112,12 @@ def test_an_adapter_beside_the_weights_is_refused(base, copied):
     saved(base, copied, MAKES["attention"])
     with pytest.raises(ConfigError, match=r"holds a model and an adapter; move adapter_config\.json and its weights"):
         check_model_folder("model.path", copied)
+
+
+def test_an_adapter_that_the_hub_holds_beside_the_weights_is_refused():
+    loaded = types.SimpleNamespace(peft_config={"default": None}), {"missing_keys": [], "mismatched_keys": []}
+    with pytest.raises(ConfigError, match=r"model\.path=owner/name: holds a model and an adapter"):
+        load_weights("model.path", lambda *_, **__: loaded, "owner/name")
 
 
 def test_an_adapter_or_a_folder_above_one_is_told_apart(base, tmp_path):
