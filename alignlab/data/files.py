@@ -1,5 +1,6 @@
 """JSON Lines and Parquet rows with their locations. Imports pyarrow only for Parquet."""
 
+import codecs
 import contextlib
 import gzip
 import json
@@ -54,7 +55,7 @@ def data_files(path: str | Path, *, key: str = "dataset.path") -> list[DataFile]
     kinds = ".jsonl, .json, .parquet"
     if given.is_file():
         if not _is_data(given):
-            raise ConfigError(f"{key}={path}: must end in one of {kinds}")
+            raise ConfigError(f"{key}={path}: must end in one of {kinds}{_other_form(given)}")
         return [DataFile(given, given.name)]
     if given.is_dir():
         files = sorted(file for file in given.rglob("*") if _is_data(file) and file.is_file())
@@ -74,6 +75,15 @@ def data_files(path: str | Path, *, key: str = "dataset.path") -> list[DataFile]
         raise ConfigError(f"{key}={path}: does not exist; quote a path with a comma: {key}=\"'NAME,WITH,COMMA'\"")
     hint = nearest(given.name, beside) if 0 < len(beside) <= _MOST_NAMES else f"{folder} holds {len(beside)} data files"
     raise ConfigError(f"{key}={path}: does not exist; {hint}")
+
+
+def _other_form(file: Path) -> str:
+    """How a file of another kind becomes one that is read."""
+    if file.name.lower().endswith(SUFFIXES):
+        return f"; rename it to {file.name.lower()}"
+    reader = {".csv": "csv(FILE)", ".tsv": r"csv(FILE, sep='\t')", ".xlsx": "excel(FILE)"}.get(file.suffix.lower())
+    written = f"{file.stem}.jsonl', orient='records', lines=True)"
+    return f"; convert it: pandas.read_{reader}.to_json('{written}" if reader else ""
 
 
 def _is_data(file: Path) -> bool:
@@ -230,11 +240,13 @@ def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
     """Yields (line number, object) of a JSON Lines file, or what is wrong with a line; blank lines are passed over.
 
     Raises:
-        ConfigError: if the file is one JSON array, or a damaged archive.
+        ConfigError: if the file is one JSON array, in UTF-16, or a damaged archive.
     """
     opened = gzip.open if file.suffix == ".gz" else open
     with _refusing(file, "gzip", EOFError, OSError), opened(file, "rb") as stream:
         for number, line in enumerate(_lines(stream), 1):
+            if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise ConfigError(f"{file}: is written in UTF-16; save it as UTF-8")
             if not line.strip():
                 continue
             if len(line) > MOST_LINE_BYTES:

@@ -96,9 +96,10 @@ class Columns:
         if not self.refused.isdisjoint(row):
             for name in sorted(self.refused & row.keys()):
                 if says_something(row[name]):
+                    meant = f"rename it to {name.lower()}, or " if name.lower() in self.read else ""
                     raise ConfigError(
                         f"{location} {name}: changes what is asked, and this kind of dataset does not read it; "
-                        f"dataset.ignore=[{name}] leaves it out"
+                        f"{meant}dataset.ignore=[{name}] leaves it out"
                     )
         return row
 

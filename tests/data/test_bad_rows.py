@@ -251,6 +251,7 @@ def test_parquet_bytes_that_are_not_utf8(refused, tmp_path):
         ("bad.jsonl", b"", "holds no rows"),
         ("bad.jsonl", b"\n \n", "holds no rows"),
         ("bad.json", b'[{"prompt": "a"}]', "is one JSON array; one object a line is needed"),
+        ("bad.jsonl", '{"prompt": "a"}'.encode("utf-16"), "is written in UTF-16; save it as UTF-8"),
         ("bad.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
         ("bad.jsonl.gz", b"no gzip", "cannot be read as gzip"),
     ],

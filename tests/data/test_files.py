@@ -88,11 +88,14 @@ def test_a_folder_means_its_files_in_order(tmp_path):
         ("trl-lib/some", "a dataset of the hub is given as dataset.hub=OWNER/NAME"),
         ("dead.jsonl", "is a link to nowhere, which does not exist"),
         ("notes.txt", "must end in one of"),
+        ("rows.csv", "pandas.read_csv(FILE).to_json('rows.jsonl', orient='records', lines=True)"),
+        ("rows.JSONL", "; rename it to rows.jsonl"),
         ("empty", "the folder holds no"),
     ],
 )
 def test_nothing_to_read(tmp_path, jsonl, path, said):
-    (tmp_path / "notes.txt").touch()
+    for name in ("notes.txt", "rows.csv", "rows.JSONL"):
+        (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "dead.jsonl").symlink_to("nowhere")
     with pytest.raises(ConfigError, match=r"^dataset.path=") as refused:

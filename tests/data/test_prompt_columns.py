@@ -105,6 +105,7 @@ HANDBOOK = {
     "a prompt as HH-RLHF has it": ({"prompt": "\n\nHuman: one\n\nAssistant:"}, (ONE,), "one"),
     "one side as messages": ({"prompt": "one", "messages": whole(ONE, A)}, (ONE,), "one"),
     "no prompt": ({}, (ONE, TWO, THREE), (ONE, TWO, THREE)),
+    "a prompt that is null": ({"prompt": None}, (ONE, TWO, THREE), (ONE, TWO, THREE)),
 }
 
 
@@ -124,6 +125,8 @@ REFUSED = {
     ),
     "a system message": ({"prompt": "one", "system_message": "be kind", **SIDES}, "system_message: changes what is"),
     "a capital": ({"prompt": "one", "System": "be kind", **SIDES}, "dataset.ignore=[System] leaves it out"),
+    "a prompt with a capital": ({"Prompt": "one", **SIDES}, "rename it to prompt, or dataset.ignore=[Prompt] leaves"),
+    "a prompt that is null beside answers": ({"prompt": None, **SIDES}, "prompt: is null"),
     "a turn in two Unicode forms": (
         {"chosen": whole(Turn("user", "a b"), A), "rejected": whole(Turn("user", "a\u00a0b"), B)},
         "rejected: turn 1 differs from chosen's only in Unicode form, Unicode spaces or invisible characters",

@@ -36,9 +36,12 @@ def _read(row: Row, config: DatasetConfig, notes: Counter[str]) -> list[RankedRo
     sides = [_side(row, name) for name in SIDES]
     if row.get("messages") is not None and row["messages"] in (row["chosen"], row["rejected"]):
         row = {name: value for name, value in row.items() if name != "messages"}  # one side once more
-    given = request_turns(row)
     texts = [side for side in sides if isinstance(side, str)]
     turns = [side for side in sides if not isinstance(side, str)]
+    column = request_column(row)
+    whole = len(turns) == len(SIDES) and all(len(side) > 1 for side in turns)
+    unsaid = whole and column is not None and row[column] is None  # the conversations hold the request
+    given = None if unsaid else request_turns(row)
     if len(texts) == len(turns):
         raise BadRow("wrong_type", "rejected", "must be of the same form as chosen: both text, or both messages")
     if turns:

@@ -24,7 +24,7 @@ _OTHER_NAMES = (
 CHANGES_THE_REQUEST = (
     *PROMPT_COLUMNS,
     *_OTHER_NAMES,
-    *(name.capitalize() for name in (*SYSTEM, "history", *_OTHER_NAMES) if name.islower()),
+    *(name.capitalize() for name in (*PROMPT_COLUMNS, *_OTHER_NAMES) if name.islower()),
 )
 """Columns that change what is asked: a source that does not read one refuses rows in which it says something."""
 
