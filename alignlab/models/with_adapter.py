@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from alignlab.models.paths import ADAPTER as CONFIG
 from alignlab.models.paths import ADAPTER_WEIGHTS as WEIGHTS
 from alignlab.models.plain_lora import PLAIN_STARTS
 from alignlab.models.saved_adapter import adapter_settings, check_vocabulary, match_patterns, patterns_of
+from alignlab.runs.progress import say
 
 
 @contextmanager
@@ -55,6 +57,7 @@ def load_adapter(model: Any, folder: Path, *, key: str = "adapter") -> PeftModel
     """
     settings, what = adapter_settings(key, folder), f"{key}={folder}"
     _refuse_unknown(what, settings)
+    _say_other_base(what, str(settings.get("base_model_name_or_path") or ""), model.config.name_or_path)
     names = [name for name, _ in model.named_modules()]
     own = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     match_patterns(f"{what}: {CONFIG}", patterns_of(settings), names)
@@ -73,6 +76,19 @@ def load_adapter(model: Any, folder: Path, *, key: str = "adapter") -> PeftModel
     _refuse_leftovers(wrapped, folder, what, own)
     refuse_non_finite(what, load_peft_weights(str(folder), device="cpu"))  # biases and tokens are among them
     return wrapped
+
+
+@cache
+def _say_other_base(what: str, trained: str, base: str) -> None:
+    """Say, once, that an adapter names another base model: one of the same shape takes it without an error.
+
+    Args:
+        what: `KEY=FOLDER`.
+        trained: the base model by adapter_config.json; empty where it names none.
+        base: the one at hand.
+    """
+    if trained and Path(trained).name.casefold() != Path(base).name.casefold():
+        say(f"{what}: was trained on {trained} by its {CONFIG}, and is put on {base} here")
 
 
 def _refuse_unknown(what: str, settings: dict[str, Any]) -> None:

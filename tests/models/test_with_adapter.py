@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -50,6 +51,19 @@ def test_what_scales_an_adapter_is_part_of_what_it_is(base, tmp_path):
     assert adapter_id(folder) == before
     (folder / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 16}))
     assert adapter_id(folder) != before
+
+
+@pytest.mark.parametrize(("named", "is_said"), [("org/Other-7B", True), ("org/{name}", False), (None, False)])
+def test_another_base_of_the_same_shape_is_said_once(base, tmp_path, capsys, named, is_said):
+    folder = saved(base, tmp_path / "a", MAKES["attention"])
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    named = named and named.format(name=Path(base.model.config.name_or_path).name)
+    (folder / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": named}))
+    for _ in range(2):
+        with with_adapter(base.model, folder):
+            pass
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(f"was trained on {named} by its adapter_config.json") == is_said
 
 
 @pytest.mark.parametrize(
