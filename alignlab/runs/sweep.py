@@ -1,4 +1,4 @@
-"""How far a sweep of this process is: a line and, for a front, its page after every run that was not done before."""
+"""How far a sweep of this process is: a line after every run that was not done before and, for a front, its page."""
 
 import importlib
 import time
@@ -12,6 +12,8 @@ from alignlab.runs.result import finished_result
 
 FRONT = "alignlab.jobs.front"
 """The module that puts a sweep over w together; it has `so_far` beside `after_sweep`."""
+PAGE_SHARE = 0.1
+"""Of a sweep's time that bringing its page up to date may take: short runs are not slowed by a long page."""
 
 
 @dataclass
@@ -21,20 +23,25 @@ class Sweep:
     jobs: Sequence[tuple[Plan[Any], Path]] = ()
     ran: list[float] = field(default_factory=list)
     """Seconds that each run took which was not done before."""
+    page_due: float = 0.0
+    """When the page may be written again, by the monotonic clock."""
 
     def begin(self, jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
         """Forget an earlier sweep."""
-        self.jobs, self.ran = jobs, []
+        self.jobs, self.ran, self.page_due = jobs, [], 0.0
 
     def ended(self, seconds: float) -> None:
-        """Say how far the sweep is, and bring its page up to date; nothing once all runs have ended well."""
+        """Say how far the sweep is, and bring its page up to date if due; nothing once all runs have ended well."""
         self.ran.append(seconds)
         line = self.line()
         if line is None:
             return
         from alignlab.runs.progress import say  # late: `--help` needs no console
 
-        page = self.write_page()
+        page, begun = None, time.monotonic()
+        if begun >= self.page_due:
+            page = self.write_page()
+            self.page_due = time.monotonic() + (time.monotonic() - begun) / PAGE_SHARE
         say(line if page is None else f"{line}; so far: {page}")
 
     def write_page(self) -> Path | None:

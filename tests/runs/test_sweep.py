@@ -43,6 +43,7 @@ def test_a_line_and_the_page_after_every_run(jobs, tmp_path, monkeypatch):
     assert [policy["w"] for policy in shown["policies"]] == ["0.1"]
     assert "1 of 3 runs are done" in " ".join(check_safe(page).texts)
     (tmp_path / "w=0.5").rename(jobs[1][1])
+    own.page_due = 0.0
     own.ended(20.0)
     assert said[1].startswith("sweep: 2 of 3 runs, 30 s each, 0:30 left")
     assert len(check_safe(page).data("data")["policies"]) == 2, "the same page, rewritten"
@@ -51,6 +52,23 @@ def test_a_line_and_the_page_after_every_run(jobs, tmp_path, monkeypatch):
     assert len(said) == 2, "the front itself comes now"
     done_before.end()
     assert len(own.ran) == 3, "a run that was done before tells nothing of how long one takes"
+
+
+def test_the_page_takes_a_tenth_of_the_time(jobs, monkeypatch):
+    now, written, own = [0.0], [], Sweep()
+
+    def write_page():
+        written.append(now[0])
+        now[0] += 3.0
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("alignlab.runs.progress.say", lambda line: None)
+    own.begin(jobs)
+    monkeypatch.setattr(own, "write_page", write_page)
+    for at in (0.0, 10.0, 32.0, 33.0, 40.0, 66.0):
+        now[0] = at
+        own.ended(1.0)
+    assert written == [0.0, 33.0, 66.0]
 
 
 def test_outside_of_a_sweep_nothing_is_said(tmp_path, monkeypatch):
