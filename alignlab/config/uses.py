@@ -56,7 +56,7 @@ class Uses:
     writes: tuple[str, ...] = ()
     """Files and folders that force=true removes from the run folder, beside those that every run has."""
     after_run: bool = False
-    """Whether its job has an `after_run(plan, folder)`, called after every run, also one that was done before."""
+    """Whether its job has an `after_run(plan, folder)`, called after a run, also one that was done before."""
     after_sweep: str | None = None
     """Module whose `after_sweep(plans)` puts together what a sweep's runs left."""
 

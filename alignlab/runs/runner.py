@@ -26,6 +26,7 @@ from alignlab.runs.disk import full_line, is_full
 from alignlab.runs.folder import CONFIG, claim, recording, remove_outputs
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import RESULT, TRACKER_ID, Checked, RunResult, checked_result, finished_result
+from alignlab.runs.sweep import sweep
 
 MODELS = "alignlab.prerequisites.models"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -84,7 +85,7 @@ def run_and_score(plan: Plan[Any], folder: Path) -> tuple[RunResult, Path]:
 def _run_and_score(plan: Plan[Any], folder: Path) -> tuple[RunResult, Path]:
     result = run_in_folder(plan, folder)
     if plan.algorithm.uses.after_run:
-        load_job(plan.algorithm.name).after_run(plan, folder)
+        sweep.after_run(folder, lambda: load_job(plan.algorithm.name).after_run(plan, folder))
     if not plan.scorers or not plan.algorithm.uses.trains or "adapter" not in result.artifacts:
         return result, folder
     evaluation = plan.evaluation(folder / result.artifacts["adapter"])

@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,24 @@ class Sweep:
     """Seconds that each run took which was not done before."""
     page_due: float = 0.0
     """When the page may be written again, by the monotonic clock."""
+    met: set[Path] = field(default_factory=set)
+    """Folders after whose run all is done."""
 
     def begin(self, jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
         """Forget an earlier sweep."""
-        self.jobs, self.ran, self.page_due = jobs, [], 0.0
+        self.jobs, self.ran, self.page_due, self.met = jobs, [], 0.0, set()
+
+    def after_run(self, folder: Path, work: Callable[[], None]) -> None:
+        """Do what comes after a run, once in a sweep: several w of it may share the run.
+
+        Args:
+            folder: of the run.
+            work: what is done.
+        """
+        if folder not in self.met:
+            work()
+        if self.jobs:
+            self.met.add(folder)
 
     def ended(self, seconds: float) -> None:
         """Say how far the sweep is, and bring its page up to date if due; nothing once all runs have ended well."""

@@ -71,6 +71,18 @@ def test_the_page_takes_a_tenth_of_the_time(jobs, monkeypatch):
     assert written == [0.0, 33.0, 66.0]
 
 
+def test_what_comes_after_a_run_comes_once_a_sweep(jobs):
+    done, own = [], Sweep()
+    for folder in (jobs[0][1], jobs[0][1]):
+        own.after_run(folder, lambda: done.append("alone"))
+    own.begin(jobs)
+    with pytest.raises(ZeroDivisionError):
+        own.after_run(jobs[0][1], lambda: done.append(1 // 0))
+    for folder in (jobs[0][1], jobs[0][1], jobs[1][1]):
+        own.after_run(folder, lambda: done.append("sweep"))
+    assert done == ["alone", "alone", "sweep", "sweep"], "what failed is done again, what is done is not"
+
+
 def test_outside_of_a_sweep_nothing_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "sweep", Sweep())
     Timed(tmp_path).end()
