@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,24 @@ class PromptScores:
 def prompt_scores(folder: Path, axes: Sequence[str]) -> PromptScores | None:
     """A run's scores by prompt, from scores.jsonl and generations.jsonl; None where these do not hold every axis.
 
-    A score that is null is unknown, and in no mean.
+    A score that is null is unknown, and in no mean. Kept while the files are the same: a front asks for a run's scores
+    once for each of its statistics.
+    """
+    try:
+        states = [(file.stat().st_mtime_ns, file.stat().st_size) for file in (folder / GENERATIONS, folder / SCORES)]
+    except OSError:
+        return None
+    return _read_scores(folder, tuple(axes), str(states))
+
+
+@lru_cache(maxsize=256)
+def _read_scores(folder: Path, axes: tuple[str, ...], state: str) -> PromptScores | None:
+    """What `prompt_scores` returns.
+
+    Args:
+        folder: of the run.
+        axes: metrics.
+        state: of the files, which tells rewritten ones apart.
     """
     try:
         prompts = {row["id"]: json.dumps(row["prompt"], sort_keys=True) for row in _rows(folder / GENERATIONS)}

@@ -1,5 +1,7 @@
 """Any two points of a front: paired, corrected for all that was looked at; and who is dominated."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_rel
@@ -51,6 +53,19 @@ def test_a_difference_is_scipys(tmp_path):
 
     before, after = (prompt_scores(point.folder, ("helpful", "safe")).means_PM[:, 0] for point in points)
     assert pair["differences"]["helpful"]["p"] == pytest.approx(ttest_rel(after, before).pvalue)
+
+
+def test_scores_that_were_written_anew_are_read_anew(tmp_path):
+    from alignlab.front.prompts import prompt_scores
+
+    folder = a_run(tmp_path, "a", (0.0, 0.0))
+    before = prompt_scores(folder, ("helpful",))
+    assert prompt_scores(folder, ("helpful",)) is before, "read once"
+    scores = folder / "scores.jsonl"
+    scores.write_text("".join(f"{json.dumps(json.loads(line) | {'helpful': 7.0})}\n" for line in scores.open()))
+    assert (prompt_scores(folder, ("helpful",)).means_PM == 7.0).all()
+    scores.unlink()
+    assert prompt_scores(folder, ("helpful",)) is None
 
 
 def test_a_dominated_point_is_named_with_its_chance(found):
