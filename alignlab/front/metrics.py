@@ -188,10 +188,10 @@ def monotonicity(w: Sequence[float], metrics: Mapping[str, Sequence[float | None
 def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
     if len(pairs) < 3 or any(len(set(column)) < 2 for column in zip(*pairs, strict=True)):
         return None
-    from scipy.stats import spearmanr  # type: ignore[import-untyped]
+    from scipy.stats import rankdata  # type: ignore[import-untyped]
 
-    steps, values = zip(*pairs, strict=True)
-    return float(spearmanr(steps, values).statistic)
+    ranks_2N = rankdata(np.transpose(pairs), axis=1)  # spearmanr's p-value would take ten times as long
+    return float(np.corrcoef(ranks_2N)[0, 1])
 
 
 def _finite_points(values: ArrayLike, name: str) -> Floats:

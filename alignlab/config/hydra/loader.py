@@ -34,6 +34,19 @@ def install() -> None:
 class ClosedListLoader(ConfigLoaderImpl):  # type: ignore[misc]  # hydra is untyped
     """Hydra's loader, which refuses what a file or the command line may not set before anything is built from it."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._checked: dict[tuple[str, ...], DictConfig] = {}
+        """Overrides of a sweep's job -> its configuration, from Hydra's check of all jobs until the job is run."""
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """A job's configuration; Hydra asks twice for each, and composing takes nearly half a second."""
+        job = tuple(sweep_overrides)
+        config = self._checked.pop(job, None)
+        if config is None:
+            config = self._checked[job] = super().load_sweep_config(master_config, sweep_overrides)
+        return config
+
     def _process_config_searchpath(
         self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
     ) -> None:
