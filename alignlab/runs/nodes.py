@@ -1,0 +1,278 @@
+"""The line between the nodes of a run: JSON messages over TCP, which also tell when the other end is gone.
+
+Node 0 runs the job and listens. Each other node joins, and does what it is told:
+
+    node r -> 0   {"node": r, "run": digest}           joins; the digest says which command it was started with
+    node 0 -> r   {"welcome": true} or {"refused": why}
+    node 0 -> r   {"stage": ...}                       a training; see training/launch.py
+    node r -> 0   {"ready": true} or {"failed": why}   whether it sees the stage's files
+    node r -> 0   {"ended": code, "signal": n}         of its processes
+    node 0 -> r   {"stop": true}                       end the processes
+    node 0 -> r   {"over": code}                       the command has ended
+"""
+
+import hashlib
+import json
+import selectors
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from alignlab import __version__
+from alignlab.errors import ConfigError, JobFailed
+from alignlab.runs.place import Place
+from alignlab.runs.progress import SILENT_SECONDS, clock, say
+
+JOIN_SECONDS = 600.0
+"""For which nodes wait for each other."""
+LOOK_SECONDS = 0.5
+"""Between two looks at what was sent, or two tries to reach node 0."""
+HELLO_SECONDS = 5.0
+"""For which node 0 waits for the first message of what connects."""
+MOST_BYTES = 1 << 20
+"""Of one message."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
+"""A machine that is gone without a word is noticed after a minute and a half, where the system has these options."""
+
+
+class Line:
+    """One end of a connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(True)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        self.connection, self._rest = connection, b""
+
+    def send(self, **message: Any) -> None:
+        """Send a message; an end that is gone is noticed by the next reading."""
+        with suppress(OSError):
+            self.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def read(self, seconds: float) -> list[dict[str, Any] | None]:
+        """The messages that came within some seconds; None stands for the other end's end."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.connection, selectors.EVENT_READ)
+            if not selector.select(seconds):
+                return []
+        try:
+            found = self.connection.recv(1 << 16)
+            *lines, self._rest = (self._rest + found).split(b"\n")
+            messages = [json.loads(line) for line in lines]
+        except (OSError, ValueError):
+            return [None]
+        if not found or len(self._rest) > MOST_BYTES or not all(isinstance(one, dict) for one in messages):
+            return [*messages, None]
+        return messages
+
+    def close(self) -> None:
+        """Hang up."""
+        self.connection.close()
+
+
+class FirstNode:
+    """Node 0's end of the lines to the others."""
+
+    def __init__(self, place: Place, run: str) -> None:
+        self.place, self.run = place, run
+        self.lines: dict[int, Line] = {}
+        """Rank -> line of the nodes that have joined."""
+        self._is_late = False
+        family = socket.AF_INET6 if place.address == "::1" else socket.AF_INET
+        self._door = socket.socket(family, socket.SOCK_STREAM)
+        self._door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._door.bind((place.address if place.address in LOOPBACK else "", place.port))
+        except OSError as error:
+            what = f"{error.strerror}; set another MASTER_PORT on all nodes"
+            raise ConfigError(f"MASTER_PORT={place.port}: node 0 cannot listen there: {what}") from None
+        self._door.listen()
+
+    def wait_for_all(self) -> None:
+        """Wait until every node has joined, or joined again.
+
+        Raises:
+            TimeoutError: if one has not within JOIN_SECONDS; afterwards it is not waited for again.
+        """
+        begun, said = time.monotonic(), -SILENT_SECONDS
+        self.poll(0.0)
+        while self._missing():
+            waited = time.monotonic() - begun
+            names = f"node{'s' if len(self._missing()) > 1 else ''} {', '.join(map(str, self._missing()))}"
+            if waited >= JOIN_SECONDS or self._is_late:
+                self._is_late = True
+                raise TimeoutError(
+                    f"hardware.nodes={self.place.nodes}: {names} did not join within {clock(JOIN_SECONDS)}; "
+                    f"start the same command on every node, where {self.place.address}:{self.place.port} is reached"
+                )
+            if waited >= said + SILENT_SECONDS:
+                said = waited
+                say(f"waits for {names} of {self.place.nodes}: {clock(waited)} of {clock(JOIN_SECONDS)}")
+            self.poll(LOOK_SECONDS)
+
+    def _missing(self) -> list[int]:
+        return [rank for rank in range(1, self.place.nodes) if rank not in self.lines]
+
+    def poll(self, seconds: float) -> list[tuple[int, dict[str, Any] | None]]:
+        """(rank, message) of what came within some seconds; None stands for the node's end. Lets nodes join."""
+        found: list[tuple[int, dict[str, Any] | None]] = []
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._door, selectors.EVENT_READ, None)
+            for rank, line in self.lines.items():
+                selector.register(line.connection, selectors.EVENT_READ, rank)
+            ready: list[int | None] = [key.data for key, _ in selector.select(seconds)]
+        if None in ready:
+            self._open_door()
+        for rank in filter(None, ready):  # ranks of joined nodes begin with 1
+            found += [(rank, message) for message in self.lines[rank].read(0.0)]
+            if (rank, None) in found:
+                self.lines.pop(rank).close()
+        return found
+
+    def _open_door(self) -> None:
+        """Let one node in that was started with the same command."""
+        connection, address = self._door.accept()
+        line = Line(connection)
+        hello = next(iter(line.read(HELLO_SECONDS)), None) or {}
+        rank, why = hello.get("node"), None
+        if "run" not in hello or not isinstance(rank, int):
+            line.close()  # nobody of ours
+            return
+        if hello["run"] != self.run:
+            why = "it was started with another command, in another folder or with another version than node 0"
+        elif rank not in range(1, self.place.nodes):
+            why = f"its rank must be from 1 to {self.place.nodes - 1}"
+        elif rank in self.lines:
+            why = "a node of its rank has joined already"
+        if why is not None:
+            say(f"node {rank} at {address[0]} is refused: {why}")
+            line.send(refused=why)
+            line.close()
+            return
+        line.send(welcome=True)
+        self.lines[rank] = line
+        say(f"node {rank} of {self.place.nodes} has joined from {address[0]}")
+
+    def tell(self, **message: Any) -> None:
+        """Send a message to every node."""
+        for line in self.lines.values():
+            line.send(**message)
+
+    def close(self) -> None:
+        """Hang up on every node."""
+        self._door.close()
+        for line in self.lines.values():
+            line.close()
+
+
+class NodeZeroGone(Exception):
+    """The line to node 0 is down before the run was over."""
+
+
+class OtherNode:
+    """Another node's end of the line to node 0."""
+
+    def __init__(self, place: Place, run: str) -> None:
+        self.place = place
+        self._inbox: list[dict[str, Any] | None] = []
+        self.line = self._call()
+        self.line.send(node=place.rank, run=run)
+        answer = self.wait()
+        if "refused" in answer:
+            raise ConfigError(f"node {place.rank}: refused by node 0 at {place.address}: {answer['refused']}")
+        say(f"node {place.rank} of {place.nodes}: trains when node 0 at {place.address} does")
+
+    def _call(self) -> Line:
+        where, begun, said = f"node 0 at {self.place.address}:{self.place.port}", time.monotonic(), -SILENT_SECONDS
+        while True:
+            try:
+                return Line(socket.create_connection((self.place.address, self.place.port), timeout=10.0))
+            except OSError as error:
+                waited, why = time.monotonic() - begun, error.strerror or str(error)
+            if waited >= JOIN_SECONDS:
+                raise JobFailed(f"node {self.place.rank}: {where} was not reached within {clock(JOIN_SECONDS)} ({why})")
+            if waited >= said + SILENT_SECONDS:
+                said = waited
+                say(f"node {self.place.rank}: waits for {where}: {clock(waited)} of {clock(JOIN_SECONDS)}")
+            time.sleep(LOOK_SECONDS)
+
+    def wait(self) -> dict[str, Any]:
+        """The next message, whenever it comes.
+
+        Raises:
+            NodeZeroGone: if node 0 is gone.
+        """
+        while True:
+            message = self.poll(60.0)
+            if message is not None:
+                return message
+
+    def poll(self, seconds: float) -> dict[str, Any] | None:
+        """The next message, if one comes within some seconds.
+
+        Raises:
+            NodeZeroGone: if node 0 is gone.
+        """
+        if not self._inbox:
+            self._inbox += self.line.read(seconds)
+        if not self._inbox:
+            return None
+        message = self._inbox.pop(0)
+        if message is None:
+            raise NodeZeroGone
+        return message
+
+
+first_node: FirstNode | None = None
+"""Node 0's end, in the process that runs the job on several nodes."""
+
+
+@contextmanager
+def leading(place: Place, run: str) -> Iterator[None]:
+    """Be node 0 while open, once all others have joined; leaving without `end` hangs up on them.
+
+    Args:
+        place: of node 0.
+        run: digest of the command.
+
+    Raises:
+        ConfigError: if the port is in use.
+        JobFailed: if a node does not come.
+    """
+    global first_node
+    node = FirstNode(place, run)
+    try:
+        try:
+            node.wait_for_all()
+        except TimeoutError as error:
+            raise JobFailed(str(error)) from None
+        first_node = node
+        yield
+    finally:
+        first_node = None
+        node.close()
+
+
+def end(code: int) -> None:
+    """Tell the other nodes that the command has ended.
+
+    Args:
+        code: its exit code, which becomes theirs.
+    """
+    if first_node is not None:
+        first_node.poll(0.0)
+        first_node.tell(over=code)
+
+
+def digest_of(runs: Sequence[tuple[str, Any]]) -> str:
+    """What tells a command from others.
+
+    Args:
+        runs: folder and record of every run.
+    """
+    return hashlib.sha256(json.dumps([__version__, *runs], sort_keys=True, default=str).encode()).hexdigest()
