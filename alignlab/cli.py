@@ -149,12 +149,14 @@ def _on_nodes(checked: "_Checked", flags: Namespace, arguments: Sequence[str]) -
     """Run as node 0 of several, or join it."""
     from alignlab.runs.nodes import digest_of, end, leading
     from alignlab.runs.place import place_of
+    from alignlab.runs.secret import secret_in
 
     place = place_of(checked.nodes)
+    secret = secret_in(checked.jobs[0][0].runs.absolute())
     run = digest_of([(str(folder.absolute()), plan.record) for plan, folder in checked.jobs])
     if place.rank:
-        return int(importlib.import_module("alignlab.training.follow").follow(place, run))
-    with leading(place, run):
+        return int(importlib.import_module("alignlab.training.follow").follow(place, run, secret))
+    with leading(place, run, secret):
         code = _run(checked, flags, arguments)
         end(code)
     return code

@@ -2,17 +2,22 @@
 
 Node 0 runs the job and listens. Each other node joins, and does what it is told:
 
-    node r -> 0   {"node": r, "run": digest}           joins; the digest says which command it was started with
-    node 0 -> r   {"welcome": true} or {"refused": why}
+    node 0 -> r   {"nonce": n0}
+    node r -> 0   {"node": r, "run": digest, "nonce": nr, "proof": p}    joins; the digest says with which command
+    node 0 -> r   {"welcome": p} or {"refused": why}
     node 0 -> r   {"stage": ...}                       a training; see training/launch.py
     node r -> 0   {"ready": true} or {"failed": why}   whether it sees the stage's files
     node r -> 0   {"ended": code, "signal": n}         of its processes
     node 0 -> r   {"stop": true}                       end the processes
     node 0 -> r   {"over": code}                       the command has ended
+
+Each proves to the other that it knows the secret of the run root, bound to both nonces; see runs/secret.py. Nothing is
+encrypted, and what a node is told after that is taken as it comes.
 """
 
 import hashlib
 import json
+import secrets
 import selectors
 import socket
 import time
@@ -24,14 +29,19 @@ from alignlab import __version__
 from alignlab.errors import ConfigError, JobFailed
 from alignlab.runs.place import Place
 from alignlab.runs.progress import SILENT_SECONDS, clock, say
+from alignlab.runs.secret import Secret
 
 JOIN_SECONDS = 600.0
 """For which nodes wait for each other."""
 LOOK_SECONDS = 0.5
 """Between two looks at what was sent, or two tries to reach node 0."""
 HELLO_SECONDS = 5.0
-"""For which node 0 waits for the first message of what connects."""
-MOST_BYTES = 1 << 20
+"""After which node 0 hangs up on what connects and does not join."""
+SEND_SECONDS = 10.0
+"""For which an end may not take what it is sent."""
+MOST_CALLERS = 64
+"""That have connected and not yet joined."""
+MOST_BYTES = 1 << 16
 """Of one message."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6}
@@ -42,7 +52,7 @@ class Line:
     """One end of a connection."""
 
     def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(True)
+        connection.settimeout(SEND_SECONDS)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
@@ -50,9 +60,12 @@ class Line:
         self.connection, self._rest = connection, b""
 
     def send(self, **message: Any) -> None:
-        """Send a message; an end that is gone is noticed by the next reading."""
-        with suppress(OSError):
+        """Send a message; an end that is gone or takes nothing is noticed by the next reading."""
+        try:
             self.connection.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
 
     def read(self, seconds: float) -> list[dict[str, Any] | None]:
         """The messages that came within some seconds; None stands for the other end's end."""
@@ -64,7 +77,7 @@ class Line:
             found = self.connection.recv(1 << 16)
             *lines, self._rest = (self._rest + found).split(b"\n")
             messages = [json.loads(line) for line in lines]
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return [None]
         if not found or len(self._rest) > MOST_BYTES or not all(isinstance(one, dict) for one in messages):
             return [*messages, None]
@@ -78,20 +91,20 @@ class Line:
 class FirstNode:
     """Node 0's end of the lines to the others."""
 
-    def __init__(self, place: Place, run: str) -> None:
-        self.place, self.run = place, run
+    def __init__(self, place: Place, run: str, secret: Secret) -> None:
+        self.place, self.run, self._secret = place, run, secret
         self.lines: dict[int, Line] = {}
         """Rank -> line of the nodes that have joined."""
+        self._callers: dict[Line, tuple[str, str, float]] = {}
+        """Who has not joined yet -> address, nonce, until when it may."""
         self._is_late = False
-        family = socket.AF_INET6 if place.address == "::1" else socket.AF_INET
-        self._door = socket.socket(family, socket.SOCK_STREAM)
-        self._door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        where = (place.address if place.address in LOOPBACK else "", place.port)
+        family = socket.AF_INET6 if ":" in place.address else socket.AF_INET
         try:
-            self._door.bind((place.address if place.address in LOOPBACK else "", place.port))
+            self._door = socket.create_server(where, family=family)
         except OSError as error:
             what = f"{error.strerror}; set another MASTER_PORT on all nodes"
             raise ConfigError(f"MASTER_PORT={place.port}: node 0 cannot listen there: {what}") from None
-        self._door.listen()
 
     def wait_for_all(self) -> None:
         """Wait until every node has joined, or joined again.
@@ -122,41 +135,61 @@ class FirstNode:
         """(rank, message) of what came within some seconds; None stands for the node's end. Lets nodes join."""
         found: list[tuple[int, dict[str, Any] | None]] = []
         with selectors.DefaultSelector() as selector:
-            selector.register(self._door, selectors.EVENT_READ, None)
+            if len(self._callers) < MOST_CALLERS:
+                selector.register(self._door, selectors.EVENT_READ, None)
+            for line in self._callers:
+                selector.register(line.connection, selectors.EVENT_READ, line)
             for rank, line in self.lines.items():
                 selector.register(line.connection, selectors.EVENT_READ, rank)
-            ready: list[int | None] = [key.data for key, _ in selector.select(seconds)]
-        if None in ready:
-            self._open_door()
-        for rank in filter(None, ready):  # ranks of joined nodes begin with 1
-            found += [(rank, message) for message in self.lines[rank].read(0.0)]
-            if (rank, None) in found:
-                self.lines.pop(rank).close()
+            ready: list[int | Line | None] = [key.data for key, _ in selector.select(seconds)]
+        for one in ready:
+            if one is None:
+                self._greet()
+            elif isinstance(one, Line):
+                self._let_in(one)
+            else:
+                found += [(one, message) for message in self.lines[one].read(0.0)]
+                if (one, None) in found:
+                    self.lines.pop(one).close()
+        for line in [line for line, (*_, until) in self._callers.items() if time.monotonic() > until]:
+            del self._callers[line]
+            line.close()
         return found
 
-    def _open_door(self) -> None:
-        """Let one node in that was started with the same command."""
-        connection, address = self._door.accept()
-        line = Line(connection)
-        hello = next(iter(line.read(HELLO_SECONDS)), None) or {}
-        rank, why = hello.get("node"), None
-        if "run" not in hello or not isinstance(rank, int):
+    def _greet(self) -> None:
+        """Take a call, by whomever."""
+        with suppress(OSError):  # it may have hung up
+            connection, address = self._door.accept()
+            line, nonce = Line(connection), secrets.token_hex()
+            self._callers[line] = (address[0], nonce, time.monotonic() + HELLO_SECONDS)
+            line.send(nonce=nonce)
+
+    def _let_in(self, line: Line) -> None:
+        """Let a caller in that is a node of ours, started with the same command."""
+        messages = line.read(0.0)
+        if not messages:
+            return  # the rest is on its way
+        hello, (address, nonce, _) = messages[0] or {}, self._callers.pop(line)
+        rank, run, why = hello.get("node"), hello.get("run"), None
+        if not isinstance(rank, int) or not isinstance(run, str):
             line.close()  # nobody of ours
             return
-        if hello["run"] != self.run:
-            why = "it was started with another command, in another folder or with another version than node 0"
+        if not self._secret.is_proof(hello.get("proof"), "join", rank, run, nonce, hello.get("nonce")):
+            why = f"it does not know {self._secret.path} of node 0: it runs in another folder, or is another user's"
+        elif run != self.run:
+            why = "it was started with another command, or another version, than node 0"
         elif rank not in range(1, self.place.nodes):
             why = f"its rank must be from 1 to {self.place.nodes - 1}"
         elif rank in self.lines:
             why = "a node of its rank has joined already"
         if why is not None:
-            say(f"node {rank} at {address[0]} is refused: {why}")
+            say(f"node {rank} at {address} is refused: {why}")
             line.send(refused=why)
             line.close()
             return
-        line.send(welcome=True)
+        line.send(welcome=self._secret.proof("welcome", nonce, hello.get("nonce")))
         self.lines[rank] = line
-        say(f"node {rank} of {self.place.nodes} has joined from {address[0]}")
+        say(f"node {rank} of {self.place.nodes} has joined from {address}")
 
     def tell(self, **message: Any) -> None:
         """Send a message to every node."""
@@ -166,7 +199,7 @@ class FirstNode:
     def close(self) -> None:
         """Hang up on every node."""
         self._door.close()
-        for line in self.lines.values():
+        for line in [*self.lines.values(), *self._callers]:
             line.close()
 
 
@@ -177,18 +210,42 @@ class NodeZeroGone(Exception):
 class OtherNode:
     """Another node's end of the line to node 0."""
 
-    def __init__(self, place: Place, run: str) -> None:
-        self.place = place
+    def __init__(self, place: Place, run: str, secret: Secret) -> None:
+        self.place, self._where = place, f"node 0 at {place.address}:{place.port}"
         self._inbox: list[dict[str, Any] | None] = []
         self.line = self._call()
-        self.line.send(node=place.rank, run=run)
-        answer = self.wait()
-        if "refused" in answer:
-            raise ConfigError(f"node {place.rank}: refused by node 0 at {place.address}: {answer['refused']}")
+        try:
+            self._join(run, secret)
+        except BaseException:
+            self.line.close()
+            raise
         say(f"node {place.rank} of {place.nodes}: trains when node 0 at {place.address} does")
 
+    def _join(self, run: str, secret: Secret) -> None:
+        rank, deadline, ours = self.place.rank, time.monotonic() + JOIN_SECONDS, secrets.token_hex()
+        try:
+            theirs = self._next(deadline).get("nonce")
+            proof = secret.proof("join", rank, run, theirs, ours)
+            self.line.send(node=rank, run=run, nonce=ours, proof=proof)
+            answer = self._next(deadline)
+        except TimeoutError:
+            raise JobFailed(f"node {rank}: {self._where} did not answer within {clock(JOIN_SECONDS)}") from None
+        except NodeZeroGone:
+            raise JobFailed(f"node {rank}: {self._where} hung up; is that alignlab's node 0?") from None
+        if "refused" in answer:
+            raise ConfigError(f"node {rank}: refused by {self._where}: {answer['refused']}")
+        if not secret.is_proof(answer.get("welcome"), "welcome", theirs, ours):
+            what = f"what listens there does not know {secret.path}; set another MASTER_PORT on all nodes"
+            raise ConfigError(f"node {rank}: {self._where}: {what}")
+
+    def _next(self, deadline: float) -> dict[str, Any]:
+        while (message := self.poll(LOOK_SECONDS)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return message
+
     def _call(self) -> Line:
-        where, begun, said = f"node 0 at {self.place.address}:{self.place.port}", time.monotonic(), -SILENT_SECONDS
+        where, begun, said = self._where, time.monotonic(), -SILENT_SECONDS
         while True:
             try:
                 return Line(socket.create_connection((self.place.address, self.place.port), timeout=10.0))
@@ -233,19 +290,20 @@ first_node: FirstNode | None = None
 
 
 @contextmanager
-def leading(place: Place, run: str) -> Iterator[None]:
+def leading(place: Place, run: str, secret: Secret) -> Iterator[None]:
     """Be node 0 while open, once all others have joined; leaving without `end` hangs up on them.
 
     Args:
         place: of node 0.
         run: digest of the command.
+        secret: by which nodes know each other.
 
     Raises:
         ConfigError: if the port is in use.
         JobFailed: if a node does not come.
     """
     global first_node
-    node = FirstNode(place, run)
+    node = FirstNode(place, run, secret)
     try:
         try:
             node.wait_for_all()

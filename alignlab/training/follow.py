@@ -12,6 +12,7 @@ from alignlab.errors import JobFailed, Terminated
 from alignlab.runs.nodes import NodeZeroGone, OtherNode
 from alignlab.runs.place import Place
 from alignlab.runs.progress import say
+from alignlab.runs.secret import Secret
 from alignlab.runs.signals import catching_signals
 from alignlab.training.launch import STAGE_FILE, environment, run_processes, torchrun, wait_for
 from alignlab.training.several_nodes import GRACE_SECONDS, Meeting
@@ -24,20 +25,21 @@ class _Stopped(Exception):
     """Node 0 has this node's processes end."""
 
 
-def follow(place: Place, run: str) -> int:
+def follow(place: Place, run: str, secret: Secret) -> int:
     """The exit code of node 0's command, once that is over.
 
     Args:
         place: of this node.
         run: digest of the command.
+        secret: by which nodes know each other.
 
     Raises:
-        ConfigError: if node 0 runs another command.
+        ConfigError: if node 0 runs another command, or is none of ours.
         JobFailed: if node 0 is gone, or writes what this node does not see.
         Terminated: if a signal came; node 0 is told.
     """
     with catching_signals():
-        node = OtherNode(place, run)
+        node = OtherNode(place, run, secret)
         try:
             while True:
                 message = node.wait()
