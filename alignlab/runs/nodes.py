@@ -30,6 +30,7 @@ from alignlab.errors import ConfigError, JobFailed
 from alignlab.runs.place import Place
 from alignlab.runs.progress import SILENT_SECONDS, clock, say
 from alignlab.runs.secret import Secret
+from alignlab.runs.signals import catching_signals
 
 JOIN_SECONDS = 600.0
 """For which nodes wait for each other."""
@@ -306,7 +307,8 @@ def leading(place: Place, run: str, secret: Secret) -> Iterator[None]:
     node = FirstNode(place, run, secret)
     try:
         try:
-            node.wait_for_all()
+            with catching_signals():
+                node.wait_for_all()
         except TimeoutError as error:
             raise JobFailed(str(error)) from None
         first_node = node
