@@ -85,7 +85,7 @@ REFUSED = {
     "hardware.nodes=0": "hardware.nodes=0: must be in [1, 1024]",
     "hardware.nodes=2000": "hardware.nodes=2000: must be in [1, 1024]",
     "hardware.nodes=two": "hardware.nodes=two: must be a whole number",
-    "hardware.nodes=null": "hardware.nodes=null: must be a whole number",
+    "hardware.nodes=null": "hardware.nodes=null: must not be null",
     "hardware.node=2": "did you mean nodes?",
     "hardware.nodes=3": "hardware.nodes=3: times hardware.processes=1 must divide the effective batch",
     "-m hardware.nodes=1,2": "hardware.nodes=2: must be the same in every run of a sweep",

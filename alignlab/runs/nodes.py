@@ -40,6 +40,8 @@ HELLO_SECONDS = 5.0
 """After which node 0 hangs up on what connects and does not join."""
 SEND_SECONDS = 10.0
 """For which an end may not take what it is sent."""
+MOST_NODES = 1 << 16
+"""No rank is larger, in whatever is sent."""
 MOST_CALLERS = 64
 """That have connected and not yet joined."""
 MOST_BYTES = 1 << 16
@@ -90,7 +92,16 @@ class Line:
 
 
 class FirstNode:
-    """Node 0's end of the lines to the others."""
+    """Node 0's end of the lines to the others.
+
+    Args:
+        place: of node 0.
+        run: digest of the command.
+        secret: by which nodes know each other.
+
+    Raises:
+        ConfigError: if the port is in use.
+    """
 
     def __init__(self, place: Place, run: str, secret: Secret) -> None:
         self.place, self.run, self._secret = place, run, secret
@@ -172,11 +183,12 @@ class FirstNode:
             return  # the rest is on its way
         hello, (address, nonce, _) = messages[0] or {}, self._callers.pop(line)
         rank, run, why = hello.get("node"), hello.get("run"), None
-        if not isinstance(rank, int) or not isinstance(run, str):
+        if not isinstance(rank, int) or rank not in range(MOST_NODES) or not isinstance(run, str):
             line.close()  # nobody of ours
             return
         if not self._secret.is_proof(hello.get("proof"), "join", rank, run, nonce, hello.get("nonce")):
-            why = f"it does not know {self._secret.path} of node 0: it runs in another folder, or is another user's"
+            known = f"it does not know {self._secret.path} of node 0"
+            why = f"{known}: it runs in another folder, on a disk that is not shared, or as another user"
         elif run != self.run:
             why = "it was started with another command, or another version, than node 0"
         elif rank not in range(1, self.place.nodes):
@@ -209,7 +221,17 @@ class NodeZeroGone(Exception):
 
 
 class OtherNode:
-    """Another node's end of the line to node 0."""
+    """Another node's end of the line to node 0.
+
+    Args:
+        place: of this node.
+        run: digest of the command.
+        secret: by which nodes know each other.
+
+    Raises:
+        ConfigError: if node 0 refuses this node, or is none of ours.
+        JobFailed: if it is not reached.
+    """
 
     def __init__(self, place: Place, run: str, secret: Secret) -> None:
         self.place, self._where = place, f"node 0 at {place.address}:{place.port}"

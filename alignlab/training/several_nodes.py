@@ -30,7 +30,16 @@ class Meeting:
 
 
 class StageOnNodes:
-    """One training as node 0 sees it."""
+    """One training as node 0 sees it.
+
+    Args:
+        node: node 0.
+        stage: folder of what the processes need.
+        token: that stands in its stage.json.
+
+    Raises:
+        RuntimeError: if a node does not take part.
+    """
 
     def __init__(self, node: FirstNode, stage: Path, token: str) -> None:
         self.node = node

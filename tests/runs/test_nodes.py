@@ -130,6 +130,7 @@ def is_hung_up(first, connection, seconds=2.0):
         b"x" * (nodes.MOST_BYTES + 1),
         b'{"node": 1}\n',
         b'{"node": [1], "run": "this command"}\n',
+        b'{"node": ' + b"9" * 400 + b', "run": "this command"}\n',
         b"\xff\xfe\n",
         b"null\n",
     ],
