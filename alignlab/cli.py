@@ -124,11 +124,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _examine(checked)
     if flags.cfg:
         return _hydra(one_run(given, flags.overrides, checked.batch[0]))
+    arguments = flags_last([*given, *checked.added])
+    if checked.nodes == 1:
+        return _run(checked, flags, arguments)
+    try:
+        return _on_nodes(checked, flags, arguments)
+    except (ConfigError, JobFailed) as error:
+        print(printable_lines(str(error)), file=sys.stderr)
+        return EXIT_BAD_INPUT if isinstance(error, ConfigError) else EXIT_FAILED
+    except KeyboardInterrupt as stopped:
+        return _code_of(stopped)
+
+
+def _run(checked: "_Checked", flags: Namespace, arguments: Sequence[str]) -> int:
+    """Run every job, and put together what a sweep's left."""
     sweep.begin(checked.jobs if checked.is_sweep else [])
     with _watched(checked) if checked.is_sweep else nullcontext():
-        code = _hydra(flags_last([*given, *checked.added]), [folder for _, folder in checked.jobs])
+        code = _hydra(arguments, [folder for _, folder in checked.jobs])
     stopped = code > 128  # by a signal
     return _after_sweep(checked, flags, code) if checked.is_sweep and not stopped else code
+
+
+def _on_nodes(checked: "_Checked", flags: Namespace, arguments: Sequence[str]) -> int:
+    """Run as node 0 of several, or join it."""
+    from alignlab.runs.nodes import digest_of, end, leading
+    from alignlab.runs.place import place_of
+    from alignlab.runs.secret import secret_in
+
+    place = place_of(checked.nodes)
+    secret = secret_in(checked.jobs[0][0].runs.absolute())
+    run = digest_of([(str(folder.absolute()), plan.record) for plan, folder in checked.jobs])
+    if place.rank:
+        return int(importlib.import_module("alignlab.training.follow").follow(place, run, secret))
+    with leading(place, run, secret):
+        code = _run(checked, flags, arguments)
+        end(code)
+    return code
 
 
 def _watched(checked: "_Checked") -> AbstractContextManager[None]:
@@ -176,11 +207,13 @@ class _Checked:
     """Overrides for Hydra beside those given."""
     launcher: str
     """Class that starts a sweep's jobs."""
+    nodes: int
+    """hardware.nodes, the same for every job."""
 
 
 def _check(flags: Namespace) -> _Checked:
     """Checks every job before one starts, and warns once of each setting that has no effect."""
-    from alignlab.checks.machine import check_device, check_key, check_launcher, check_writable
+    from alignlab.checks.machine import check_device, check_key, check_launcher, check_nodes, check_writable
     from alignlab.checks.preflight import check
 
     name = flags.config_name or "config"
@@ -204,6 +237,8 @@ def _check(flags: Namespace) -> _Checked:
                     check_key(plan)
                 configs.append(config)
                 jobs.append((plan, folder))
+            if not flags.cfg:
+                check_nodes([plan.recipe.hardware.nodes for plan, _ in jobs], launcher if is_sweep else None)
         except Exception as error:
             raise explain(error, name, flags.overrides) from None
     for line in sorted(confirmed):
@@ -211,7 +246,8 @@ def _check(flags: Namespace) -> _Checked:
     for line in without_effect(configs, flags.overrides, is_sweep=is_sweep):
         print(f"warning: {line}", file=sys.stderr)
     added = command.overrides[len(flags.overrides) :]
-    return _Checked(jobs, command.batch or [command.overrides], is_sweep, added, launcher)
+    batch, nodes = command.batch or [command.overrides], jobs[0][0].recipe.hardware.nodes
+    return _Checked(jobs, batch, is_sweep, added, launcher, nodes)
 
 
 def _end_quietly_in_a_pipe() -> None:
@@ -237,8 +273,12 @@ def _hydra(argv: Sequence[str], folders: Sequence[Path] = ()) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED if end.code else 0
     except KeyboardInterrupt as stopped:
-        return 128 + stopped.number if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
+        return _code_of(stopped)
     return 0
+
+
+def _code_of(stopped: KeyboardInterrupt) -> int:
+    return 128 + stopped.number if isinstance(stopped, Terminated) else EXIT_INTERRUPTED
 
 
 def _after_sweep(checked: _Checked, flags: Namespace, code: int) -> int:

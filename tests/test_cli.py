@@ -82,6 +82,14 @@ REFUSED = {
     "hardware.fsdp=true": "hardware.fsdp=true: needs hardware.device=cuda and hardware.processes > 1",
     "hardware=cpu_2 hardware.fsdp=true": "hardware.fsdp=true: needs hardware.device=cuda and hardware.processes > 1",
     "hardware=gpu hardware.fsdp=true": "hardware.fsdp=true: needs hardware.device=cuda and hardware.processes > 1",
+    "hardware.nodes=0": "hardware.nodes=0: must be in [1, 1024]",
+    "hardware.nodes=2000": "hardware.nodes=2000: must be in [1, 1024]",
+    "hardware.nodes=two": "hardware.nodes=two: must be a whole number",
+    "hardware.nodes=null": "hardware.nodes=null: must not be null",
+    "hardware.node=2": "did you mean nodes?",
+    "hardware.nodes=3": "hardware.nodes=3: times hardware.processes=1 must divide the effective batch",
+    "-m hardware.nodes=1,2": "hardware.nodes=2: must be the same in every run of a sweep",
+    "-m seed=1,2 hardware.nodes=2 hydra/launcher=parallel": "hardware.nodes=2: a sweep on several nodes runs one job",
     "hardware=gpus_8_fsdp trainer.max_tokens_per_forward=4096": "max_tokens_per_forward=4096: must be null with",
     "hardware=gpus_8_fsdp model=qwen2.5_0.5b_instruct model.quantization=nf4": "quantization=nf4: must be null with",
     "hydra.run.dir=../data/good.jsonl": "is a file, not a folder",
@@ -120,6 +128,29 @@ def test_bad_input_ends_with_2_and_a_line(here, capsys, line, said):
     assert len(printed.err.splitlines()) == 1
     assert printed.out == ""
     assert list(here.iterdir()) == [], "no run folder is made"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "hardware.nodes=2: nothing says which node this is; start the same command on every node"),
+        ({"NODE_RANK": "1"}, "hardware.nodes=2: nothing says where node 0 is"),
+        ({"NODE_RANK": "2", "MASTER_ADDR": "here"}, "hardware.nodes=2: NODE_RANK=2 must be a number from 0 to 1"),
+        ({"SLURM_NODEID": "0", "SLURM_NNODES": "4"}, "hardware.nodes=2: SLURM_NNODES says 4; both must be the same"),
+    ],
+)
+@pytest.mark.parametrize("line", ["w=0.3", "-m w=0.3,0.4"])
+def test_several_nodes_without_their_variables_are_refused(here, capsys, monkeypatch, line, variables, said):
+    for name in [name for name in os.environ if name.startswith("SLURM_")] + ["NODE_RANK", "GROUP_RANK", "MASTER_ADDR"]:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main([*line.split(), "hardware.nodes=2"]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert printed.out == ""
+    assert list(here.iterdir()) == []
 
 
 def write_parquet(folder):
@@ -165,6 +196,7 @@ def alignlab(*arguments, cwd):
         (["-m", "w=0.1,2.0"], 2, ""),
         (["algorithm=modpoo"], 2, ""),
         (["hardware.fsdp=true"], 2, ""),
+        (["hardware.nodes=2"], 2, ""),
         (["--help"], 0, "Groups:\n  algorithm"),
         (["--version"], 0, "alignlab "),
         (["--cfg", "job"], 0, "w: 0.5\n"),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,26 @@ def check_launcher(target: str) -> None:
     if target.endswith("SlurmLauncher") and shutil.which("srun") is None:
         what = "this machine has no srun; submit from a login node"
         raise ConfigError(f"hydra/launcher=slurm: {what}, or use hydra/launcher=slurm_local or parallel")
+
+
+def check_nodes(nodes: Sequence[int], launcher: str | None) -> None:
+    """Refuse several nodes for what does not run in this process, one job after the other.
+
+    Args:
+        nodes: hardware.nodes of every job.
+        launcher: the launcher's class of a sweep.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    most = max(nodes)
+    if most == 1:
+        return
+    if len(set(nodes)) > 1:
+        raise ConfigError(f"hardware.nodes={most}: must be the same in every run of a sweep, whose nodes stay together")
+    if launcher is not None and not launcher.endswith("BasicLauncher"):
+        what = "a sweep on several nodes runs one job after the other, in the command that each node starts"
+        raise ConfigError(f"hardware.nodes={most}: {what}; leave hydra/launcher out, or use hardware.nodes=1")
 
 
 def check_key(plan: Plan[Any]) -> None:

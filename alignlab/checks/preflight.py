@@ -56,7 +56,7 @@ NUM_ROWS_LOOKED_AT = 500
 def check(plan: Plan[Any]) -> None:
     """Raise ConfigError for the first thing that cannot work."""
     algorithm, recipe = plan.algorithm, plan.recipe
-    share_batch(recipe.trainer, recipe.hardware.processes)
+    share_batch(recipe.trainer, recipe.hardware)
     if recipe.hardware.fsdp:
         _check_shareable(recipe)
     library = TRACKERS.get(recipe.tracker.kind) if algorithm.uses.trains else None

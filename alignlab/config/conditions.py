@@ -194,13 +194,14 @@ TRAINING: Reads = {
     "trainer": always,
     "trainer.num_train_epochs": epochs,
     "hardware.processes": always,
+    "hardware.nodes": always,
     "hardware.fsdp": always,
     "tracker": always,
     "seed": always,
 }
 """Training an adapter on preference pairs."""
 
-ON_ONE_PROCESS: Reads = {"hardware.processes": one_process, "hardware.fsdp": one_process}
+ON_ONE_PROCESS: Reads = dict.fromkeys(("hardware.processes", "hardware.nodes", "hardware.fsdp"), one_process)
 
 MEASURED: Reads = {"dataset.benign": scored, "dataset.text": scored}
 """What scored policies are measured on beside the held-out prompts."""

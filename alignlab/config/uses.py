@@ -86,6 +86,7 @@ NOT_IN_RUN_ID = (
     "trainer.gradient_checkpointing",
     "hardware.device",
     "hardware.processes",
+    "hardware.nodes",
     "hardware.fsdp",
     "generator.batch_size",
     "generator.api_key_env",

@@ -1,37 +1,44 @@
-"""Train in this process, or in several through torchrun; the effective batch is the same either way."""
+"""Train in this process, or in several through torchrun; the effective batch is the same either way.
 
-import json
+A stage is one training. Its folder holds what the processes need: `stage.json` and the rows. Several nodes share it on
+one file system; `several_nodes` is node 0's part of such a training, `follow` the others'.
+"""
+
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
 
 from alignlab.config.recipe import TrainingRecipe
-from alignlab.io.atomic import write_json, write_text
-from alignlab.models.base import Base, free_memory, load_base
-from alignlab.runs.activity import Count, activity, at_work, open_in, told_in
-from alignlab.runs.progress import progress, quiet_libraries, say
-from alignlab.runs.signals import catching_signals
+from alignlab.config.schema import HardwareConfig
+from alignlab.io.atomic import write_json
+from alignlab.models.base import Base, free_memory
+from alignlab.runs.activity import Count, activity, open_in, told_in
+from alignlab.runs.progress import progress, say
 from alignlab.runs.tracking import tracking
 from alignlab.training.conditioned import Condition, ConditionedTrainer
 from alignlab.training.conflict import ConflictAverseTrainer, ConflictAversion
 from alignlab.training.losses import PreferenceLoss
 from alignlab.training.preference import PreferenceTrainer, train_preference
+from alignlab.training.several_nodes import Meeting, stage_on_nodes
 
-STAGE = "stage"
+STAGE, STAGE_FILE, ROWS = "stage", "stage.json", "rows"
 ERROR = "error.txt"
 LOOK_SECONDS = 1.0
 """Between two looks at how far the processes are."""
+PATIENCE_SECONDS = 30.0
+"""For which processes that were told to end may take their time."""
 
 
 def train_on_processes(
@@ -46,7 +53,7 @@ def train_on_processes(
     """Train an adapter into `folder/adapter` and return that folder.
 
     Args:
-        recipe: how it is trained; recipe.hardware.processes says on how many processes.
+        recipe: how it is trained; recipe.hardware says on how many processes of how many nodes.
         base: the base model; other processes load it again from its path.
         rows: tokenised pairs with tilted reference log-probabilities.
         loss: what is minimised.
@@ -58,81 +65,15 @@ def train_on_processes(
         RuntimeError: if a process fails; names the log.
     """
     if conflict is not None:
-        recipe = replace(recipe, hardware=replace(recipe.hardware, processes=1, fsdp=False))
-    hardware = recipe.hardware
-    if hardware.processes == 1:
-        return _train(recipe, base, rows, loss, folder, condition, conflict)
-    stage = folder / STAGE
-    shutil.rmtree(stage, ignore_errors=True)
-    rows.save_to_disk(str(stage / "rows"))
-    told = {"base": base.path, "loss": asdict(loss), "recipe": recipe.to_json()}
-    write_json(stage / "stage.json", told | {"condition": None if condition is None else asdict(condition)})
-    say(f"training on {hardware.processes} processes")
-    base.model.to("cpu")
-    free_memory()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]  # --standalone: a free port for each run
-    command += [f"--nproc-per-node={hardware.processes}", "-m", "alignlab.training.launch", str(folder)]
-    log = folder / "processes.log"
-    code = _run(command, log, _environment(hardware.processes))
-    base.model.to(hardware.device)
-    if code:
-        error = stage / ERROR
-        reason = error.read_text() if error.exists() else f"a training process ended with code {code}"
-        raise RuntimeError(f"{reason}; see {log}")
-    shutil.rmtree(stage)
+        recipe = recipe.one_process
+    if recipe.hardware.world_size == 1:
+        return train_here(recipe, base, rows, loss, folder, condition, conflict)
+    told = {"loss": asdict(loss), "condition": None if condition is None else asdict(condition)}
+    run_stage("preference", told, recipe, base, rows, folder)
     return folder / "adapter"
 
 
-def _run(command: list[str], log: Path, environment: dict[str, str]) -> int:
-    """Exit code of a command whose processes end with this one, however this one ends: see _end_with_parent.
-
-    A signal gives them time to save; a second one does not. Ctrl-C in a terminal reaches this process alone.
-    """
-    with (
-        log.open("wb") as stream,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        ) as started,
-    ):
-        try:
-            return _wait(started, log.parent / STAGE)
-        except KeyboardInterrupt:
-            started.terminate()
-            started.wait()
-            raise
-        finally:
-            assert started.stdin is not None
-            started.stdin.close()
-
-
-def _wait(started: "subprocess.Popen[bytes]", told_at: Path) -> int:
-    """Exit code of the processes; until then what the first of them tells is shown as this process's own progress.
-
-    Args:
-        started: torchrun.
-        told_at: where the first process keeps its progress.json.
-    """
-    begun = time.time()
-    with open_in(activity.stages, "starting processes"), ExitStack() as stack:
-        count: Count | None = None
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                return started.wait(timeout=LOOK_SECONDS)
-            told = told_in(told_at, since=begun)
-            if told is None or not told.total:
-                continue
-            if count is None:
-                count = stack.enter_context(progress(told.stage, told.total))
-            count.advance(told.done - count.done)
-            activity.metrics = told.metrics
-
-
-def _train(
+def train_here(
     recipe: TrainingRecipe,
     base: Base,
     rows: Dataset,
@@ -141,6 +82,17 @@ def _train(
     condition: Condition | None,
     conflict: ConflictAversion | None = None,
 ) -> Path:
+    """The same in this process, which may be one of several.
+
+    Args:
+        recipe: how it is trained.
+        base: the base model.
+        rows: tokenised pairs with tilted reference log-probabilities.
+        loss: what is minimised.
+        folder: the run folder.
+        condition: how the adapter depends on w, if it does.
+        conflict: how the gradients of several objectives are combined, if they are.
+    """
     make_trainer: Callable[..., PreferenceTrainer] = PreferenceTrainer
     if condition is not None:
         make_trainer = partial(ConditionedTrainer, condition=condition)
@@ -162,55 +114,131 @@ def _train(
         )
 
 
-def _environment(processes: int) -> dict[str, str]:
+def run_stage(kind: str, told: dict[str, Any], recipe: TrainingRecipe, base: Base, rows: Dataset, folder: Path) -> None:
+    """Train on all processes of all nodes; they leave their results in the run folder.
+
+    Args:
+        kind: what is trained; see worker.KINDS.
+        told: what it needs beside recipe, base and rows, as JSON has it.
+        recipe: how it is trained.
+        base: the base model, which leaves the device meanwhile.
+        rows: what is trained on.
+        folder: the run folder.
+
+    Raises:
+        RuntimeError: if a process fails; names the log.
+    """
+    hardware, stage = recipe.hardware, folder / STAGE
+    shutil.rmtree(stage, ignore_errors=True)
+    rows.save_to_disk(str(stage / ROWS))
+    paths = [Path(path).absolute() for path in (base.path, recipe.start) if path is not None]
+    reads = [str(path) for path in paths if path.exists()]  # a hub id is no folder
+    told = {**told, "kind": kind, "base": base.path, "recipe": recipe.to_json(), "reads": reads}
+    write_json(stage / STAGE_FILE, told | {"token": (token := secrets.token_hex(8))})
+    on = "" if hardware.nodes == 1 else f" of {hardware.nodes} nodes"
+    say(f"training on {hardware.world_size} processes{on}")
+    base.model.to("cpu")
+    free_memory()
+    log = folder / "processes.log"
+    with stage_on_nodes(stage, token) if hardware.nodes > 1 else nullcontext() as others:
+        meeting = None if others is None else others.meeting
+        wait = partial(wait_for, told_at=stage, look=None if others is None else others.look)
+        code = run_processes(torchrun(hardware, folder, meeting), log, environment(hardware.processes), wait)
+        fault = None if others is None else others.fault_after(code)
+    base.model.to(hardware.device)
+    if code:
+        error = stage / ERROR
+        reason = error.read_text() if error.exists() else fault or f"a training process ended with code {code}"
+        raise RuntimeError(f"{reason}; see {log}")
+    shutil.rmtree(stage)
+
+
+def torchrun(hardware: HardwareConfig, folder: Path, meeting: Meeting | None) -> list[str]:
+    """The command that starts this node's processes.
+
+    Args:
+        hardware: how many there are.
+        folder: the run folder.
+        meeting: where they meet those of other nodes; None where there are none.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={hardware.processes}"]
+    if meeting is None:
+        command += ["--standalone"]  # a free port for each run
+    else:
+        command += [f"--nnodes={hardware.nodes}", f"--node-rank={meeting.rank}", "--rdzv-backend=static"]
+        command += [f"--rdzv-endpoint={meeting.where}"]
+    return [*command, "-m", "alignlab.training.worker", str(folder)]
+
+
+def run_processes(
+    command: list[str], log: Path, environment: dict[str, str], wait: "Callable[[subprocess.Popen[bytes]], int]"
+) -> int:
+    """Exit code of a command whose processes end with this one, however this one ends: see worker.end_with_parent.
+
+    A signal gives them time to save; a second one does not. Ctrl-C in a terminal reaches this process alone.
+
+    Args:
+        command: torchrun's.
+        log: takes what it prints.
+        environment: its variables.
+        wait: waits for its end and returns its code.
+    """
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        ) as started,
+    ):
+        try:
+            return wait(started)
+        except KeyboardInterrupt:
+            started.terminate()
+            started.wait()
+            raise
+        except BaseException:
+            started.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                started.wait(timeout=PATIENCE_SECONDS)
+            started.kill()  # torchrun may be waiting for another node, deaf to signals
+            raise
+        finally:
+            assert started.stdin is not None
+            started.stdin.close()
+
+
+def wait_for(started: "subprocess.Popen[bytes]", told_at: Path, look: Callable[[], None] | None = None) -> int:
+    """Exit code of the processes; until then what the first of them tells is shown as this process's own progress.
+
+    Args:
+        started: torchrun.
+        told_at: where the first process keeps its progress.json.
+        look: called now and then; raises if they must end.
+    """
+    begun = time.time()
+    with open_in(activity.stages, "starting processes"), ExitStack() as stack:
+        count: Count | None = None
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return started.wait(timeout=LOOK_SECONDS)
+            if look is not None:
+                look()
+            told = told_in(told_at, since=begun)
+            if told is None or not told.total:
+                continue
+            if count is None:
+                count = stack.enter_context(progress(told.stage, told.total))
+            count.advance(told.done - count.done)
+            activity.metrics = told.metrics
+
+
+def environment(processes: int) -> dict[str, str]:
     """This process's environment, with alignlab importable and its cores divided among the processes."""
     package_root = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
     threads = max(1, torch.get_num_threads() // processes)
     return {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": search}
-
-
-def worker(folder: Path) -> None:
-    """One of the processes that torchrun starts; an error is written for the process that started torchrun."""
-    _end_with_parent()
-    quiet_libraries()
-    try:
-        with catching_signals():
-            _train_one_rank(folder)
-    except Exception as error:
-        lines = str(error).splitlines() or [""]
-        write_text(folder / STAGE / ERROR, f"{type(error).__name__}: {lines[0]}")
-        raise
-
-
-def _train_one_rank(folder: Path) -> None:
-    stage = json.loads((folder / STAGE / "stage.json").read_text())
-    recipe = TrainingRecipe.from_json(stage["recipe"])
-    rank = int(os.environ["LOCAL_RANK"])
-    device = f"cuda:{rank}" if recipe.hardware.device == "cuda" else "cpu"
-    base = load_base(recipe.model, folder=Path(stage["base"]), device=device)
-    rows = Dataset.load_from_disk(str(folder / STAGE / "rows"))
-    if rank:
-        recipe = replace(recipe, tracker=replace(recipe.tracker, kind="local"))
-    given = stage["condition"]
-    condition = None if given is None else Condition(**given | {"objectives": tuple(given["objectives"])})
-    with nullcontext() if rank else at_work(folder / STAGE, launched=True):
-        _train(recipe, base, rows, PreferenceLoss(**stage["loss"]), folder, condition)
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that holds the run folder is gone, also when that was killed.
-
-    torchrun's processes inherit its standard input, a pipe whose other end only that process holds. Without this a
-    killed run would leave processes at work in a folder that the next run takes for free.
-    """
-
-    def wait_for_the_end() -> None:
-        os.read(sys.stdin.fileno(), 1)
-        os._exit(1)
-
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
-
-
-if __name__ == "__main__":
-    worker(Path(sys.argv[1]))

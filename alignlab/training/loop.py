@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers import PrinterCallback
 
@@ -43,7 +44,7 @@ def run_trainer(
         Terminated: if a signal came; the step at hand was finished and a checkpoint saved.
     """
     engine.remove_callback(PrinterCallback)
-    resumed = last_whole_checkpoint(checkpoints)
+    resumed = _same_everywhere(engine, last_whole_checkpoint(checkpoints))
     if resumed and is_at_the_end(resumed):
         engine._load_from_checkpoint(resumed)  # train() would take one step more: it looks for the end after a step
         return
@@ -60,6 +61,15 @@ def run_trainer(
         if engine.accelerator.is_main_process:
             shutil.rmtree(checkpoints, ignore_errors=True)  # else the last one would be taken for the result
         raise ArithmeticError(f"training diverged: {fault}; lower trainer.learning_rate={engine.args.learning_rate:g}")
+
+
+def _same_everywhere(engine: Any, checkpoint: str | None) -> str | None:
+    """The first process's checkpoint: a file system on a network may not show all of them the same moment."""
+    if engine.args.world_size == 1:
+        return checkpoint
+    found = [checkpoint]
+    broadcast_object_list(found)
+    return found[0]
 
 
 def _loss_divergence(engine: Any, uniform_loss: float) -> str | None:

@@ -281,7 +281,7 @@ def train_preference(
     """
     checkpoints = folder / "checkpoints"
     arguments = training_arguments(trainer, hardware, seed=seed) | {
-        "per_device_train_batch_size": share_batch(trainer, hardware.processes),
+        "per_device_train_batch_size": share_batch(trainer, hardware),
         "gradient_accumulation_steps": 1,
     }
     engine = make_trainer(

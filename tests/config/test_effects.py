@@ -24,6 +24,10 @@ ON_DATA = ["model=scratch", "dataset=pku_saferlhf"]
             ["algorithm=sft", "hardware.fsdp=true", "hardware=gpus_2"],
             "hardware.fsdp=true: has no effect on algorithm=sft, which trains on one process",
         ),
+        (
+            ["algorithm=sft", "hardware.nodes=2"],
+            "hardware.nodes=2: has no effect on algorithm=sft, which trains on one",
+        ),
         (["hydra/launcher=basic"], "hydra/launcher=basic: has no effect without -m"),
     ],
 )

@@ -31,6 +31,7 @@ def test_equal_weights_written_differently_are_one_run(run_of):
 SAME = [
     "hardware=gpu",
     "hardware=cpu_2",
+    "hardware.nodes=2",
     "hardware.device=cuda",
     "hardware=gpus_8_fsdp",
     "trainer.save_steps=7",

@@ -75,7 +75,7 @@ def test_a_recipe_runs_on_the_toy(root, name):
     told = json.loads((out / "config.json").read_text())
     assert told["trainer"]["num_train_epochs"] == recipe.get("trainer", {}).get("num_train_epochs", 3.0)
     if name == "small_modern":
-        assert told["hardware"] == {"device": "cpu", "processes": 1, "bf16": True, "fsdp": False}
+        assert told["hardware"] == {"device": "cpu", "processes": 1, "nodes": 1, "bf16": True, "fsdp": False}
 
 
 def test_the_summaries_from_the_first_step_to_the_last(root):

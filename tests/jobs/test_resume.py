@@ -198,7 +198,7 @@ def _train(base, encoded_rows, folder, *, poison):
         PreferenceLoss("sigmoid", beta=1.0),
         trainer=recipe,
         peft=PeftConfig(2, 4.0, 0.0, "all-linear"),
-        hardware=HardwareConfig("cpu", 1, bf16=False, fsdp=False),
+        hardware=HardwareConfig("cpu", 1, 1, bf16=False, fsdp=False),
         seed=0,
         folder=folder,
         callbacks=[],

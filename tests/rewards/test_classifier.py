@@ -29,7 +29,7 @@ from support import sharded
 
 TEMPLATE = "user: {raw_prompt} assistant: "
 PEFT = PeftConfig(r=4, alpha=8.0, dropout=0.1, target_modules="all-linear")
-CPU = HardwareConfig(device="cpu", processes=1, bf16=False, fsdp=False)
+CPU = HardwareConfig(device="cpu", processes=1, nodes=1, bf16=False, fsdp=False)
 RECIPE = dataclasses.replace(
     sharded.RECIPE,
     max_steps=6,

@@ -46,7 +46,7 @@ RECIPE = TrainerConfig(
 )
 PEFT = PeftConfig(r=3, alpha=8.0, dropout=0.0, target_modules="all-linear")
 """Of an odd rank: two processes cannot halve it."""
-ONE = HardwareConfig(device="cpu", processes=1, bf16=False, fsdp=False)
+ONE = HardwareConfig(device="cpu", processes=1, nodes=1, bf16=False, fsdp=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Shared(HardwareConfig):
 def train_shared(folder, case, watch=None, *, fsdp=True, seed=0):
     """The same with another process."""
     AcceleratorState._reset_state()
-    return train(folder, case, watch, hardware=Shared("cpu", 2, bf16=False, fsdp=fsdp), seed=seed)
+    return train(folder, case, watch, hardware=Shared("cpu", 2, 1, bf16=False, fsdp=fsdp), seed=seed)
 
 
 def pretend_to_have_gpus():

@@ -22,7 +22,7 @@ TRAINER = dataclasses.replace(
     lr_scheduler_type="constant",
     save_steps=100,
 )
-CPU = HardwareConfig(device="cpu", bf16=False, processes=1, fsdp=False)
+CPU = HardwareConfig(device="cpu", bf16=False, processes=1, nodes=1, fsdp=False)
 
 
 @pytest.mark.parametrize(

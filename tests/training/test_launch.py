@@ -34,6 +34,6 @@ def test_processes_of_a_training_are_shown_as_its_own_progress(tmp_path, monkeyp
 
         real = launch.told_in
         monkeypatch.setattr(launch, "told_in", lambda *given, **named: (look(), real(*given, **named))[1])
-        assert launch._wait(started, tmp_path) == 7
+        assert launch.wait_for(started, tmp_path) == 7
     assert "training: 12 of 60" in said
     assert activity.metrics == {"loss": 0.5}

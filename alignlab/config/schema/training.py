@@ -72,6 +72,9 @@ class HardwareConfig:
 
     device: str = MISSING
     processes: int = within("[1, 4096]")
+    """Of each node."""
+    nodes: int = within("[1, 1024]")
+    """Machines on which the same command is started; see runs/place.py."""
     bf16: bool = MISSING
     fsdp: bool = MISSING
     """Shard the model's weights among the training processes, in place of a copy in each."""
@@ -80,8 +83,13 @@ class HardwareConfig:
         require_one_of("hardware.device", self.device, ("cpu", "cuda"))
         check_ranges("hardware", self)
         rule = "needs hardware.device=cuda and hardware.processes > 1"
-        require(not self.fsdp or (self.device == "cuda" and self.processes > 1), "hardware.fsdp", "true", rule)
+        require(not self.fsdp or (self.device == "cuda" and self.world_size > 1), "hardware.fsdp", "true", rule)
+
+    @property
+    def world_size(self) -> int:
+        """Training processes of all nodes."""
+        return self.processes * self.nodes
 
     def on_one_process(self) -> "HardwareConfig":
         """The same device for what only one process trains."""
-        return replace(self, processes=1, fsdp=False)
+        return replace(self, processes=1, nodes=1, fsdp=False)
