@@ -131,6 +131,7 @@ no_card = _if(
     lambda config: not (Path(str(value_at(config, "algorithm.adapter"))) / "alignlab.json").is_file(),
     "with algorithm.adapter, whose card says it",
 )
+unshared = _if(lambda config: False, "on algorithm={config.algorithm.name}, whose processes hold a model each")
 one_process = _if(lambda config: False, "on algorithm={config.algorithm.name}, which trains on one process")
 
 trains = either(
@@ -200,6 +201,9 @@ TRAINING: Reads = {
     "seed": always,
 }
 """Training an adapter on preference pairs."""
+
+OF_PAIRS = ("trainer.sets_per_step", "trainer.max_tokens_per_forward")
+"""Keys that only preference training reads."""
 
 ON_ONE_PROCESS: Reads = dict.fromkeys(("hardware.processes", "hardware.nodes", "hardware.fsdp"), one_process)
 
