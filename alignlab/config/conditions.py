@@ -131,7 +131,6 @@ no_card = _if(
     lambda config: not (Path(str(value_at(config, "algorithm.adapter"))) / "alignlab.json").is_file(),
     "with algorithm.adapter, whose card says it",
 )
-unshared = _if(lambda config: False, "on algorithm={config.algorithm.name}, whose processes hold a model each")
 one_process = _if(lambda config: False, "on algorithm={config.algorithm.name}, which trains on one process")
 
 trains = either(

@@ -207,11 +207,10 @@ def _recipe(config: RunConfig, record: dict[str, Any], start: Path | None) -> Tr
     group = f"{config.algorithm.name}/{config.model.name}/{config.dataset.name}"
     name = f"w={config.w} seed={config.seed}"
     sets, tokens = (value_at(config, key) if why_unused(config, key) is None else None for key in OF_PAIRS)
-    fsdp = config.hardware.fsdp and why_unused(config, "hardware.fsdp") is None
     return TrainingRecipe(
         trainer=dataclasses.replace(config.trainer, sets_per_step=sets, max_tokens_per_forward=tokens),
         peft=config.peft,
-        hardware=dataclasses.replace(config.hardware, fsdp=fsdp),
+        hardware=config.hardware,
         seed=config.seed,
         tracker=TrackerSettings(**asdict(config.tracker), group=group, name=name, config=record),
         model=config.model,

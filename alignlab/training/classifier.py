@@ -20,6 +20,7 @@ from alignlab.engine.memory import token_budget
 from alignlab.io.atomic import new_folder
 from alignlab.models.adapters import lora_config, sort_adapter_config
 from alignlab.models.base import Base
+from alignlab.models.paths import ADAPTER
 from alignlab.rewards.classifier import new_classifier
 from alignlab.rewards.reading import TextReader
 from alignlab.rewards.scorer import absent_token
@@ -27,10 +28,11 @@ from alignlab.runs.tracking import tracking
 from alignlab.training.cost import CHOSEN_SAFE, REJECTED_SAFE, SAFE, CostCollator, cost_loss
 from alignlab.training.launch import run_stage
 from alignlab.training.loop import fit_batch, run_trainer, training_arguments, turn_off_dropout
-from alignlab.training.sampler import SharedSteps
+from alignlab.training.sharding import trained_weights
+from alignlab.training.shared import SharedTraining
 
 
-class ClassifierTrainer(SharedSteps, RewardTrainer):  # type: ignore[misc]  # trl is untyped
+class ClassifierTrainer(SharedTraining, RewardTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's RewardTrainer, with batches that do not depend on how many processes share them."""
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
@@ -217,14 +219,28 @@ def train_classifier(
         callbacks=list(callbacks),
     )
     model.config.get_text_config().pad_token_id = pad  # TRL has put EOS there where the tokenizer has no other
+    engine.set_precision(hardware)
     run_trainer(engine, checkpoints)
     model.config.get_text_config().pad_token_id = separate
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)  # TRL changes it
+    _save(engine, tokenizer, folder)
+
+
+def _save(engine: Any, tokenizer: Any, folder: Path) -> None:
+    """Save the trained model once; every process must call this.
+
+    Args:
+        engine: the trainer.
+        tokenizer: the model's.
+        folder: where the result goes.
+    """
+    weights = {"state_dict": trained_weights(engine.model)} if engine.is_fsdp_enabled else {}
     if engine.accelerator.is_main_process:
         with new_folder(folder) as target:
-            engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target))
-            if peft is not None:
+            engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target), **weights)
+            if (target / ADAPTER).is_file():
                 sort_adapter_config(target)
-            AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False).save_pretrained(str(target))
+            tokenizer.save_pretrained(str(target))
     engine.accelerator.wait_for_everyone()
 
 

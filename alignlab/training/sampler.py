@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 from transformers import TrainerCallback
 
 
@@ -111,26 +111,6 @@ class GroupedBatchSampler(Sampler[list[int]]):
         if len(rows) > free:
             waiting.appendleft(rows[free:])
         return rows[:free]
-
-
-class SharedSteps:
-    """Mixin: a transformers Trainer whose optimizer steps hold the same rows on any number of processes."""
-
-    args: Any
-    accelerator: Any
-    train_dataset: Any
-    data_collator: Any
-    add_callback: Any
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches in a random order of each epoch's own, the last step filled up from its beginning."""
-        arguments, rows = self.args, self.train_dataset
-        parts = arguments.gradient_accumulation_steps * arguments.world_size
-        batch = arguments.train_batch_size * parts
-        batches = GroupedBatchSampler(range(len(rows)), batch_size=batch, seed=arguments.data_seed, parts=parts)
-        self.add_callback(SetEpoch(batches))
-        loader: DataLoader[Any] = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
-        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

@@ -18,7 +18,8 @@ from alignlab.models.prompts import Encoded
 from alignlab.runs.tracking import tracking
 from alignlab.training.launch import run_stage
 from alignlab.training.loop import fit_batch, run_trainer, training_arguments
-from alignlab.training.sampler import SharedSteps
+from alignlab.training.sharding import trained_weights
+from alignlab.training.shared import SharedTraining
 
 _LOGITS_COPIES = 4
 """(tokens, vocabulary) tensors at once: logits as they come, in float32, their softmax, the gradient."""
@@ -28,7 +29,7 @@ _NO_LABEL = -100
 """Of a token that carries no loss."""
 
 
-class SharedSftTrainer(SharedSteps, SFTTrainer):  # type: ignore[misc]  # trl is untyped
+class SharedSftTrainer(SharedTraining, SFTTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's SFTTrainer, with steps that do not depend on how many processes share them.
 
     TRL divides a step's loss by the responses' tokens of all its batches, on all processes.
@@ -75,10 +76,12 @@ def sft_here(recipe: TrainingRecipe, base: Base, rows: Dataset, folder: Path) ->
             peft_config=lora_config(recipe.peft, base.model),
             callbacks=[tracker],
         )
+        engine.set_precision(recipe.hardware)
         _run(engine)
+    weights = trained_weights(engine.model) if engine.is_fsdp_enabled else None
     trained = engine.accelerator.unwrap_model(engine.model)
     if engine.accelerator.is_main_process:
-        save_adapter(trained, adapter)
+        save_adapter(trained, adapter, state_dict=weights)
     engine.accelerator.wait_for_everyone()
     detach_adapter(trained)
     return adapter

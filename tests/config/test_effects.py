@@ -26,12 +26,8 @@ ON_DATA = ["model=scratch", "dataset=pku_saferlhf"]
             "hardware.nodes=2: has no effect on algorithm=raco, which trains on one process",
         ),
         (
-            ["algorithm=sft", "hardware.fsdp=true", "hardware=gpus_2"],
-            "hardware.fsdp=true: has no effect on algorithm=sft, whose processes hold a model each",
-        ),
-        (
-            [*CLASSIFIER, "hardware.fsdp=true", "hardware=gpus_2"],
-            "hardware.fsdp=true: has no effect on algorithm=reward_model, whose processes hold a model each",
+            ["algorithm=raco", "hardware.fsdp=true", "hardware=gpus_2"],
+            "hardware.fsdp=true: has no effect on algorithm=raco, which trains on one process",
         ),
         (["algorithm=sft", "trainer.sets_per_step=4"], "trainer.sets_per_step=4: has no effect on algorithm=sft"),
         (
@@ -58,8 +54,8 @@ def test_named_once(runs_of, overrides, idle):
         ["algorithm=modpo_conditioned", "target={safer: -0.5}"],
         ["algorithm.loss_type=robust", "algorithm.label_smoothing=0.1"],
         ["algorithm=dpo", "peft.r=4", "seed=2", "hydra.run.dir=x"],
-        ["algorithm=sft", "hardware=cpu_2", "hardware.nodes=2"],
-        [*CLASSIFIER, "hardware=cpu_2", "hardware.nodes=2"],
+        ["algorithm=sft", "hardware.fsdp=true", "hardware=gpus_2", "hardware.nodes=2"],
+        [*CLASSIFIER, "hardware.fsdp=true", "hardware=gpus_2", "hardware.nodes=2"],
     ],
 )
 def test_what_has_an_effect_is_not_named(runs_of, overrides):

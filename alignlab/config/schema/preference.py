@@ -25,7 +25,6 @@ from alignlab.config.conditions import (
     trains_at_w,
     trains_rewards,
     unless_set,
-    unshared,
     when,
 )
 from alignlab.config.names import (
@@ -108,7 +107,6 @@ class RewardModelConfig(PreferenceConfig):
             "generator": either(from_prompts, both(_IMPLICIT, gold_rewards)),
             "algorithm": always,
             **dict.fromkeys(OF_PAIRS, _IMPLICIT),
-            "hardware.fsdp": both(_TRAINED, either(_IMPLICIT, unshared)),
             **{f"algorithm.{key}": _IMPLICIT for key in ("beta", "loss_type")},
             **{f"algorithm.{key}": _PROBE for key in ("layers", "pooling", "length_term", "ridge")},
             "peft": both(_TRAINED, unless_set("algorithm.full", "=true")),
@@ -221,7 +219,6 @@ class SftConfig(AlgorithmConfig):
             **MODEL,
             **TRAINING,
             **dict.fromkeys(OF_PAIRS, not_here),
-            "hardware.fsdp": unshared,
             "algorithm": always,
         },
         data="preferences",
