@@ -52,6 +52,7 @@ LONG = (
     "benchmarks/test_benchmarks.py::test_training_is_the_same_on_both_sides",
     "jobs/test_course_correction.py::test_a_killed_run_goes_on",
     "jobs/test_processes.py::test_processes_end_with_the_one_that_started_them[15]",
+    "jobs/test_processes.py::test_two_processes_that_were_killed_go_on_where_they_stopped[classifier]",
     "pages/test_in_browser.py::test_a_large_front_opens_in_two_seconds",
     "jobs/test_simplex.py",
     "jobs/test_tracked_sweep.py",

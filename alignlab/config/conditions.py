@@ -201,6 +201,9 @@ TRAINING: Reads = {
 }
 """Training an adapter on preference pairs."""
 
+OF_PAIRS = ("trainer.sets_per_step", "trainer.max_tokens_per_forward")
+"""Keys that only preference training reads."""
+
 ON_ONE_PROCESS: Reads = dict.fromkeys(("hardware.processes", "hardware.nodes", "hardware.fsdp"), one_process)
 
 MEASURED: Reads = {"dataset.benign": scored, "dataset.text": scored}

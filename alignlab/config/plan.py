@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from alignlab.config.conditions import makes_pairs
+from alignlab.config.conditions import OF_PAIRS, makes_pairs
 from alignlab.config.fingerprints import NamedFile
 from alignlab.config.identity import Resolved, resolve
 from alignlab.config.labels import labelled_rows
@@ -197,7 +197,7 @@ def _plan(run: Resolved) -> Plan[Any]:
 
 
 def _recipe(config: RunConfig, record: dict[str, Any], start: Path | None) -> TrainingRecipe:
-    """How an adapter is trained.
+    """How an adapter is trained, without settings that the run does not read.
 
     Args:
         config: of the run.
@@ -206,8 +206,9 @@ def _recipe(config: RunConfig, record: dict[str, Any], start: Path | None) -> Tr
     """
     group = f"{config.algorithm.name}/{config.model.name}/{config.dataset.name}"
     name = f"w={config.w} seed={config.seed}"
+    sets, tokens = (value_at(config, key) if why_unused(config, key) is None else None for key in OF_PAIRS)
     return TrainingRecipe(
-        trainer=config.trainer,
+        trainer=dataclasses.replace(config.trainer, sets_per_step=sets, max_tokens_per_forward=tokens),
         peft=config.peft,
         hardware=config.hardware,
         seed=config.seed,

@@ -16,7 +16,6 @@ from alignlab.errors import ConfigError
 from alignlab.evaluation.cost import say_signs, sign_metrics
 from alignlab.evaluation.measure import preference_metrics
 from alignlab.jobs.preference import prepare, train_and_measure
-from alignlab.models.adapters import lora_config
 from alignlab.models.base import Base
 from alignlab.models.cards import ClassifierCard, save_card
 from alignlab.prerequisites.probes import REWARD, ProbeReader, fit_and_measure
@@ -27,8 +26,7 @@ from alignlab.rewards.reading import TextReader
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
-from alignlab.runs.tracking import tracking
-from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
+from alignlab.training.classifier import NewClassifier, classifier_on_processes, read_pairs
 
 
 def run(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Outcome) -> None:
@@ -63,22 +61,10 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
     tokenizer = AutoTokenizer.from_pretrained(base.path, revision=base.revision, trust_remote_code=False)
     reader = TextReader(tokenizer, template=model.prompt_template, eos=True, max_length=trainer.max_length, key="model")
     table = _table(plan.algorithm.kind, plan.objectives.trained, loaded, reader, outcome)
-    device, folder, dtype = base.device, run.path / REWARD, plan.model.dtype
-    base.model.to("cpu")  # its memory is needed
-    with run.stage("training"), tracking(plan.recipe.tracker, run.path) as tracker:
-        train_classifier(
-            base.path,
-            base.revision,
-            table,
-            dtype=dtype,
-            trainer=trainer,
-            hardware=plan.recipe.hardware.on_one_process(),
-            seed=plan.seed,
-            folder=folder,
-            checkpoints=run.path / "checkpoints",
-            peft=None if plan.algorithm.full else lora_with_head(lora_config(plan.recipe.peft, base.model)),
-            callbacks=[tracker],
-        )
+    folder, dtype = run.path / REWARD, plan.model.dtype
+    with run.stage("training"):
+        new = NewClassifier(base.path, base.revision, dtype, plan.algorithm.full, REWARD)
+        classifier_on_processes(plan.recipe, base, table, new, run.path)
     card = ClassifierCard(
         kind=plan.algorithm.kind,
         objective=plan.objectives.trained,
@@ -90,7 +76,6 @@ def _train_classifier(plan: Plan[RewardModelConfig], run: RunFolder, outcome: Ou
         data=outcome.inputs["pairs"],
     )
     save_card(folder, card)
-    base.model.to(device)
     outcome.artifacts[REWARD] = REWARD
     with run.stage("held-out preferences"):
         score = _scorer(folder, base, dtype, batch_size=trainer.per_device_eval_batch_size)

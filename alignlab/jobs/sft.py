@@ -11,15 +11,13 @@ from alignlab.engine.cache.scores import shared_scores
 from alignlab.engine.scoring.rows import encode_located, fit
 from alignlab.errors import ConfigError
 from alignlab.evaluation.measure import Policy
-from alignlab.models.adapters import detach_adapter, lora_config, save_adapter
 from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.prerequisites.rows import model_and_kept_rows
 from alignlab.rewards.implicit import reference_logps
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Metrics, Outcome
-from alignlab.runs.tracking import tracking
 from alignlab.stats import perplexity, token_loss
-from alignlab.training.sft import train_sft
+from alignlab.training.sft import sft_on_processes
 
 
 def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
@@ -42,21 +40,8 @@ def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
         what = f"none of {len(rows)} rows has a prompt that is shorter"
         raise ConfigError(f"trainer.max_length={trainer.max_length}: {what}")
     outcome.extra["rows"] = {"train": len(texts.encoded), "too_long": texts.too_long, "cut": texts.cut}
-    with run.stage("training"), tracking(plan.recipe.tracker, run.path) as tracker:
-        trained = train_sft(
-            base.model,
-            base.tokenizer,
-            texts.encoded,
-            trainer=trainer,
-            hardware=plan.recipe.hardware.on_one_process(),
-            seed=plan.seed,
-            checkpoints=run.path / "checkpoints",
-            peft=lora_config(plan.recipe.peft, base.model),
-            callbacks=[tracker],
-        )
-    adapter = run.path / "adapter"
-    save_adapter(trained, adapter)
-    detach_adapter(trained)
+    with run.stage("training"):
+        adapter = sft_on_processes(plan.recipe, base, texts.encoded, run.path)
     outcome.artifacts["adapter"] = adapter.name
     with run.stage("held-out responses"):
         policy = Policy(base, adapter, 1.0, plan.objectives, cache, trainer.per_device_eval_batch_size)

@@ -20,7 +20,7 @@ from alignlab.models.cards import CARD, changed_file, file_hashes
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
 from alignlab.runs.progress import say
-from alignlab.training.sft import train_sft
+from alignlab.training.sft import train_whole
 
 
 def scratch_folder(source: ScratchModel) -> Path:
@@ -80,7 +80,7 @@ def _train(source: ScratchModel, folder: Path, made_of: dict[str, object]) -> No
     rows = [dataclasses.replace(row, response_ids=row.response_ids[: limit - len(row.prompt_ids)]) for row in rows]
     seed = model.pretraining.seed
     checkpoints = folder.parent / f".{folder.name}.checkpoints"
-    trained = train_sft(
+    trained = train_whole(
         new_llama(model.architecture, tokenizer, seed=seed),
         tokenizer,
         rows,
@@ -88,7 +88,6 @@ def _train(source: ScratchModel, folder: Path, made_of: dict[str, object]) -> No
         hardware=source.hardware,
         seed=seed,
         checkpoints=checkpoints,
-        peft=None,
         adam_beta2=model.pretraining.adam_beta2,
     )
     with new_folder(folder) as target:
@@ -127,5 +126,6 @@ def _recipe(trainer: TrainerConfig, model: FromScratchConfig) -> TrainerConfig:
         max_steps=-1,
         per_device_train_batch_size=pretraining.batch_size,
         gradient_accumulation_steps=1,
+        sets_per_step=None,
         save_steps=200,
     )

@@ -1,44 +1,39 @@
 """Trains a classifier with one label by TRL's RewardTrainer on preference pairs: Bradley-Terry, or a cost model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, TrainerCallback
 from trl import RewardConfig as TrlRewardConfig
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from alignlab.config.schema import HardwareConfig, TrainerConfig
+from alignlab.config.recipe import TrainingRecipe
+from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
 from alignlab.data.records import Pair
 from alignlab.engine.memory import token_budget
 from alignlab.io.atomic import new_folder
-from alignlab.models.adapters import sort_adapter_config
+from alignlab.models.adapters import lora_config, sort_adapter_config
+from alignlab.models.base import Base
+from alignlab.models.paths import ADAPTER
 from alignlab.rewards.classifier import new_classifier
 from alignlab.rewards.reading import TextReader
 from alignlab.rewards.scorer import absent_token
+from alignlab.runs.tracking import tracking
 from alignlab.training.cost import CHOSEN_SAFE, REJECTED_SAFE, SAFE, CostCollator, cost_loss
+from alignlab.training.launch import run_stage
 from alignlab.training.loop import fit_batch, run_trainer, training_arguments, turn_off_dropout
-from alignlab.training.sampler import GroupedBatchSampler, SetEpoch
+from alignlab.training.sharding import trained_weights
+from alignlab.training.shared import SharedTraining
 
 
-class ClassifierTrainer(RewardTrainer):  # type: ignore[misc]  # trl is untyped
+class ClassifierTrainer(SharedTraining, RewardTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's RewardTrainer, with batches that do not depend on how many processes share them."""
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches in a random order of each epoch's own, the last step filled up from its beginning."""
-        arguments, rows = self.args, self.train_dataset
-        parts = arguments.gradient_accumulation_steps * arguments.world_size
-        batch = arguments.train_batch_size * parts
-        batches = GroupedBatchSampler(range(len(rows)), batch_size=batch, seed=arguments.data_seed, parts=parts)
-        self.add_callback(SetEpoch(batches))
-        loader: DataLoader[Any] = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
-        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """No model card: the run folder's result.json says what was trained."""
@@ -62,7 +57,7 @@ class CostTrainer(ClassifierTrainer):
         _, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         scores_2P = outputs.logits.view(2, -1)
         loss = cost_loss(scores_2P, safe_2P).mean()
-        right = ((scores_2P > 0) == safe_2P).float().mean()
+        right = self.accelerator.gather(((scores_2P > 0) == safe_2P).float().mean()).mean()
         self._metrics["train" if model.training else "eval"]["sign_accuracy"].append(right.item())
         return (loss, outputs) if return_outputs else loss
 
@@ -105,6 +100,73 @@ def read_pairs(pairs: Sequence[Pair], reader: TextReader, safe: Sequence[tuple[b
     return ReadPairs(table, len(pairs) - len(kept), reader.cut)
 
 
+@dataclass(frozen=True)
+class NewClassifier:
+    """What a classifier is made of. JSON carries it to torchrun's workers."""
+
+    path: str
+    """Of the causal model that it starts from."""
+    revision: str | None
+    """Of the hub."""
+    dtype: str
+    """Of the body; the head is trained in float32."""
+    full: bool
+    """Train all weights, in place of a LoRA adapter beside the head."""
+    result: str
+    """Name of the folder, in the run's, that it is saved to."""
+
+
+def classifier_on_processes(
+    recipe: TrainingRecipe, base: Base, rows: Dataset, new: NewClassifier, folder: Path
+) -> None:
+    """Train a classifier and save it into `folder/new.result`; a checkpoint in the folder is resumed.
+
+    Args:
+        recipe: how it is trained; recipe.hardware says on how many processes.
+        base: the causal model, which leaves the device meanwhile.
+        rows: `read_pairs`'s; a cost model is trained where they have safety labels.
+        new: what the classifier is made of.
+        folder: the run folder.
+
+    Raises:
+        RuntimeError: if a process fails; names the log.
+    """
+    limit, device = token_budget(base.model, backward=True), base.device
+    trainer = fit_batch(recipe.trainer, recipe.hardware, rows_each=2, longest=_longest(rows), max_tokens=limit)
+    recipe = replace(recipe, trainer=trainer)
+    if recipe.hardware.world_size > 1:
+        run_stage("classifier", {"classifier": asdict(new)}, recipe, base, rows, folder)
+        return
+    base.model.to("cpu")  # its memory is needed
+    classifier_here(recipe, rows, new, folder)
+    base.model.to(device)
+
+
+def classifier_here(recipe: TrainingRecipe, rows: Dataset, new: NewClassifier, folder: Path) -> None:
+    """The same in this process, which may be one of several.
+
+    Args:
+        recipe: how it is trained; its batches are each process's.
+        rows: `read_pairs`'s.
+        new: what the classifier is made of.
+        folder: the run folder.
+    """
+    with tracking(recipe.tracker, folder) as tracker:
+        train_classifier(
+            new.path,
+            new.revision,
+            rows,
+            dtype=new.dtype,
+            trainer=recipe.trainer,
+            hardware=recipe.hardware,
+            seed=recipe.seed,
+            folder=folder / new.result,
+            checkpoints=folder / "checkpoints",
+            peft=None if new.full else recipe.peft,
+            callbacks=[tracker],
+        )
+
+
 def train_classifier(
     path: str,
     revision: str | None,
@@ -116,7 +178,7 @@ def train_classifier(
     seed: int,
     folder: Path,
     checkpoints: Path,
-    peft: LoraConfig | None,
+    peft: PeftConfig | None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Trains and saves model and tokenizer into `folder`. A checkpoint is resumed.
@@ -126,8 +188,8 @@ def train_classifier(
         revision: its revision on the hub.
         rows: `read_pairs`'s; a cost model is trained where they have safety labels.
         dtype: of the body; the head is trained in float32.
-        trainer: the recipe.
-        hardware: device and precision; one process trains.
+        trainer: the recipe; its batches are each process's.
+        hardware: device and precision.
         seed: of the head, the adapter and the order of the rows.
         folder: where the result goes: an adapter that holds the head, or a whole model.
         checkpoints: their folder.
@@ -138,7 +200,6 @@ def train_classifier(
     separate = tokenizer.pad_token_id if tokenizer.pad_token_id != tokenizer.eos_token_id else None
     model = new_classifier(path, revision=revision, dtype=getattr(torch, dtype), seed=seed)
     turn_off_dropout(model)
-    trainer = fit_batch(trainer, rows_each=2, longest=_longest(rows), max_tokens=token_budget(model, backward=True))
     arguments = TrlRewardConfig(
         output_dir=str(checkpoints),
         **training_arguments(trainer, hardware, seed=seed),
@@ -154,20 +215,36 @@ def train_classifier(
         train_dataset=rows,
         processing_class=tokenizer,
         data_collator=(CostCollator if labelled else DataCollatorForPreference)(pad_token_id=pad),
-        peft_config=peft,
+        peft_config=None if peft is None else _lora_with_head(lora_config(peft, model)),
         callbacks=list(callbacks),
     )
     model.config.get_text_config().pad_token_id = pad  # TRL has put EOS there where the tokenizer has no other
+    engine.set_precision(hardware)
     run_trainer(engine, checkpoints)
     model.config.get_text_config().pad_token_id = separate
-    with new_folder(folder) as target:
-        engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target))
-        if peft is not None:
-            sort_adapter_config(target)
-        AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False).save_pretrained(str(target))
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)  # TRL changes it
+    _save(engine, tokenizer, folder)
 
 
-def lora_with_head(lora: LoraConfig) -> LoraConfig:
+def _save(engine: Any, tokenizer: Any, folder: Path) -> None:
+    """Save the trained model once; every process must call this.
+
+    Args:
+        engine: the trainer.
+        tokenizer: the model's.
+        folder: where the result goes.
+    """
+    weights = {"state_dict": trained_weights(engine.model)} if engine.is_fsdp_enabled else {}
+    if engine.accelerator.is_main_process:
+        with new_folder(folder) as target:
+            engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target), **weights)
+            if (target / ADAPTER).is_file():
+                sort_adapter_config(target)
+            tokenizer.save_pretrained(str(target))
+    engine.accelerator.wait_for_everyone()
+
+
+def _lora_with_head(lora: LoraConfig) -> LoraConfig:
     """The same adapter for a classifier; PEFT then trains the score head whole and saves it with the adapter."""
     lora.task_type = "SEQ_CLS"
     return lora

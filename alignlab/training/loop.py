@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 from transformers import PrinterCallback
 
+from alignlab.config.batches import share_batch
 from alignlab.config.schema import HardwareConfig, TrainerConfig
 from alignlab.runs.progress import say
 from alignlab.runs.signals import finishing_steps
@@ -86,29 +87,32 @@ def turn_off_dropout(model: nn.Module) -> None:
             module.p = 0.0
 
 
-def fit_batch(trainer: TrainerConfig, *, rows_each: int, longest: int, max_tokens: int) -> TrainerConfig:
-    """The settings with smaller batches and as many more accumulated, where a batch would take too many tokens.
+def fit_batch(
+    trainer: TrainerConfig, hardware: HardwareConfig, *, rows_each: int, longest: int, max_tokens: int
+) -> TrainerConfig:
+    """The settings of each process: its part of the effective batch, in batches that do not take too many tokens.
 
-    The effective batch stays. Of the batch's divisors the largest that fits is taken, at least 1.
+    A batch is the largest divisor of the part that fits, at least 1 and at most what was asked; the rest accumulates.
+    The process that starts the others decides: all of them must take equally many.
 
     Args:
         trainer: the optimiser's settings.
+        hardware: says how many processes share the effective batch.
         rows_each: rows of text of one entry of a batch: 2 for a pair.
         longest: tokens of the longest row; shorter ones are padded to it.
         max_tokens: of one forward, padding included.
     """
-    size = trainer.per_device_train_batch_size
-    fitting = [part for part in range(1, size + 1) if size % part == 0 and part * rows_each * longest <= max_tokens]
-    part = max(fitting, default=1)
-    accumulated = trainer.gradient_accumulation_steps * (size // part)
-    return replace(trainer, per_device_train_batch_size=part, gradient_accumulation_steps=accumulated)
+    rows = share_batch(trainer, hardware)
+    most = min(trainer.per_device_train_batch_size, max_tokens // (rows_each * longest))
+    size = max((part for part in range(1, most + 1) if rows % part == 0), default=1)
+    return replace(trainer, per_device_train_batch_size=size, gradient_accumulation_steps=rows // size)
 
 
 def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed: int) -> dict[str, Any]:
     """Transformers' training arguments, for one process.
 
     Args:
-        trainer: the optimiser's settings.
+        trainer: the optimiser's settings; its batches are this process's.
         hardware: device and precision.
         seed: of adapter initialisation and row order.
     """
@@ -130,7 +134,10 @@ def training_arguments(trainer: TrainerConfig, hardware: HardwareConfig, *, seed
         "logging_nan_inf_filter": False,
         "bf16": hardware.bf16 and not hardware.fsdp,  # it would round norms and summed gradients of shared weights
         "fsdp": hardware.fsdp,
-        "accelerator_config": {"non_blocking": hardware.device == "cuda"},  # the next batch is laid out meanwhile
+        "accelerator_config": {
+            "non_blocking": hardware.device == "cuda",  # the next batch is laid out meanwhile
+            "even_batches": False,  # every step is whole already
+        },
         "use_cpu": hardware.device == "cpu",
         "seed": seed,
         "data_seed": seed,

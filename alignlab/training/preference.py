@@ -90,7 +90,6 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         set_seed(args.seed)
         policy = model if lora is None else _with_new_adapter(model, lora, args)
         args.remove_unused_columns = False
-        args.accelerator_config.even_batches = False  # every step is whole already
         if "id" not in rows.column_names:
             rows = rows.add_column("id", [str(number) for number in range(len(rows))])
         super().__init__(model=policy, args=args, train_dataset=rows, data_collator=collator, callbacks=list(callbacks))

@@ -1,16 +1,18 @@
 """FSDP2: gather sharded weights, and checkpoints that do not depend on the number of processes.
 
 A checkpoint holds whole tensors, in the files of an unsharded training, so a run resumes on any hardware. Only the
-adapter is gathered for it; transformers would gather the frozen base too.
+trained weights are gathered for it; transformers would gather a frozen base too.
 """
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 
 def whole(value: Any) -> Any:
@@ -31,7 +33,7 @@ def trained_weights(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 class WholeCheckpoints:
-    """Mixin: a transformers Trainer of an adapter writes and reads whole checkpoints where its weights are sharded."""
+    """Mixin: a transformers Trainer writes and reads whole checkpoints where its weights are sharded."""
 
     args: Any
     model: Any
@@ -40,13 +42,18 @@ class WholeCheckpoints:
     is_fsdp_enabled: bool
 
     def train(self, resume_from_checkpoint: str | None = None, **named: Any) -> Any:
-        """Load an adapter before its weights are sharded, and train."""
+        """Load what was trained before its weights are sharded, and train."""
         if self.is_fsdp_enabled and resume_from_checkpoint:
             self._load_from_checkpoint(resume_from_checkpoint)
         return super().train(resume_from_checkpoint, **named)  # type: ignore[misc]
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
-        if model is None:  # given one, its weights are sharded already
+        if model is not None:  # its weights are sharded already
+            return
+        weights = Path(checkpoint) / SAFE_WEIGHTS_NAME
+        if self.is_fsdp_enabled and weights.is_file():  # no adapter; transformers would look for FSDP's own files
+            self.model.load_state_dict(load_file(weights), strict=False)
+        else:
             super()._load_from_checkpoint(checkpoint)  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -72,7 +79,7 @@ class WholeCheckpoints:
             torch.save(self.lr_scheduler.state_dict(), Path(folder) / SCHEDULER_NAME)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The adapter alone, whole."""
+        """What is trained alone, whole."""
         if self.is_fsdp_enabled:
             self._save(output_dir, state_dict=trained_weights(self.model))  # type: ignore[attr-defined]
         else:

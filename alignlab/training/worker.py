@@ -18,9 +18,11 @@ from alignlab.models.base import Base, load_base
 from alignlab.runs.activity import at_work
 from alignlab.runs.progress import quiet_libraries
 from alignlab.runs.signals import catching_signals
+from alignlab.training.classifier import NewClassifier, classifier_here
 from alignlab.training.conditioned import Condition
 from alignlab.training.launch import ERROR, ROWS, STAGE, STAGE_FILE, train_here
 from alignlab.training.losses import PreferenceLoss
+from alignlab.training.sft import sft_here
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,15 @@ def _preference(stage: Stage) -> None:
     train_here(stage.recipe, stage.load_base(), stage.rows, loss, stage.folder, condition)
 
 
-KINDS: dict[str, Callable[[Stage], None]] = {"preference": _preference}
+def _sft(stage: Stage) -> None:
+    sft_here(stage.recipe, stage.load_base(), stage.rows, stage.folder)
+
+
+def _classifier(stage: Stage) -> None:
+    classifier_here(stage.recipe, stage.rows, NewClassifier(**stage.told["classifier"]), stage.folder)
+
+
+KINDS: dict[str, Callable[[Stage], None]] = {"preference": _preference, "sft": _sft, "classifier": _classifier}
 """How each kind of stage is trained by one of its processes."""
 
 

@@ -5,6 +5,7 @@ import pytest
 from alignlab.config.effects import without_effect
 from alignlab.config.identity import run_folder
 
+CLASSIFIER = ["algorithm=reward_model", "algorithm.kind=classifier"]
 ON_DATA = ["model=scratch", "dataset=pku_saferlhf"]
 
 
@@ -21,12 +22,17 @@ ON_DATA = ["model=scratch", "dataset=pku_saferlhf"]
         ([*ON_DATA, "generator.samples=3"], "has no effect on dataset=pku_saferlhf, whose metrics need no samples"),
         (["trainer.max_steps=3", "trainer.num_train_epochs=2"], "has no effect with trainer.max_steps=3"),
         (
-            ["algorithm=sft", "hardware.fsdp=true", "hardware=gpus_2"],
-            "hardware.fsdp=true: has no effect on algorithm=sft, which trains on one process",
+            ["algorithm=raco", "hardware.nodes=2"],
+            "hardware.nodes=2: has no effect on algorithm=raco, which trains on one process",
         ),
         (
-            ["algorithm=sft", "hardware.nodes=2"],
-            "hardware.nodes=2: has no effect on algorithm=sft, which trains on one",
+            ["algorithm=raco", "hardware.fsdp=true", "hardware=gpus_2"],
+            "hardware.fsdp=true: has no effect on algorithm=raco, which trains on one process",
+        ),
+        (["algorithm=sft", "trainer.sets_per_step=4"], "trainer.sets_per_step=4: has no effect on algorithm=sft"),
+        (
+            [*CLASSIFIER, "trainer.sets_per_step=4"],
+            "trainer.sets_per_step=4: has no effect with algorithm.kind=classifier",
         ),
         (["hydra/launcher=basic"], "hydra/launcher=basic: has no effect without -m"),
     ],
@@ -48,6 +54,8 @@ def test_named_once(runs_of, overrides, idle):
         ["algorithm=modpo_conditioned", "target={safer: -0.5}"],
         ["algorithm.loss_type=robust", "algorithm.label_smoothing=0.1"],
         ["algorithm=dpo", "peft.r=4", "seed=2", "hydra.run.dir=x"],
+        ["algorithm=sft", "hardware.fsdp=true", "hardware=gpus_2", "hardware.nodes=2"],
+        [*CLASSIFIER, "hardware.fsdp=true", "hardware=gpus_2", "hardware.nodes=2"],
     ],
 )
 def test_what_has_an_effect_is_not_named(runs_of, overrides):

@@ -24,8 +24,13 @@ RECIPE = (
     "trainer.gradient_accumulation_steps=2",
     "trainer.save_steps=4",
 )
-METHODS = {"modpo": ("w=0.6", "reward=gold", "trainer.max_steps=40"), "dpo": ("algorithm=dpo", "trainer.max_steps=16")}
-WEIGHTS = "adapter/adapter_model.safetensors"
+METHODS = {
+    "modpo": ("w=0.6", "reward=gold", "trainer.max_steps=40"),
+    "dpo": ("algorithm=dpo", "trainer.max_steps=16"),
+    "reward_model": ("algorithm=reward_model", "algorithm.kind=classifier", "trainer.max_steps=16"),
+}
+WEIGHTS = "[ar]*/adapter_model.safetensors"
+"""A policy's adapter, or a classifier's."""
 IMPATIENT = """
 import sys
 from alignlab.cli import main
@@ -90,7 +95,7 @@ def assert_same(ours, theirs):
     assert len(losses(ours)) == len(losses(theirs))
     for one, other in zip(losses(ours), losses(theirs), strict=True):
         assert one == pytest.approx(other, abs=1e-5)
-    weights, others = load_file(ours / WEIGHTS), load_file(theirs / WEIGHTS)
+    (weights,), (others,) = ([load_file(file) for file in folder.glob(WEIGHTS)] for folder in (ours, theirs))
     for name, value in weights.items():
         assert_close(others[name], value, rtol=1e-4, atol=1e-5)
     assert means(ours) == pytest.approx(means(theirs), rel=1e-4, abs=1e-6)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from alignlab.training.checkpoints import last_whole_checkpoint
 from alignlab.training.sampler import GroupedBatchSampler
-from support.commands import SMALL, alignlab, environment, logged, losses, result, run_folder
+from support.commands import SMALL, alignlab, environment, logged, losses, means, result, run_folder
 
 # Steps of 12 pairs from 160: the fourteenth is short of pairs, and the fifteenth belongs to the next epoch.
 RECIPE = (
@@ -27,6 +28,23 @@ RECIPE = (
     "trainer.gradient_accumulation_steps=2",
 )
 NUM_STEPS = 16
+MORE = (*RECIPE[2:], f"trainer.max_steps={NUM_STEPS}")
+CLASSIFIER = ("algorithm=reward_model", "algorithm.kind=classifier", *MORE)
+METHODS = {
+    "modpo": ("algorithm=modpo", "algorithm.objective=better", *RECIPE, f"trainer.max_steps={NUM_STEPS}"),
+    "sft": ("algorithm=sft", *MORE),
+    "classifier": CLASSIFIER,
+    "whole classifier": (*CLASSIFIER, "algorithm.full=true"),
+    "cost": (*CLASSIFIER, "algorithm.kind=cost"),
+}
+SHOWN = {
+    "algorithm=modpo": ("rewards/margins", "rewards/accuracies", "logps/chosen", "num_tokens", "epoch"),
+    "algorithm=sft": ("num_tokens", "epoch"),
+    "algorithm=reward_model": ("accuracy", "margin", "mean_reward", "num_tokens", "epoch"),
+}
+"""Metrics that do not depend on how a step's rows are cut."""
+WEIGHTS = "[ar]*/*model.safetensors"
+"""An adapter, or a classifier."""
 
 
 @pytest.fixture(scope="module")
@@ -41,27 +59,78 @@ def prepared(whole, tmp_path_factory):
     return make
 
 
+def run_on(root, hardware, method, *overrides):
+    """The run's folder, of a command that ended well."""
+    settings = [one for one in SMALL if method != "sft" or not one.startswith("algorithm.beta")]
+    ended = alignlab(*METHODS[method], f"hardware={hardware}", *overrides, cwd=root, small=settings)
+    assert ended.returncode == 0, ended.stderr
+    assert ("training on 2 processes" in ended.stdout) == (hardware == "cpu_2")
+    assert "has no effect" not in "".join(line for line in ended.stderr.splitlines() if "hardware" in line)
+    folder = run_folder(root, METHODS[method][0].partition("=")[2])
+    assert not (folder / "stage").exists()
+    return folder
+
+
+def weights_of(folder):
+    return {name: value for file in sorted(folder.glob(WEIGHTS)) for name, value in load_file(file).items()}
+
+
+@pytest.fixture(scope="module")
+def one(prepared):
+    """The run of one process, by method."""
+    return cache(lambda method: run_on(prepared("one"), "cpu", method))
+
+
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains_with_twice_the_accumulation(prepared):
-    folders = []
-    for hardware in ("cpu", "cpu_2"):
-        root = prepared(hardware)
-        ended = alignlab(*RECIPE, f"trainer.max_steps={NUM_STEPS}", f"hardware={hardware}", cwd=root)
-        assert ended.returncode == 0, ended.stderr
-        folders.append(run_folder(root, "modpo"))
-    one, two = folders
-    assert "training on 2 processes" in ended.stdout
-    assert one.name == two.name  # the hardware is no part of what a run is
-    assert len(losses(one)) == NUM_STEPS
-    for ours, theirs in zip(losses(one), losses(two), strict=True):
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_train_what_one_trains_with_twice_the_accumulation(prepared, one, method):
+    two = run_on(prepared("two"), "cpu_2", method)
+    assert one(method).name == two.name  # the hardware is no part of what a run is
+    assert len(losses(one(method))) == NUM_STEPS
+    for ours, theirs in zip(losses(one(method)), losses(two), strict=True):
         assert theirs == pytest.approx(ours, abs=1e-5)
-    for name in ("rewards/margins", "rewards/accuracies", "logps/chosen", "num_tokens", "epoch"):
-        ours, theirs = ([row[name] for row in logged(folder) if name in row] for folder in folders)
+    for name in SHOWN[METHODS[method][0]]:
+        ours, theirs = ([row[name] for row in logged(folder) if name in row] for folder in (one(method), two))
+        assert len(ours) >= NUM_STEPS
         assert theirs == pytest.approx(ours, abs=1e-4)
-    weights = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5)
-    assert not (two / "stage").exists()
+    ours, theirs = weights_of(one(method)), weights_of(two)
+    assert ours.keys() == theirs.keys() != set()
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=1e-5)
+    assert means(two) == pytest.approx(means(one(method)), rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sft", "classifier"])
+def test_a_process_that_trains_nothing_would_show(prepared, one, method):
+    """Control: without the other process's half of each step neither losses nor weights are those of both."""
+    half = run_on(prepared("half"), "cpu", method, "trainer.gradient_accumulation_steps=1")
+    assert losses(half)[0] != pytest.approx(losses(one(method))[0], abs=1e-4)
+    ours, theirs = weights_of(one(method)), weights_of(half)
+    assert any(not torch.allclose(theirs[name], value, rtol=1e-3, atol=1e-4) for name, value in ours.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sft", "classifier"])
+def test_two_processes_that_were_killed_go_on_where_they_stopped(prepared, method):
+    """To the undisturbed one's bytes, dropout's random numbers included, in the second epoch's order of rows."""
+    given = (*METHODS[method], "hardware=cpu_2", "peft.dropout=0.1", "trainer.save_steps=7", "trainer.max_steps=30")
+    whole = run_on(prepared("whole"), "cpu_2", method, *given[-3:])
+    root = prepared("killed")
+    settings = [one for one in SMALL if method != "sft" or not one.startswith("algorithm.beta")]
+    command = [sys.executable, "-m", "alignlab", *settings, *given]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = subprocess.Popen(command, cwd=root, env=environment(root), **quiet)
+    _wait(lambda: any((root / "runs").rglob("checkpoint-21/manifest.json")), seconds=150)
+    os.kill(started.pid, signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL
+    _wait(lambda: not _alive(root), seconds=20)
+    assert not list((root / "runs").glob(f"*/*/*/*/{WEIGHTS}"))
+    again = run_on(root, "cpu_2", method, *given[-3:])
+    assert "resumes from" in (again / "processes.log").read_text()
+    (ours,), (theirs,) = (list(folder.glob(WEIGHTS)) for folder in (whole, again))
+    assert theirs.read_bytes() == ours.read_bytes()
+    assert [row[1] for row in losses(again)] == [row[1] for row in losses(whole)]
 
 
 def _rows_of_each_step(batches, *, processes):

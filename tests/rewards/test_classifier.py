@@ -18,12 +18,11 @@ from alignlab.engine.cache.scores import ScoreCache
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import sealed, unsealed
-from alignlab.models.adapters import lora_config
 from alignlab.models.cards import ClassifierCard, save_card
 from alignlab.rewards.classifier import as_scorer, classifier_source, load_classifier, new_classifier
 from alignlab.rewards.reading import TextReader, Tokens
 from alignlab.rewards.scorer import ScorerReward
-from alignlab.training.classifier import lora_with_head, read_pairs, train_classifier
+from alignlab.training.classifier import read_pairs, train_classifier
 from alignlab.training.cost import cost_loss
 from support import sharded
 
@@ -70,7 +69,7 @@ def train(base, pairs, folder, *, full=False, stop_at=None, steps=6, losses=None
         seed=0,
         folder=folder / "reward",
         checkpoints=folder / "checkpoints",
-        peft=None if full else lora_with_head(lora_config(PEFT, base.model)),
+        peft=None if full else PEFT,
         callbacks=[Watch()],
     )
     card = ClassifierCard("classifier", "long", base.id, TEMPLATE, True, 60, "toy", "data")

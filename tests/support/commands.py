@@ -119,7 +119,7 @@ def alignlab(*arguments, cwd, breaks=None, killed_after=None, small=SMALL, tty=N
 def run_folder(cwd, algorithm, w=None):
     """The one folder of an algorithm's run, at one w."""
     found = [file.parent for file in (Path(cwd) / "runs" / algorithm).rglob("config.json")]
-    runs = [folder for folder in found if "adapter" not in folder.parts and "checkpoints" not in str(folder)]
+    runs = [folder for folder in found if not {"adapter", "reward", "checkpoints"}.intersection(folder.parts)]
     (folder,) = [folder for folder in runs if w is None or f"w={w:g}" in folder.parts]
     return folder
 

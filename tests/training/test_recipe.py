@@ -32,3 +32,18 @@ def test_a_recipe_survives_json(overrides):
 def test_a_changed_recipe_is_another():
     """Control: equality looks at every part."""
     assert plan_of(composed("trainer.max_steps=3")).recipe != plan_of(composed("trainer.max_steps=4")).recipe
+
+
+@pytest.mark.parametrize(
+    ("overrides", "held"),
+    [
+        (["algorithm=dpo"], (3, 99)),
+        (["algorithm=sft"], (None, None)),
+        (["algorithm=reward_model", "algorithm.kind=classifier"], (None, None)),
+    ],
+)
+def test_ranked_sets_are_left_out_where_no_pairs_are_trained_on(overrides, held):
+    """Else the processes of such a training would share out sets that it does not have."""
+    given = ["trainer.sets_per_step=3", "trainer.max_tokens_per_forward=99"]
+    trainer = plan_of(composed(*overrides, *given)).recipe.trainer
+    assert (trainer.sets_per_step, trainer.max_tokens_per_forward) == held

@@ -5,14 +5,12 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from alignlab.config.conditions import BALANCE, ON_ONE_PROCESS, either, gold_rewards, scored, trains_rewards
+from alignlab.config.conditions import BALANCE, OF_PAIRS, ON_ONE_PROCESS, either, gold_rewards, scored, trains_rewards
 from alignlab.config.schema.algorithm import REWARDED_POLICY, RewardedConfig
 from alignlab.config.uses import Uses, always, not_here
 from alignlab.errors import require
 
 _MEASURED = either(scored, gold_rewards)
-_OF_PAIRS = either(trains_rewards, not_here)
-"""Keys that only the training of a reward on pairs reads."""
 
 
 @dataclass
@@ -27,7 +25,7 @@ class GrpoConfig(RewardedConfig):
             "generator": always,
             **dict.fromkeys(("generator.temperature", "generator.top_p", "generator.samples"), _MEASURED),
             **{key: either(trains_rewards, why) for key, why in ON_ONE_PROCESS.items()},
-            **dict.fromkeys(("trainer.sets_per_step", "trainer.max_tokens_per_forward"), _OF_PAIRS),
+            **dict.fromkeys(OF_PAIRS, either(trains_rewards, not_here)),
         },
         weighs=True,
         samples=always,

@@ -9,7 +9,7 @@ from alignlab.config.conditions import (
     BALANCE,
     LOSS,
     MODEL,
-    ON_ONE_PROCESS,
+    OF_PAIRS,
     OWN_PAIRS,
     PREFERENCES,
     SAMPLING,
@@ -41,7 +41,7 @@ from alignlab.config.names import (
 from alignlab.config.schema.algorithm import REWARDED_POLICY, SAMPLED, TRAINED_POLICY, AlgorithmConfig, RewardedConfig
 from alignlab.config.schema.ranges import within
 from alignlab.config.schema.reward import require_probe
-from alignlab.config.uses import Uses, always
+from alignlab.config.uses import Uses, always, not_here
 from alignlab.errors import ConfigError, require, require_one_of
 
 MIN_MODPO_WEIGHT = 0.05
@@ -106,7 +106,7 @@ class RewardModelConfig(PreferenceConfig):
             **when(_IMPLICIT, {**LOSS, **SAMPLING}),
             "generator": either(from_prompts, both(_IMPLICIT, gold_rewards)),
             "algorithm": always,
-            **{key: either(_IMPLICIT, why) for key, why in ON_ONE_PROCESS.items()},
+            **dict.fromkeys(OF_PAIRS, _IMPLICIT),
             **{f"algorithm.{key}": _IMPLICIT for key in ("beta", "loss_type")},
             **{f"algorithm.{key}": _PROBE for key in ("layers", "pooling", "length_term", "ridge")},
             "peft": both(_TRAINED, unless_set("algorithm.full", "=true")),
@@ -213,7 +213,14 @@ class SftConfig(AlgorithmConfig):
     """Supervised fine-tuning on a preference set's responses."""
 
     uses: ClassVar[Uses] = Uses(
-        reads={**PREFERENCES, **OWN_PAIRS, **MODEL, **TRAINING, **ON_ONE_PROCESS, "algorithm": always},
+        reads={
+            **PREFERENCES,
+            **OWN_PAIRS,
+            **MODEL,
+            **TRAINING,
+            **dict.fromkeys(OF_PAIRS, not_here),
+            "algorithm": always,
+        },
         data="preferences",
         trains=True,
         writes=("adapter",),
