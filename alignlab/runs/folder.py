@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from alignlab import __version__
 from alignlab.config.plan import MakeRun, Plan
 from alignlab.config.uses import EVERY_RUN_WRITES
-from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
+from alignlab.errors import ConfigError, JobFailed, OnlyPlanned, masked
 from alignlab.io.atomic import remove_path, remove_unfinished, write_json
 from alignlab.io.hashes import hashes_below, sealed
 from alignlab.runs.activity import activity, open_in
@@ -169,8 +169,7 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
         except (Exception, SystemExit) as error:
             logging.getLogger("alignlab").exception("job failed")
             line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            if is_full(error):
-                line = full_line(folder, error)
+            line = full_line(folder, error) if is_full(error) else masked(line)
             _record_failure(run, outcome, line)
             raise JobFailed(f"{folder}: {line}\n  the whole story: {folder / 'job.log'}") from error
         else:
@@ -224,6 +223,10 @@ def _without_nan(value: Any) -> Any:
 
 
 class _JobLog(logging.FileHandler):
+    def format(self, record: logging.LogRecord) -> str:
+        """An error of somebody's library, or its traceback, may hold a key."""
+        return masked(super().format(record))
+
     def handleError(self, record: logging.LogRecord) -> None:
         """A log that cannot be written is no reason for a traceback a line."""
 
