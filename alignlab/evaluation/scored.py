@@ -22,7 +22,7 @@ from alignlab.errors import ConfigError
 from alignlab.evaluation.length import gain_at_equal_length
 from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy
 from alignlab.evaluation.texts import repetition
-from alignlab.io.atomic import write_jsonl
+from alignlab.io.atomic import remove_path, write_jsonl
 from alignlab.io.hashes import text_id
 from alignlab.io.records import Records
 from alignlab.judges.base import UNSCORED, has_words
@@ -31,7 +31,7 @@ from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.rewards.base import Reward
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
-from alignlab.runs.result import Outcome
+from alignlab.runs.result import Outcome, finished_result
 from alignlab.stats import mean_interval, paired_difference, ratio_interval, share_interval
 
 LENGTH_QUANTILE = 0.95
@@ -215,7 +215,12 @@ def decoding(sampling: Sampling) -> dict[str, Any]:
 def _add_divergence(
     policy: Policy, run: RunFolder, sampling: Sampling, said: Sequence[Said], ids: Mapping[str, list[int]]
 ) -> None:
-    """KL to the reference along every response, into scores.jsonl; none where sampling changes the distribution."""
+    """KL to the reference along every response, into scores.jsonl; none where sampling changes the distribution.
+
+    A finished run's file was checked against its hash; what a killed one left was not, and is worked out again.
+    """
+    if finished_result(run.path) is None:
+        remove_path(run.path / SCORES)
     known = columns_of(run.path)
     if all("kl" in known.get(row.id, {}) for row in said):
         return

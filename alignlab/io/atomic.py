@@ -2,15 +2,21 @@
 
 import json
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
+"""Names of what is not yet whole."""
 
 
 @contextmanager
@@ -81,3 +87,30 @@ def new_folder(target: Path) -> Iterator[Path]:
         os.replace(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unfinished(folder: Path, below: Iterable[str] = (), *, of: str = "", age_s: float = 0.0) -> None:
+    """Remove what killed processes left unfinished in a folder, and anywhere below some of its folders.
+
+    The caller holds the folder, or gives an age at which no living process is still at it.
+
+    Args:
+        folder: may be missing.
+        below: names of folders in it.
+        of: start of the name of the file or folder whose unfinished forms go; empty for any.
+        age_s: least seconds since the last change.
+    """
+    for path in [*folder.glob(".*"), *(path for name in below for path in (folder / name).rglob(".*"))]:
+        with suppress(FileNotFoundError):
+            is_old = time.time() - path.lstat().st_mtime >= age_s
+            if is_old and UNFINISHED.fullmatch(path.name) and path.name.startswith(f".{of}"):
+                remove_path(path)
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a folder, as far as rights allow; of a link the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from alignlab.errors import ConfigError
-from alignlab.io.atomic import write_text
+from alignlab.io.atomic import remove_unfinished, write_text
 from alignlab.io.hashes import file_hash
 
 Fault = Callable[[Path], str | None]
@@ -45,6 +45,7 @@ def keep(path: Path, *, cache: Path, fault: Fault, make: Callable[[], None], say
                 return
             say(f"{path}: {reason}; made again")
         make()
+        remove_unfinished(path.parent, of=f"{path.name}.")
     finally:
         lock.release()
 

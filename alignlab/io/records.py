@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from alignlab.errors import ConfigError
-from alignlab.io.atomic import write_json, write_lines
+from alignlab.io.atomic import remove_path, remove_unfinished, write_json, write_lines
 from alignlab.io.hashes import file_hash
 
 Record = dict[str, Any]
@@ -74,6 +74,8 @@ class Records:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise ConfigError(f"{path}: another process is writing it; wait for it to end") from None
+        remove_unfinished(folder, of=f"{path.stem}.")
+        remove_unfinished(path.parent, of=f"{path.name}.")
         try:
             self._open(json.loads(json.dumps(dict(made_for or {}), allow_nan=False)))
         except BaseException:
@@ -264,6 +266,8 @@ class Records:
 def is_finished(path: Path, *, made_for: Mapping[str, Any]) -> bool:
     """Whether a file of records is written to its end for these settings and undamaged, seen without a lock.
 
+    The partial file that a writer left who was killed right then is removed.
+
     Args:
         path: the final file.
         made_for: the settings that the records depend on.
@@ -271,7 +275,10 @@ def is_finished(path: Path, *, made_for: Mapping[str, Any]) -> bool:
     try:
         manifest = json.loads((path.parent / "records" / f"{path.stem}.manifest.json").read_bytes())
         same = manifest["made_for"] == json.loads(json.dumps(dict(made_for)))
-        return same and bool(manifest.get("sha256") == file_hash(path))
+        finished = same and bool(manifest.get("sha256") == file_hash(path))
+        if finished:
+            remove_path(path.parent / "records" / f"{path.stem}.partial.jsonl")
+        return finished
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 

@@ -32,7 +32,7 @@ from alignlab.front.which_w import Line
 from alignlab.io.atomic import new_folder, write_json
 from alignlab.jobs.export import export
 from alignlab.jobs.front import default_roots
-from alignlab.models.cards import read_card
+from alignlab.models.cards import read_card, require_as_saved
 from alignlab.models.saved_adapter import adapter_id, conditioned_card
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.policy import maker_of, policy_adapter
@@ -174,6 +174,7 @@ def _write_adapter(chosen: Candidate, target: Path) -> None:
     if chosen.conditioned:
         export(chosen.adapter, conditioned_card("algorithm.runs", chosen.adapter), chosen.weights, target)
         return
+    require_as_saved("algorithm.runs", chosen.adapter)
     with new_folder(target) as folder:
         shutil.copytree(chosen.adapter, folder, dirs_exist_ok=True)
 

@@ -30,8 +30,9 @@ from alignlab.front.points import (
 )
 from alignlab.front.previewed import find_preview
 from alignlab.front.report import write_front
+from alignlab.io.atomic import remove_unfinished
 from alignlab.pages.index import index_link, write_index
-from alignlab.runs.folder import RunFolder
+from alignlab.runs.folder import A_PAGE_TAKES_S, RunFolder
 from alignlab.runs.policy import policy_adapter
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import RESULT, TRACKER_ID, Outcome, finished_result, known_config
@@ -213,6 +214,7 @@ def present(
     except ValueError as error:
         raise ConfigError(str(error)) from None
     target.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(target, age_s=A_PAGE_TAKES_S)
     exact, at_reference = None, None
     try:
         if collection.points:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import changed_files, hashes_below, sealed, unsealed
+from alignlab.runs.result import recorded_fault
 
 CARD = "alignlab.json"
 
@@ -117,6 +118,24 @@ def check_recorded_files(what: str, folder: Path, card: AnyCard) -> None:
     fault = changed_file(folder, card.files)
     if fault is not None:
         raise ConfigError(f"{what}: {fault}; train it again (force=true), or restore the file")
+
+
+def require_as_saved(key: str, folder: Path) -> None:
+    """Refuse an adapter that is not the one that its run or its card recorded; one made elsewhere has neither.
+
+    Args:
+        key: what it stands under.
+        folder: its folder.
+
+    Raises:
+        ConfigError: `KEY=FOLDER: ...`, naming the file that is gone or changed.
+    """
+    fault = recorded_fault(folder)
+    if fault is not None:
+        raise ConfigError(f"{key}={folder}: {fault}; run what made it again, or restore the file")
+    card = read_card(folder)
+    if card is not None:
+        check_recorded_files(f"{key}={folder}", folder, card)
 
 
 def changed_file(folder: Path, files: dict[str, str]) -> str | None:

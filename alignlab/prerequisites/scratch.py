@@ -40,7 +40,12 @@ def scratch_folder(source: ScratchModel) -> Path:
         _train(source, folder, made_of)
 
     keep(folder, cache=source.cache, fault=partial(_fault, made_of=made_of), make=train, say=say)
+    shutil.rmtree(_checkpoints(folder), ignore_errors=True)  # also those of a process that was killed before it could
     return folder
+
+
+def _checkpoints(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.checkpoints"
 
 
 def _fault(folder: Path, made_of: dict[str, object]) -> str | None:
@@ -79,7 +84,6 @@ def _train(source: ScratchModel, folder: Path, made_of: dict[str, object]) -> No
     rows = [row for row in encoder.encode_all(texts) if len(row.prompt_ids) < limit]
     rows = [dataclasses.replace(row, response_ids=row.response_ids[: limit - len(row.prompt_ids)]) for row in rows]
     seed = model.pretraining.seed
-    checkpoints = folder.parent / f".{folder.name}.checkpoints"
     trained = train_whole(
         new_llama(model.architecture, tokenizer, seed=seed),
         tokenizer,
@@ -87,14 +91,13 @@ def _train(source: ScratchModel, folder: Path, made_of: dict[str, object]) -> No
         trainer=_recipe(source.trainer, model),
         hardware=source.hardware,
         seed=seed,
-        checkpoints=checkpoints,
+        checkpoints=_checkpoints(folder),
         adam_beta2=model.pretraining.adam_beta2,
     )
     with new_folder(folder) as target:
         trained.save_pretrained(target)
         tokenizer.save_pretrained(target)
         write_json(target / CARD, {**made_of, "files": file_hashes(target)})
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _demonstrations(model: FromScratchConfig) -> list[tuple[Prompt, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alignlab.errors import ConfigError, masked
+from alignlab.models.cards import require_as_saved
 from alignlab.publish.policies import Policy
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "alignlab.json")
@@ -15,9 +16,14 @@ def files_to_push(folder: Path, policies: Sequence[Policy]) -> dict[str, Path]:
     Args:
         folder: of the published files.
         policies: of the front.
+
+    Raises:
+        ConfigError: for an adapter that is not the one that was saved.
     """
     own = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     for policy in policies:
+        if policy.adapter is not None:
+            require_as_saved("algorithm.front", policy.adapter)
         for name in ADAPTER_FILES:
             if policy.adapter is not None and (policy.adapter / name).is_file():
                 own[f"adapters/{policy.slug}/{name}"] = policy.adapter / name

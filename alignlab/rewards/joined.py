@@ -16,6 +16,7 @@ from torch import Tensor
 from alignlab.data.records import Prompt
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import write_json
+from alignlab.io.hashes import sealed, unsealed
 from alignlab.models.prompts import Encoded
 from alignlab.rewards.base import Reward
 from alignlab.rewards.normalise import Normalised, Statistics, statistics_of
@@ -86,7 +87,7 @@ class JoinedReward(Reward):
         fits = (one for one in known if {name: found.id for name, found in one.items()} == self._ids())
         found = next(fits, None) or self._measured(rows)
         kept = {name: _as_json(own) for name, own in _read(folder).items()}
-        write_json(folder / MEMBER_STATISTICS, {**kept, self.name: _as_json(found)})
+        write_json(folder / MEMBER_STATISTICS, sealed({**kept, self.name: _as_json(found)}))
         return JoinedReward(self.name, self.key, self.members, self.join, found)
 
     def _ids(self) -> dict[str, str]:
@@ -118,7 +119,7 @@ def _read(folder: Path) -> dict[str, dict[str, Statistics]]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = unsealed(json.loads(file.read_text(encoding="utf-8")))
         return {key: {name: Statistics(**one) for name, one in own.items()} for key, own in found.items()}
     except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{file}: no statistics of members: {error}") from None
+        raise ConfigError(f"{file}: no statistics of members: {error}; delete the file to have them anew") from None

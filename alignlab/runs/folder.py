@@ -3,7 +3,6 @@
 import importlib.metadata
 import logging
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +14,8 @@ from filelock import FileLock, Timeout
 from alignlab import __version__
 from alignlab.config.plan import MakeRun, Plan
 from alignlab.config.uses import EVERY_RUN_WRITES
-from alignlab.errors import ConfigError, JobFailed, OnlyPlanned
-from alignlab.io.atomic import write_json
+from alignlab.errors import ConfigError, JobFailed, OnlyPlanned, masked
+from alignlab.io.atomic import remove_path, remove_unfinished, write_json
 from alignlab.io.hashes import hashes_below, sealed
 from alignlab.runs.activity import activity, open_in
 from alignlab.runs.disk import full_line, is_full
@@ -25,6 +24,10 @@ from alignlab.runs.result import Metrics, Outcome, RunResult, write_result
 from alignlab.runs.signals import catching_signals
 
 CONFIG = "config.json"
+OF_THE_TRAINING = ("checkpoints", "stage")
+"""Folders that nobody needs once a run is done."""
+A_PAGE_TAKES_S = 60.0
+"""Seconds within which a living process has written a page or a picture."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "hydra-core")
 
 
@@ -166,12 +169,11 @@ def recording(folder: Path, plan: Plan[Any], make_run: MakeRun) -> Iterator["tup
         except (Exception, SystemExit) as error:
             logging.getLogger("alignlab").exception("job failed")
             line = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            if is_full(error):
-                line = full_line(folder, error)
+            line = full_line(folder, error) if is_full(error) else masked(line)
             _record_failure(run, outcome, line)
             raise JobFailed(f"{folder}: {line}\n  the whole story: {folder / 'job.log'}") from error
         else:
-            _remove(folder / "checkpoints")  # only now: a run that is killed while it measures does not train again
+            tidy(folder, plan)  # only now: a run that is killed while it measures does not train again
 
 
 def _record_failure(run: RunFolder, outcome: Outcome, error: str) -> None:
@@ -186,11 +188,21 @@ def _record_failure(run: RunFolder, outcome: Outcome, error: str) -> None:
 def remove_outputs(folder: Path, plan: Plan[Any]) -> None:
     """Remove what a run of the plan left in a folder, so that nothing of it is taken for the next one's."""
     for name in (*EVERY_RUN_WRITES, *plan.algorithm.uses.writes):
-        _remove(folder / name)
+        remove_path(folder / name)
 
 
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+def tidy(folder: Path, plan: Plan[Any]) -> None:
+    """Remove what a finished run needs no more, and what earlier attempts at it left when they were killed.
+
+    Args:
+        folder: of the run, held by this process.
+        plan: the run.
+    """
+    for name in OF_THE_TRAINING:
+        if name not in plan.algorithm.uses.writes:
+            remove_path(folder / name)
+    remove_unfinished(folder, {*EVERY_RUN_WRITES, *plan.algorithm.uses.writes})
+    remove_unfinished(plan.runs, of="index.html.", age_s=A_PAGE_TAKES_S)  # which any process may be writing
 
 
 def _check_finite(metrics: Metrics) -> None:
@@ -211,6 +223,10 @@ def _without_nan(value: Any) -> Any:
 
 
 class _JobLog(logging.FileHandler):
+    def format(self, record: logging.LogRecord) -> str:
+        """An error of somebody's library, or its traceback, may hold a key."""
+        return masked(super().format(record))
+
     def handleError(self, record: logging.LogRecord) -> None:
         """A log that cannot be written is no reason for a traceback a line."""
 

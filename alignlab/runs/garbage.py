@@ -1,18 +1,15 @@
 """What nothing needs below a run root and a cache; never a file that a finished run names."""
 
 import json
-import re
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignlab.runs.folder import is_in_use
+from alignlab.io.atomic import UNFINISHED, remove_path
+from alignlab.runs.folder import OF_THE_TRAINING, is_in_use
 from alignlab.runs.result import RESULT, RunResult, read_result
 
-UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
-"""Names that io.atomic gives to what is not yet whole."""
 OLD_S = 24 * 3600
 """Age in seconds from which an unfinished file is nobody's work in progress."""
 
@@ -32,10 +29,7 @@ class Garbage:
 
     def remove(self) -> None:
         """Remove it; a link is removed, not what it leads to."""
-        if self.path.is_dir() and not self.path.is_symlink():
-            shutil.rmtree(self.path, ignore_errors=True)
-        else:
-            self.path.unlink(missing_ok=True)
+        remove_path(self.path)
 
 
 def garbage_of(runs: Path, cache: Path) -> list[Garbage]:
@@ -63,7 +57,7 @@ def known_models(runs: Path) -> set[str]:
 
 
 def _of_finished(folder: Path, result: RunResult) -> Iterator[Garbage]:
-    for name in ("checkpoints", "stage"):
+    for name in OF_THE_TRAINING:
         if (folder / name).is_dir() and name not in result.artifacts.values():
             yield Garbage(folder / name, "of a finished run")
     for file in folder.rglob("*.damaged"):

@@ -23,7 +23,7 @@ from alignlab.errors import ConfigError, JobFailed, nearest
 from alignlab.io.atomic import write_json
 from alignlab.io.hashes import sealed
 from alignlab.runs.disk import full_line, is_full
-from alignlab.runs.folder import CONFIG, claim, recording, remove_outputs
+from alignlab.runs.folder import CONFIG, claim, recording, remove_outputs, tidy
 from alignlab.runs.progress import quiet_libraries, say
 from alignlab.runs.result import RESULT, TRACKER_ID, Checked, RunResult, checked_result, finished_result
 from alignlab.runs.sweep import sweep
@@ -132,6 +132,7 @@ def _run_in_folder(plan: Plan[Any], folder: Path, *, wait: bool) -> RunResult:
             checked = checked_result(folder)
             if checked.result is not None and not _lacks_scores(plan, checked.result):
                 say(f"done before: {folder}")
+                tidy(folder, plan)  # the process that finished it may have been killed before it could
                 return checked.result
             _drop_damaged(plan, folder, checked)
         say(f"running: {folder}")

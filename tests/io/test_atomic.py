@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from alignlab.io.atomic import new_folder, write_json, write_jsonl, write_text
+from alignlab.io.atomic import new_folder, remove_unfinished, write_json, write_jsonl, write_text
 
 
 def names(folder):
@@ -90,3 +90,19 @@ def test_a_folder_replaces_the_old_one(tmp_path):
     with new_folder(target) as folder:
         (folder / "weights").write_text("new")
     assert names(target) == ["weights"]
+
+
+def test_what_killed_processes_left_goes_and_nothing_else(tmp_path):
+    goes = [tmp_path / ".a.json.01234567", tmp_path / "adapter" / "x" / ".w.89abcdef", tmp_path / ".adapter.fedcba98"]
+    stays = [tmp_path / "a.json", tmp_path / ".lock", tmp_path / "other" / ".a.json.01234567", tmp_path / ".a.0123"]
+    for path in (*goes[:2], *stays):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    goes[2].mkdir()
+    remove_unfinished(tmp_path, age_s=60)
+    assert all(path.exists() for path in goes), "they may be a living process's"
+    remove_unfinished(tmp_path, of="a.json.")
+    assert [path.exists() for path in goes] == [False, True, True]
+    remove_unfinished(tmp_path, ["adapter", "missing"])
+    assert not any(path.exists() for path in goes)
+    assert all(path.exists() for path in stays)

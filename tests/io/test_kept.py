@@ -102,9 +102,13 @@ def test_it_is_made_once_and_again_where_it_is_damaged(tmp_path):
         keep(path, cache=tmp_path, fault=unlike_its_hash, make=make, say=said.append)
     assert (len(made), said) == (1, [])
     path.write_text("rowt\n")
+    left = [tmp_path / "toy" / name for name in (".pairs.jsonl.01234567", ".others.jsonl.01234567")]
+    for file in left:  # of processes that were killed; another name may be somebody's work
+        file.write_text("")
     keep(path, cache=tmp_path, fault=unlike_its_hash, make=make, say=said.append)
     assert (len(made), path.read_text()) == (2, "rows\n")
     assert said == [f"{path}: was changed or damaged since it was saved; made again"]
+    assert [file.exists() for file in left] == [False, True]
 
 
 def test_a_cache_that_is_a_file_is_named(tmp_path):
@@ -135,7 +139,11 @@ def test_finished_records_are_seen_without_a_lock(tmp_path):
         assert not is_finished(path, made_for={"seed": 1})
         records.add({"id": "a"})
         records.finish()
-    assert is_finished(path, made_for={"seed": 1})
+    partial = tmp_path / "records" / "said.partial.jsonl"  # as a writer leaves it who is killed at the very end
+    partial.write_text("")
     assert not is_finished(path, made_for={"seed": 2})
+    assert partial.exists()
+    assert is_finished(path, made_for={"seed": 1})
+    assert not partial.exists()
     path.write_text('{"id": "b"}\n')
     assert not is_finished(path, made_for={"seed": 1})

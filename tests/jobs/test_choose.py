@@ -7,6 +7,7 @@ import pytest
 
 from alignlab.models.cards import AdapterCard, save_card
 from support.commands import run_here
+from support.damage import one_bit
 from support.fronts import write_run
 
 WS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -56,6 +57,16 @@ def test_it_writes_the_adapter_with_its_card(root, capsys):
     said = capsys.readouterr().out
     assert "chosen of 5: modpo w=0.5 seed=0" in said
     assert "chance that its true means reach the target: 100%" in said
+
+
+def test_a_damaged_adapter_is_not_handed_on(root, capfd):
+    one_bit(root / "runs" / "modpo" / "w=0.5" / "adapter" / "adapter_model.safetensors")
+    runs = f"algorithm.runs=[{root / 'runs' / 'modpo'}]"
+    code = run_here(root, [], "algorithm=choose", runs, "target.safer=0.4")
+    error = capfd.readouterr().err.splitlines()[0]
+    assert code == 2
+    assert "w=0.5/adapter: adapter_model.safetensors was changed or damaged since it was saved" in error
+    assert not list((root / "runs" / "choose").rglob("adapter"))
 
 
 def test_two_targets_are_both_met(root):

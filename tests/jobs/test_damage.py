@@ -27,6 +27,7 @@ from alignlab.models.cards import AdapterCard, save_card
 from alignlab.models.prompts import Encoded
 from alignlab.models.saved_adapter import checked_adapter
 from alignlab.prerequisites import scratch, toy_pairs
+from alignlab.rewards.joined import JoinedReward
 from alignlab.rewards.normalise import Statistics, read_statistics, write_statistics
 from alignlab.runs import runner
 from alignlab.runs.progress import say
@@ -187,6 +188,13 @@ def memo(root, base):
         kept.keep("items", list(range(300)))
 
 
+def members(root, base):
+    """What a joined scorer's members were brought into one unit by, in a run that is not finished."""
+    made = {"score_encoded": lambda rows: torch.arange(len(rows)).double(), "release": lambda: None}
+    one = types.SimpleNamespace(id="one", **made)
+    JoinedReward("better", "scorers.better", {"one": one}, "mean").scaled(ROWS, root)
+
+
 RUN = "runs/**/{}"
 KINDS = [
     (finished, "result.json", RUN),
@@ -218,6 +226,7 @@ KINDS = [
     (on_a_front, "generations.jsonl", RUN),
     (on_a_front, "scores.jsonl", RUN),
     (statistics, "rewards.json", "{}"),
+    (members, "members.json", "{}"),
     (memo, "judge.json", "records/{}"),
 ]
 """(what takes a file up, its name, where it lies)."""

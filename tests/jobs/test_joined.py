@@ -9,7 +9,8 @@ from hydra import compose
 from alignlab.config.hydra.compose import composing, run_config
 from alignlab.config.identity import run_folder
 from alignlab.data.worlds import toy
-from alignlab.rewards.joined import JoinedReward, joined
+from alignlab.errors import ConfigError
+from alignlab.rewards.joined import MEMBER_STATISTICS, JoinedReward, joined
 from alignlab.rewards.length import LengthReward
 from support.commands import alignlab, assert_refused, result, run_here
 
@@ -50,6 +51,20 @@ def test_units_of_members_do_not_count(base, encoded_rows, tmp_path, join):
     assert not torch.allclose(tokens.score_encoded(rows), scaled.score_encoded(rows)), "control"
     again = JoinedReward("better", "k", {"a": words, "b": tokens}, join).scaled([], tmp_path, [tmp_path / tokens.id])
     assert again.id == one.id, "statistics of an earlier run are taken over"
+
+
+def test_a_changed_number_of_the_members_units_is_seen(base, encoded_rows, tmp_path):
+    rows = [row for one in encoded_rows for row in (one, type(one)(one.prompt_ids, one.response_ids[1:]))]
+    words = LengthReward(base.encoder, unit="words", scale=1)
+    one = JoinedReward("better", "scorers.better", {"words": words}, "mean").scaled(rows, tmp_path)
+    file = tmp_path / MEMBER_STATISTICS
+    kept, mean = file.read_text(), f'"mean": {one.statistics["words"].mean}'
+    assert mean in kept
+    file.write_text(kept.replace(mean, '"mean": 0.5'))
+    with pytest.raises(ConfigError, match=r"members\.json: .* was changed or damaged"):
+        one.scaled(rows, tmp_path)
+    file.write_text(kept)
+    assert one.scaled([], tmp_path).id == one.id, "control"
 
 
 def test_a_joined_scorer_ranks_teaches_and_scores(base, tmp_path):

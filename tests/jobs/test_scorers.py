@@ -269,6 +269,20 @@ def test_a_killed_sampling_goes_on(root, sweep, monkeypatch):
     assert (root / "again" / "generations.jsonl").read_bytes() == undisturbed
 
 
+def test_a_killed_evaluations_kl_is_worked_out_again(root, sweep):
+    """Nobody has hashed its scores.jsonl yet, so a changed number would go into the result."""
+    folder, _ = sweep[0.3]
+    file, record = folder / "scores.jsonl", folder / "result.json"
+    rows, kl = lines_of(file), json.loads(record.read_text())["metrics"]["kl"]
+    assert any(row["kl"] for row in rows), "control"
+    file.write_text("".join(json.dumps({**row, "kl": 7.0, "stale_reward": 1.0}) + "\n" for row in rows))
+    record.unlink()
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *SCORERS) == 0
+    assert json.loads(record.read_text())["metrics"]["kl"] == kl
+    assert [row["kl"] for row in lines_of(file)] == [row["kl"] for row in rows]
+    assert not any("stale_reward" in row for row in lines_of(file))
+
+
 def test_the_length_limit_comes_from_the_data(base):
     row = RankedRow("please outline the blue basket", ("mind the red first", " ".join(["red"] * 40)), {})
     short = [replace(row, responses=("red", "mind the red"))] * 1

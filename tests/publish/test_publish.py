@@ -16,10 +16,12 @@ from alignlab.errors import ConfigError
 from alignlab.front.collect import collect
 from alignlab.front.table import write_csv
 from alignlab.jobs.publish import newest_front
+from alignlab.models.cards import AdapterCard, save_card
 from alignlab.publish.card import About, card, markdown
 from alignlab.publish.hub import files_to_push, push
 from alignlab.publish.logs import write_samples, write_verdicts
 from alignlab.publish.policies import policies_of
+from support.damage import one_bit
 from support.fronts import write_front, write_run
 from support.pages import HOSTILE
 
@@ -181,6 +183,16 @@ def test_it_is_pushed_in_one_commit_and_a_refusal_keeps_the_key(root, monkeypatc
     monkeypatch.setattr(Api, "create_repo", lambda *_, **__: (_ for _ in ()).throw(OSError(f"no: {KEY}")))
     with pytest.raises(ConfigError, match=r"no: \*\*\*"):
         push("me/front", files)
+
+
+def test_a_damaged_adapter_is_not_published(root, capsys):
+    adapter = root / "modpo" / "w=0.1" / "adapter"
+    (adapter / "adapter_model.safetensors").write_bytes(bytes(64))
+    save_card(adapter, AdapterCard("better", 1.0, "base", None, "toy", {"better": 0.1, "safer": 0.9}))
+    one_bit(adapter / "adapter_model.safetensors")
+    code, _ = publish(root, "algorithm.formats=[card]")
+    assert code == 2
+    assert "adapter_model.safetensors was changed or damaged since it was saved" in capsys.readouterr().err
 
 
 def test_the_study_is_optunas_and_its_dashboard_shows_it(root):

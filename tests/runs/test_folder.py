@@ -157,6 +157,21 @@ def test_a_finished_run_is_read_not_run(plan, tmp_path, job):
     assert job.count == 1
 
 
+def test_what_an_earlier_attempt_left_when_it_was_killed_goes(plan, tmp_path, job):
+    """Also where it was killed after it had written that it is done."""
+    left = [tmp_path / name for name in (".result.json.01234567", "adapter/.weights.89abcdef", "checkpoints/c-2/x")]
+    stays = [tmp_path / name for name in ("mine.txt", "theirs/.result.json.01234567", ".lock")]
+    for status in ("new", "done"):
+        for file in (*left, *stays):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("")
+        assert runner.run_in_folder(plan, tmp_path).status == "done"
+        assert not [file for file in left if file.exists()], status
+        assert not (tmp_path / "checkpoints").exists()
+        assert all(file.exists() for file in stays)
+    assert job.count == 1
+
+
 def test_force_runs_it_again(plan, tmp_path, job):
     runner.run_in_folder(plan, tmp_path)
     (tmp_path / "adapter").mkdir()

@@ -43,7 +43,7 @@ REWARDED_POLICY = replace(
     labels=False,
     rewards=frozenset({"others"}),
     makes_rewards=True,
-    writes=("adapter", "rewards.json", *SAMPLED),
+    writes=("adapter", "rewards.json", "members.json", *SAMPLED),
 )
 """The same, trained on the rewards of all objectives."""
 

@@ -20,7 +20,7 @@ class ConditionedConfig(RewardedConfig):
     uses: ClassVar[Uses] = replace(
         REWARDED_POLICY,
         reads={**REWARDED_POLICY.reads, "algorithm.threshold": if_kind("algorithm.loss", "huber", "clipped")},
-        writes=("adapter", "points", "points.json", "rewards.json"),
+        writes=("adapter", "points", "points.json", "rewards.json", "members.json"),
         after_run=True,
     )
     loss: str = MISSING

@@ -96,7 +96,7 @@ class LogitMixConfig(AlgorithmConfig):
         rewards=frozenset({"others", "policies"}),
         makes_rewards=True,
         samples=_SAMPLES,
-        writes=("rewards.json", *SAMPLED),
+        writes=("rewards.json", "members.json", *SAMPLED),
         after_sweep="alignlab.jobs.front",
     )
     level: str = MISSING

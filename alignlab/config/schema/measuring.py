@@ -61,7 +61,7 @@ class AuditConfig(AlgorithmConfig):
         weighs=True,
         rewards=frozenset({"others", "named"}),
         makes_rewards=True,
-        writes=("pairs.jsonl", "mislabelled.jsonl", "rewards.json", "index.html"),
+        writes=("pairs.jsonl", "mislabelled.jsonl", "rewards.json", "members.json", "index.html"),
     )
     objective: str | None = MISSING
     beta: float = within("(0, inf)", "1/nat")
@@ -117,7 +117,7 @@ class EvaluateConfig(AlgorithmConfig):
         },
         data="preferences",
         samples=_SAMPLES,
-        writes=("rewards.json", *SAMPLED),
+        writes=("rewards.json", "members.json", *SAMPLED),
         after_sweep="alignlab.jobs.front",
     )
     adapter: str | None = MISSING

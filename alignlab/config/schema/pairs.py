@@ -52,7 +52,7 @@ class PairsConfig(PairSelection, AlgorithmConfig):
         },
         data="prompts",
         samples=always,
-        writes=("rows", "scores", "README.md"),
+        writes=("rows", "scores", "members.json", "README.md"),
     )
     sources: list[str] = MISSING
 

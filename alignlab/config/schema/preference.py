@@ -171,7 +171,7 @@ class ModpoConfig(DpoConfig):
         weighs=True,
         rewards=frozenset({"others"}),
         makes_rewards=True,
-        writes=(*DpoConfig.uses.writes, "rewards.json"),
+        writes=(*DpoConfig.uses.writes, "rewards.json", "members.json"),
     )
     rewards: dict[str, Any] = MISSING
     """As RewardedConfig's."""
