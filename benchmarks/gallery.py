@@ -117,7 +117,9 @@ def photograph(browser: Any, shot: Shot, runs: Path, out: Path) -> Path:
             choose(tab, CHOSEN)
         tab.wait_for_selector("#plot .annotation")
     if shot.below is not None:
-        tab.evaluate("(name) => scrollTo(0, document.querySelector(name).getBoundingClientRect().y + scrollY)", shot.below)
+        tab.evaluate(
+            "(name) => scrollTo(0, document.querySelector(name).getBoundingClientRect().y + scrollY)", shot.below
+        )
     tab.wait_for_timeout(500)
     path = out / f"{shot.name}.png"
     tab.screenshot(path=path)
