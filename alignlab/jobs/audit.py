@@ -87,25 +87,18 @@ def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
             groups = {row.group for row in among}
             held_out = {name: gaps.of_groups(groups) for name, gaps in own.items()}
     outcome.metrics |= _metrics(scored, own, held_out)
-    contradicted = _contradicted(scored, own, plan.objectives.trained)
-    doubted = [one for found in contradicted.values() for one in found[: algorithm.mislabelled]]
-    numbers = {key: len(found) for key, found in contradicted.items()}
+    found = _contradicted(scored, own, plan.objectives.trained)
+    contradicted = {key: len(those) for key, those in found.items()}
+    doubted = [one for those in found.values() for one in those[: algorithm.mislabelled]]
     write_jsonl(run.path / "pairs.jsonl", scored.records())
     write_jsonl(run.path / "mislabelled.jsonl", [suspect.as_record() for suspect in doubted])
     outcome.artifacts |= {"pairs": "pairs.jsonl", "mislabelled": "mislabelled.jsonl"}
-    outcome.extra["rows"] = scored.counts() | {"mislabelled": len(doubted), "contradicted": sum(numbers.values())}
+    outcome.extra["rows"] = scored.counts() | {"mislabelled": len(doubted), "contradicted": sum(contradicted.values())}
     outcome.extra["cache"] = {name: count.__dict__ for name, count in cache.counts.items()}
     notes = _report(outcome, plan.objectives, scored, own)
-    for (name, by), number in numbers.items():
-        if number:
-            listed = (
-                f"the {algorithm.mislabelled} most decided"
-                if number > algorithm.mislabelled
-                else "the most decided first"
-            )
-            say(f"{name}: {number} labels that the {by} contradicts, {listed}, by id in mislabelled.jsonl")
+    _say_doubts(contradicted, at_most=algorithm.mislabelled)
     names = source.settings.name, plan.model.settings.name
-    audited = Audited(*names, plan.objectives, scored, doubted, outcome.metrics, numbers, notes)
+    audited = Audited(*names, plan.objectives, scored, doubted, outcome.metrics, contradicted, notes)
     links, private = index_link(plan.runs, run.path), source.toy is None
     outcome.artifacts["page"] = write_audit_page(run.path, audited, links=links, private=private).name
 
@@ -192,6 +185,14 @@ def _report(outcome: Outcome, objectives: Objectives, scored: Scored, own: Mappi
     for note in notes:
         say(note)
     return notes
+
+
+def _say_doubts(contradicted: Mapping[tuple[str, str], int], *, at_most: int) -> None:
+    """How many labels an objective's reward or the policy contradicts, and which of them are listed."""
+    for (name, by), number in contradicted.items():
+        listed = "the most decided first" if number <= at_most else f"the {at_most} most decided"
+        if number:
+            say(f"{name}: {number} labels that the {by} contradicts, {listed}, by id in mislabelled.jsonl")
 
 
 def _spread_table(outcome: Outcome, objectives: Objectives, own: Mapping[str, OwnGaps]) -> Table:
