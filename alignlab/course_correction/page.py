@@ -123,7 +123,7 @@ def svg(
     return base64.b64encode(drawn.getvalue()).decode()
 
 
-_MEASURED = ("95 % interval", "scored", "unscored", "requests")
+_MEASURED = ("95 % interval", "scored", "unscored", "requests", "distinct prompts")
 
 
 def curve_table(curve: CorrCurve, mark: str = "") -> Table:
@@ -133,14 +133,15 @@ def curve_table(curve: CorrCurve, mark: str = "") -> Table:
         curve: Corr@k.
         mark: stands behind each value.
     """
-    columns = zip(curve.k, curve.corr, curve.ci95, curve.n, curve.unscored, curve.requests, strict=True)
+    columns = zip(curve.k, curve.corr, curve.ci95, curve.n, curve.unscored, curve.requests, curve.groups, strict=True)
     rows = [(str(k), number(share) + mark, ends(bounds), *counts) for k, share, bounds, *counts in columns]
     return Table([Column("k", False), "Corr@k", *_MEASURED], [*rows, ("mean", *_mean_row(curve, mark))])
 
 
 def _mean_row(curve: CorrCurve, mark: str) -> tuple[object, ...]:
-    """The mean over k, with the counts of the requests common to all k, which it is of."""
-    counts = curve.mean_n, sum(curve.unscored), curve.mean_groups
+    """The mean over k, with the counts of what it is of: the requests that every k has."""
+    requests = min((count for count in curve.requests if count), default=0)
+    counts = curve.mean_n, sum(curve.unscored), requests, curve.mean_groups
     return number(curve.mean) + mark, ends(curve.mean_ci95), *counts
 
 

@@ -67,11 +67,10 @@ def write_index(root: Path) -> Indexed:
         ),
         runs=Table(
             [
-                *(Column(name, False) for name in ("run", "algorithm", "w")),
+                *(Column(name, False) for name in ("run", "page", "algorithm", "w")),
                 "seed",
-                Column("status", False),
-                Column("page", False),
                 Column("objectives: mean and 95\N{NO-BREAK SPACE}% interval", False),
+                Column("status", False),
                 "seconds",
                 *(Column(name, False) for name in ("model", "data")),
             ],
@@ -120,15 +119,15 @@ def _policies(record: Path) -> int | None:
 def _run_row(folder: Path, result: RunResult | None, root: Path) -> tuple[object, ...]:
     first = Cell(folder.relative_to(root).as_posix(), _href(folder, root) + "/")
     if result is None:
-        return first, "-", "-", "-", f"unreadable: {RESULT}", "-", "-", "-", "-", "-"
+        return first, "-", "-", "-", "-", "-", f"unreadable: {RESULT}", "-", "-", "-"
     pages = [name for name in result.artifacts.values() if str(name).endswith(".html")]
     page = Cell("open", _href(folder / pages[0], root)) if pages else "-"
     status = result.status if result.error is None else f"{result.status}: {_short(result.error)}"
     seed = "-" if result.seed is None else result.seed
     seconds = result.seconds.get("total")
     taken = "-" if seconds is None else number(seconds, 1)
-    row = first, _algorithm(folder, result, root), _w(result), seed, status, page
-    return *row, _objectives(result), taken, result.model, result.dataset or "-"
+    row = first, page, _algorithm(folder, result, root), _w(result), seed, _objectives(result)
+    return *row, status, taken, result.model, result.dataset or "-"
 
 
 def _algorithm(folder: Path, result: RunResult, root: Path) -> Cell:

@@ -20,8 +20,9 @@ TABLE_WIDTH = 120
 """Columns of a log that is no terminal: tables keep their shape there."""
 LINE_SECONDS = 5.0
 """Without a terminal: shortest time between two lines of progress, and before a pass's first one."""
-SILENT_SECONDS = 25.0
-"""Without a terminal: longest time without a line, whether or not anything was finished meanwhile."""
+SILENT_SECONDS = 20.0
+"""Without a terminal: time after which a line is due, whether or not anything was finished meanwhile. Ten seconds below
+what is promised: on a busy machine, an import or a load holds Python up for seconds."""
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
 Item = TypeVar("Item")

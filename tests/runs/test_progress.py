@@ -51,7 +51,7 @@ def test_lines_are_between_5_and_30_seconds_apart(step):
     gaps = [later - earlier for earlier, later in itertools.pairwise(lines)]
     assert len(gaps) > 15
     assert min(gaps) >= 5
-    assert max(gaps) <= 30
+    assert max(gaps) < 25, "a busy machine holds a line up for some seconds"
 
 
 @pytest.fixture
