@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from alignlab.cli import main as alignlab
 
 COMMANDS = (
@@ -124,6 +126,9 @@ def photograph(browser: Any, shot: Shot, runs: Path, out: Path) -> Path:
     path = out / f"{shot.name}.png"
     tab.screenshot(path=path)
     tab.close()
+    with Image.open(path) as picture:
+        fewer = picture.convert("RGB").quantize(128)
+    fewer.save(path, optimize=True)
     return path
 
 
