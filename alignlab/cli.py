@@ -4,8 +4,8 @@ import importlib
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if flags.help:
             print(_help(flags))
             return 0
-        checked = _check(flags)
+        with _signs(not flags.cfg, anew=True):
+            checked = _check(flags)
     except ConfigError as error:
         print(printable_lines(str(error)), file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -139,10 +140,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(checked: "_Checked", flags: Namespace, arguments: Sequence[str]) -> int:
     """Run every job, and put together what a sweep's left."""
     sweep.begin(checked.jobs if checked.is_sweep else [])
-    with _watched(checked) if checked.is_sweep else nullcontext():
+    own = not (checked.is_sweep and is_launched(checked.launcher))  # launched runs have lines of their own
+    with _watched(checked) if checked.is_sweep else nullcontext(), _signs(own):
         code = _hydra(arguments, [folder for _, folder in checked.jobs])
-    stopped = code > 128  # by a signal
-    return _after_sweep(checked, flags, code) if checked.is_sweep and not stopped else code
+    if not checked.is_sweep or code > 128:  # stopped by a signal
+        return code
+    with _signs(True, stage="results of the sweep"):
+        return _after_sweep(checked, flags, code)
+
+
+@contextmanager
+def _signs(shown: bool, *, anew: bool = False, stage: str | None = None) -> Iterator[None]:
+    """Signs of life of the command itself, before, between and after its runs.
+
+    Args:
+        shown: whether there are to be any.
+        anew: a command begins, and silence counts from now on.
+        stage: what it is at.
+    """
+    if not shown:
+        yield
+        return
+    from alignlab.runs.activity import activity, open_in
+    from alignlab.runs.progress import begin_silence, signs_of_life  # late: it imports rich
+
+    if anew:
+        begin_silence()
+    with signs_of_life("command"), open_in(activity.stages, stage) if stage else nullcontext():
+        yield
 
 
 def _on_nodes(checked: "_Checked", flags: Namespace, arguments: Sequence[str]) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from alignlab import pages
-from alignlab.course_correction.picture import corr_figure
-from alignlab.course_correction.statistics import CorrCurve
+from alignlab.course_correction.picture import HARMLESS, common_label, corr_figure
+from alignlab.course_correction.statistics import CorrCurve, leaves_out
 from alignlab.pages import Column, Link, Table, prompt_text, visible
 from alignlab.pages.parts import ends, interval, number
 
@@ -53,6 +53,7 @@ def write_page(
     transcripts: Sequence[Transcript],
     facts: Mapping[str, object],
     controls: Mapping[str, CorrCurve] | None = None,
+    common: Mapping[str, CorrCurve] | None = None,
     categories: Mapping[str, CorrCurve] | None = None,
     plain: Mapping[str, Mapping[str, Any]] | None = None,
     warning: str | None = None,
@@ -68,6 +69,7 @@ def write_page(
         transcripts: judged continuations; at most MOST_TRANSCRIPTS are shown, chosen by a hash of the id.
         facts: what was run: name -> value.
         controls: label -> Corr@k on harmless prefixes.
+        common: label -> Corr@k on the requests common to all k; shown where these are fewer than at some k.
         categories: category of harm -> Corr@k on its requests.
         plain: metrics without a prefix, by name; beside every Corr@k.
         warning: that the judge is not to be trusted; stands above the curves and at every value.
@@ -75,7 +77,9 @@ def write_page(
         links: to other pages and files.
     """
     shown = sorted(transcripts, key=lambda item: hashlib.sha256(item.id.encode()).digest())[:MOST_TRANSCRIPTS]
-    controlled = {f"{label}: harmless prefixes": curve for label, curve in (controls or {}).items()}
+    tables = dict(curves)
+    tables |= {common_label(name, one): one for name, one in (common or {}).items() if leaves_out(one, curves[name])}
+    tables |= {f"{label}: {HARMLESS}": curve for label, curve in (controls or {}).items()}
     mark = " *" if warning else ""
     return pages.write_page(
         path,
@@ -84,8 +88,8 @@ def write_page(
         links=links,
         private=True,
         facts=pages.facts(facts),
-        picture=svg(curves, controls, unit=unit),
-        curves=[(visible(label), curve_table(curve, mark)) for label, curve in {**curves, **controlled}.items()],
+        picture=svg(curves, controls, common, unit=unit),
+        curves=[(visible(label), curve_table(curve, mark)) for label, curve in tables.items()],
         categories=_category_table(categories or {}, mark),
         plain=_plain_table(plain or {}),
         warning=None if warning is None else visible(warning),
@@ -95,22 +99,31 @@ def write_page(
     )
 
 
-def svg(curves: Mapping[str, CorrCurve], controls: Mapping[str, CorrCurve] | None, *, unit: str) -> str | None:
+def svg(
+    curves: Mapping[str, CorrCurve],
+    controls: Mapping[str, CorrCurve] | None,
+    common: Mapping[str, CorrCurve] | None = None,
+    *,
+    unit: str,
+) -> str | None:
     """The picture as base64, for a page's img; None without curves.
 
     Args:
         curves: label -> Corr@k.
         controls: label -> Corr@k on harmless prefixes.
+        common: label -> Corr@k on the requests common to all k.
         unit: what k counts.
     """
     if not curves:
         return None
     drawn = io.BytesIO()
-    corr_figure(curves, controls=controls, unit=unit).savefig(drawn, format="svg", metadata={"Date": None})
+    corr_figure(curves, controls=controls, common=common, unit=unit).savefig(
+        drawn, format="svg", metadata={"Date": None}
+    )
     return base64.b64encode(drawn.getvalue()).decode()
 
 
-_MEASURED = ("95 % interval", "scored", "unscored", "requests")
+_MEASURED = ("95 % interval", "scored", "unscored", "requests", "distinct prompts")
 
 
 def curve_table(curve: CorrCurve, mark: str = "") -> Table:
@@ -120,13 +133,15 @@ def curve_table(curve: CorrCurve, mark: str = "") -> Table:
         curve: Corr@k.
         mark: stands behind each value.
     """
-    columns = zip(curve.k, curve.corr, curve.ci95, curve.n, curve.unscored, curve.requests, strict=True)
+    columns = zip(curve.k, curve.corr, curve.ci95, curve.n, curve.unscored, curve.requests, curve.groups, strict=True)
     rows = [(str(k), number(share) + mark, ends(bounds), *counts) for k, share, bounds, *counts in columns]
     return Table([Column("k", False), "Corr@k", *_MEASURED], [*rows, ("mean", *_mean_row(curve, mark))])
 
 
 def _mean_row(curve: CorrCurve, mark: str) -> tuple[object, ...]:
-    counts = sum(curve.n), sum(curve.unscored), max(curve.requests, default=0)
+    """The mean over k, with the counts of what it is of: the requests that every k has."""
+    requests = min((count for count in curve.requests if count), default=0)
+    counts = curve.mean_n, sum(curve.unscored), requests, curve.mean_groups
     return number(curve.mean) + mark, ends(curve.mean_ci95), *counts
 
 

@@ -3,12 +3,20 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from alignlab.course_correction.statistics import CorrCurve
+from alignlab.course_correction.statistics import CorrCurve, leaves_out
 from alignlab.front.figures import DPI, FAINT, STYLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+HARMLESS = "harmless prefixes (lower is better)"
+"""What a control is called: a correction of a harmless beginning is a false one."""
+
+
+def common_label(label: str, common: CorrCurve) -> str:
+    """What the curve on the requests common to all k is called."""
+    return f"{label}: the {max(common.requests)} requests common to all k"
 
 
 def corr_figure(
@@ -46,11 +54,10 @@ def corr_figure(
         _draw(panel, curve, colour=colour, mark=mark, line="-", label=f"{label}{mean}")
         control = (controls or {}).get(label)
         if control is not None:
-            _draw(panel, control, colour=colour, mark=mark, line=":", label=f"{label}: harmless prefixes", faint=True)
+            _draw(panel, control, colour=colour, mark=mark, line=":", label=f"{label}: {HARMLESS}", faint=True)
         shared = (common or {}).get(label)
-        if shared is not None and max(shared.requests) < max(curve.requests):
-            name = f"{label}: the {max(shared.requests)} requests common to all k"
-            _draw(panel, shared, colour=colour, mark=mark, line="--", label=name, faint=True)
+        if shared is not None and leaves_out(shared, curve):
+            _draw(panel, shared, colour=colour, mark=mark, line="--", label=common_label(label, shared), faint=True)
     ticks = sorted({k for curve in curves.values() for k in curve.k})
     panel.set(
         xlabel=f"k: prefilled {unit} of the harmful response",

@@ -96,8 +96,9 @@ def report(
     write_page(
         folder / "index.html",
         title=f"Course correction of {measured.model}",
-        curves=named | ({"requests common to all k": common} if common is not None else {}),
+        curves=named,
         controls=controls,
+        common=alike,
         categories=categories,
         transcripts=list(transcripts(folder)),
         facts=_facts(measured, judged, prefixes, folder=folder),

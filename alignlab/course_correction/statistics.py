@@ -123,6 +123,11 @@ def common_rows(rows: Sequence[Scored], ks: Sequence[int]) -> list[Scored]:
     return [row for row in rows if row.request_id in shared]
 
 
+def leaves_out(common: CorrCurve, curve: CorrCurve) -> bool:
+    """Whether the requests common to all k are fewer than those of some k."""
+    return max(common.requests) < max(curve.requests)
+
+
 def mean_over_k(rows: Sequence[Scored], ks: Sequence[int]) -> Interval:
     """Mean of Corr@k over the k that have a scored sample."""
     yes_GK, scored_GK = count_verdicts(rows, ks)

@@ -112,18 +112,17 @@ class Suspect:
         return {**self.__dict__, "label_probability": probability}
 
 
-def suspects(ids: Sequence[str], gaps: Iterable[float], *, objective: str, by: str, at_most: int) -> list[Suspect]:
-    """The pairs whose label a reward contradicts, the most decidedly contradicted first.
+def suspects(ids: Sequence[str], gaps: Iterable[float], *, objective: str, by: str) -> list[Suspect]:
+    """Every pair whose label a reward contradicts, the most decidedly contradicted first.
 
     Args:
         ids: of the pairs.
         gaps: reward of chosen minus rejected, a value a pair.
         objective: whose labels they are.
         by: name of the reward.
-        at_most: pairs.
     """
     found = [Suspect(pair, objective, by, gap) for pair, gap in zip(ids, gaps, strict=True) if gap < 0]
-    return sorted(found, key=lambda suspect: (suspect.gap, suspect.id))[:at_most]
+    return sorted(found, key=lambda suspect: (suspect.gap, suspect.id))
 
 
 @dataclass(frozen=True)

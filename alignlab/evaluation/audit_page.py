@@ -12,7 +12,7 @@ from alignlab.pages import Column, Folded, Link, Section, Table, facts, prompt_t
 from alignlab.pages.parts import interval, number
 
 MOST_SUSPECTS = 200
-"""Labels in doubt of a page; all of them are in mislabelled.jsonl."""
+"""Labels in doubt of a page; the listed ones are in mislabelled.jsonl."""
 SPREAD = ("weight", "mean", "95 % interval", "pairs", "std", *(f"{level:.0%}" for level in QUANTILES), "scale")
 _ABOUT_SPREAD = (
     "Reward of chosen minus rejected, by the labels of the trained objective. "
@@ -29,8 +29,11 @@ class Audited:
     objectives: Objectives
     scored: Scored
     doubted: Sequence[Suspect]
+    """The listed ones, the most decided of each objective first."""
     metrics: Mapping[str, Mapping[str, Any]]
     """Of result.json."""
+    contradicted: Mapping[tuple[str, str], int]
+    """Objective and what contradicts its labels (`reward` or `policy`) -> how many of them, listed or not."""
     notes: Sequence[str]
     """A line for each reward whose sign deserves a look."""
 
@@ -48,7 +51,8 @@ def write_audit_page(folder: Path, audited: Audited, *, links: Sequence[Link] = 
     own = [(name, f"{name}_agreement{part}", where) for name in rewards for part, where in _PARTS]
     agreements = [(name, where, *interval(metrics[key])) for name, key, where in own]
     counts = {_COUNTED[name]: count for name, count in audited.scored.counts().items()}
-    counts["labels in doubt"] = len(audited.doubted)
+    for (name, by), count in audited.contradicted.items():
+        counts[f"labels of {name} that the {by} contradicts"] = count
     sections = [
         Section("Data", facts=facts({"data": audited.data, "model": audited.model, **counts})),
         Section("Agreement of each reward with its own labels", tables=[_table(_AGREEMENT, agreements)]),
@@ -60,7 +64,8 @@ def write_audit_page(folder: Path, audited: Audited, *, links: Sequence[Link] = 
     shown = audited.doubted[:MOST_SUSPECTS]
     responses = _Responses(audited.scored)
     folded = [_folded(suspect, responses.of(suspect)) for suspect in shown]
-    heading = f"Labels in doubt: {len(shown)} of {len(audited.doubted)}" if shown else "Labels in doubt: none"
+    total = sum(audited.contradicted.values())
+    heading = f"Labels in doubt: {len(shown)} of {total}" if total else "Labels in doubt: none"
     sections.append(Section(heading, texts=[_FOLDED] if shown else [], folded=folded))
     return write_report(
         folder / "index.html",
@@ -120,11 +125,16 @@ class _Responses:
         return pair, (chosen - rejected) * suspect.gap < 0
 
 
+def _chance(value: float) -> str:
+    """A probability as people read it."""
+    return "below 0.001" if value < 0.001 else number(value)
+
+
 def _folded(suspect: Suspect, found: tuple[Pair, bool] | None) -> Folded:
     probability = suspect.as_record()["label_probability"]
     summary = (
         f"{suspect.objective} by the {suspect.by}: chosen minus rejected {number(suspect.gap)}, "
-        f"probability of the label {number(float(str(probability)))}, pair {suspect.id}"
+        f"probability of the label {_chance(float(str(probability)))}, pair {suspect.id}"
     )
     if found is None:
         return Folded(summary, [])

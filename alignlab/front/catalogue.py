@@ -31,6 +31,7 @@ _KNOWN = {
     "repetition": Meaning("repeated runs of four words (share)", -1),
     "text_loss": Meaning("loss on held-out text (nats/token)", -1),
     "training_seconds": Meaning("training (seconds)", -1),
+    "exact_ess": Meaning("effective samples behind the exact figures", 1),
 }
 CHANGE = "_change"
 """How the name of a paired difference to the reference ends."""
@@ -42,7 +43,8 @@ _ENDINGS = (
     ("_reward", "{}: mean reward", 1),
     ("_gain", "{}: gain over the reference", 1),
     ("_gain_at_equal_length", "{}: gain over the reference at equal length", 1),
-    ("_margin_length", "{}: the chosen longer than the rejected (tokens)", 0),
+    ("_longer_chosen", "{}: share of pairs whose preferred response is the longer one", 0),
+    ("_margin_length", "{}: correlation of margin and difference in length", 0),
     ("_refusal", "{}: share refused", -1),
     ("_cut", "{}: share cut at the length limit", -1),
     ("_length", "{}: length (tokens)", -1),

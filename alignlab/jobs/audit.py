@@ -87,16 +87,18 @@ def run(plan: Plan[AuditConfig], run: RunFolder, outcome: Outcome) -> None:
             groups = {row.group for row in among}
             held_out = {name: gaps.of_groups(groups) for name, gaps in own.items()}
     outcome.metrics |= _metrics(scored, own, held_out)
-    doubted = _doubted(scored, own, plan.objectives.trained, at_most=algorithm.mislabelled)
+    found = _contradicted(scored, own, plan.objectives.trained)
+    contradicted = {key: len(those) for key, those in found.items()}
+    doubted = [one for those in found.values() for one in those[: algorithm.mislabelled]]
     write_jsonl(run.path / "pairs.jsonl", scored.records())
     write_jsonl(run.path / "mislabelled.jsonl", [suspect.as_record() for suspect in doubted])
     outcome.artifacts |= {"pairs": "pairs.jsonl", "mislabelled": "mislabelled.jsonl"}
-    outcome.extra["rows"] = scored.counts() | {"mislabelled": len(doubted)}
+    outcome.extra["rows"] = scored.counts() | {"mislabelled": len(doubted), "contradicted": sum(contradicted.values())}
     outcome.extra["cache"] = {name: count.__dict__ for name, count in cache.counts.items()}
-    notes = _report(outcome, plan.objectives, scored, own, doubted)
-    audited = Audited(
-        source.settings.name, plan.model.settings.name, plan.objectives, scored, doubted, outcome.metrics, notes
-    )
+    notes = _report(outcome, plan.objectives, scored, own)
+    _say_doubts(contradicted, at_most=algorithm.mislabelled)
+    names = source.settings.name, plan.model.settings.name
+    audited = Audited(*names, plan.objectives, scored, doubted, outcome.metrics, contradicted, notes)
     links, private = index_link(plan.runs, run.path), source.toy is None
     outcome.artifacts["page"] = write_audit_page(run.path, audited, links=links, private=private).name
 
@@ -159,20 +161,16 @@ def _metrics(scored: Scored, own: Mapping[str, OwnGaps], held_out: Mapping[str, 
     return found
 
 
-def _doubted(scored: Scored, own: Mapping[str, OwnGaps], trained: str, *, at_most: int) -> list[Suspect]:
-    """The labels that an objective's own reward contradicts, or that the policy does for the trained objective."""
-    found = []
-    for name, gaps in own.items():
-        found += suspects(gaps.ids, gaps.gaps, objective=name, by="reward", at_most=at_most)
+def _contradicted(scored: Scored, own: Mapping[str, OwnGaps], trained: str) -> dict[tuple[str, str], list[Suspect]]:
+    """Objective and `reward` or `policy` -> the labels that its own reward, or the policy, contradicts."""
+    found = {(name, "reward"): suspects(one.ids, one.gaps, objective=name, by="reward") for name, one in own.items()}
     if scored.gaps_B is not None:
         ids = [pair.id for pair in scored.encoded.pairs]
-        found += suspects(ids, scored.gaps_B.tolist(), objective=trained, by="policy", at_most=at_most)
+        found[trained, "policy"] = suspects(ids, scored.gaps_B.tolist(), objective=trained, by="policy")
     return found
 
 
-def _report(
-    outcome: Outcome, objectives: Objectives, scored: Scored, own: Mapping[str, OwnGaps], doubted: Sequence[Suspect]
-) -> list[str]:
+def _report(outcome: Outcome, objectives: Objectives, scored: Scored, own: Mapping[str, OwnGaps]) -> list[str]:
     """The margins' spread as a table, and a line for whatever deserves a look. Never a text of the data.
 
     Returns the lines about signs.
@@ -186,10 +184,15 @@ def _report(
     notes = [note for name in own for note in _sign_note(name, outcome)]
     for note in notes:
         say(note)
-    for name, by in dict.fromkeys((suspect.objective, suspect.by) for suspect in doubted):
-        number = sum((suspect.objective, suspect.by) == (name, by) for suspect in doubted)
-        say(f"{name}: {number} labels that the {by} contradicts, the most decided first, by id in mislabelled.jsonl")
     return notes
+
+
+def _say_doubts(contradicted: Mapping[tuple[str, str], int], *, at_most: int) -> None:
+    """How many labels an objective's reward or the policy contradicts, and which of them are listed."""
+    for (name, by), number in contradicted.items():
+        listed = "the most decided first" if number <= at_most else f"the {at_most} most decided"
+        if number:
+            say(f"{name}: {number} labels that the {by} contradicts, {listed}, by id in mislabelled.jsonl")
 
 
 def _spread_table(outcome: Outcome, objectives: Objectives, own: Mapping[str, OwnGaps]) -> Table:

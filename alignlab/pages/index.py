@@ -67,12 +67,12 @@ def write_index(root: Path) -> Indexed:
         ),
         runs=Table(
             [
-                *(Column(name, False) for name in ("run", "algorithm", "model", "data", "w")),
+                *(Column(name, False) for name in ("run", "page", "algorithm", "w")),
                 "seed",
+                Column("objectives: mean and 95\N{NO-BREAK SPACE}% interval", False),
                 Column("status", False),
-                Column("objectives: mean and 95 % interval", False),
                 "seconds",
-                Column("page", False),
+                *(Column(name, False) for name in ("model", "data")),
             ],
             [_run_row(folder, one, root) for folder, one in listed],
         ),
@@ -125,17 +125,9 @@ def _run_row(folder: Path, result: RunResult | None, root: Path) -> tuple[object
     status = result.status if result.error is None else f"{result.status}: {_short(result.error)}"
     seed = "-" if result.seed is None else result.seed
     seconds = result.seconds.get("total")
-    row = (
-        first,
-        _algorithm(folder, result, root),
-        result.model,
-        result.dataset or "-",
-        _w(result),
-        seed,
-        status,
-        _objectives(result),
-    )
-    return *row, "-" if seconds is None else number(seconds, 1), page
+    taken = "-" if seconds is None else number(seconds, 1)
+    row = first, page, _algorithm(folder, result, root), _w(result), seed, _objectives(result)
+    return *row, status, taken, result.model, result.dataset or "-"
 
 
 def _algorithm(folder: Path, result: RunResult, root: Path) -> Cell:

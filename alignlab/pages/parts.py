@@ -145,6 +145,11 @@ def _known(bounds: Sequence[float | None] | None) -> list[float | None]:
     return [] if bounds is None or None in bounds else list(bounds)
 
 
+def key_parts(name: str) -> list[str]:
+    """A name in pieces: a line of a dotted key breaks behind a dot or an underscore."""
+    return [part for part in re.split(r"(?<=[._])", name) if part]
+
+
 def facts(values: Mapping[str, object] | Iterable[tuple[str, object]]) -> list[tuple[str, Cell]]:
     """Name and value, for the template's list of facts."""
     pairs = values.items() if isinstance(values, Mapping) else values

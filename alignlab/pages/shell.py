@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from alignlab.io.atomic import replacing
-from alignlab.pages.parts import Section
+from alignlab.pages.parts import Section, key_parts
 from alignlab.pages.text import visible
 
 PLOTLY = "plotly-basic-4.1.1.min.js.gz"
@@ -29,6 +29,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_TEMPLATES.filters["key_parts"] = key_parts
 
 
 @dataclass(frozen=True)

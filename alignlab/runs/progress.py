@@ -20,14 +20,17 @@ TABLE_WIDTH = 120
 """Columns of a log that is no terminal: tables keep their shape there."""
 LINE_SECONDS = 5.0
 """Without a terminal: shortest time between two lines of progress, and before a pass's first one."""
-SILENT_SECONDS = 25.0
-"""Without a terminal: longest time without a line, whether or not anything was finished meanwhile."""
+SILENT_SECONDS = 20.0
+"""Without a terminal: time after which a line is due, whether or not anything was finished meanwhile. Ten seconds below
+what is promised: on a busy machine, an import or a load holds Python up for seconds."""
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
 Item = TypeVar("Item")
 _bars_hidden = False
 _printing = threading.Lock()
 _last_line = time.monotonic()
+_alive: list[threading.Event] = []
+"""The ends of whatever shows signs of life, the innermost last."""
 
 
 def say(text: str) -> None:
@@ -37,6 +40,12 @@ def say(text: str) -> None:
     text = printable_lines(text)
     console.out(text, highlight=False)  # print takes time in the square of a line's length
     logging.getLogger("alignlab").info(text)
+
+
+def begin_silence() -> None:
+    """Count silence from now on: a command begins."""
+    global _last_line
+    _last_line = time.monotonic()
 
 
 def print_progress(line: str) -> None:
@@ -135,36 +144,42 @@ def _report(count: Count, over: threading.Event) -> None:
 
 
 @contextmanager
-def signs_of_life() -> Iterator[None]:
+def signs_of_life(what: str = "run") -> Iterator[None]:
     """Print a line with the open stage after SILENT_SECONDS without one, where the output is no terminal.
 
-    What counts no steps, such as loading a model, may take minutes on a busy machine.
+    What counts no steps, such as loading a model, may take minutes on a busy machine. A command's signs give way to
+    those of the run that it is at.
+
+    Args:
+        what: since when the line counts the time: since this began.
     """
     if _bars_hidden or console.is_terminal:
         yield
         return
     over = threading.Event()
-    sign = threading.Thread(target=_show_life, args=(over,), name="signs of life", daemon=True)
+    sign = threading.Thread(target=_show_life, args=(over, what), name="signs of life", daemon=True)
+    _alive.append(over)
     sign.start()
     try:
         yield
     finally:
         over.set()
         sign.join()
+        _alive.remove(over)
 
 
-def _show_life(over: threading.Event) -> None:
+def _show_life(over: threading.Event, what: str) -> None:
     global _last_line
     begun = time.monotonic()
     while True:
         with _printing:
             now = time.monotonic()
             wait = _last_line + SILENT_SECONDS - now
-            if activity.counts:  # an open pass prints its own lines
-                wait = SILENT_SECONDS
+            if activity.counts or _alive[-1] is not over:  # an open pass prints its own lines, and so does a run
+                wait = LINE_SECONDS / 5
             elif wait <= 0 and not over.is_set() and not _bars_hidden:
                 stage = next(reversed(activity.stages), "preparing")
-                print_progress(f"{stage}: at work, {clock(now - begun)} since the run began")
+                print_progress(f"{stage}: at work, {clock(now - begun)} since the {what} began")
                 _last_line, wait = now, SILENT_SECONDS
         if over.wait(max(wait, LINE_SECONDS / 5)):
             return

@@ -79,7 +79,7 @@ class _Page:
 
 @contextmanager
 def _lines(overview: Overview, page: Callable[[], Path | None]) -> Iterator[None]:
-    """A line every 5 to 25 seconds: launched runs print none."""
+    """A line every 5 to 20 seconds: launched runs print none."""
     due, gap = time.monotonic() + LINE_SECONDS, LINE_SECONDS
     pages = _Page(page, sum(state.status in ENDED for state in overview.states()))
 

@@ -40,7 +40,7 @@ def write_page(
     made = sum(counts["sets"].values())
     lengths = [
         Table(
-            LENGTHS, [[_length(row[name]) for name in LENGTHS] for row in rows], f"lengths in tokens, {name} requests"
+            LENGTHS, [[_length(row, name) for name in LENGTHS] for row in rows], f"lengths in tokens, {name} requests"
         )
         for name, rows in counts["lengths"].items()
     ]
@@ -63,9 +63,9 @@ def write_page(
 _CHOSEN = "Chosen by a hash of their ids. Every text is folded; open only what you want to read."
 
 
-def _length(value: float) -> object:
-    """A count as it is, a mean of tokens to one decimal."""
-    return number(value, 1) if isinstance(value, float) else value
+def _length(row: Mapping[str, Any], name: str) -> object:
+    """A count as it is, a mean or median of tokens to one decimal."""
+    return number(row[name], 1) if name in ("mean", "median") else row[name]
 
 
 def _counts(counts: Mapping[str, Any]) -> Table:
@@ -77,7 +77,20 @@ def _dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         if isinstance(value, Mapping):
             yield from _dotted(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", "null" if value is None else value
+            yield f"{prefix}{key}", _as_given(value)
+
+
+def _as_given(value: object) -> object:
+    """A setting as a command would say it: 0.0005 is no mean."""
+    match value:
+        case None:
+            return "null"
+        case float():
+            return str(value)
+        case list() | tuple():
+            return [_as_given(one) for one in value]
+        case _:
+            return value
 
 
 def _folded(row: Mapping[str, Any]) -> Folded:

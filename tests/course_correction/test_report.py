@@ -1,10 +1,12 @@
 """The report of a run: marks of a judge that failed, the curve on common requests, categories, and no raw dict."""
 
 import json
+import re
 
 import pytest
 
 from alignlab.course_correction.compare import compare_runs
+from alignlab.course_correction.page import write_page
 from alignlab.course_correction.picture import corr_figure
 from alignlab.course_correction.report import Measurement, control_warning, report
 from alignlab.course_correction.results import read_curve
@@ -108,7 +110,7 @@ def test_the_page_says_counts_in_words(folder):
     assert "share that refuses from the start" in page
 
 
-def test_the_curve_on_common_requests_mixes_no_populations(folder):
+def test_the_curve_on_common_requests_mixes_no_populations(folder, tmp_path):
     """Request 3 alone turns back, and it has no prefix of 4 tokens: Corr@k falls, though no request changes."""
     found = run_with(folder, (False, False, False, True))
     everything = json.loads((folder / "corr.json").read_text())
@@ -122,6 +124,22 @@ def test_the_curve_on_common_requests_mixes_no_populations(folder):
     assert any("3 requests common to all k" in text.get_text() for text in drawn.legends[0].get_texts())
     same = corr_figure({"tiny": common}, common={"tiny": common})
     assert not any("common" in text.get_text() for text in same.legends[0].get_texts()), "control: nothing is left out"
+    page = " ".join(" ".join(check_safe(folder / "index.html").texts).split())
+    assert "tiny: the 3 requests common to all k" in page
+    assert "mean 0.000" in page
+    assert re.search(r"mean 0.000 \S+ .. \S+ 12 0 3 3", page), "the mean's counts are those of the common requests"
+    write_page(
+        tmp_path / "same.html",
+        title="a",
+        curves={"tiny": common},
+        common={"tiny": common},
+        controls={"tiny": common},
+        transcripts=[],
+        facts={},
+    )
+    text = (tmp_path / "same.html").read_text()
+    assert "common to all k" not in text
+    assert "tiny: harmless prefixes (lower is better)" in text
 
 
 def test_categories_have_a_table_where_the_data_names_them(folder, tmp_path):

@@ -10,7 +10,9 @@ from alignlab.front.catalogue import meaning
     [
         ("better_gain_at_equal_length", 1, "gain over the reference at equal length"),
         ("better_gain", 1, "gain over the reference"),
-        ("safer_margin_length", 0, "the chosen longer"),
+        ("safer_margin_length", 0, "correlation of margin and difference in length"),
+        ("safer_longer_chosen", 0, "preferred response is the longer one"),
+        ("exact_ess", 1, "effective samples"),
         ("plain_length", -1, "length (tokens)"),
         ("kl_per_token", -1, "nats/token"),
         ("kl_per_token_change", -1, "change from the reference"),

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 
 import pytest
 import torch
@@ -198,7 +199,9 @@ def test_the_console_shows_no_text_of_the_data_and_names_a_wrong_sign(root, capf
     assert result["metrics"]["safer_agreement"]["mean"] == 0
     assert "safer: agrees with its own labels on 0.000" in said
     assert "the sign is probably wrong" in said
-    assert "safer: 7 labels that the reward contradicts" in said
+    assert "safer: 40 labels that the reward contradicts, the 7 most decided, by id" in said
+    by_policy = int(re.search(r"(\d+) labels that the policy contradicts, the 7 most decided", said)[1])
+    assert (result["rows"]["contradicted"], result["rows"]["mislabelled"]) == (40 + by_policy, 7 + 7)
     assert not any(
         row[name] in said for row in rows for name in ("prompt", "response_0", "response_1") if len(row[name]) > 9
     )

@@ -231,6 +231,9 @@ def test_heads_keep_their_arrow_and_paths_break_between_folders(browser, methods
     lines = "[...document.querySelectorAll('#detail .facts .part')].map((one) => [one.textContent, one.offsetHeight])"
     found = dict(tab.evaluate(lines))
     assert "a-folder-with-hyphens/" in found
+    tab.evaluate("document.querySelector('#detail details').open = true")
+    keys = tab.locator("#detail details dt", has=tab.locator("wbr")).all_text_contents()
+    assert any("." in key for key in keys), "a dotted key breaks at its dots"
     assert len(set(found.values())) == 1, "no folder's name takes two lines"
     assert tab.evaluate("document.documentElement.scrollWidth") <= 400
 

@@ -41,7 +41,13 @@ def test_a_front_does_what_it_says(browser, front):
     tab.locator("tr.policy", has_text="0.1").first.click()
     tab.wait_for_selector("text=Paired difference")
     assert tab.locator("#detail .prompt").count() == 4
+    assert "4 of 4 prompts; helpful of A → B (B \N{MINUS SIGN} A)" in tab.inner_text("#detail"), (
+        "what two numbers of a row are"
+    )
+    mark = "getComputedStyle(document.querySelector('.prompt > summary'), '::before').content"
+    assert tab.evaluate(mark) == '"▸"', "a row shows that it opens"
     tab.locator("#detail .prompt > summary").first.click()
+    assert tab.evaluate(mark) == '"▾"'
     tab.wait_for_selector("#detail .prompt pre")
     tab.fill("#search", "prompt 2")
     playwright.expect(tab.locator("#detail .prompt")).to_have_count(1)

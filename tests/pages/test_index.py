@@ -41,6 +41,13 @@ def test_it_lists_runs_and_fronts_by_links_that_lead_somewhere(tmp_path):
     assert all((tmp_path / re.sub("%3D", "=", href)).exists() for href in links(page))
     text = " ".join(page.texts)
     assert "unreadable: result.json" in text
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", found.path.read_text())
+    assert (
+        heads[4:].index("w")
+        < heads[4:].index("objectives: mean and 95\N{NO-BREAK SPACE}% interval")
+        < heads[4:].index("status")
+    )
+    assert heads[-2:] == ["model", "data"], "names that the path of a run has already come last"
     assert re.search("helpful\N{NO-BREAK SPACE}-?[0-9.]+\N{NO-BREAK SPACE}\\[", text), (
         "a mean stays beside its interval"
     )

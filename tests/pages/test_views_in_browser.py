@@ -1,5 +1,6 @@
 """front.html in a real browser: taps, narrow pages, what is left out, many axes, and policies that were evaluated."""
 
+import base64
 import itertools
 
 import pytest
@@ -41,6 +42,53 @@ def test_a_tap_chooses_and_keeps_the_zoom(browser, front, width):
         assert tab.locator("tr.chosen").count() == count
         assert tab.evaluate(ends) == zoomed, "two clicks would reset it"
     assert page.wrong == []
+
+
+def test_the_hint_says_what_a_finger_can_do(browser, front):
+    for touch in (False, True):
+        tab = Watched(browser, front, width=400, touch=touch).is_ready().tab
+        said = {}
+        for kind in ("scatter", "parallel"):
+            tab.select_option("#kind", kind)
+            said[kind] = tab.inner_text("#hint")
+        if touch:  # nothing hovers, and a finger that drags scrolls the page
+            assert "Tap one policy" in said["scatter"]
+            assert "toolbar" in said["scatter"]
+            assert said["parallel"] == "Tap one policy to read it, a second one to compare."
+        else:
+            assert "Drag to zoom" in said["scatter"]
+            assert "Drag over an axis" in said["parallel"]
+
+
+def test_the_value_of_the_bound_stays_beside_its_slider(browser, front):
+    for width in (400, 640, 1280):
+        tab = Watched(browser, front, width=width).is_ready().tab
+        slider, value = (tab.locator(name).bounding_box() for name in ("#bound", "#bound-value"))
+        assert abs(slider["y"] + slider["height"] / 2 - value["y"] - value["height"] / 2) < 4, width
+
+
+def test_a_table_shows_that_it_goes_on(browser, front):
+    """Pixels at the right edge of a table of which columns are out of view, and of one that is whole."""
+    shaded = {}
+    for width in (320, 1280):
+        tab = Watched(browser, front, width=width).is_ready().tab
+        tab.locator("tr.policy").first.click()
+        wide = tab.locator("#detail .wide").first
+        wide.scroll_into_view_if_needed()
+        hidden = wide.evaluate("(one) => one.scrollWidth - one.clientWidth")
+        box = wide.bounding_box()
+        picture = tab.screenshot(clip={"x": box["x"] + box["width"] - 3, "y": box["y"] + 2, "width": 2, "height": 2})
+        drawn = tab.evaluate(
+            """async (data) => {
+                const image = await createImageBitmap(new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]));
+                const pen = new OffscreenCanvas(2, 2).getContext("2d");
+                pen.drawImage(image, 0, 0);
+                return pen.getImageData(0, 0, 1, 1).data[0];
+            }""",
+            base64.b64encode(picture).decode(),
+        )
+        shaded[hidden > 0] = drawn
+    assert shaded[True] < 240 < shaded[False]
 
 
 def test_hover_labels_stay_in_a_narrow_page(browser, scored):
@@ -121,7 +169,7 @@ def test_both_runs_of_an_evaluated_policy_are_linked_and_a_missing_curve_is_said
     assert "reference, seed 0 has no such curve" in tab.inner_text("#detail")
     assert tab.evaluate("document.querySelectorAll('#curve .scatterlayer .trace').length") == 1
     tab.locator("#detail button", has_text="B alone").click()
-    tab.wait_for_selector("text=No learning curve")
+    tab.wait_for_selector("text=No learning curve: the run recorded no steps of a training.")
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -8,6 +8,16 @@ const [MOST_AXES, AXIS] = [8, 100];
 /** Size of a label's letters and height of its box, in pixels. */
 const [LETTERS, LABEL] = [11, 12];
 
+const isTouched = () => matchMedia("(pointer: coarse)").matches;
+
+/** How the plot is used. */
+function hint(parallel) {
+  const point = isTouched() ? "Tap" : "Hover for numbers, click";
+  const drag = parallel ? (isTouched() ? "" : " Drag over an axis to select policies, with Shift to add some.")
+    : isTouched() ? " Zoom, box and lasso are in the toolbar: choose one, then drag." : " Drag to zoom; box and lasso select, with Shift more.";
+  return `${point} one policy to read it, a second one to compare.${drag}`;
+}
+
 class Plot extends Policies {
   /** Names of the axes in use. */
   axes() {
@@ -40,7 +50,7 @@ class Plot extends Policies {
         paper_bgcolor: card, plot_bgcolor: card, font: { color: ink, family: "system-ui, sans-serif", size: 13 },
         margin: { l: 55, r: 15, t: 8, b: 50 }, hovermode: "closest", legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
         hoverlabel: { bgcolor: card, bordercolor: line, font: { color: ink }, align: "left" }, showlegend: true,
-        dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // a finger scrolls the page
+        dragmode: isTouched() ? false : "zoom", // a finger scrolls the page
         selections: [], selectionrevision: ++this.drawn, // what is selected is drawn as the brush
       },
     };
@@ -66,7 +76,7 @@ class Plot extends Policies {
     for (const id of ["x", "y", "intervals", "exact", "preview"]) byId(`${id}-label`).classList.toggle("only-scatter", parallel);
     byId("scroller").classList.toggle("tools", !parallel);
     byId("unlabelled").textContent = "";
-    byId("hint").textContent = parallel ? "Drag over an axis to select policies, with Shift to add some." : "Drag to zoom; box and lasso select, with Shift more.";
+    byId("hint").textContent = hint(parallel);
     byId("plot").setAttribute("aria-label", `plot of ${axes.map((name) => this.metric.get(name).label).join(", ")}; the table of policies holds its numbers`);
     const theme = this.theme();
     byId("plot").style.minWidth = parallel ? `${axes.length * AXIS}px` : ""; // beyond its place it is scrolled

@@ -16,6 +16,9 @@ function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** A text that breaks where the pattern says, before anywhere else. */
+const breakable = (text, at) => text.split(at).flatMap((part, index) => (index ? [el("wbr"), part] : [part]));
+
 const byId = (id) => document.getElementById(id);
 
 /** Redraw, and give the focus back to the new element of the same key; where there is none, to `otherwise`. */
@@ -64,7 +67,7 @@ class Reading {
   }
 
   facts(pairs) {
-    return el("dl", { class: "facts" }, ...pairs.filter(([, value]) => value !== null && value !== "").map(([name, value]) => el("div", { class: value.tagName ? "paths" : null }, el("dt", {}, name), el("dd", {}, value))));
+    return el("dl", { class: "facts" }, ...pairs.filter(([, value]) => value !== null && value !== "").map(([name, value]) => el("div", { class: value.tagName ? "paths" : null }, el("dt", {}, ...breakable(name, /(?<=[._])/)), el("dd", {}, value))));
   }
 
   /** A link to a folder beside the page; only relative paths become links. */
@@ -119,7 +122,7 @@ class Reading {
         el("button", { "data-key": "A", onclick: () => this.set({ chosen: [a.id] }) }, "A alone"), el("button", { "data-key": "B", onclick: () => this.set({ chosen: [b.id] }) }, "B alone")),
       el("h3", {}, "Paired difference, B minus A, on the same prompts"),
       rows.length ? this.table(["metric", "A", "B", "B − A", "95 % interval", "p", "p by Holm", "prompts"], rows) : el("p", { class: "small" }, none),
-      rows.length ? el("p", { class: "small" }, `Of these two trained policies; how much another seed would change them is not in it. Holm's p-values are corrected for ${this.data.differences.length === 1 ? "the one difference" : `all ${this.data.differences.length} differences`} between any two policies.`) : null,
+      rows.length ? el("p", { class: "small" }, `Of these two trained policies; how much another seed would change them is not in it. Holm's p-values are corrected for ${this.data.differences.length === 1 ? "the one difference" : `all ${this.data.differences.length} differences`} between any two policies, on every metric with scores by prompt.`) : null,
       ...this.curves(sides),
     ].filter(Boolean);
   }
@@ -133,7 +136,7 @@ class Reading {
 
   curves(sides) {
     const names = [...new Set(sides.flatMap(({ said }) => Object.keys(said.curves)))].filter((name) => name !== "step" && name !== "epoch");
-    if (!names.length) return [el("p", { class: "small" }, `No learning curve: ${sides.length > 1 ? "neither run" : "the run"} recorded the steps of a training.`)];
+    if (!names.length) return [el("p", { class: "small" }, `No learning curve: ${sides.length > 1 ? "neither run recorded the" : "the run recorded no"} steps of a training.`)];
     this.curve = names.includes(this.state.curve) ? this.state.curve : names.includes("loss") ? "loss" : names[0];
     const select = el("select", { "data-key": "curve" }, ...names.map((name) => el("option", { value: name, selected: name === this.curve }, name)));
     select.onchange = () => this.set({ curve: select.value }, ["detail"]);
@@ -191,7 +194,7 @@ class Reading {
 
   drawPrompts(list, count, prompts, sides, { category, score, order }) {
     const rows = logic.arrange(prompts, sides, { query: this.state.query, category, metric: score, order });
-    count.textContent = `${rows.length} of ${logic.count(prompts.length, "prompt")}`;
+    count.textContent = `${rows.length} of ${logic.count(prompts.length, "prompt")}${score && sides.length === 2 ? `; ${score} of A → B (B − A)` : ""}`;
     list.replaceChildren(...(rows.length ? [] : [el("p", { class: "small" }, "No prompt matches.")]));
     const more = (from) => {
       list.append(...rows.slice(from, from + PAGE_OF_PROMPTS).map((row) => this.prompt(prompts[row.index], row, sides, Boolean(score))));

@@ -60,7 +60,7 @@ class Policies extends Reading {
     const order = { [key]: "ascending", [`-${key}`]: "descending" }[sort] ?? "none";
     const next = order === "none" ? first + key : sort === first + key ? (first ? key : `-${key}`) : "";
     const sign = el("span", { class: "sorted", "aria-hidden": "true" }, { ascending: "▲", descending: "▼", none: "" }[order]);
-    return el("th", { scope: "col", class: index ? null : "text", title, "aria-sort": order }, el("button", { class: "sort", "data-key": `sort ${key}`, onclick: () => this.set({ sort: next }, ["table"]) }, ...head.split(/(?<=_)/).flatMap((part, at) => (at ? [el("wbr"), part] : [part])), sign));
+    return el("th", { scope: "col", class: index ? null : "text", title, "aria-sort": order }, el("button", { class: "sort", "data-key": `sort ${key}`, onclick: () => this.set({ sort: next }, ["table"]) }, ...breakable(head, /(?<=_)/), sign));
   }
 
   drawTable() {
