@@ -29,6 +29,7 @@ Item = TypeVar("Item")
 _bars_hidden = False
 _printing = threading.Lock()
 _last_line = time.monotonic()
+_last_progress = -LINE_SECONDS
 _alive: list[threading.Event] = []
 """The ends of whatever shows signs of life, the innermost last."""
 
@@ -48,8 +49,19 @@ def begin_silence() -> None:
     _last_line = time.monotonic()
 
 
+def say_progress(text: str) -> None:
+    """A line of progress that the job's log keeps; none less than LINE_SECONDS after the last one."""
+    global _last_progress
+    now = time.monotonic()
+    if now >= _last_progress + LINE_SECONDS:
+        _last_progress = now
+        say(text)
+
+
 def print_progress(line: str) -> None:
     """A line of progress, which no log keeps."""
+    global _last_progress
+    _last_progress = time.monotonic()
     console.print(printable(line), markup=False, soft_wrap=True)
 
 

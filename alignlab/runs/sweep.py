@@ -50,13 +50,13 @@ class Sweep:
         line = self.line()
         if line is None:
             return
-        from alignlab.runs.progress import say  # late: `--help` needs no console
+        from alignlab.runs.progress import say_progress  # late: `--help` needs no console
 
         page, begun = None, time.monotonic()
         if begun >= self.page_due:
             page = self.write_page()
             self.page_due = time.monotonic() + (time.monotonic() - begun) / PAGE_SHARE
-        say(line if page is None else f"{line}; so far: {page}")
+        say_progress(line if page is None else f"{line}; so far: {page}")
 
     def write_page(self) -> Path | None:
         """Rewrite the front's page from the runs that are done; None where there is no front, or no point yet."""

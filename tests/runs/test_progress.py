@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -107,6 +108,16 @@ def test_a_command_that_is_slow_to_begin_says_so(fast, flags, monkeypatch, capsy
     assert cli.main(["w=0.5", *flags]) == 2
     said = capsys.readouterr().out
     assert ("preparing: at work" in said) == (not flags), "what --cfg prints is a file"
+
+
+def test_a_sweeps_line_keeps_its_distance(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    module.print_progress("of a pass")
+    for at in (103.0, 105.0, 109.0, 110.0):
+        now[0] = at
+        module.say_progress(f"sweep at {at:.0f}")
+    assert capsys.readouterr().out.split("\n")[:-1] == ["of a pass", "sweep at 105", "sweep at 110"]
 
 
 def test_a_pass_prints_its_own_lines(fast, capsys):

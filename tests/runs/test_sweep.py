@@ -31,7 +31,7 @@ def jobs(tmp_path):
 
 def test_a_line_and_the_page_after_every_run(jobs, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("alignlab.runs.progress.say", said.append)
+    monkeypatch.setattr("alignlab.runs.progress.say_progress", said.append)
     own = Sweep()
     monkeypatch.setattr(module, "sweep", own)
     own.begin(jobs)
@@ -62,7 +62,7 @@ def test_the_page_takes_a_tenth_of_the_time(jobs, monkeypatch):
         now[0] += 3.0
 
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr("alignlab.runs.progress.say", lambda line: None)
+    monkeypatch.setattr("alignlab.runs.progress.say_progress", lambda line: None)
     own.begin(jobs)
     monkeypatch.setattr(own, "write_page", write_page)
     for at in (0.0, 10.0, 32.0, 33.0, 40.0, 66.0):
