@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ class Loaded:
 _last: dict[str, Loaded] = {}
 """The source that was read last, so that a sweep reads and checks it once; also without what is held out elsewhere."""
 
+_last_made: dict[str, list[RankedRow]] = {}
+"""The rows of the file that alignlab sampled and that was read last."""
+
 
 def load(config: FileConfig, *, max_length: int | None = None) -> Loaded:
     """All usable rows of a file, a folder or a hub dataset.
@@ -114,8 +118,11 @@ def _without_held_out(loaded: Loaded, config: FileConfig) -> Loaded:
 
 def reading_key(config: FileConfig) -> str:
     """What a source's rows depend on: its settings, and its files by size and time."""
-    settings = {name: value for name, value in asdict(config).items() if name not in _NOT_READING}
-    return f"{settings} {_stats(files_of(config))}"
+    return f"{_reading_settings(config)} {_stats(files_of(config))}"
+
+
+def _reading_settings(config: DatasetConfig) -> dict[str, Any]:
+    return {name: value for name, value in asdict(config).items() if name not in _NOT_READING}
 
 
 def _stats(files: Iterable[DataFile]) -> list[tuple[str, int, int]]:
@@ -216,7 +223,8 @@ def splitter(rows: Iterable[RankedRow], config: DatasetConfig) -> Callable[[Rank
     A dev share is taken from the training rows, of files too where they name none.
     """
     if not isinstance(config, FileConfig):
-        return lambda row: row.split or split_of(row.prompt, config.test_share, salt=toy.SPLIT_SALT)
+        by_prompt = cache(partial(split_of, test_share=config.test_share, salt=toy.SPLIT_SALT))
+        return lambda row: row.split or by_prompt(row.prompt)
     given = {row.split for row in rows} - {None}
     as_test = "dev" in given and "test" not in given and "dev" not in (config.split, config.eval_split)
 
@@ -263,14 +271,23 @@ def load_prompts(config: DatasetConfig, *, max_length: int | None = None) -> dic
 
 
 def made_rows(config: DatasetConfig, path: Path) -> list[RankedRow]:
-    """Rows of a file that alignlab sampled, in its order; they may repeat and hold the same response twice."""
-    read, notes = SOURCES[config.kind].read, Report("").notes
-    return [
-        replace(row, location=location, split=file.split)
-        for file in data_files(path)
-        for location, raw in read_rows(file.path)
-        for row in read(raw, config, notes)
-    ]
+    """Rows of a file that alignlab sampled, in its order; they may repeat and hold the same response twice.
+
+    Read once a process while the file stays the same, as other sources are.
+    """
+    files = data_files(path)
+    key = f"{_reading_settings(config)} {_stats(files)}"
+    if key not in _last_made:
+        _last_made.clear()
+        read, notes = SOURCES[config.kind].read, Report("").notes
+        with without_collection():
+            _last_made[key] = [
+                replace(row, location=location, split=file.split)
+                for file in files
+                for location, raw in read_rows(file.path)
+                for row in read(raw, config, notes)
+            ]
+    return _last_made[key]
 
 
 def _read(config: FileConfig, max_length: int | None) -> Loaded:

@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from alignlab.data import sources
 from alignlab.data.records import Turn, pairs_by
-from alignlab.data.sources import check_source, load, read_ranked_rows, select_split
+from alignlab.data.sources import check_source, load, made_rows, read_ranked_rows, select_split
 from alignlab.data.splits import split_of
 from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
@@ -165,3 +166,18 @@ def test_unicode_forms_are_one_prompt():
     }
     forms = [[f"{letter} {number}" for number in range(80)] for letter in ("\u00e9", "e\u0301")]
     assert [split_of(text, 0.5) for text in forms[0]] == [split_of(text, 0.5) for text in forms[1]]
+
+
+def test_sampled_rows_are_read_once_while_their_file_and_settings_stay(dataset, tmp_path, monkeypatch):
+    path = write(tmp_path / "pairs.jsonl", [ROW, ROW])
+    real, calls = sources.read_rows, []
+    monkeypatch.setattr(sources, "read_rows", lambda *given: calls.append(given) or real(*given))
+    first = made_rows(dataset(path), path)
+    assert len(first) == 2, "sampled rows may repeat"
+    assert made_rows(dataset(path, split="train"), path) is first
+    assert len(calls) == 1
+    write(path, [ROW, {**ROW, "prompt": "another"}, ROW])
+    assert [row.prompt for row in made_rows(dataset(path), path)] == ["p", "another", "p"]
+    flipped = dataset(path)
+    flipped.objectives = {"better": flipped.objectives["better"]}
+    assert [*made_rows(flipped, path)[0].scores] == ["better"], "other settings are read anew"

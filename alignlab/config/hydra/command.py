@@ -24,6 +24,8 @@ from alignlab.errors import ConfigError
 
 NOT_SAID = ("paths", "force")
 """Where files lie and whether a run is forced is no part of what it was."""
+_found: dict[str, str | None] = {}
+"""Record and files to choose from, as text -> its command: a sweep's page is written again while its runs end."""
 _BARE = re.compile(r"[A-Za-z_./][\w./-]*\Z")
 _WORDS = {"true", "false", "null", "nan", "inf", "yes", "no", "on", "off"}
 
@@ -36,7 +38,11 @@ def commands_of(records: Sequence[Mapping[str, Any]]) -> list[str | None]:
     register()
     with composing():
         finder = _Finder({group: choices_of(group) for group in config_groups()}, {})
-        return [finder.command(record) for record in records]
+        keys = [repr((record, finder.choices)) for record in records]
+        for key, record in zip(keys, records, strict=True):
+            if key not in _found:
+                _found[key] = finder.command(record)
+        return [_found[key] for key in keys]
 
 
 @dataclass(frozen=True)

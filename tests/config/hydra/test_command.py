@@ -57,3 +57,19 @@ def test_settings_that_no_command_says_have_none():
     lacking = {key: value for key, value in record.items() if key != "seed"}
     assert commands_of([lacking, {}, {**record, "model": {"kind": "gone"}}, record])[:3] == [None] * 3
     assert commands_of([record]) == ["python -m alignlab"]
+
+
+def test_a_command_that_is_known_is_not_composed_again(monkeypatch):
+    from alignlab.config.hydra import command
+
+    calls = []
+    monkeypatch.setattr(command, "compose", lambda *given, **named: calls.append(given) or compose(*given, **named))
+    records = [record_of("w=0.15", f"seed={seed}") for seed in (401, 402)]
+    first = commands_of(records)
+    assert first == ["python -m alignlab w=0.15 seed=401", "python -m alignlab w=0.15 seed=402"]
+    composed = len(calls)
+    assert composed, "the first time it is"
+    assert commands_of(records) == first
+    assert len(calls) == composed
+    assert commands_of([record_of("w=0.15", "seed=403")]) == ["python -m alignlab w=0.15 seed=403"]
+    assert len(calls) > composed
