@@ -348,6 +348,13 @@ def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:
             "it, and below that few pairs still carry gradient"
         )
     if weight > 0:
+        named = algorithm.rewards.get(trained)
+        if not objectives.others and named is not None and named.normalise:
+            what = (
+                f"at w={objectives.plain} no other objective weighs anything, so {trained} would not be weighed in its"
+            )
+            unit = f"algorithm.rewards.{trained}.normalise=true"
+            raise ConfigError(f"{unit}: {what} unit, as at every other w; leave this w out of the sweep")
         return
     if len(objectives.others) != 1:
         what = f"{trained} weighs 0; train another objective (algorithm.objective=...)"

@@ -137,7 +137,7 @@ def halving_on_oom(
             continue
         waiting = deque(half for part in (batch, *waiting) for half in _halves(part))
         release_memory()
-        say(f"{label}: out of memory; going on with at most {-(-len(batch) // 2)} rows at once")
+        say(f"{label}: out of memory; halves this batch of {len(batch)} rows and those that wait")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -172,7 +172,7 @@ def _element_bytes(model: Any) -> int:
 
 
 def _machine_bytes() -> int:
-    """MemAvailable; on systems without /proc an eighth of 64 GiB."""
+    """MemAvailable; on systems without /proc 8 GiB."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -9,7 +9,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import LossWeightedConfig
 from alignlab.data.records import num_unranked, pairs_by
 from alignlab.engine.scoring.rows import EncodedPairs
-from alignlab.jobs.preference import Prepared, finish, prepare, say_left_out, tilted_pairs
+from alignlab.jobs.preference import Prepared, prepare, say_left_out, train_from_table, training_table
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
@@ -25,7 +25,7 @@ def run(plan: Plan[LossWeightedConfig], run: RunFolder, outcome: Outcome) -> Non
     own = pairs_of_objectives(prepare(plan, run, outcome, check=False), algorithm, run, outcome)
     table = own.table.add_column("pair_weight", pair_weights(own.counts, plan.objectives.others))
     loss = PreferenceLoss(algorithm.loss_type, beta=algorithm.beta, label_smoothing=algorithm.label_smoothing)
-    finish(own.prepared, table, loss, run, outcome)
+    train_from_table(own.prepared, table, loss, run, outcome)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def pairs_of_objectives(
     say("pairs: " + ", ".join(f"{count} of {name} at weight {weights[name]:g}" for name, count in counts.items()))
     with run.stage("reference"):
         ref_logps_B = prepared.reference_logps(pairs.responses())
-    table = tilted_pairs(pairs, ref_logps_B, {}, {}, algorithm.beta)
+    table = training_table(pairs, ref_logps_B)
     return ObjectivePairs(prepared, table, counts)
 
 

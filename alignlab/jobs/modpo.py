@@ -18,8 +18,9 @@ from alignlab.runs.result import Outcome
 def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
     """Train and measure.
 
-    Nothing is trained where one objective has all the weight and its policy exists: at w_k = 0 it is the adapter behind
-    the other objective's implicit reward, at w_k = 1 that of the reward_model run with the same settings.
+    w_k is the weight of the objective whose pairs are trained on, the heaviest by default. Where one objective has all
+    the weight, another run's adapter is taken, which is trained first if it does not exist: at w_k = 0 the one behind
+    the other objective's implicit reward; at w_k = 1 that of the reward_model run, if loss, beta and rounds are its.
 
     Args: every job's, see `alignlab.jobs`.
     """
@@ -30,7 +31,7 @@ def run(plan: Plan[ModpoConfig], run: RunFolder, outcome: Outcome) -> None:
         adapter = run.make_run(plan.same_as) / "adapter"
         _take_policy(prepared, objectives.trained, adapter, algorithm.beta, run, outcome)
     elif objectives.trained_weight == 0:
-        (only,) = objectives.others
+        (only,) = objectives.others  # preflight refuses w_k = 0 with more
         adapter, beta = implicit_adapter(plan.rewards[only], prepared.parts)
         _take_policy(prepared, only, adapter, beta, run, outcome)
     else:
@@ -52,7 +53,7 @@ def _take_policy(
         run: takes the copy.
         outcome: takes the result.
     """
-    say(f"{objective} alone: takes the policy behind its implicit reward, {adapter}; no training")
+    say(f"{objective} alone: takes the policy behind its implicit reward, {adapter}")
     own = run.path / "adapter"
     with new_folder(own) as folder:
         shutil.copytree(adapter, folder, dirs_exist_ok=True)

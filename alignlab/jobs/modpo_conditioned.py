@@ -16,7 +16,7 @@ from alignlab.errors import ConfigError
 from alignlab.front.points import write_points
 from alignlab.jobs.export import export
 from alignlab.jobs.front import present
-from alignlab.jobs.preference import Prepared, prepare, record_cache, say_left_out, tilted_pairs
+from alignlab.jobs.preference import Prepared, prepare, record_cache, say_left_out, training_table
 from alignlab.models.cards import AdapterCard, read_card, save_card
 from alignlab.models.saved_adapter import conditioned_card
 from alignlab.runs.folder import RunFolder
@@ -87,7 +87,7 @@ def _table(prepared: Prepared, pairs: EncodedPairs, names: Sequence[str], labels
     ref_logps_B = prepared.reference_logps(rows)
     rewards: list[Tensor] = [prepared.rewards[name].score_encoded(rows).double() for name in names]
     chosen_NM, rejected_NM = torch.stack(rewards, dim=1).chunk(2)
-    table = tilted_pairs(pairs, ref_logps_B, {}, {}, beta=1.0)
+    table = training_table(pairs, ref_logps_B)
     table = table.add_column("chosen_rewards", chosen_NM.tolist())
     table = table.add_column("rejected_rewards", rejected_NM.tolist())
     return table.add_column("labels", [labels[pair.id] for pair in pairs.pairs]) if labels else table

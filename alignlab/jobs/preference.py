@@ -1,4 +1,4 @@
-"""What dpo, modpo, rebel and reward_model share: preparing, rows with a tilted reference, training, measuring."""
+"""What the trainings on preference pairs share: preparing, the table of training rows, training, measuring."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -75,7 +75,7 @@ class Prepared:
         return encode_pairs(pairs, self.base.encoder, max_length=self._max_length, on_long=self.source.settings.on_long)
 
     def encode_what_fits(self, pairs: Sequence[Pair]) -> EncodedPairs:
-        """The same; none, where none fits."""
+        """The pairs as tokens, within trainer.max_length; no pair where none fits."""
         limit, on_long = self._max_length, self.source.settings.on_long
         return encode_what_fits(pairs, self.base.encoder, max_length=limit, on_long=on_long)
 
@@ -124,7 +124,7 @@ def prepare(plan: Plan[Any], run: RunFolder, outcome: Outcome, *, check: bool) -
         parts = RewardParts(base, shared_scores(plan.cache), run.make_run)
         max_length, on_long = plan.recipe.trainer.max_length, plan.rows.settings.on_long
         context = RewardContext(plan.rewards, parts, run.path, max_length, on_long, check)
-        earlier = [] if plan.previous is None else [plan.previous.folder]  # the units of the first round's rewards
+        earlier = [] if plan.previous is None else [plan.previous.folder]  # its rewards' units stay
         earlier += [] if plan.rows.made_by is None else [plan.rows.made_by.folder]
         rewards = prepared_rewards(context, outcome, ranked=ranked, held_out=held_out, also_in=earlier)
         unlabelled = {name: one for name, one in rewards.items() if not plan.rewards[name].labelled}
@@ -157,9 +157,9 @@ def train_and_measure(
     *,
     sft_weight: float = 0.0,
 ) -> None:
-    """Train on the pairs of one objective, tilted by the rewards of the others, and measure the policy.
+    """Train on the pairs of one objective, against a reference that the others' rewards tilt; measure the policy.
 
-    Without other objectives (w_k = 1) this is plain DPO.
+    Where no other objective weighs anything this is plain DPO.
 
     Args:
         prepared: base model, rows and rewards.
@@ -179,8 +179,8 @@ def train_and_measure(
         ref_logps_B, columns = prepared.reference_logps(rows), prepared.scores_of_others(rows)
         record_tilts(outcome, columns, objectives.weights, beta)
         if sft_weight:
-            outcome.extra["likelihood"] = likelihood_term(pairs, sft_weight, prepared.source.settings.name)
-        table = tilted_pairs(pairs, ref_logps_B, columns, objectives.others, beta)
+            outcome.extra["likelihood"] = report_likelihood_term(pairs, sft_weight, prepared.source.settings.name)
+        table = training_table(pairs, ref_logps_B, tilt_of(columns, objectives.others, beta))
         prepared.release_rewards()
     unit = prepared.scales.get(objectives.trained, 1.0)  # set if w weighs normalised rewards
     loss = PreferenceLoss(
@@ -190,7 +190,7 @@ def train_and_measure(
         label_smoothing=algorithm.label_smoothing,
         sft_weight=sft_weight,
     )
-    policy = finish(prepared, table, loss, run, outcome)
+    policy = train_from_table(prepared, table, loss, run, outcome)
     unseen = prepared.encode_what_fits(pairs_by(prepared.held_out, objectives.trained))
     if unseen.pairs:
         rows = unseen.responses()
@@ -200,7 +200,7 @@ def train_and_measure(
         prepared.release_rewards()
 
 
-def finish(
+def train_from_table(
     prepared: Prepared,
     table: Dataset,
     loss: PreferenceLoss,
@@ -212,7 +212,7 @@ def finish(
 
     Args:
         prepared: its rewards rank the held-out responses of objectives without labels.
-        table: the training rows, see `tilted_pairs`.
+        table: the training rows, see `training_table`.
         loss: what is minimised.
         run: keeps the adapter.
         outcome: takes the result.
@@ -275,7 +275,7 @@ def measure_policy(
     record_cache(outcome, prepared.cache.counts)
 
 
-def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[str, float]:
+def report_likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[str, float]:
     """Say what a likelihood term counts, since a data set may recommend one; the same for result.json.
 
     Args:
@@ -293,19 +293,15 @@ def likelihood_term(pairs: EncodedPairs, weight: float, dataset: str) -> dict[st
     return {"weight": weight, **{f"pairs_{name}": float(count) for name, count in counts.items()}}
 
 
-def tilted_pairs(
-    pairs: EncodedPairs, ref_logps_B: Tensor, columns: Mapping[str, Tensor], weights: Mapping[str, float], beta: float
-) -> Dataset:
+def training_table(pairs: EncodedPairs, ref_logps_B: Tensor, tilt_B: Tensor | None = None) -> Dataset:
     """Tokens, reference log-probabilities and tilts of every pair, and the number of its ranked set.
 
-    The columns are `PreferenceTrainer`'s; those of the tilt are left out where no reward weighs.
+    The columns are `PreferenceTrainer`'s; those of the tilt are left out where there is none.
 
     Args:
         pairs: N pairs.
         ref_logps_B: of all chosen, then all rejected responses, so B = 2N.
-        columns: rewards of the same responses, each (B,).
-        weights: of the objectives that enter as rewards.
-        beta: KL strength, 1/nat.
+        tilt_B: what is added to them, nats.
     """
     numbers = {name: number for number, name in enumerate(dict.fromkeys(pair.set for pair in pairs.pairs))}
     ref_chosen, ref_rejected = ref_logps_B.chunk(2)
@@ -319,12 +315,24 @@ def tilted_pairs(
         "ref_chosen_logps": ref_chosen.tolist(),
         "ref_rejected_logps": ref_rejected.tolist(),
     }
-    if weights:
-        rewards_BM = torch.stack([columns[name] for name in weights], dim=1)
-        weights_M = torch.tensor(list(weights.values()))
-        chosen, rejected = reward_tilt(rewards_BM, weights_M=weights_M, beta=beta).chunk(2)
+    if tilt_B is not None:
+        chosen, rejected = tilt_B.chunk(2)
         table |= {"chosen_tilt": chosen.tolist(), "rejected_tilt": rejected.tolist()}
     return Dataset.from_dict(table)
+
+
+def tilt_of(rewards: Mapping[str, Tensor], weights: Mapping[str, float], beta: float) -> Tensor | None:
+    """What the rewards add to the reference's log-probabilities, (B,), nats; None where none weighs anything.
+
+    Args:
+        rewards: of responses, each (B,).
+        weights: of the objectives that enter as rewards.
+        beta: KL strength, 1/nat.
+    """
+    if not weights:
+        return None
+    rewards_BM = torch.stack([rewards[name] for name in weights], dim=1)
+    return reward_tilt(rewards_BM, weights_M=torch.tensor(list(weights.values())), beta=beta)
 
 
 def record_cache(outcome: Outcome, counts: Mapping[str, CacheCount]) -> None:

@@ -3,7 +3,7 @@
 from alignlab.config.plan import Plan
 from alignlab.config.schema import RacoConfig
 from alignlab.jobs.dpo_lw import pairs_of_objectives
-from alignlab.jobs.preference import finish, prepare
+from alignlab.jobs.preference import prepare, train_from_table
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Outcome
 from alignlab.training.conflict import ConflictAversion
@@ -21,4 +21,4 @@ def run(plan: Plan[RacoConfig], run: RunFolder, outcome: Outcome) -> None:
     index = [number for number, count in enumerate(own.counts.values()) for _ in range(count)]
     loss = PreferenceLoss(algorithm.loss_type, beta=algorithm.beta, label_smoothing=algorithm.label_smoothing)
     conflict = ConflictAversion(tuple(plan.objectives.others.values()), algorithm.conflict)
-    finish(own.prepared, own.table.add_column("objective", index), loss, run, outcome, conflict)
+    train_from_table(own.prepared, own.table.add_column("objective", index), loss, run, outcome, conflict)

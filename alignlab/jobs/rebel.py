@@ -11,7 +11,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import RebelConfig
 from alignlab.data.records import all_pairs
 from alignlab.engine.scoring.rows import EncodedPairs
-from alignlab.jobs.preference import finish, prepare, say_left_out, tilted_pairs
+from alignlab.jobs.preference import prepare, say_left_out, tilt_of, train_from_table, training_table
 from alignlab.prerequisites.reward_report import record_tilts
 from alignlab.rewards.normalise import read_statistics
 from alignlab.runs.folder import RunFolder
@@ -47,9 +47,9 @@ def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
     outcome.extra["optimum_nats"] = _say_distance(total_B, weighted_sum(columns, None), algorithm.beta)
     pairs, order_B = higher_first(pairs, total_B)
     columns = {name: scores[order_B] for name, scores in columns.items()}
-    table = tilted_pairs(pairs, ref_logps_B[order_B], columns, objectives.others, algorithm.beta)
+    table = training_table(pairs, ref_logps_B[order_B], tilt_of(columns, objectives.others, algorithm.beta))
     loss = PreferenceLoss(algorithm.loss, beta=algorithm.beta, threshold=algorithm.threshold)
-    finish(prepared, table, loss, run, outcome)
+    train_from_table(prepared, table, loss, run, outcome)
 
 
 def higher_first(pairs: EncodedPairs, scores_B: Tensor) -> tuple[EncodedPairs, Tensor]:

@@ -6,7 +6,7 @@ from alignlab.config.plan import Plan
 from alignlab.config.schema import SafeDpoConfig
 from alignlab.data.safe_pairs import safe_pairs
 from alignlab.errors import ConfigError
-from alignlab.jobs.preference import finish, prepare, say_left_out, tilted_pairs
+from alignlab.jobs.preference import prepare, say_left_out, train_from_table, training_table
 from alignlab.prerequisites.rows import with_safety
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
@@ -34,8 +34,8 @@ def run(plan: Plan[SafeDpoConfig], run: RunFolder, outcome: Outcome) -> None:
     outcome.extra["rows"] |= counts
     with run.stage("reference"):
         ref_logps_B = prepared.reference_logps(pairs.responses())
-    table = tilted_pairs(pairs, ref_logps_B, {}, {}, algorithm.beta)
+    table = training_table(pairs, ref_logps_B)
     gaps_P = torch.tensor([found.gaps[pair.id] for pair in pairs.pairs])
     tilts_P = safety_tilt(gaps_P, offset=algorithm.offset, beta=algorithm.beta)
     table = table.add_column("chosen_tilt", tilts_P.tolist()).add_column("rejected_tilt", [0.0] * len(gaps_P))
-    finish(prepared, table, PreferenceLoss("sigmoid", beta=algorithm.beta), run, outcome)
+    train_from_table(prepared, table, PreferenceLoss("sigmoid", beta=algorithm.beta), run, outcome)

@@ -14,6 +14,7 @@ from typing import Any
 
 from alignlab.data.records import Turn
 from alignlab.io.hashes import text_id
+from alignlab.io.prefix import common_prefix
 from alignlab.models.rendering import Conversation, Rendered, TemplateError, missing_turn, renderer_of, squeeze
 
 _PROBES = ("Aye, it is.", "No: 3\n\nnever")
@@ -204,8 +205,8 @@ class ChatTemplate:
         fault = one.error or other.error
         if fault:
             raise self._refused(turns, f"cannot render an answer: {fault}")
-        before = common_start(one.text, other.text)
-        after = common_start(one.text[: before - 1 : -1], other.text[: before - 1 : -1]) if before else 0
+        before = common_prefix(one.text, other.text)
+        after = common_prefix(one.text[: before - 1 : -1], other.text[: before - 1 : -1]) if before else 0
         for probe, text in zip(_PROBES, (one.text, other.text), strict=True):
             if squeeze(text[before : len(text) - after]) != squeeze(probe):
                 raise self._refused(turns, "cannot be split: what it writes around an answer depends on the answer")
@@ -223,7 +224,7 @@ class ChatTemplate:
         whole = text[:end] + frame.after[: self._lead(frame.after)]
         if text.startswith(frame.before) and squeeze(text[len(frame.before) : end]) == wanted:
             return Split(frame.prompt, whole), ""
-        starts = [common_start(text, start) for start in (frame.asked, frame.before)]
+        starts = [common_prefix(text, start) for start in (frame.asked, frame.before)]
         for start in (starts[0], max(starts), min(starts)):
             said, opened = squeeze(text[start:end]), squeeze(text[:start])
             head = wanted.removesuffix(said) if said and wanted.endswith(said) else None
@@ -321,12 +322,6 @@ class ChatTemplate:
             return ids[len(first) :]
         alone: list[int] = self.tokenizer(text, add_special_tokens=False, **options)["input_ids"]
         return alone
-
-
-def common_start(left: Sequence[Any], right: Sequence[Any]) -> int:
-    """How many items both begin with."""
-    limit = min(len(left), len(right))
-    return next((index for index in range(limit) if left[index] != right[index]), limit)
 
 
 def _answered(turns: tuple[Turn, ...], answer: str) -> Conversation:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignlab.data.records import Prompt
-from alignlab.models.chat import common_start
+from alignlab.io.prefix import common_prefix
 from alignlab.models.prompts import PromptEncoder
 
 TURNS = ("continue", "reinject_header")
@@ -77,7 +77,7 @@ def open_turn(
 def header_ids(encoder: PromptEncoder, prompt: Prompt) -> list[int]:
     """Tokens up to the answer's first: prompt, assistant's header, an empty thought where the family writes one."""
     left, right = _continued(encoder, prompt, *_STAND_INS)
-    return left[: common_start(left, right)]
+    return left[: common_prefix(left, right)]
 
 
 def cut_answer(encoder: PromptEncoder, prompt: Prompt, *, opener: str, answer: str) -> CutAnswer:
@@ -94,8 +94,8 @@ def cut_answer(encoder: PromptEncoder, prompt: Prompt, *, opener: str, answer: s
     """
     first = opener.strip()
     whole, opened, *stand_ins = _continued(encoder, prompt, f"{first} {answer.strip()}".strip(), first, *_STAND_INS)
-    header = min(common_start(text, whole) for text in stand_ins)
-    start = max(header, common_start(opened, whole)) if first else header
+    header = min(common_prefix(text, whole) for text in stand_ins)
+    start = max(header, common_prefix(opened, whole)) if first else header
     return CutAnswer(whole[:header], whole[header:start], whole[start:])
 
 

@@ -8,7 +8,8 @@ from hashlib import blake2b
 from typing import Any
 
 from alignlab.data.records import CutText, Prompt, Turn, fill_template
-from alignlab.models.chat import ChatTemplate, Split, common_start
+from alignlab.io.prefix import common_prefix
+from alignlab.models.chat import ChatTemplate, Split
 from alignlab.models.rendering import TemplateError
 
 TEXTS_AT_ONCE = 4096
@@ -167,7 +168,7 @@ class PromptEncoder:
 
 def _split(prompt_ids: list[int], ids: list[int], prompt: Prompt, response: str) -> Encoded:
     merged = ids[: len(prompt_ids)] != prompt_ids
-    shared = common_start(prompt_ids, ids) if merged else len(prompt_ids)
+    shared = common_prefix(prompt_ids, ids) if merged else len(prompt_ids)
     return Encoded(ids[:shared] if merged else prompt_ids, ids[shared:], prompt, response, merged)
 
 

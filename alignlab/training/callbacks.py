@@ -1,4 +1,4 @@
-"""Callbacks of every training: progress, stop on non-finite numbers, divergence, stop on signals."""
+"""Callbacks of every training: progress, stop on numbers that are not finite, stop on signals; what divergence is."""
 
 import itertools
 import math
@@ -46,8 +46,8 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     """Save a checkpoint and stop after the step in which a signal came.
 
-    Several processes stop after the same step, one later: each tells the others at a step's end and reads at the next
-    one's what they told, so that no step waits.
+    Several processes all stop one step later: a step's end starts an all-reduce of the signal's number, and the next
+    step's end reads its result, so that no step waits for it.
     """
 
     def __init__(self, request: StopRequest) -> None:
@@ -83,21 +83,21 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
 
     Args:
         at_once: look at every step.
-        engine: names the rows of a step; None where the trainer keeps no losses of rows.
+        trainer: names the rows of a step; None where the trainer keeps no losses of rows.
 
     Raises:
         FloatingPointError: naming the optimizer step and rows.
     """
 
-    def __init__(self, *, at_once: bool = True, engine: StepLosses | None = None) -> None:
-        self.at_once, self.engine = at_once, engine
+    def __init__(self, *, at_once: bool = True, trainer: StepLosses | None = None) -> None:
+        self.at_once, self.trainer = at_once, trainer
         self._seen: list[tuple[int, Tensor, Sequence[tuple[Sequence[str], Tensor]]]] = []
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
         """Note the summed and clipped gradient's norm; a NaN loss has made it NaN too."""
         trained = itertools.chain.from_iterable(group["params"] for group in optimizer.param_groups)
         gradients = [weights.grad for weights in trained if weights.grad is not None]
-        losses = self.engine.step_losses if self.engine is not None else ()
+        losses = self.trainer.step_losses if self.trainer is not None else ()
         if gradients:
             norm = whole(torch.nn.utils.get_total_norm(gradients))
             self._seen.append((state.global_step + 1, norm + sum(loss_P.sum() for _, loss_P in losses), losses))
@@ -141,8 +141,9 @@ def _rows(losses: Sequence[tuple[Sequence[str], Tensor]]) -> str:
 def diverged(loss: float, untrained: float, *, uniform_loss: float = math.inf) -> str | None:
     """What is wrong with a loss at the end of training, or None; all are means, in nats.
 
-    Training only ever lowers a loss; one that ends far above the untrained model's has lost what the model knew. The
-    bound leaves room for a few unlucky rows.
+    Training should lower the loss; one that ends far above the untrained model's has lost what the model knew. The
+    bound, three times the untrained loss and 1.5 nats, leaves room for a few unlucky rows; where the loss is a token's
+    (sft), a model that began below a uniform guess must also stay below it.
 
     Args:
         loss: at the end.

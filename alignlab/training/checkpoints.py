@@ -16,16 +16,32 @@ MANIFEST = "manifest.json"
 
 
 class CheckpointManifest(TrainerCallback):  # type: ignore[misc]
-    """Write a checkpoint's manifest: transformers writes its files one by one, and a crash may come between."""
+    """Write a checkpoint's manifest: transformers writes its files one by one, and a crash may come between.
 
-    def __init__(self, engine: Any) -> None:
-        self.engine = engine
+    The last step's has none before `write_last`: a run that is killed before its training was judged must not take a
+    diverged model for its result.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self._last: Path | None = None
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Hash the files once every process has written its own."""
-        self.engine.accelerator.wait_for_everyone()
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if state.global_step >= state.max_steps:
+            self._last = folder
+        else:
+            self._write(folder)
+
+    def write_last(self) -> None:
+        """The manifest of the last step's checkpoint, if one was saved."""
+        if self._last is not None:
+            self._write(self._last)
+
+    def _write(self, folder: Path) -> None:
+        self.trainer.accelerator.wait_for_everyone()
+        if self.trainer.is_world_process_zero():
             write_json(folder / MANIFEST, _hashes(folder))
 
 

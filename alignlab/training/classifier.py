@@ -209,7 +209,7 @@ def train_classifier(
     )
     pad = _padding(rows, separate)
     labelled = CHOSEN_SAFE in rows.column_names
-    engine = (CostTrainer if labelled else ClassifierTrainer)(
+    hf_trainer = (CostTrainer if labelled else ClassifierTrainer)(
         model=model,
         args=arguments,
         train_dataset=rows,
@@ -219,29 +219,29 @@ def train_classifier(
         callbacks=list(callbacks),
     )
     model.config.get_text_config().pad_token_id = pad  # TRL has put EOS there where the tokenizer has no other
-    engine.set_precision(hardware)
-    run_trainer(engine, checkpoints)
+    hf_trainer.set_precision(hardware)
+    run_trainer(hf_trainer, checkpoints)
     model.config.get_text_config().pad_token_id = separate
     tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)  # TRL changes it
-    _save(engine, tokenizer, folder)
+    _save(hf_trainer, tokenizer, folder)
 
 
-def _save(engine: Any, tokenizer: Any, folder: Path) -> None:
+def _save(hf_trainer: Any, tokenizer: Any, folder: Path) -> None:
     """Save the trained model once; every process must call this.
 
     Args:
-        engine: the trainer.
+        hf_trainer: the trainer.
         tokenizer: the model's.
         folder: where the result goes.
     """
-    weights = {"state_dict": trained_weights(engine.model)} if engine.is_fsdp_enabled else {}
-    if engine.accelerator.is_main_process:
+    weights = {"state_dict": trained_weights(hf_trainer.model)} if hf_trainer.is_fsdp_enabled else {}
+    if hf_trainer.accelerator.is_main_process:
         with new_folder(folder) as target:
-            engine.accelerator.unwrap_model(engine.model).save_pretrained(str(target), **weights)
+            hf_trainer.accelerator.unwrap_model(hf_trainer.model).save_pretrained(str(target), **weights)
             if (target / ADAPTER).is_file():
                 sort_adapter_config(target)
             tokenizer.save_pretrained(str(target))
-    engine.accelerator.wait_for_everyone()
+    hf_trainer.accelerator.wait_for_everyone()
 
 
 def _lora_with_head(lora: LoraConfig) -> LoraConfig:

@@ -3,6 +3,7 @@
 Shape letters: P pairs of a forward; T positions of a row of log-probabilities, see TokenBatch.scored_idx_BT.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +18,7 @@ from alignlab.models.prompts import Encoded
 Row = dict[str, Any]
 REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
 TILTS = ("chosen_tilt", "rejected_tilt")
-"""What other objectives' rewards add to the references, nats. The columns are missing where nothing is tilted."""
+"""What is added to the references, nats: other objectives' rewards, or SafeDPO's offsets. Missing where nothing is."""
 CONDITIONED = ("chosen_rewards", "rejected_rewards", "labels")
 """Every objective's reward and label of a pair, M numbers each: see `ConditionedTrainer`."""
 PAIR_WEIGHT = "pair_weight"
@@ -41,6 +42,8 @@ class StepCollator:
     """Positions of one forward at most, in place of the number of pairs; a pair that takes more is computed alone."""
     memory_tokens: int | None = None
     """Positions that fit into memory, beside a number of pairs; None for no limit, or where processes share weights."""
+    min_forwards: int = 1
+    """Of a batch at least, where it has as many ranked sets."""
     in_step: bool = False
     """Cut by the number of pairs alone, whatever their sets: processes that shard weights must take equally many
     forwards."""
@@ -51,11 +54,14 @@ class StepCollator:
 
     def _parts(self, rows: list[Row]) -> list[tuple[list[Row], TokenBatch]]:
         """The rows in parts that keep the limits, with their layouts."""
-        if self.tokens_per_forward is None:
-            split = _cut if self.in_step else _split
-            parts = split(rows, self.pairs_per_forward or len(rows))
-            return [found for part in parts for found in self._within(part, self.memory_tokens)]
-        return self._within(rows, self.tokens_per_forward)
+        by_tokens = self.tokens_per_forward is not None
+        most_pairs = len(rows) if by_tokens else self.pairs_per_forward or len(rows)
+        if self.min_forwards > 1:
+            part = -(-len(rows) // self.min_forwards)
+            most_pairs = min(most_pairs, part if self.in_step else max(part, _largest_set(rows)))
+        split = _cut if self.in_step else _split
+        most_positions = self.tokens_per_forward if by_tokens else self.memory_tokens
+        return [found for part in split(rows, most_pairs) for found in self._within(part, most_positions)]
 
     def _within(self, rows: list[Row], most: int | None) -> list[tuple[list[Row], TokenBatch]]:
         """The rows in parts of at most so many positions; None for no limit."""
@@ -75,8 +81,8 @@ class StepCollator:
 def _forward(rows: list[Row], layout: TokenBatch, num_pairs: int) -> dict[str, Any]:
     """One forward.
 
-    References and tilts are float64: near -1000 nats float32 is 6e-5 wide, and beta / w multiplies that. `weight` is
-    the forward's fraction of the batch's pairs; `sft_starts` and `sft_counts` are `chosen_nll`'s, each (P,).
+    References and tilts enter as float64: near -1000 nats float32 is 6e-5 wide, and beta / w multiplies that.
+    `weight` is the forward's fraction of the batch's pairs; `sft_starts` and `sft_counts` are `chosen_nll`'s, (P,).
     """
     columns = [name for name in (*REFERENCES, *TILTS, *CONDITIONED, PAIR_WEIGHT) if name in rows[0]]
     starts, counts = zip(*(_sft_tokens(row) for row in rows), strict=True)
@@ -102,6 +108,11 @@ def _sft_tokens(row: Row) -> tuple[int, int]:
     if first == NO_TOKENS:
         return 0, 0
     return len(row["prompt_ids"]) - 1 + first, max(0, len(row["chosen_ids"]) - first)
+
+
+def _largest_set(rows: Sequence[Row]) -> int:
+    """Pairs of the largest ranked set."""
+    return max(Counter(row.get("set", number) for number, row in enumerate(rows)).values())
 
 
 def _split(rows: Sequence[Row], limit: int) -> list[list[Row]]:

@@ -93,10 +93,7 @@ class ConditionedTrainer(PreferenceTrainer):
 
     def __init__(self, *, condition: Condition, **named: Any) -> None:
         self.condition = condition
-        if condition.draws > 1:  # each has a forward of its own
-            part = -(-named["args"].train_batch_size // condition.draws)
-            named["pairs_per_forward"] = min(named.get("pairs_per_forward") or part, part)
-        super().__init__(**named)
+        super().__init__(min_forwards=condition.draws, **named)  # each draw has a forward of its own
         install_gates(self.model)
 
     def _weighted(self, forwards: list[dict[str, Any]]) -> list[dict[str, Any]]:

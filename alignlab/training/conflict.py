@@ -121,7 +121,7 @@ class ConflictAverseTrainer(PreferenceTrainer):
         assert self.args.world_size == 1
 
     def _backward(self, model: Any, forwards: list[dict[str, Any]], num_items_in_batch: Any) -> Tensor:
-        """Every objective's gradient in turn, then their combination in place of the last one."""
+        """Compute every objective's gradient in turn, then set each parameter's to their combination."""
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
         gradients: list[list[Tensor | None]] = [[] for _ in self.conflict.weights]
         total = torch.zeros((), device=self.accelerator.device)

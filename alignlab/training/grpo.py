@@ -139,7 +139,7 @@ def train_grpo(
     arguments = on_policy_arguments(
         checkpoints, training_arguments(trainer, hardware, seed=seed), generations, generator.max_new_tokens
     )
-    engine = OnlineTrainer(
+    hf_trainer = OnlineTrainer(
         prompts=prompts,
         base=base,
         total=total,
@@ -152,9 +152,9 @@ def train_grpo(
         peft_config=lora_config(peft, base.model),
         callbacks=list(callbacks),
     )
-    run_trainer(engine, checkpoints, divergence=lambda: _fallen(engine))
+    run_trainer(hf_trainer, checkpoints, divergence=lambda: _fallen(hf_trainer))
     adapter = folder / "adapter"
-    save_adapter(engine.accelerator.unwrap_model(engine.model), adapter)
+    save_adapter(hf_trainer.accelerator.unwrap_model(hf_trainer.model), adapter)
     return adapter
 
 
@@ -180,9 +180,9 @@ def on_policy_arguments(
     )
 
 
-def _fallen(engine: OnlineTrainer) -> str | None:
+def _fallen(hf_trainer: OnlineTrainer) -> str | None:
     """What is wrong where J, which training maximises, ended a deviation of its samples below where it began."""
-    lines = [line for line in engine.state.log_history if "reward" in line]
+    lines = [line for line in hf_trainer.state.log_history if "reward" in line]
     late = lines[max(1, len(lines) // 2) :]
     if not late:
         return None

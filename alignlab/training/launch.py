@@ -36,9 +36,9 @@ from alignlab.training.several_nodes import Meeting, stage_on_nodes
 STAGE, STAGE_FILE, ROWS = "stage", "stage.json", "rows"
 ERROR = "error.txt"
 LOOK_SECONDS = 1.0
-"""Between two looks at how far the processes are."""
+"""Between two looks at how many steps the processes have done."""
 PATIENCE_SECONDS = 30.0
-"""For which processes that were told to end may take their time."""
+"""Between telling processes to end and killing them."""
 
 
 def train_on_processes(
@@ -55,7 +55,7 @@ def train_on_processes(
     Args:
         recipe: how it is trained; recipe.hardware says on how many processes of how many nodes.
         base: the base model; other processes load it again from its path.
-        rows: tokenised pairs with tilted reference log-probabilities.
+        rows: tokenised pairs with the reference's log-probabilities, and tilts in columns of their own.
         loss: what is minimised.
         folder: the run folder.
         condition: how the adapter depends on w, if it does.
@@ -82,12 +82,12 @@ def train_here(
     condition: Condition | None,
     conflict: ConflictAversion | None = None,
 ) -> Path:
-    """The same in this process, which may be one of several.
+    """Train an adapter in this process, which may be one of several, and return its folder.
 
     Args:
         recipe: how it is trained.
         base: the base model.
-        rows: tokenised pairs with tilted reference log-probabilities.
+        rows: tokenised pairs with the reference's log-probabilities, and tilts in columns of their own.
         loss: what is minimised.
         folder: the run folder.
         condition: how the adapter depends on w, if it does.

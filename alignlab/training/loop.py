@@ -23,19 +23,19 @@ NUM_CHECKPOINTS_KEPT = 2
 
 
 def run_trainer(
-    engine: Any,
+    hf_trainer: Any,
     checkpoints: Path,
     *,
-    losses: StepLosses | None = None,
+    step_losses: StepLosses | None = None,
     divergence: Callable[[], str | None] | None = None,
     uniform_loss: float = math.inf,
 ) -> None:
     """Train to the end under a progress bar, from the newest whole checkpoint if there is one.
 
     Args:
-        engine: a transformers Trainer.
+        hf_trainer: a transformers Trainer.
         checkpoints: the folder of its checkpoints.
-        losses: the trainer, if it keeps the losses of a step's rows for error messages.
+        step_losses: the trainer, if it keeps the losses of a step's rows for error messages.
         divergence: returns at the end what is wrong with the trained model, or None; by default by the logged losses.
         uniform_loss: loss of a uniform guess over the vocabulary, nats; a model that starts below it must end below.
 
@@ -44,38 +44,42 @@ def run_trainer(
         ArithmeticError: if the training diverged. Its checkpoints are removed.
         Terminated: if a signal came; the step at hand was finished and a checkpoint saved.
     """
-    engine.remove_callback(PrinterCallback)
-    resumed = _same_everywhere(engine, last_whole_checkpoint(checkpoints))
+    hf_trainer.remove_callback(PrinterCallback)
+    resumed = _same_everywhere(hf_trainer, last_whole_checkpoint(checkpoints))
     if resumed and is_at_the_end(resumed):
-        engine._load_from_checkpoint(resumed)  # train() would take one step more: it looks for the end after a step
+        hf_trainer._load_from_checkpoint(resumed)  # train() would take one step more: it looks for the end after a step
         return
     if resumed:
         say(f"resumes from {resumed}")
     with ExitStack() as bars, finishing_steps() as request:
-        at_once = engine.args.device.type == "cpu"
-        guard = StopOnNonFinite(at_once=at_once, engine=losses)
-        for callback in (ProgressCallback(bars), guard, CheckpointManifest(engine), StopOnSignal(request)):
-            engine.add_callback(callback)
-        engine.train(resume_from_checkpoint=resumed)
-    fault = divergence() if divergence is not None else _loss_divergence(engine, uniform_loss)
-    if fault is not None:
-        if engine.accelerator.is_main_process:
-            shutil.rmtree(checkpoints, ignore_errors=True)  # else the last one would be taken for the result
-        raise ArithmeticError(f"training diverged: {fault}; lower trainer.learning_rate={engine.args.learning_rate:g}")
+        guard = StopOnNonFinite(at_once=hf_trainer.args.device.type == "cpu", trainer=step_losses)
+        manifest = CheckpointManifest(hf_trainer)
+        for callback in (ProgressCallback(bars), guard, manifest, StopOnSignal(request)):
+            hf_trainer.add_callback(callback)
+        hf_trainer.train(resume_from_checkpoint=resumed)
+        if hf_trainer.state.global_step < hf_trainer.state.max_steps:
+            return  # a signal stopped it: leaving the block ends the job
+        fault = divergence() if divergence is not None else _loss_divergence(hf_trainer, uniform_loss)
+        if fault is not None:
+            if hf_trainer.accelerator.is_main_process:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            rate = f"lower trainer.learning_rate={hf_trainer.args.learning_rate:g}"
+            raise ArithmeticError(f"training diverged: {fault}; {rate}")
+        manifest.write_last()
 
 
-def _same_everywhere(engine: Any, checkpoint: str | None) -> str | None:
+def _same_everywhere(hf_trainer: Any, checkpoint: str | None) -> str | None:
     """The first process's checkpoint: a file system on a network may not show all of them the same moment."""
-    if engine.args.world_size == 1:
+    if hf_trainer.args.world_size == 1:
         return checkpoint
     found = [checkpoint]
     broadcast_object_list(found)
     return found[0]
 
 
-def _loss_divergence(engine: Any, uniform_loss: float) -> str | None:
+def _loss_divergence(hf_trainer: Any, uniform_loss: float) -> str | None:
     """Compare the last half of the logged losses with the first one, which is of the first step alone."""
-    losses = [line["loss"] for line in engine.state.log_history if "loss" in line]
+    losses = [line["loss"] for line in hf_trainer.state.log_history if "loss" in line]
     late = losses[max(1, len(losses) // 2) :]
     return diverged(sum(late) / len(late), losses[0], uniform_loss=uniform_loss) if late else None
 

@@ -94,8 +94,8 @@ def clipped(residuals_P: Tensor, *, threshold: float) -> Tensor:
 def modpo(differences_P: Tensor, reward_gaps_PM: Tensor, *, weight: float, weights_M: Tensor, beta: float) -> Tensor:
     """MODPO as it is published: DPO's margin over w_k, less the other objectives' weighted reward gaps over w_k.
 
-    -log sigmoid((beta / w_k) D log-ratio - (1 / w_k) sum_i w_i D r_i). Training takes the same loss as DPO against
-    `tilted_reference`, at temperature beta / w_k: there the rewards are a column of the data.
+    -log sigmoid((beta / w_k) D log-ratio - (1 / w_k) sum_i w_i D r_i). Training computes the same as DPO's
+    loss at temperature beta / w_k, of pairs whose reference is tilted (`PairLogps.tilted`).
 
     Args:
         differences_P: D log-ratio against the untilted reference, nats.
@@ -143,30 +143,13 @@ def safety_tilt(gaps_P: Tensor, *, offset: float, beta: float) -> Tensor:
     return offset / beta * gaps_P.double()
 
 
-def tilted_reference(ref_logps_B: Tensor, rewards_BM: Tensor, *, weights_M: Tensor, beta: float) -> Tensor:
-    """Reference log-probabilities tilted by the other objectives' rewards, shape (B,), in nats.
-
-    log pi_ref'(y|x) = log pi_ref(y|x) + (1/beta) sum_i w_i r_i(x,y), but for a constant a prompt, which cancels in a
-    pair. DPO against it with temperature beta / w_k is MODPO with trained weight w_k.
-
-    Args:
-        ref_logps_B: log pi_ref(y|x), nats.
-        rewards_BM: rewards of the M other objectives; see reward_tilt.
-        weights_M: their weights, >= 0.
-        beta: KL strength, > 0, 1/nat.
-
-    Source: Zhou et al. 2023, arXiv:2310.03708, eq. 11, rearranged.
-    """
-    return ref_logps_B + reward_tilt(rewards_BM, weights_M=weights_M, beta=beta)
-
-
 def swap_where(which: Tensor, chosen: Tensor, rejected: Tensor) -> tuple[Tensor, Tensor]:
     """(chosen, rejected), swapped where `which` is true.
 
     Args:
-        which: bool, (n,).
-        chosen: (n,).
-        rejected: (n,).
+        which: bool, of a shape that broadcasts to theirs.
+        chosen: any shape.
+        rejected: of the same shape.
     """
     return torch.where(which, rejected, chosen), torch.where(which, chosen, rejected)
 
@@ -231,8 +214,9 @@ class PairLogps:
 class PreferenceLoss:
     """A loss and its settings.
 
-    With weight < 1 the reference is tilted by the other objectives' rewards, and the loss is MODPO's. A regression loss
-    takes a reference that all rewards tilt: the margin inside it is then the residual.
+    Of pairs whose reference the other objectives' rewards tilt, with their trained objective's weight, this is MODPO's;
+    who tilts is the caller. A regression loss takes a reference that all rewards tilt: the margin inside it is then
+    the residual.
     """
 
     loss_type: str
@@ -260,7 +244,7 @@ class PreferenceLoss:
             pairs: the policy's log-probabilities and the reference's; tilted where other objectives weigh.
 
         Raises:
-            ValueError: for an unknown loss, or one that divides by lengths with weight < 1.
+            ValueError: for an unknown loss, or one that divides by lengths with a weight other than 1.
         """
         if self.loss_type in PER_TOKEN_LOSSES:
             if self.weight != 1:

@@ -24,7 +24,7 @@ PAIR_METRICS = (
 )
 """TRL's names. `rewards/*` are the implicit rewards beta * log(pi / pi_ref), against the untilted reference."""
 TILTED_METRICS = ("tilted/margins", "tilted/accuracies", "untrained_loss")
-"""Only where other objectives tilt the reference: the margin inside the loss, how often it is positive, and the loss
+"""Only where the reference is tilted: the margin inside the loss, how often it is positive, and the loss
 that the untrained policy has on the same pairs."""
 
 

@@ -55,6 +55,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         pairs_per_forward: pairs of one forward at most; None for no limit.
         tokens_per_forward: positions of one forward at most, in place of the number of pairs; None for no limit.
         memory_tokens: positions that fit into memory, beside the number of pairs; None for no limit.
+        min_forwards: of a batch at least, where it has as many ranked sets.
         sets_per_step: ranked sets of an optimizer step, over all processes, whatever their number of pairs; None for
             a batch of pairs.
         autocast: compute in bfloat16 as the reference pass does, where args.bf16 does not.
@@ -74,6 +75,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         pairs_per_forward: int | None = None,
         tokens_per_forward: int | None = None,
         memory_tokens: int | None = None,
+        min_forwards: int = 1,
         sets_per_step: int | None = None,
         autocast: bool = False,
         callbacks: Sequence[TrainerCallback] = (),
@@ -84,7 +86,12 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         self.step_losses: list[tuple[list[str], Tensor]] = []
         """Ids and losses of the pairs of each forward of the step at hand."""
         collator = self.collator_class(
-            self.batch_layout, pairs_per_forward, tokens_per_forward, memory_tokens, in_step=bool(args.fsdp)
+            self.batch_layout,
+            pairs_per_forward,
+            tokens_per_forward,
+            memory_tokens,
+            min_forwards=min_forwards,
+            in_step=bool(args.fsdp),
         )
         turn_off_dropout(model)
         set_seed(args.seed)
@@ -111,7 +118,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         rows, processes = self.train_dataset, self.args.world_size
         batches = GroupedBatchSampler(
             rows["set"] if "set" in rows.column_names else range(len(rows)),
-            batch_size=self.args.train_batch_size * processes,
+            rows_per_step=self.args.train_batch_size * processes,
             seed=self.args.data_seed,
             sets_per_step=self.sets_per_step,
             parts=processes,
@@ -132,7 +139,7 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         Args:
             model: the policy.
             inputs: one batch, as the collator made it.
-            num_items_in_batch: unused: the batch counts pairs.
+            num_items_in_batch: transformers' own, passed on; the loss is weighted by pairs.
         """
         self.step_losses = []
         self.meter.begin_step(self.accelerator.device)
@@ -199,7 +206,10 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         super().log(logs | self.meter.read(self.accelerator), start_time)
 
     def divergence(self) -> str | None:
-        """What is wrong with the policy at the end, or None: means over the pairs of the last half of the steps."""
+        """What is wrong with the policy at the end, or None: means over the pairs of the last half of the steps.
+
+        After a resumed run these are of the steps since, which alone the meter has seen.
+        """
         late = self.meter.steps[len(self.meter.steps) // 2 :]
         if not late:
             return None
@@ -283,7 +293,7 @@ def train_preference(
         "per_device_train_batch_size": share_batch(trainer, hardware),
         "gradient_accumulation_steps": 1,
     }
-    engine = make_trainer(
+    hf_trainer = make_trainer(
         model=base.model,
         args=TrainingArguments(output_dir=str(checkpoints), **arguments),
         rows=rows,
@@ -296,14 +306,14 @@ def train_preference(
         autocast=hardware.bf16 and hardware.fsdp,
         callbacks=callbacks,
     )
-    assert engine.is_fsdp_enabled or not hardware.fsdp, "accelerate shards nothing where it sees no GPU"
+    assert hf_trainer.is_fsdp_enabled or not hardware.fsdp, "accelerate shards nothing where it sees no GPU"
     if start is not None:
-        load_weights(engine.model, start)
-    run_trainer(engine, checkpoints, losses=engine, divergence=engine.divergence)
+        load_weights(hf_trainer.model, start)
+    run_trainer(hf_trainer, checkpoints, step_losses=hf_trainer, divergence=hf_trainer.divergence)
     adapter = folder / "adapter"
-    weights = trained_weights(engine.model) if engine.is_fsdp_enabled else None
-    if engine.accelerator.is_main_process:
-        save_adapter(engine.model, adapter, state_dict=weights)
-    engine.accelerator.wait_for_everyone()
-    detach_adapter(engine.accelerator.unwrap_model(engine.model))
+    weights = trained_weights(hf_trainer.model) if hf_trainer.is_fsdp_enabled else None
+    if hf_trainer.accelerator.is_main_process:
+        save_adapter(hf_trainer.model, adapter, state_dict=weights)
+    hf_trainer.accelerator.wait_for_everyone()
+    detach_adapter(hf_trainer.accelerator.unwrap_model(hf_trainer.model))
     return adapter

@@ -29,34 +29,34 @@ class SetEpoch(TrainerCallback):  # type: ignore[misc]
 class GroupedBatchSampler(Sampler[list[int]]):
     """Row numbers of each batch: whole ranked sets, shuffled anew every epoch.
 
-    By pairs (`sets_per_step=None`): batches of exactly `batch_size` rows. Sets come in random order; one that no longer
-    fits the batch waits for the next, and a later one takes its place if one of the next LOOK_AHEAD fits; else the set
-    is cut, as is one that is larger than a batch. Where each row is its own set this is the plain random order. The
-    last batch is filled up from the order's beginning.
+    By pairs (`sets_per_step=None`): steps of exactly `rows_per_step` rows. Sets come in random order; one that no
+    longer fits the step waits for the next, and a later one takes its place if one of the next LOOK_AHEAD fits; else
+    the set is cut, as is one that is larger than a step. Where each row is its own set this is the plain random order.
+    The last step is filled up from the order's beginning.
 
-    By sets: batches of exactly `sets_per_step` whole sets, however many rows they have.
+    By sets: steps of exactly `sets_per_step` whole sets, however many rows they have.
 
     A step is cut into `parts` batches, one for each process (accelerate hands them out in turn) and accumulation step;
     so a step has the same rows on any number of processes.
 
     Args:
         sets: for each row of the data, a number that the rows of its set share.
-        batch_size: rows of an optimizer step, over all processes and forwards; unused with sets_per_step.
+        rows_per_step: rows of an optimizer step, over all processes and forwards; unused with sets_per_step.
         seed: with the epoch's number it makes the order.
         sets_per_step: sets of an optimizer step, over all processes.
-        parts: batches of a step; they must divide it.
+        parts: batches of a step; rows_per_step must be a multiple of it, as `share_batch` makes sure.
     """
 
     LOOK_AHEAD = 32
 
     def __init__(
-        self, sets: Sequence[int], *, batch_size: int, seed: int, sets_per_step: int | None = None, parts: int = 1
+        self, sets: Sequence[int], *, rows_per_step: int, seed: int, sets_per_step: int | None = None, parts: int = 1
     ) -> None:
         self.members: dict[int, list[int]] = {}
         for row, number in enumerate(sets):
             self.members.setdefault(number, []).append(row)
         self.num_rows, self.seed, self.epoch = len(sets), seed, 0
-        self.rows_per_step, self.sets_per_step, self.parts = batch_size, sets_per_step, parts
+        self.rows_per_step, self.sets_per_step, self.parts = rows_per_step, sets_per_step, parts
 
     def set_epoch(self, epoch: int) -> None:
         """Set which epoch's order is next; see SetEpoch."""

@@ -68,7 +68,7 @@ def sft_here(recipe: TrainingRecipe, base: Base, rows: Dataset, folder: Path) ->
     adapter = folder / "adapter"
     with tracking(recipe.tracker, folder) as tracker:
         arguments = _arguments(recipe.trainer, recipe.hardware, seed=recipe.seed, checkpoints=folder / "checkpoints")
-        engine = SharedSftTrainer(
+        hf_trainer = SharedSftTrainer(
             model=base.model,
             args=arguments,
             train_dataset=rows,
@@ -76,13 +76,13 @@ def sft_here(recipe: TrainingRecipe, base: Base, rows: Dataset, folder: Path) ->
             peft_config=lora_config(recipe.peft, base.model),
             callbacks=[tracker],
         )
-        engine.set_precision(recipe.hardware)
-        _run(engine)
-    weights = trained_weights(engine.model) if engine.is_fsdp_enabled else None
-    trained = engine.accelerator.unwrap_model(engine.model)
-    if engine.accelerator.is_main_process:
+        hf_trainer.set_precision(recipe.hardware)
+        _run(hf_trainer)
+    weights = trained_weights(hf_trainer.model) if hf_trainer.is_fsdp_enabled else None
+    trained = hf_trainer.accelerator.unwrap_model(hf_trainer.model)
+    if hf_trainer.accelerator.is_main_process:
         save_adapter(trained, adapter, state_dict=weights)
-    engine.accelerator.wait_for_everyone()
+    hf_trainer.accelerator.wait_for_everyone()
     detach_adapter(trained)
     return adapter
 
@@ -114,9 +114,9 @@ def train_whole(
     """
     trainer = _fitted(trainer, hardware, model, rows)
     arguments = _arguments(trainer, hardware, seed=seed, checkpoints=checkpoints, adam_beta2=adam_beta2)
-    engine = SFTTrainer(model=model, args=arguments, train_dataset=_table(rows), processing_class=tokenizer)
-    _run(engine)
-    return engine.accelerator.unwrap_model(engine.model)
+    hf_trainer = SFTTrainer(model=model, args=arguments, train_dataset=_table(rows), processing_class=tokenizer)
+    _run(hf_trainer)
+    return hf_trainer.accelerator.unwrap_model(hf_trainer.model)
 
 
 def _fitted(trainer: TrainerConfig, hardware: HardwareConfig, model: Any, rows: Sequence[Encoded]) -> TrainerConfig:
@@ -147,6 +147,6 @@ def _arguments(
     )
 
 
-def _run(engine: SFTTrainer) -> None:
-    vocabulary = engine.model.config.get_text_config().vocab_size
-    run_trainer(engine, Path(engine.args.output_dir), uniform_loss=math.log(vocabulary))
+def _run(hf_trainer: SFTTrainer) -> None:
+    vocabulary = hf_trainer.model.config.get_text_config().vocab_size
+    run_trainer(hf_trainer, Path(hf_trainer.args.output_dir), uniform_loss=math.log(vocabulary))

@@ -48,7 +48,7 @@ class WholeCheckpoints:
         return super().train(resume_from_checkpoint, **named)  # type: ignore[misc]
 
     def _load_from_checkpoint(self, checkpoint: str, model: Any = None) -> None:
-        if model is not None:  # its weights are sharded already
+        if model is not None:  # transformers asks again once they are sharded; `train` has loaded them before
             return
         weights = Path(checkpoint) / SAFE_WEIGHTS_NAME
         if self.is_fsdp_enabled and weights.is_file():  # no adapter; transformers would look for FSDP's own files

@@ -26,7 +26,7 @@ class SharedTraining(WholeCheckpoints):
         arguments, rows = self.args, self.train_dataset
         parts = arguments.gradient_accumulation_steps * arguments.world_size
         batch = arguments.train_batch_size * parts
-        batches = GroupedBatchSampler(range(len(rows)), batch_size=batch, seed=arguments.data_seed, parts=parts)
+        batches = GroupedBatchSampler(range(len(rows)), rows_per_step=batch, seed=arguments.data_seed, parts=parts)
         self.add_callback(SetEpoch(batches))
         loader: DataLoader[Any] = DataLoader(rows, batch_sampler=batches, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)  # type: ignore[no-any-return]

@@ -36,7 +36,7 @@ class Stage:
     device: str
     rows: Dataset
     told: dict[str, Any]
-    """What the kind needs beside."""
+    """Settings of this kind of training, see STAGE_FILE."""
 
     def load_base(self) -> Base:
         """The base model, on this process's device."""

@@ -148,3 +148,19 @@ def test_a_card_from_before_there_was_a_limit_is_read(here):
     assert checked_adapter("key", here.parent / "good", template=TEMPLATE).card.max_length is None
     found = checked_adapter("key", here.parent / "foreign", template=TEMPLATE, beta=3.0)
     assert (found.card, found.beta) == (None, 3.0)
+
+
+def test_w_1_beside_weights_in_units_of_the_rewards(here, capsys):
+    """At w=1 nothing else is weighed, so the policy would be that of another temperature than its neighbours'."""
+    line = [
+        "algorithm.objective=heaviest",
+        *(f"+algorithm.rewards.{name}.kind=implicit" for name in ("better", "safer")),
+    ]
+    units = [f"+algorithm.rewards.{name}.normalise=true" for name in ("better", "safer")]
+    for w, objective in (("1", "better"), ("0", "safer")):
+        assert main([f"w={w}", *line, *units]) == 2
+        said = capsys.readouterr().err
+        assert f"algorithm.rewards.{objective}.normalise=true: at w=" in said
+        assert len(said.splitlines()) == 1
+    assert main(["--cfg", "job", "w=0.9", *line, *units]) == 0, "control"
+    assert main(["--cfg", "job", "w=1", *line]) == 0, "control: without units of its own it is plain DPO"

@@ -148,7 +148,7 @@ def test_a_step_has_the_same_rows_on_any_number_of_processes(num_rows, set_size,
     for processes in (1, 2, 4):
         batches = GroupedBatchSampler(
             [row // set_size for row in range(num_rows)],
-            batch_size=12,
+            rows_per_step=12,
             seed=3,
             sets_per_step=sets_per_step,
             parts=processes,
@@ -163,7 +163,7 @@ def test_a_step_has_the_same_rows_on_any_number_of_processes(num_rows, set_size,
 def test_a_step_that_is_not_cut_for_its_processes_would_not_have():
     """Control."""
     one, two = (
-        _rows_of_each_step(GroupedBatchSampler(range(24), batch_size=12, seed=3, parts=1), processes=processes)
+        _rows_of_each_step(GroupedBatchSampler(range(24), rows_per_step=12, seed=3, parts=1), processes=processes)
         for processes in (1, 2)
     )
     assert one != two

@@ -10,7 +10,7 @@ from alignlab.data.worlds import toy
 from alignlab.engine.scoring.forward import BatchLayout, make_batch
 from alignlab.engine.scoring.rows import encode_pairs
 from alignlab.jobs import rebel
-from alignlab.jobs.preference import tilted_pairs
+from alignlab.jobs.preference import tilt_of, training_table
 
 WORDS = toy.VOCABULARY[5:8]
 ROW = RankedRow("How?", (*WORDS, WORDS[0]), {"better": (None,) * 4})
@@ -38,10 +38,12 @@ def test_the_higher_weighted_reward_comes_first_and_keeps_its_scores(pairs):
 
 def test_w_1_is_a_run_that_never_heard_of_the_other(pairs):
     reference_B, one_B, other_B = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
-    alone = tilted_pairs(pairs, reference_B, {"better": one_B}, {"better": 1.0}, 0.5)
-    both = tilted_pairs(pairs, reference_B, {"better": one_B, "safer": other_B}, {"better": 1.0}, 0.5)
+    alone = training_table(pairs, reference_B, tilt_of({"better": one_B}, {"better": 1.0}, 0.5))
+    both = training_table(pairs, reference_B, tilt_of({"better": one_B, "safer": other_B}, {"better": 1.0}, 0.5))
     assert alone.to_dict() == both.to_dict()
-    weighed = tilted_pairs(pairs, reference_B, {"better": one_B, "safer": other_B}, {"better": 0.9, "safer": 0.1}, 0.5)
+    weighed = training_table(
+        pairs, reference_B, tilt_of({"better": one_B, "safer": other_B}, {"better": 0.9, "safer": 0.1}, 0.5)
+    )
     assert weighed.to_dict() != alone.to_dict()
 
 

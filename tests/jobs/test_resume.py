@@ -5,7 +5,9 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 import shutil
+import signal
 import types
 
 import pytest
@@ -15,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState
 
 from alignlab.config.schema import HardwareConfig, PeftConfig, TrainerConfig
+from alignlab.runs.signals import catching_signals
 from alignlab.runs.tracking import Tracker
 from alignlab.training.callbacks import StopOnNonFinite, diverged
 from alignlab.training.checkpoints import MANIFEST, CheckpointManifest, last_whole_checkpoint
@@ -98,8 +101,9 @@ def _checkpoint(root, step):
     folder.mkdir()
     for name in ("adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
         (folder / name).write_bytes(name.encode() * 100)
-    engine = types.SimpleNamespace(accelerator=types.SimpleNamespace(wait_for_everyone=lambda: None))
-    state = TrainerState(global_step=step, is_world_process_zero=True)
+    accelerator = types.SimpleNamespace(wait_for_everyone=lambda: None)
+    engine = types.SimpleNamespace(accelerator=accelerator, is_world_process_zero=lambda: True)
+    state = TrainerState(global_step=step, max_steps=1000)
     CheckpointManifest(engine).on_save(types.SimpleNamespace(output_dir=str(root)), state, TrainerControl())
     return folder
 
@@ -225,6 +229,28 @@ def test_without_the_guard_it_would_train_on(base, encoded_rows, tmp_path, monke
 def test_rows_with_a_loss_that_is_not_finite_are_named(base, encoded_rows, tmp_path):
     with pytest.raises(FloatingPointError, match=r"step 1: .* not finite; rows: \d, \d$"):
         _train(base, encoded_rows, tmp_path, poison=float("nan"))
+
+
+@pytest.mark.parametrize("left", ["before the verdict", "by a signal"])
+def test_a_training_that_ended_before_it_was_judged_is_no_result(base, encoded_rows, tmp_path, monkeypatch, left):
+    """A kill after the last step's checkpoint, or a signal during that step, must not pass a diverged model."""
+    verdicts = []
+
+    def ended(trainer):
+        verdicts.append(trainer.state.global_step)
+        if left == "by a signal":
+            os.kill(os.getpid(), signal.SIGTERM)
+            return "it fell"
+        raise KeyboardInterrupt  # as a kill: nothing is tidied
+
+    monkeypatch.setattr(PreferenceTrainer, "divergence", ended)
+    with catching_signals(), pytest.raises(ArithmeticError if left == "by a signal" else KeyboardInterrupt):
+        _train(base, encoded_rows, tmp_path, poison=-2.0)
+    assert verdicts == [3]
+    assert last_whole_checkpoint(tmp_path / "checkpoints") is None
+    monkeypatch.setattr(PreferenceTrainer, "divergence", lambda _: verdicts.append("again"))
+    _train(base, encoded_rows, tmp_path, poison=-2.0)
+    assert verdicts == [3, "again"], "the training is judged"
 
 
 @pytest.mark.parametrize("name", ["checkpoint-abc", "checkpoint-60.bak", "checkpoint-", "checkpoint-99"])

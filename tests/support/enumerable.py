@@ -17,7 +17,7 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel, Tra
 
 from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.prompts import Encoded
-from alignlab.training.losses import PreferenceLoss, tilted_reference
+from alignlab.training.losses import PreferenceLoss, reward_tilt
 from alignlab.training.preference import PreferenceTrainer
 
 LENGTH = 3
@@ -85,7 +85,7 @@ def logps_of(model: nn.Module) -> Tensor:
 
 def population_rows(rewards_BM: Tensor, weights_M: Sequence[float], *, beta: float, ref_logps_B: Tensor) -> Dataset:
     """Every ordered pair as often as Bradley-Terry prefers it, with the tilted reference."""
-    tilted = tilted_reference(ref_logps_B, rewards_BM, weights_M=torch.tensor(weights_M), beta=beta).tolist()
+    tilted = (ref_logps_B + reward_tilt(rewards_BM, weights_M=torch.tensor(weights_M), beta=beta)).tolist()
     rows = []
     for chosen, rejected in itertools.permutations(range(len(RESPONSES)), 2):
         row = {
@@ -101,7 +101,7 @@ def population_rows(rewards_BM: Tensor, weights_M: Sequence[float], *, beta: flo
 
 def any_two(rewards_BM: Tensor, weights_M: Sequence[float], *, beta: float, ref_logps_B: Tensor) -> Dataset:
     """Every unordered pair once, without a label, with a reference that all rewards tilt."""
-    tilted = tilted_reference(ref_logps_B, rewards_BM, weights_M=torch.tensor(weights_M), beta=beta).tolist()
+    tilted = (ref_logps_B + reward_tilt(rewards_BM, weights_M=torch.tensor(weights_M), beta=beta)).tolist()
     return Dataset.from_list(
         [
             {

@@ -51,7 +51,7 @@ def test_draws_depend_on_seed_and_step_alone():
 
 @pytest.fixture
 def engine_of(base, encoded_rows, tmp_path):
-    def make(loss_type, condition=CONDITION, batch=4):
+    def make(loss_type, condition=CONDITION, batch=4, **limits):
         rng = np.random.default_rng(0)
         groups = {}
         for row in encoded_rows:
@@ -83,6 +83,7 @@ def engine_of(base, encoded_rows, tmp_path):
             rows=table,
             loss=PreferenceLoss(loss_type, beta=BETA),
             lora=LoraConfig(r=5, lora_alpha=10, target_modules="all-linear"),
+            **limits,
         )
         torch.manual_seed(1)
         with torch.no_grad():
@@ -143,3 +144,19 @@ def test_every_block_is_trained(engine_of):
     factors = [weights for name, weights in engine.model.named_parameters() if "lora_B" in name]
     assert all(weights.grad[:, :2].abs().max() > 0 and weights.grad[:, 4:].abs().max() > 0 for weights in factors)
     assert all((weights.grad[:, 2:4] == 0).all() for weights in factors), "at w=1 the other objective's block is out"
+
+
+@pytest.mark.parametrize("limit", [{"tokens_per_forward": 10_000}, {"pairs_per_forward": 64}, {"sets_per_step": 4}])
+def test_draws_have_forwards_of_their_own_whatever_limits_a_forward(engine_of, limit):
+    engine, _ = engine_of("squared", replace(CONDITION, draws=2), **limit)
+    forwards = engine._weighted(engine.data_collator(list(engine.train_dataset))["forwards"])
+    assert [len(forward["ids"]) for forward in forwards] == [2, 2]
+    assert forwards[0]["w"] != forwards[1]["w"]
+    one, _ = engine_of("squared", CONDITION, **limit)
+    assert len(one.data_collator(list(one.train_dataset))["forwards"]) == 1, "control: one draw has one"
+
+
+def test_a_ranked_set_has_one_w(engine_of):
+    engine, _ = engine_of("squared", replace(CONDITION, draws=2))
+    rows = [{**row, "set": number // 3} for number, row in enumerate(engine.train_dataset)]
+    assert [len(forward["ids"]) for forward in engine.data_collator(rows)["forwards"]] == [3, 1]

@@ -16,7 +16,7 @@ def sets_of(sizes):
 
 
 def steps_of(sets, batch_size, *, seed=0, epoch=0, **named):
-    sampler = GroupedBatchSampler(sets, batch_size=batch_size, seed=seed, **named)
+    sampler = GroupedBatchSampler(sets, rows_per_step=batch_size, seed=seed, **named)
     sampler.set_epoch(epoch)
     steps = list(sampler)
     assert len(steps) == len(sampler)
@@ -130,7 +130,7 @@ def test_a_step_by_sets_has_so_many_whole_ones(kind, parts):
 
 
 def test_the_number_of_sets_in_a_step_is_told():
-    by_pairs = GroupedBatchSampler(sets_of([15] * 20), batch_size=30, seed=0)
-    by_sets = GroupedBatchSampler(sets_of([15] * 20), batch_size=30, seed=0, sets_per_step=10)
-    alone = GroupedBatchSampler(range(300), batch_size=30, seed=0)
+    by_pairs = GroupedBatchSampler(sets_of([15] * 20), rows_per_step=30, seed=0)
+    by_sets = GroupedBatchSampler(sets_of([15] * 20), rows_per_step=30, seed=0, sets_per_step=10)
+    alone = GroupedBatchSampler(range(300), rows_per_step=30, seed=0)
     assert [one.sets_in_a_step() for one in (by_pairs, by_sets, alone)] == [2, 10, 30]

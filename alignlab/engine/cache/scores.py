@@ -42,7 +42,7 @@ Compute = Callable[[list[Encoded]], Tensor]
 
 @dataclass
 class CacheCount:
-    """Distinct rows of one scorer that this run computed, and that it found, or had from another process."""
+    """Distinct rows under one name that this run computed, and that it found, or had from another process."""
 
     computed: int = 0
     reused: int = 0

@@ -1,4 +1,4 @@
-"""The one way in: prefixes and settings in, continuations out, each as soon as it is known."""
+"""Decoding, here or on a server: prefixes and settings in, continuations out, each as soon as it is known."""
 
 from collections.abc import Sequence
 from typing import Any

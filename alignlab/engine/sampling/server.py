@@ -12,6 +12,7 @@ from alignlab.errors import ConfigError
 from alignlab.io.client import Call, Reply
 from alignlab.io.endpoint import MOST_BYTES, endpoint_at
 from alignlab.io.openai_protocol import openai_server
+from alignlab.io.prefix import common_prefix
 from alignlab.models.prompts import PromptEncoder
 from alignlab.runs.progress import say
 
@@ -168,12 +169,6 @@ def _index(choice: dict[str, Any]) -> int:
     return index if isinstance(index, int) else 0
 
 
-def _common(left: list[int], right: list[int]) -> int:
-    """How many tokens both begin with."""
-    limit = min(len(left), len(right))
-    return next((index for index in range(limit) if left[index] != right[index]), limit)
-
-
 def text_of(tokenizer: Any, request: PrefixRequest) -> tuple[str, bool]:
     """A text that a server's tokenizer reads as the request's tokens, and whether it does so to the last one.
 
@@ -187,7 +182,7 @@ def text_of(tokenizer: Any, request: PrefixRequest) -> tuple[str, bool]:
         back = tokenizer(text)["input_ids"]
         if back == ids:
             return text, True
-        shared = _common(ids, back)
+        shared = common_prefix(ids, back)
         cut = len(ids) - shared <= _CUT_TOKENS and not special & {*ids[shared:], *back[shared:]}
         if cut and shared > best:
             best, found = shared, text

@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import AttentionInterface, Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from alignlab.engine.attention import attention_implementation, require_plain_attention, soft_capped
+
 _NAME = "alignlab_shared_prefixes"
 
 
@@ -182,16 +184,14 @@ def _attend(
     Raises:
         NotImplementedError: for attention with sinks or position biases; the caller then computes each prefix apart.
     """
-    if s_aux is not None or position_bias is not None:
-        raise NotImplementedError
+    require_plain_attention(s_aux, position_bias)
     layer, index = shared_prefixes.layers[module.layer_idx], shared_prefixes.index
     branches, heads, _, size = key.shape
     query_LHGD = query.reshape(branches, heads, -1, size)
     prefix_LHGW = _by_prefix(query_LHGD, layer.prefix[0].transpose(2, 3), index)
     own_LHGT = query_LHGD @ key.transpose(2, 3)
     scores = torch.cat([prefix_LHGW, own_LHGT], dim=-1) * (size**-0.5 if scaling is None else scaling)
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
+    scores = soft_capped(scores, softcap)
     width = prefix_LHGW.shape[-1]
     scores = scores.masked_fill(index.hidden(width, sliding_window), -torch.inf)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
@@ -214,9 +214,5 @@ AttentionInterface.register(_NAME, _attend)
 @contextmanager
 def shared_attention(inner: Any) -> Iterator[None]:
     """Let the model attend to a SharedCache, given to its forward as `past_key_values` and `shared_prefixes`."""
-    before = inner.config._attn_implementation
-    inner.config._attn_implementation = _NAME
-    try:
+    with attention_implementation(inner, _NAME):
         yield
-    finally:
-        inner.config._attn_implementation = before

@@ -1,4 +1,4 @@
-"""Log-probabilities of responses: one implementation for policy, reference and implicit rewards.
+"""Log-probabilities of responses, for policy, reference and implicit rewards alike; KL divergences from whole logits.
 
 Shape letters: R rows of a batch, T tokens, N scored tokens, V vocabulary.
 """

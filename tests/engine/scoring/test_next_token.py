@@ -58,7 +58,7 @@ def test_out_of_memory_halves_and_changes_nothing(monkeypatch, capsys):
     torch.testing.assert_close(found(model), expected, atol=1e-6, rtol=1e-4)
     assert sizes[0] == len(PROMPTS)
     assert max(sizes[-2:]) <= 2
-    assert "judging: out of memory; going on with at most" in capsys.readouterr().out
+    assert "judging: out of memory; halves this batch of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("room", [12, 24, 100])
