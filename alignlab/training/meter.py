@@ -46,7 +46,6 @@ class Meter:
 
     def __init__(self, loss: PreferenceLoss) -> None:
         self.loss = loss
-        self.num_tokens = 0
         self.steps: list[list[float]] = []
         """Of every optimizer step that was read: the number of pairs, and sums over these of the loss, of the untrained
         policy's loss on them, and of the rise of the likelier response's log-probability a token, nats."""
@@ -105,7 +104,7 @@ class Meter:
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def read(self, accelerator: Any) -> dict[str, float]:
-        """The metrics since the last reading, over all processes; the only part that waits for the model."""
+        """The metrics since the last reading, num_tokens too, over all processes; alone in that it waits for the model."""
         if not self._sums:
             return {}
         self._add("read", [torch.tensor([self._new_tokens], device=accelerator.device)])
@@ -113,7 +112,6 @@ class Meter:
         steps = accelerator.reduce(torch.stack(self._new_steps), "sum").tolist()
         self.steps += steps
         self._sums, self._new_tokens, self._new_steps = {}, 0, []
-        self.num_tokens += int(sums["read"][0])
         pairs, *totals = sums["pairs"]
         metrics = {name: total / pairs for name, total in zip(PAIR_METRICS, totals, strict=True)}
         if "tilted" in sums:
@@ -128,7 +126,7 @@ class Meter:
                 "logits/rejected": logits_rejected / rejected,
                 "mean_token_accuracy": top / chosen,
             }
-        return {**metrics, "num_tokens": float(self.num_tokens)}
+        return {**metrics, "num_tokens": float(sums["read"][0])}
 
 
 def _summed(values: list[Tensor]) -> Tensor:

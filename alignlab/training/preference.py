@@ -202,8 +202,12 @@ class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # tra
         return bool((self.state.global_step + 1) % self.args.logging_steps == 0)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the meter's figures to a log line."""
-        super().log(logs | self.meter.read(self.accelerator), start_time)
+        """Add the meter's figures to a log line; tokens count on from the line before, which a resumed run knows."""
+        read = self.meter.read(self.accelerator)
+        if read:
+            lines = reversed(self.state.log_history)
+            read["num_tokens"] += next((line["num_tokens"] for line in lines if "num_tokens" in line), 0.0)
+        super().log(logs | read, start_time)
 
     def divergence(self) -> str | None:
         """What is wrong with the policy at the end, or None: means over the pairs of the last half of the steps.

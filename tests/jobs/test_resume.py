@@ -74,6 +74,11 @@ def test_the_log_holds_every_step_once(whole, broken_often):
     for algorithm in ("reward_model", "modpo"):
         resumed = run_folder(broken_often, algorithm)
         assert losses(resumed) == losses(run_folder(whole, algorithm))
+        tokens = [
+            [row.get("num_tokens") for row in logged(folder)] for folder in (resumed, run_folder(whole, algorithm))
+        ]
+        assert tokens[0] == tokens[1]
+        assert tokens[0][5] > tokens[0][0] > 0
         assert [row["step"] for row in logged(resumed)] == [1, 2, 3, 4, 5, 6, 6]  # the last line sums up
         assert not (resumed / "checkpoints").exists()
 
