@@ -104,7 +104,7 @@ class Meter:
         self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def read(self, accelerator: Any) -> dict[str, float]:
-        """The metrics since the last reading, num_tokens too, over all processes; alone in that it waits for the model."""
+        """The metrics since the last reading, over all processes; the only part that waits for the model."""
         if not self._sums:
             return {}
         self._add("read", [torch.tensor([self._new_tokens], device=accelerator.device)])
