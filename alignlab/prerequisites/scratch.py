@@ -20,7 +20,7 @@ from alignlab.models.cards import CARD, changed_file, file_hashes
 from alignlab.models.prompts import PromptEncoder
 from alignlab.models.scratch import bpe_tokenizer, new_llama, word_tokenizer
 from alignlab.runs.progress import say
-from alignlab.training.sft import train_whole
+from alignlab.training.sft import train_full
 
 
 def scratch_folder(source: ScratchModel) -> Path:
@@ -84,7 +84,7 @@ def _train(source: ScratchModel, folder: Path, made_of: dict[str, object]) -> No
     rows = [row for row in encoder.encode_all(texts) if len(row.prompt_ids) < limit]
     rows = [dataclasses.replace(row, response_ids=row.response_ids[: limit - len(row.prompt_ids)]) for row in rows]
     seed = model.pretraining.seed
-    trained = train_whole(
+    trained = train_full(
         new_llama(model.architecture, tokenizer, seed=seed),
         tokenizer,
         rows,

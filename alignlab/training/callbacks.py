@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from alignlab.runs.activity import Count, activity
 from alignlab.runs.progress import progress
 from alignlab.runs.signals import StopRequest
-from alignlab.training.sharding import whole
+from alignlab.training.sharding import unsharded
 
 MOST_NAMED = 5
 """Rows that an error names."""
@@ -99,7 +99,7 @@ class StopOnNonFinite(TrainerCallback):  # type: ignore[misc]
         gradients = [weights.grad for weights in trained if weights.grad is not None]
         losses = self.trainer.step_losses if self.trainer is not None else ()
         if gradients:
-            norm = whole(torch.nn.utils.get_total_norm(gradients))
+            norm = unsharded(torch.nn.utils.get_total_norm(gradients))
             self._seen.append((state.global_step + 1, norm + sum(loss_P.sum() for _, loss_P in losses), losses))
         if self.at_once:
             self._look()

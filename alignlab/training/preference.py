@@ -35,10 +35,10 @@ from alignlab.training.loop import run_trainer, training_arguments, turn_off_dro
 from alignlab.training.losses import PairLogps, PreferenceLoss, chosen_nll
 from alignlab.training.meter import Meter
 from alignlab.training.sampler import GroupedBatchSampler, SetEpoch
-from alignlab.training.sharding import WholeCheckpoints, trained_weights
+from alignlab.training.sharding import UnshardedCheckpoints, trained_weights
 
 
-class PreferenceTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]  # transformers is untyped here
+class PreferenceTrainer(UnshardedCheckpoints, Trainer):  # type: ignore[misc]  # transformers is untyped here
     """transformers' Trainer on tokenised pairs that carry their reference log-probabilities.
 
     Columns: prompt_ids, chosen_ids, rejected_ids, ref_chosen_logps, ref_rejected_logps; optionally chosen_tilt and

@@ -87,7 +87,7 @@ def sft_here(recipe: TrainingRecipe, base: Base, rows: Dataset, folder: Path) ->
     return adapter
 
 
-def train_whole(
+def train_full(
     model: Any,
     tokenizer: Any,
     rows: Sequence[Encoded],

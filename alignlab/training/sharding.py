@@ -15,7 +15,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 
-def whole(value: Any) -> Any:
+def unsharded(value: Any) -> Any:
     """The full tensor of a sharded one; every process must call this. Anything else is returned as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
@@ -29,10 +29,10 @@ def own_part(value: Tensor, like: Tensor) -> Tensor:
 
 def trained_weights(model: torch.nn.Module) -> dict[str, Tensor]:
     """The trained weights by name, gathered; every process must call this."""
-    return {name: whole(weights.detach()) for name, weights in model.named_parameters() if weights.requires_grad}
+    return {name: unsharded(weights.detach()) for name, weights in model.named_parameters() if weights.requires_grad}
 
 
-class WholeCheckpoints:
+class UnshardedCheckpoints:
     """Mixin: a transformers Trainer writes and reads whole checkpoints where its weights are sharded."""
 
     args: Any
@@ -73,7 +73,7 @@ class WholeCheckpoints:
             return
         moments = self.optimizer.state_dict()
         for number, state in moments["state"].items():
-            moments["state"][number] = {name: whole(value) for name, value in state.items()}
+            moments["state"][number] = {name: unsharded(value) for name, value in state.items()}
         if self.args.should_save:
             torch.save(moments, Path(folder) / OPTIMIZER_NAME)
             torch.save(self.lr_scheduler.state_dict(), Path(folder) / SCHEDULER_NAME)

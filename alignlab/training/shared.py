@@ -8,10 +8,10 @@ from torch.utils.data import DataLoader
 
 from alignlab.config.schema import HardwareConfig
 from alignlab.training.sampler import GroupedBatchSampler, SetEpoch
-from alignlab.training.sharding import WholeCheckpoints
+from alignlab.training.sharding import UnshardedCheckpoints
 
 
-class SharedTraining(WholeCheckpoints):
+class SharedTraining(UnshardedCheckpoints):
     """Mixin of a transformers Trainer: steps of the same rows, whole checkpoints, bfloat16 by autocast."""
 
     accelerator: Any

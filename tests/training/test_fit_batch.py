@@ -9,7 +9,7 @@ import torch
 from alignlab.config.schema import HardwareConfig
 from alignlab.training import sft
 from alignlab.training.loop import fit_batch
-from alignlab.training.sft import train_whole
+from alignlab.training.sft import train_full
 from support.sharded import RECIPE
 
 TRAINER = dataclasses.replace(
@@ -63,7 +63,7 @@ def test_sft_learns_the_same_in_parts(base, encoded_rows, tmp_path, monkeypatch)
         model = copy.deepcopy(base.model).requires_grad_(True)
         handle = model.get_input_embeddings().register_forward_hook(lambda _, given, __: sizes.append(len(given[0])))
         settings = {"trainer": TRAINER, "hardware": CPU, "seed": 0, "adam_beta2": 0.999}
-        trained = train_whole(model, base.tokenizer, encoded_rows, checkpoints=tmp_path / str(max_tokens), **settings)
+        trained = train_full(model, base.tokenizer, encoded_rows, checkpoints=tmp_path / str(max_tokens), **settings)
         handle.remove()
         return torch.cat([weights.detach().flatten() for weights in trained.parameters()])
 

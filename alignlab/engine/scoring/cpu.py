@@ -122,7 +122,7 @@ def use_frozen_head(inner: Any, fields: tuple[str, ...]) -> None:
             return usual(*args, fused_lm_head=fused_lm_head, shift_labels=shift_labels, **inputs)
         inputs.pop("labels", None)  # PEFT names it
         hidden_1NH = self.base_model(*args, **inputs).last_hidden_state
-        weight_VH, bias_V = _whole(head.weight), None if head.bias is None else _whole(head.bias)
+        weight_VH, bias_V = _unsharded(head.weight), None if head.bias is None else _unsharded(head.bias)
         given = (hidden_1NH[0], weight_VH, bias_V, shift_labels[0], len(fields) > 1)
         logps_N, *logged = FrozenHead.apply(*given)  # type: ignore[no-untyped-call]
         entropy_1N, mean_1N, is_top_1N = (None if one is None else one[None] for one in logged)
@@ -137,7 +137,7 @@ def _is_frozen(head: nn.Linear) -> bool:
     return not any(one.requires_grad or one.device.type != "cpu" for one in weights)
 
 
-def _whole(weight: Tensor) -> Tensor:
+def _unsharded(weight: Tensor) -> Tensor:
     """A weight as it is; put together where processes share it out."""
     whole: Tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
     return whole
