@@ -336,8 +336,8 @@ def test_the_papers_axes_equal_a_plain_recomputation(root):
         checkpoint(llama, root / f"beaver-{kind}", score_type=kind)
     given = ["scorers=beaver", f"scorers.better.path={root}/beaver-reward", f"scorers.safer.path={root}/beaver-cost"]
     given += ["scorers.better.dtype=float32", "scorers.safer.dtype=float32"]
-    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *given) == 0
-    file = max(root.glob("runs/front/**/front.csv"), key=lambda path: path.stat().st_mtime_ns)
+    assert command(root, "-m", "algorithm=modpo", "w=0.3,0.7", *given, runs="papers") == 0
+    (file,) = root.glob("papers/front/**/front.csv")
     endings = set()
     with file.open() as stream:
         for row in csv.DictReader(stream):
