@@ -55,7 +55,8 @@ class Entry:
 
 def after_sweep(jobs: Sequence[tuple[Plan[Any], Path]]) -> None:
     """Compare the runs of a sweep that were finished."""
-    folders = [folder for folder in dict.fromkeys(folder for _, folder in jobs) if finished_result(folder)]
+    curves = [folder for plan, folder in jobs if not plan.algorithm.compare]  # a comparison has no curve of its own
+    folders = [folder for folder in dict.fromkeys(curves) if finished_result(folder)]
     plan = jobs[0][0]
     if len(folders) < 2:
         return

@@ -44,7 +44,8 @@ def run(plan: Plan[RebelConfig], run: RunFolder, outcome: Outcome) -> None:
     _say_normalised(run)
     _say_opposites(columns)
     total_B = weighted_sum(columns, objectives.others)
-    outcome.extra["optimum_nats"] = _say_distance(total_B, weighted_sum(columns, None), algorithm.beta)
+    equal_B = weighted_sum(columns, None) if len(columns) == len(objectives.weights) else None
+    outcome.extra["optimum_nats"] = _say_distance(total_B, equal_B, algorithm.beta)
     pairs, order_B = higher_first(pairs, total_B)
     columns = {name: scores[order_B] for name, scores in columns.items()}
     table = training_table(pairs, ref_logps_B[order_B], tilt_of(columns, objectives.others, algorithm.beta))
@@ -113,20 +114,22 @@ def optimum_nats(total_B: Tensor, beta: float) -> float:
     return float((chosen_N - rejected_N).square().mean()) / 2 / (2 * beta**2)
 
 
-def _say_distance(total_B: Tensor, equal_B: Tensor, beta: float) -> float:
+def _say_distance(total_B: Tensor, equal_B: Tensor | None, beta: float) -> float:
     """Say how far the optimum lies, and warn where it is far at equal weights too.
 
     A single objective's optimum may well be far where objectives conflict: mixtures of them are nearer.
 
     Args:
         total_B: rewards by the run's weights, of all chosen, then all rejected responses.
-        equal_B: the same by equal weights.
+        equal_B: the same by equal weights; None at an end of w, where not every objective was scored.
         beta: KL strength.
     """
-    nats, at_equal = optimum_nats(total_B, beta), optimum_nats(equal_B, beta)
-    told = (
-        f"algorithm.beta={beta:g}: the optimum lies some {nats:.2g} nats from the reference at these weights, "
-        f"{at_equal:.2g} at equal ones"
-    )
+    nats = optimum_nats(total_B, beta)
+    told = f"algorithm.beta={beta:g}: the optimum lies some {nats:.2g} nats from the reference at these weights"
+    if equal_B is None:
+        say(told)
+        return nats
+    at_equal = optimum_nats(equal_B, beta)
+    told = f"{told}, {at_equal:.2g} at equal ones"
     say(f"warning: {told}, which is far; raise it" if at_equal > FAR else told)
     return nats

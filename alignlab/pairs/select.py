@@ -111,7 +111,8 @@ def _extremes(answers: ScoredAnswers, selection: Selection, weights_M: Floats) -
 
 
 def _weighted(answers: ScoredAnswers, selection: Selection, weights_M: Floats) -> list[Pair]:
-    pair = _best_and_worst(answers.scores_NM @ weights_M)
+    weighs_M = weights_M != 0  # an unknown score of what weighs nothing does not matter
+    pair = _best_and_worst(answers.scores_NM[:, weighs_M] @ weights_M[weighs_M])
     return [] if pair is None else [pair]
 
 

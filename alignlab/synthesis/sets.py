@@ -5,7 +5,7 @@ Everything comes as streams sorted by request, so a run of 50,000 requests (750,
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from statistics import mean, median
@@ -160,7 +160,7 @@ def ranked_sets(
         assert request["id"] == request_id, "both files are sorted by the request's id"
         found = sorted(rows, key=lambda row: int(row["rank"]))
         kept = [row for row in found if judged.keeps(row, stats)]
-        reason = _unusable(request, found, kept, keep)
+        reason = _unusable(request, found, kept, keep, judged.unknown)
         texts = text_id(json.dumps(request["prompt"]), *(row["response"] for row in kept))
         reason = reason or ("made the same set as another" if texts in seen else None)
         seen.add(texts)
@@ -174,6 +174,8 @@ class _Judged:
     """Verdicts, read in step with their responses."""
 
     def __init__(self, verdicts: Iterable[Row]) -> None:
+        self.unknown: set[str] = set()
+        """Ids of responses that the judge gave no verdict on."""
         self._verdicts = iter(verdicts)
         self._next = next(self._verdicts, None)
 
@@ -184,23 +186,39 @@ class _Judged:
         verdict, self._next = self._next, next(self._verdicts, None)
         if verdict["corrected"]:
             return True
+        if verdict["corrected"] is None:
+            self.unknown.add(row["id"])
         what = "no verdict" if verdict["corrected"] is None else "not a correction"
         stats.dropped[f"{row['role']} {row['rank']}: {what}"] += 1
         return False
 
 
-def _unusable(request: Row, found: list[Row], kept: list[Row], keep: str) -> str | None:
-    """Why a request gives no set, else None."""
+def _unusable(request: Row, found: list[Row], kept: list[Row], keep: str, unknown: Container[str]) -> str | None:
+    """Why a request gives no set, else None.
+
+    Args:
+        request: of the responses.
+        found: all of them.
+        kept: those that the judge passed.
+        keep: as for `sets`.
+        unknown: ids of those without a verdict.
+    """
     if any(not row["response"].strip() for row in found):
         return "a response is empty"
     if len({row["response"] for row in found}) < len(found):
         return "two responses are equal"
     if len(kept) == len(found):
         return None
+    lost = [row for row in found if row not in kept]
+    no_verdict = all(row["id"] in unknown for row in lost)
     if keep == "requests":
-        return "the judge turned a response down"
+        return "the judge gave no verdict on a response" if no_verdict else "the judge turned a response down"
     has_best = kept[0]["role"] == found[0]["role"] if kept else False
     is_short = len(kept) < FEWEST or not any(row["role"] == CORRECTED for row in kept)
     if request["kind"] == HARMFUL and not has_best:
+        if found[0]["id"] in unknown:
+            return f"the judge gave no verdict on the {SAFE} response"
         return f"the judge turned the {SAFE} response down"
-    return "the judge turned every correction down" if is_short else None
+    if not is_short:
+        return None
+    return "the judge gave no verdict on any correction" if no_verdict else "the judge turned every correction down"

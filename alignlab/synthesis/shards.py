@@ -155,9 +155,19 @@ def merge_shards(folders: Sequence[Path], target: Path, source: SetSource) -> Me
         files = [folder / name for folder in folders if (folder / name).exists()]
         if files:
             write_lines(target / name, _merged(files))
+    _refuse_other_inputs(folders, results)
     of_shards: Counter[str] = sum((Counter(result["left_out_of_shard"]) for result in results), Counter())
     inputs = {name: results[0]["inputs"].get(name) for name in ("model", "revision", "dataset")}
     return Merged(inputs, (Counter(results[0]["left_out_of_whole"]), of_shards))
+
+
+def _refuse_other_inputs(folders: Sequence[Path], results: Sequence[dict[str, Any]]) -> None:
+    """All shards must have read the same model and data: files may have changed between two of them."""
+    for name, first in results[0]["inputs"].items():
+        for folder, result in zip(folders, results, strict=True):
+            if result["inputs"].get(name) != first:
+                what = f"read another {name} than {folders[0]}, though the settings are the same; make one of them anew"
+                raise ConfigError(f"algorithm.merge={folder}: {what}")
 
 
 def _result_of(folder: Path) -> dict[str, Any]:
@@ -213,17 +223,24 @@ def _keyed(stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def after_sweep(jobs: Sequence[tuple[Plan[SynthesisConfig], Path]]) -> None:
-    """Merge the shards of a sweep where it made all of one whole."""
-    shards = list(dict.fromkeys(folder for _, folder in jobs))
-    plan = jobs[0][0]
-    algorithm = plan.algorithm
-    if algorithm.num_shards < 2 or len(shards) != algorithm.num_shards or not all(map(finished_result, shards)):
-        return
-    joined = plan.with_algorithm(shard=0, num_shards=1, merge=[str(folder) for folder in shards])
-    quiet_libraries()
-    try:
-        run_in_folder(joined, joined.folder)
-    except ConfigError as error:
-        say(f"no merge: {error}")
-    else:
-        say(f"merged: {joined.folder}")
+    """Merge the shards of each whole, of several seeds for one, that a sweep made all of."""
+    wholes: dict[Path, list[tuple[Plan[SynthesisConfig], Path]]] = {}
+    for plan, folder in jobs:
+        if plan.algorithm.num_shards > 1:
+            wholes.setdefault(plan.with_algorithm(shard=0, num_shards=1).folder, []).append((plan, folder))
+    for parts in wholes.values():
+        plan, shards = parts[0][0], list(dict.fromkeys(folder for _, folder in parts))
+        wanted, finished = plan.algorithm.num_shards, [folder for folder in shards if finished_result(folder)]
+        if len(shards) < wanted:  # the others are elsewhere
+            continue
+        if len(finished) < wanted:
+            say(f"no merge: {len(finished)} of {wanted} shards of seed={plan.seed} are finished")
+            continue
+        joined = plan.with_algorithm(shard=0, num_shards=1, merge=[str(folder) for folder in finished])
+        quiet_libraries()
+        try:
+            run_in_folder(joined, joined.folder)
+        except ConfigError as error:
+            say(f"no merge: {error}")
+        else:
+            say(f"merged: {joined.folder}")

@@ -84,6 +84,7 @@ def test_another_scorer_samples_nothing(folder):
 @pytest.mark.parametrize("kind", ["probe", "classifier"])
 def test_learned_scorers_make_pairs(folder, kind):
     small = ["trainer.max_steps=2", "trainer.per_device_train_batch_size=8", "dataset.pairs=200"]
+    made(folder, f"answers for {kind}", *scorers(better="gold", safer="gold"))  # whatever ran before
     result = made(folder, kind, *small, *scorers(better="gold", safer=kind))
     assert result["pairs"]["labelled"]["safer"] > 0
     assert result["sampled"] == 0
@@ -167,6 +168,7 @@ def test_nothing_to_score_by_is_refused_before_a_model_loads(folder, capfd):
 
 def test_weights_are_part_of_a_run_only_where_pairs_are_chosen_by_them(folder, capfd):
     both = scorers(better="gold", safer="gold")
+    made(folder, "answers for w", *both)  # whatever ran before
     one = made(folder, "w1", *both, "algorithm.select=weighted", "w=1")
     assert all(row["labels"]["better"][0] is not None for row in rows_in(folder, "w1"))
     made(folder, "w0", *both, "algorithm.select=weighted", "w=0")

@@ -76,6 +76,16 @@ def test_beta_is_called_small_by_the_optimum_at_equal_weights(monkeypatch):
         assert said.pop().startswith("warning: ") is warned
 
 
+def test_an_end_of_w_says_nothing_of_equal_weights(monkeypatch):
+    """There one objective alone is scored: its optimum may be far, and beta right for the mixtures."""
+    said = []
+    monkeypatch.setattr(rebel, "say", said.append)
+    far_B = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    assert rebel._say_distance(far_B, None, 0.1) > rebel.FAR
+    assert "warning" not in said[0]
+    assert "equal" not in said[0]
+
+
 def test_identical_rows_of_a_padded_batch_are_computed_once(pairs):
     rows = pairs.responses()
     padded = make_batch(rows, BatchLayout.PADDED)

@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,9 @@ from alignlab.config.hydra.compose import load_run_config
 from alignlab.config.identity import run_folder as folder_of
 from alignlab.course_correction.phrases import TOY_AFFIRMATIVE_PREFIXES
 from alignlab.data.worlds import toy
+from alignlab.errors import ConfigError
 from alignlab.prerequisites.policy import Policy
+from alignlab.synthesis.shards import _refuse_other_inputs
 from support.commands import SMALL as SMALL_TOY
 from support.commands import alignlab, assert_refused, result, run_folder, run_here
 
@@ -138,6 +141,18 @@ def test_shards_of_a_sweep_merge_into_the_whole(root, whole, capsys):
     assert "twice" in capsys.readouterr().err
     assert run(root, "seed=1", f"algorithm.merge=[{','.join(map(str, shards))}]") == 2
     assert "other settings of dataset, seed" in capsys.readouterr().err
+
+
+def test_shards_of_files_that_changed_between_them_are_refused():
+    folders, same = [Path("one"), Path("two")], {"inputs": {"model": "a", "dataset": "d"}}
+    _refuse_other_inputs(folders, [same, same])
+    with pytest.raises(ConfigError, match=r"algorithm\.merge=two: read another dataset than one"):
+        _refuse_other_inputs(folders, [same, {"inputs": {"model": "a", "dataset": "changed"}}])
+
+
+def test_shards_of_two_seeds_merge_into_two_wholes(root, capsys):
+    assert run(root, "-m", "seed=0,1", "algorithm.num_shards=2", "algorithm.shard=0,1") == 0
+    assert capsys.readouterr().out.count("merged:") == 2
 
 
 def test_the_judges_filter_drops_and_counts(root, whole):

@@ -51,6 +51,14 @@ def test_consistent_needs_all_objectives_and_pareto_dominance():
     assert pairs_of(scores, select="pareto") == {(0, 1): (1, 1), (0, 2): (1, 1), (1, 2): (1, None)}
 
 
+def test_an_unknown_score_of_what_weighs_nothing_does_not_matter():
+    scores = [[0, 5], [1, np.nan], [2, 1]]
+    assert set(pairs_of(scores, weights=(1, 0), select="weighted")) == {(0, 2)}
+    assert set(pairs_of([[0, 5], [1, 1], [2, np.nan]], weights=(1, 0), select="weighted")) == {(0, 2)}
+    unknown = set(pairs_of([[0, 5], [1, 1], [2, np.nan]], weights=(0.5, 0.5), select="weighted"))
+    assert unknown == {(0, 1)}, "control: one that weighs leaves its answer out"
+
+
 def test_weighted_is_best_against_worst_by_w_in_units_of_the_spread():
     assert set(pairs_of([[0, 5], [1, 0], [2, 1]], weights=(1, 0), select="weighted")) == {(0, 2)}
     assert set(pairs_of([[0, 5], [1, 0], [2, 1]], weights=(0, 1), select="weighted")) == {(0, 1)}

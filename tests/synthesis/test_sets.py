@@ -98,6 +98,22 @@ def test_no_verdict_is_no_yes_and_has_a_count_of_its_own():
     assert [row["rank"] for row in sets[0].responses] == [0, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    ("keep", "said", "reason"),
+    [
+        ("requests", {1: None}, "the judge gave no verdict on a response"),
+        ("requests", {1: None, 2: False}, "the judge turned a response down"),
+        ("ranks", dict.fromkeys(range(1, 5)), "the judge gave no verdict on any correction"),
+        ("ranks", {0: None}, "the judge gave no verdict on the safe response"),
+    ],
+)
+def test_a_request_without_a_verdict_was_not_turned_down(keep, said, reason):
+    asked = [request(1)]
+    sets, stats = made(asked, verdicts=[verdict(asked[0], rank, one) for rank, one in said.items()], keep=keep)
+    assert sets == []
+    assert stats.left_out == {reason: 1}
+
+
 def test_without_any_correction_there_is_no_set():
     asked = [request(1)]
     sets, stats = made(asked, verdicts=[verdict(asked[0], rank, False) for rank in range(1, 5)], keep="ranks")
