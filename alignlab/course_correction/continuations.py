@@ -16,7 +16,7 @@ from filelock import FileLock
 from alignlab.config.schema import GeneratorConfig
 from alignlab.course_correction.prefixes import Prefix
 from alignlab.data.files import read_rows
-from alignlab.data.records import prompt_text
+from alignlab.data.records import Prompt, prompt_as_json, prompt_text
 from alignlab.engine.sampling.base import Continuation, OnDone, PrefixRequest
 from alignlab.errors import ConfigError
 from alignlab.io.atomic import copy_file, write_jsonl
@@ -114,11 +114,17 @@ def _request_rows(prefixes: Sequence[Prefix]) -> list[dict[str, Any]]:
             "id": name,
             "group": prefix.request.group,
             "prompt": prompt_text(prefix.request.prompt),
+            **_messages(prefix.request.prompt),
             "categories": list(prefix.request.categories),
             "location": prefix.request.location,
         }
         for name, prefix in sorted(requests.items())
     ]
+
+
+def _messages(prompt: Prompt) -> dict[str, Any]:
+    """The turns of a prompt that is more than one request: its text alone does not say who said what."""
+    return {} if isinstance(prompt, str) else {"messages": prompt_as_json(prompt)}
 
 
 def _generation(prefix: Prefix, sample: int, continuation: Continuation) -> dict[str, Any]:

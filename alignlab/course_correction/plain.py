@@ -13,7 +13,7 @@ from typing import Any
 from alignlab.config.schema import GeneratorConfig
 from alignlab.course_correction.continuations import PLAIN, PLAIN_CONTROL
 from alignlab.data.files import read_rows
-from alignlab.data.records import Prompt
+from alignlab.data.records import Prompt, Turn, as_prompt
 from alignlab.data.worlds import toy
 from alignlab.engine.scoring.logps import divergence
 from alignlab.evaluation.texts import refuses
@@ -68,10 +68,12 @@ def plain_kl(folder: Path, policy: Policy, *, batch_size: int) -> Metrics:
     """
     if not policy.has_adapter:
         return {}
-    answers = [answer for answer in read_answers(folder, PLAIN) if answer[1].strip()]
-    rows = [_encoded(policy, prompt, text, finish) for prompt, text, finish in answers]
+    found_answers = _answers(folder, PLAIN)
+    answers = [(name, _encoded(policy, prompt, text, finish)) for name, prompt, text, finish in found_answers]
+    answers = [(prompt, row) for prompt, row in answers if row.response_ids]  # cut before its first token
+    rows = [row for _, row in answers]
     found = divergence(policy.model, rows, batch_size=batch_size, label="KL to the reference").kl.double().tolist()
-    return {"plain_kl": mean_interval(found, [prompt for prompt, _, _ in answers]).as_record()}
+    return {"plain_kl": mean_interval(found, [prompt for prompt, _ in answers]).as_record()}
 
 
 def _encoded(policy: Policy, prompt: Prompt, text: str, finish: str) -> Encoded:
@@ -80,14 +82,22 @@ def _encoded(policy: Policy, prompt: Prompt, text: str, finish: str) -> Encoded:
 
 
 def read_answers(folder: Path, kind: str) -> list[tuple[str, str, str]]:
-    """(prompt, answer, finish) of every plain answer; none where there are no such files."""
+    """(prompt's text, answer, finish) of every plain answer; none where there are no such files."""
+    return [(text, answer, finish) for text, _, answer, finish in _answers(folder, kind)]
+
+
+def _answers(folder: Path, kind: str) -> list[tuple[str, Prompt, str, str]]:
+    """(prompt's text, prompt as it was asked, answer, finish) of every plain answer."""
     if not (folder / f"{kind}generations.jsonl").exists():
         return []
-    prompts = {row["id"]: row["prompt"] for _, row in read_rows(folder / f"{kind}requests.jsonl")}
-    return [
-        (prompts[row["request_id"]], row["continuation"].strip(), row["finish"])
-        for _, row in read_rows(folder / f"{kind}generations.jsonl")
-    ]
+    requests = {row["id"]: row for _, row in read_rows(folder / f"{kind}requests.jsonl")}
+    found = []
+    for _, row in read_rows(folder / f"{kind}generations.jsonl"):
+        request = requests[row["request_id"]]
+        turns = [Turn(turn["role"], turn["content"]) for turn in request.get("messages", ())]
+        asked = as_prompt(turns) if turns else request["prompt"]
+        found.append((request["prompt"], asked, row["continuation"].strip(), row["finish"]))
+    return found
 
 
 def does_harm(prompt: str, text: str) -> float:

@@ -146,6 +146,13 @@ def test_runs_are_compared(root, measured):
     assert labelled["corrected_curve"]["corr"] == pytest.approx(corr[:2])
 
 
+def test_a_sweep_of_comparisons_compares_no_comparisons(root, measured, capsys):
+    other = root / "runs" / "one more"
+    assert run(root, "algorithm.k=[2]", f"hydra.run.dir={other}") == 0
+    assert run(root, "-m", f"algorithm.compare=[{measured}],[{measured},{other}]") == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_sweep_ends_with_one_plot(root, capsys):
     assert run(root, "-m", "algorithm.profile=strict,words", "algorithm.k=[2,8]") == 0
     (target,) = (root / "runs" / "course_correction").glob("sweep-*")
