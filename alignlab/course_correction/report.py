@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from alignlab.course_correction.compare import after_sweep as after_sweep
 from alignlab.course_correction.continuations import CONTROL
 from alignlab.course_correction.page import write_page
 from alignlab.course_correction.picture import corr_figure

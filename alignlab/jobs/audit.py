@@ -1,4 +1,4 @@
-"""Scores a preference set without training: what reference, rewards and a policy say of each pair, and what of them."""
+"""Scores a preference set without training: what reference, rewards and a policy say of each pair."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

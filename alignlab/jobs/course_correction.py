@@ -55,7 +55,7 @@ def run(plan: Plan[CourseCorrectionConfig], run: RunFolder, outcome: Outcome) ->
             built[CONTROL] = build_prefixes(harmless, policy.encoder, recipe)
             plain[PLAIN_CONTROL] = plain_prefixes(harmless, policy.encoder, recipe)
         if not built[""].kept:
-            raise ConfigError(f"algorithm.k={algorithm.k}: no harmful response is longer ({built[''].counts()})")
+            raise ConfigError(f"algorithm.k={algorithm.k}: no prefix is left to continue ({built[''].counts()})")
         sampler = Sampler(policy, generator, plan.seed, cache, run.path)
         for kind, prefixes in built.items():
             say(prefixes.line("harmless prefixes" if kind else "harmful prefixes"))

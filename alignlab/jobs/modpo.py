@@ -53,7 +53,7 @@ def _take_policy(
         run: takes the copy.
         outcome: takes the result.
     """
-    say(f"{objective} alone: takes the policy behind its implicit reward, {adapter}")
+    say(f"{objective} alone: takes the policy that was trained on its pairs, {adapter}")
     own = run.path / "adapter"
     with new_folder(own) as folder:
         shutil.copytree(adapter, folder, dirs_exist_ok=True)

@@ -37,8 +37,11 @@ def run(plan: Plan[SftConfig], run: RunFolder, outcome: Outcome) -> None:
     base, rows = loaded.base, loaded.ranked
     texts = encode_responses(rows, base.encoder, choice)
     if not texts.encoded:
-        what = f"none of {len(rows)} rows has a prompt that is shorter"
-        raise ConfigError(f"trainer.max_length={trainer.max_length}: {what}")
+        fits = (
+            "a response that fits; dataset.on_long=cut cuts them" if choice.drops_long else "a prompt that is shorter"
+        )
+        ranked = f"none of {len(rows)} rows that {choice.objective} ranks has {fits}"
+        raise ConfigError(f"trainer.max_length={trainer.max_length}: {ranked}")
     outcome.extra["rows"] = {"train": len(texts.encoded), "too_long": texts.too_long, "cut": texts.cut}
     with run.stage("training"):
         adapter = sft_on_processes(plan.recipe, base, texts.encoded, run.path)
@@ -66,7 +69,7 @@ class EncodedResponses:
     encoded: list[Encoded]
     groups: list[str]
     too_long: int
-    """Responses whose prompt alone reaches the limit."""
+    """Responses left out: over the limit or, where they are cut, whose prompt alone fills it."""
     cut: int
 
 

@@ -79,7 +79,7 @@ class JoinedReward(Reward):
         """The same reward with its members' statistics: known from earlier runs, else of these rows; kept in `folder`.
 
         Args:
-            rows: responses of the reference.
+            rows: responses that set the units, the training rows' or the reference's samples.
             folder: the run's, which gets the statistics.
             also_in: folders of earlier runs, the first to be looked into.
         """

@@ -36,7 +36,7 @@ Loaded = tuple[Reader, Callable[[Any], Tensor]]
 
 
 class ScorerReward(TextReward):
-    """Scores of a network, kept by content.
+    """Scores of a network, kept by the hash of the text.
 
     Args:
         reward_id: weights, precision and reading of the scorer, without its sign.

@@ -13,9 +13,6 @@ from alignlab.errors import require, require_one_of
 PROFILES = ("strict", "words", "paper")
 _MEASURES = unless_set("algorithm.compare", "=[...], which compares finished runs")
 
-_KINDS = ("", "control_", "plain_", "plain_control_")
-"""Prefixes of a run's records: harmful and harmless requests, with a prefix and without."""
-
 
 @dataclass
 class CourseCorrectionConfig(AlgorithmConfig):
