@@ -312,7 +312,12 @@ def _after_sweep(checked: _Checked, flags: Namespace, code: int) -> int:
 
     module = checked.jobs[0][0].algorithm.uses.after_sweep
     if module is not None:
-        importlib.import_module(module).after_sweep(checked.jobs)
+        try:
+            importlib.import_module(module).after_sweep(checked.jobs)
+        except ConfigError as error:  # the runs are there; what would join them is not
+            print(printable_lines(str(error)), file=sys.stderr)
+            if not code:
+                return EXIT_BAD_INPUT
     if code:
         named = [("--config-name", flags.config_name), ("--config-dir", flags.config_dir)]
         given = [part for flag, value in named if value for part in (flag, str(value))]

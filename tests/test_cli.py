@@ -5,15 +5,17 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from alignlab import cli
 from alignlab.cli import main
 from alignlab.config.hydra.compose import composing, read_command, register, run_config
 from alignlab.config.plan import plan_of
-from alignlab.errors import OnlyPlanned
+from alignlab.errors import ConfigError, OnlyPlanned
 
 ROW = {"prompt": "a b", "response_0": "x", "response_1": "y", "better_response_id": 0, "safer_response_id": 1}
 HEAVY = ("torch", "transformers", "trl", "datasets")
@@ -277,3 +279,14 @@ def test_a_job_without_a_gpu_is_refused_only_where_it_would_run(here, capsys, mo
     assert "hardware.device=cuda: this machine has no GPU" in capsys.readouterr().err
     pytest.importorskip("submitit")
     assert main(["-m", "hydra/launcher=slurm", "hardware=gpu", "--cfg", "job"]) == 0
+
+
+def test_what_joins_a_sweep_ends_in_a_line_where_it_cannot(monkeypatch, capsys):
+    def refuses(jobs):
+        raise ConfigError("algorithm.compare=x: holds no corr.json")
+
+    monkeypatch.setitem(sys.modules, "joiner_of_a_test", types.SimpleNamespace(after_sweep=refuses))
+    algorithm = types.SimpleNamespace(uses=types.SimpleNamespace(after_sweep="joiner_of_a_test"))
+    checked = types.SimpleNamespace(jobs=[(types.SimpleNamespace(algorithm=algorithm), Path())], batch=[])
+    assert cli._after_sweep(checked, None, 0) == 2
+    assert capsys.readouterr().err == "algorithm.compare=x: holds no corr.json\n"

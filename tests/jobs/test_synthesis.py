@@ -127,8 +127,9 @@ def test_the_same_whatever_the_batch_and_the_order(root, whole, monkeypatch):
 def test_shards_of_a_sweep_merge_into_the_whole(root, whole, capsys):
     assert run(root, "-m", "algorithm.num_shards=3", "algorithm.shard=0,1,2") == 0
     assert "merged:" in capsys.readouterr().out
-    results = list((root / "runs" / "synthesis").rglob("result.json"))
-    merged = [file.parent for file in results if load_run_config(file.parent / "config.json").algorithm.merge]
+    found = {file: load_run_config(file.parent / "config.json") for file in root.glob("runs/synthesis/**/result.json")}
+    results = [file for file, given in found.items() if 3 in (given.algorithm.num_shards, len(given.algorithm.merge))]
+    merged = [file.parent for file in results if found[file].algorithm.merge]
     (folder,) = merged
     assert contents(folder) == contents(whole)
     shards = [file.parent for file in results if file.parent != folder]
