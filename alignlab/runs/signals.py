@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -26,14 +26,17 @@ class StopRequest:
     number: int | None = None
 
 
-_handlers: dict[int, Any] = {}
-"""What heard each signal before: submitit, for one, puts a job back into the queue at SIGUSR2."""
 _open: list[StopRequest] = []
 
 
 @contextmanager
 def catching_signals() -> Iterator[None]:
-    """Let each signal end a job as Ctrl-C does: recorded and resumable. Does nothing outside the main thread."""
+    """Let each signal end a job as Ctrl-C does: recorded and resumable. Does nothing outside the main thread.
+
+    On leaving, the signal goes on to what heard it before: submitit's handler, for one, puts the job back into the
+    queue at SIGUSR2 and exits. With blocks inside one another that is left to the outermost, so that every job inside is
+    recorded first.
+    """
     before: dict[int, Any] = {}
     try:
         for number in map(int, SIGNALS):
@@ -42,12 +45,21 @@ def catching_signals() -> Iterator[None]:
     except ValueError:  # not in the main thread: a launcher's worker handles its own signals
         yield
         return
-    _handlers.update(before)
     try:
         yield
+    except Terminated as stopped:
+        _restore(before)
+        earlier = before.get(stopped.number)
+        if callable(earlier) and earlier not in (signal.default_int_handler, _heard):
+            earlier(stopped.number, None)
+        raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
+
+
+def _restore(handlers: Mapping[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @contextmanager
@@ -64,7 +76,7 @@ def finishing_steps() -> Iterator[StopRequest]:
     finally:
         _open.remove(request)
     if request.number is not None:
-        _end(request.number)
+        raise Terminated(request.number)
 
 
 def _heard(number: int, frame: FrameType | None) -> None:
@@ -72,13 +84,6 @@ def _heard(number: int, frame: FrameType | None) -> None:
         _open[-1].number = number
         _note(f"{signal.Signals(number).name}: finishes the step and saves a checkpoint; a second one ends at once")
         return
-    _end(number)
-
-
-def _end(number: int) -> None:
-    before = _handlers.get(number)
-    if callable(before) and before is not signal.default_int_handler and before is not _heard:
-        before(number, None)
     raise Terminated(number)
 
 
@@ -119,8 +124,7 @@ def passing_on(is_at_work: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        _restore(before)
 
 
 def _pass_on(number: int) -> int:

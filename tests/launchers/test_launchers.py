@@ -5,10 +5,14 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from hydra import compose
@@ -44,11 +48,15 @@ def plain(tmp_path_factory):
     return folder
 
 
+def _command(name, *more):
+    return [sys.executable, "-m", "alignlab", *SWEEP, f"hydra/launcher={name}", *more]
+
+
 def _launched(name, plain, folder, *more):
     """The sweep through a launcher; the reward model and all scores are still to be made, by whoever comes first."""
     shutil.copytree(plain / "cache", folder / "cache", ignore=shutil.ignore_patterns("scores"))
     return subprocess.run(
-        [sys.executable, "-m", "alignlab", *SWEEP, f"hydra/launcher={name}", *more],
+        _command(name, *more),
         cwd=folder,
         env=environment(folder),
         capture_output=True,
@@ -75,6 +83,49 @@ def test_a_launched_sweep_gives_the_numbers_of_the_plain_one(name, plain, tmp_pa
     assert (front.parent / "front.png").exists()
     _check_shared_work(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "runs"}  # no launcher's leftovers where users look
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "worker", "number"),
+    [("slurm_local", "submitit.core._submit", signal.SIGUSR2), ("ray_local", "ray::_run_job", signal.SIGKILL)],
+)
+def test_a_run_that_is_preempted_or_whose_worker_is_killed_starts_again_by_itself(
+    name, worker, number, plain, tmp_path
+):
+    """Slurm's warning puts a job back into the queue; Ray starts a task again whose worker is gone."""
+    _needs(name)
+    if name == "ray_local":
+        _only_in_make_everything()
+    shutil.copytree(plain / "cache", tmp_path / "cache", ignore=shutil.ignore_patterns("scores"))
+    with (tmp_path / "out.txt").open("w") as out:
+        sweep = subprocess.Popen(_command(name), cwd=tmp_path, env=environment(tmp_path), stdout=out, stderr=out)
+        hit = _send_to_workers(sweep, worker, number, tmp_path / "runs" / "modpo")
+    said = (tmp_path / "out.txt").read_text()
+    assert sweep.returncode == 0, said
+    assert len(hit) == 2
+    logs = "".join(file.read_text() for file in (tmp_path / "runs").rglob("*_log.out"))
+    assert logs.count("Requeued job") == (2 if name == "slurm_local" else 0)
+    for w in (0.3, 0.7):
+        ours, theirs = run_folder(plain, "modpo", w), run_folder(tmp_path, "modpo", w)
+        assert means(theirs) == means(ours)
+        assert losses(theirs) == losses(ours)
+        weights = "adapter/adapter_model.safetensors"
+        assert (theirs / weights).read_bytes() == (ours / weights).read_bytes()
+
+
+def _send_to_workers(sweep, worker, number, runs):
+    """Once both runs have logged a step, send each worker of a sweep one signal; the processes that got it."""
+    hit = set()
+    while sweep.poll() is None:
+        trained = sum(bool(losses(file.parent)) for file in runs.rglob("metrics.jsonl"))
+        for process in psutil.Process(sweep.pid).children(recursive=True) if trained == 2 and not hit else []:
+            with suppress(psutil.Error):
+                if any(worker in part for part in process.cmdline()):
+                    process.send_signal(number)
+                    hit.add(process.pid)
+        time.sleep(0.01)
+    return hit
 
 
 def _check_shared_work(folder):
