@@ -34,8 +34,8 @@ def catching_signals() -> Iterator[None]:
     """Let each signal end a job as Ctrl-C does: recorded and resumable. Does nothing outside the main thread.
 
     On leaving, the signal goes on to what heard it before: submitit's handler, for one, puts the job back into the
-    queue at SIGUSR2 and exits. With blocks inside one another that is left to the outermost, so that every job inside is
-    recorded first.
+    queue at SIGUSR2 and exits. With blocks inside one another that is left to the outermost, so that every job inside
+    is recorded first.
     """
     before: dict[int, Any] = {}
     try:
