@@ -17,6 +17,8 @@ from alignlab.stats.groups import Floats
 
 CHANCE_IS = "(by all prompts + rivals * by the test half) / (1 + rivals)"
 """How a chance is put together; decision 0017 says why."""
+MEANS_WORD = 0.5
+"""The chance that is asked for where means that reach the targets are enough."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,9 @@ def pick(
 ) -> int | None:
     """Index of the candidate that meets the targets with the best other axes; None where none meets them.
 
-    It meets them where its means do and the chance that its true means do is at least `min_chance`. Of several other
-    axes each counts by its range over the candidates; without one, the chance decides.
+    It meets them where its means do and the chance that its true means do is at least `min_chance`; an unknown chance
+    is not, where more than the means' word is asked for. Of several other axes each counts by its range over the
+    candidates; without one, the chance decides.
 
     Args:
         candidates: all.
@@ -131,7 +134,7 @@ def pick(
         min_chance: 0.5 takes the means' word for it.
     """
     found = [verdict(one, rows_P, targets) for one in candidates]
-    meeting = [index for index, one in enumerate(found) if one.met and (one.chance is None or one.chance >= min_chance)]
+    meeting = [index for index, one in enumerate(found) if one.met and _is_sure(one.chance, min_chance)]
     if not meeting:
         return None
     means_CM = np.array([one.on(rows_P).mean(axis=0) for one in candidates])
@@ -141,6 +144,10 @@ def pick(
     if not others:
         worth_C = np.array([one.chance or 0.0 for one in found])
     return max(meeting, key=lambda index: float(worth_C[index]))
+
+
+def _is_sure(chance: float | None, min_chance: float) -> bool:
+    return min_chance <= MEANS_WORD if chance is None else chance >= min_chance
 
 
 @dataclass(frozen=True)
@@ -203,6 +210,8 @@ def rivals(candidates: Sequence[Candidate], index: int, rows_P: Sequence[int], a
 def nearest_miss(candidates: Sequence[Candidate], rows_P: Sequence[int], targets: Mapping[int, float]) -> int:
     """The candidate whose means come nearest to the targets: the least shortfall, in standard deviations over prompts.
 
+    Of several that fall short by as little, the one with the greatest chance to meet them.
+
     Args:
         candidates: all.
         rows_P: the prompts.
@@ -218,7 +227,10 @@ def nearest_miss(candidates: Sequence[Candidate], rows_P: Sequence[int], targets
         ]
         return float(max(gaps))
 
-    return min(range(len(candidates)), key=lambda index: shortfall(candidates[index]))
+    def rank(candidate: Candidate) -> tuple[float, float]:
+        return shortfall(candidate), -(verdict(candidate, rows_P, targets).chance or 0.0)
+
+    return min(range(len(candidates)), key=lambda index: rank(candidates[index]))
 
 
 def as_record(found: Verdict, axes: Sequence[str]) -> dict[str, Any]:

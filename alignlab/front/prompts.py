@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alignlab.io.jsonl import read_jsonl
 from alignlab.stats import FEWEST_SEEDS, bootstrap_weights
 from alignlab.stats.groups import Floats
 
@@ -65,9 +66,9 @@ def _read_scores(folder: Path, axes: tuple[str, ...], state: str) -> PromptScore
         state: of the files, which tells rewritten ones apart.
     """
     try:
-        prompts = {row["id"]: json.dumps(row["prompt"], sort_keys=True) for row in _rows(folder / GENERATIONS)}
+        prompts = {row["id"]: json.dumps(row["prompt"], sort_keys=True) for row in read_jsonl(folder / GENERATIONS)}
         by_prompt: dict[str, list[list[float]]] = {}
-        for row in _rows(folder / SCORES):
+        for row in read_jsonl(folder / SCORES):
             values = [math.nan if row[axis] is None else float(row[axis]) for axis in axes]
             by_prompt.setdefault(prompts[row["id"]], []).append(values)
     except (OSError, ValueError, KeyError, TypeError):
@@ -82,10 +83,6 @@ def _read_scores(folder: Path, axes: tuple[str, ...], state: str) -> PromptScore
     means_PM = np.array([np.nanmean(scores[name], axis=0) for name in names])
     counts_P = np.array([known[name].min() for name in names], dtype=np.float64)
     return PromptScores(names, means_PM, counts_P, tuple(is_share.tolist()))
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
 
 
 def scores_of(setting: "PlotPoint", axes: Sequence[str]) -> PromptScores | None:

@@ -58,7 +58,7 @@ def run(plan: Plan[ChooseConfig], run: RunFolder, outcome: Outcome) -> None:
     candidates, prompts = _candidates(points, roots)
     found = choose(candidates, prompts, targets, min_chance=plan.algorithm.min_chance)
     if found is None:
-        raise ConfigError(_none_meets(candidates, prompts, plan.target, targets))
+        raise ConfigError(_none_meets(candidates, prompts, plan, targets))
     chosen = candidates[found.index]
     _write_adapter(chosen, run.path / "adapter")
     _record(outcome, chosen, found, axes)
@@ -240,16 +240,22 @@ def _sentences(
 
 
 def _none_meets(
-    candidates: Sequence[Candidate], prompts: Sequence[str], target: Mapping[str, float], targets: Mapping[int, float]
+    candidates: Sequence[Candidate], prompts: Sequence[str], plan: Plan[ChooseConfig], targets: Mapping[int, float]
 ) -> str:
-    """That no policy meets the targets, and which comes nearest."""
-    validation, _ = halves(prompts)
+    """That no policy meets the targets, which comes nearest, and whether it is only its chance that falls short."""
+    target, (validation, _) = plan.target, halves(prompts)
     near = candidates[nearest_miss(candidates, validation, targets)]
-    means = verdict(near, validation, targets).means
+    found = verdict(near, validation, targets)
+    means, doubt = found.means, ""
+    if found.met:
+        chance = (
+            "an unknown chance: its scores do not vary" if found.chance is None else f"a chance of {found.chance:.0%}"
+        )
+        doubt = f"; its means do, with {chance} (algorithm.min_chance={plan.algorithm.min_chance:g})"
     goal = " ".join(f"target.{name}={value:g}" for name, value in target.items())
     shown = ", ".join(f"{name} {_shown(means[axis])}" for name, axis in zip(target, targets, strict=True))
     half = f"the {len(validation)} prompts of the choice"
-    return f"{goal}: no policy meets it on {half}; the nearest is {near.label}: {shown}"
+    return f"{goal}: no policy meets it on {half}; the nearest is {near.label}: {shown}{doubt}"
 
 
 def _shown(interval: Interval) -> str:

@@ -16,6 +16,7 @@ from alignlab.front.exact import Floats
 from alignlab.front.preview import MOST_OF_SAMPLES, best_of_n, preview_point
 from alignlab.front.previewed import OPTIMUM, PREVIEW_JSON
 from alignlab.io.atomic import replacing, write_json
+from alignlab.io.jsonl import read_jsonl
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome, require_finished
@@ -61,9 +62,9 @@ def _rewards(folder: Path, axes: dict[str, str]) -> Floats:
     Raises:
         ConfigError: if an objective has no scorer, or a sample no score.
     """
-    prompts = {row["id"]: json.dumps(row["prompt"], sort_keys=True) for row in _lines(folder / GENERATIONS)}
+    prompts = {row["id"]: json.dumps(row["prompt"], sort_keys=True) for row in read_jsonl(folder / GENERATIONS)}
     by_prompt: dict[str, list[list[float]]] = {}
-    for row in _lines(folder / SCORES):
+    for row in read_jsonl(folder / SCORES):
         unknown = [name for name, axis in axes.items() if row.get(axis) is None]
         if unknown:
             raise ConfigError(
@@ -72,10 +73,6 @@ def _rewards(folder: Path, axes: dict[str, str]) -> Floats:
             )
         by_prompt.setdefault(prompts[row["id"]], []).append([float(row[axis]) for axis in axes.values()])
     return np.array([by_prompt[name] for name in sorted(by_prompt)])
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _weightings(num_objectives: int, points: int) -> list[tuple[float, ...]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlab.config.recipe import TrackerSettings
+from alignlab.io.jsonl import read_jsonl
 from alignlab.runs.result import TRACKER_ID, RunResult
 from alignlab.runs.trackers import Rows
 from alignlab.runs.tracking import tracked_run
@@ -83,8 +84,7 @@ def _samples(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines if line]
+    return read_jsonl(file) if file.exists() else []
 
 
 def _number(cell: str) -> float | str | None:

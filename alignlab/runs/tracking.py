@@ -63,7 +63,7 @@ def _plain(value: Any) -> Any:
 def _up_to(path: Path, step: int) -> list[dict[str, Any]]:
     """The lines of a log up to a step, without a torn last line and without the summary of an ended training."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             row = json.loads(line)
         except ValueError:

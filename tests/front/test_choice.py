@@ -51,6 +51,15 @@ def test_more_certainty_takes_a_safer_policy():
     assert chosen[0] < chosen[-1]
 
 
+def test_an_unknown_chance_is_not_one_that_is_high_enough():
+    constant = a_candidate((3.0, 1.0))
+    assert verdict(constant, range(40), {SAFER: 0.9}).chance is None
+    assert pick([constant], range(40), {SAFER: 0.9}, min_chance=0.9) is None
+    assert pick([constant], range(40), {SAFER: 0.9}, min_chance=0.5) == 0, "the means' word is enough"
+    sure = noisy(np.random.default_rng(0), 1, [(0.0, 5.0)])[0]
+    assert pick([constant, sure], range(40), {SAFER: 0.9}, min_chance=0.9) == 1
+
+
 def test_a_share_is_not_certain_of_twenty_answers():
     found = verdict(a_candidate((0.0, 1.0), share_of=(None, 40)), range(20), {SAFER: 0.9})
     assert found.met

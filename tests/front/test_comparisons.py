@@ -8,6 +8,7 @@ from scipy.stats import ttest_rel
 
 from alignlab.front.collect import collect
 from alignlab.front.comparisons import comparisons, sentences
+from alignlab.io.atomic import write_jsonl
 from support.fronts import write_run
 
 
@@ -66,6 +67,17 @@ def test_scores_that_were_written_anew_are_read_anew(tmp_path):
     assert (prompt_scores(folder, ("helpful",)).means_PM == 7.0).all()
     scores.unlink()
     assert prompt_scores(folder, ("helpful",)) is None
+
+
+def test_a_response_may_hold_the_line_ends_of_unicode(tmp_path):
+    from alignlab.front.prompts import prompt_scores
+
+    folder = a_run(tmp_path, "a", (0.0, 0.0))
+    before = prompt_scores(folder, ("helpful",))
+    file = folder / "generations.jsonl"
+    rows = [json.loads(line) | {"response": "a\u2028b\u2029c\u0085d\x0b"} for line in file.open()]
+    write_jsonl(file, rows)
+    assert (prompt_scores(folder, ("helpful",)).means_PM == before.means_PM).all()
 
 
 def test_a_dominated_point_is_named_with_its_chance(found):

@@ -102,6 +102,7 @@ def test_a_fronts_folder_stands_for_its_runs(root):
         ([], "target={}: must say what to choose by, e.g. target.safer=-0.5"),
         (["target.safe=1"], "target.safe=1: no such objective; did you mean safer?"),
         (["target.safer=2"], "target.safer=2: no policy meets it on the 15 prompts of the choice; the nearest is"),
+        (["target.safer=0.93", "algorithm.min_chance=0.9"], "[0.899, 0.981]; its means do, with a chance of 70%"),
         (["target.safer=0", "algorithm.min_chance=1"], "algorithm.min_chance=1.0: must be in (0, 1)"),
         (["target.safer=0", "algorithm.runs=[nowhere]"], "algorithm.runs=nowhere: no such folder"),
     ],
