@@ -1,4 +1,4 @@
-"""What one method of training needs beside what every run does, seen without loading a model. Imports no torch."""
+"""What one method needs beside what every run does, seen without loading a model. Imports no torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,16 @@ from typing import Any
 
 from alignlab.checks.rewards import require_safety_labels
 from alignlab.config.plan import Plan
-from alignlab.config.schema import ConditionedConfig, GrpoConfig, LossWeightedConfig, SafeDpoConfig, SoupConfig
+from alignlab.config.schema import (
+    BestOfNConfig,
+    ConditionedConfig,
+    GrpoConfig,
+    LogitMixConfig,
+    LossWeightedConfig,
+    PreviewConfig,
+    SafeDpoConfig,
+    SoupConfig,
+)
 from alignlab.config.weights import resolve_weights
 from alignlab.data.sources import check_source
 from alignlab.errors import ConfigError, nearest, require
@@ -69,11 +78,68 @@ def _check_safedpo(algorithm: SafeDpoConfig, plan: Plan[Any]) -> None:
     require_safety_labels("algorithm=safedpo", plan.rows)
 
 
+def _check_best_of_n(algorithm: BestOfNConfig, plan: Plan[Any]) -> None:
+    _require_scorers(plan)
+    samples = algorithm.samples or plan.generator.samples
+    rule = f"must be at most {'algorithm' if algorithm.samples else 'generator'}.samples={samples}, to choose from"
+    require(algorithm.n <= samples, "algorithm.n", algorithm.n, rule)
+
+
+def _check_logit_mix(algorithm: LogitMixConfig, plan: Plan[Any]) -> None:
+    _require_scorers(plan)
+    for source in plan.rewards.values():
+        kind = source.settings.kind
+        rule = f"must be implicit on algorithm=logit_mix, which mixes the policies behind the rewards; {kind} has none"
+        require(kind == "implicit", f"{source.key}.kind", kind, rule)
+        rule = "has no meaning on algorithm=logit_mix: a policy has no unit"
+        require(not source.settings.normalise, f"{source.key}.normalise", "true", rule)
+    if algorithm.level == "sequence":
+        _require_plain_samples(plan, "algorithm.level=sequence")
+
+
+def _check_preview(algorithm: PreviewConfig, plan: Plan[Any]) -> None:
+    _require_scorers(plan)
+    _require_plain_samples(plan, "algorithm=preview")
+
+
+def _require_plain_samples(plan: Plan[Any], what: str) -> None:
+    """Refuse settings under which samples are not drawn from the reference itself, where they are weighed as its own.
+
+    Args:
+        plan: of the run.
+        what: setting that weighs them.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name in ("temperature", "top_p"):
+        rule = f"must be 1 with {what}, which weighs samples of the reference itself"
+        require(getattr(plan.generator, name) == 1, f"generator.{name}", getattr(plan.generator, name), rule)
+
+
+def _require_scorers(plan: Plan[Any]) -> None:
+    """Refuse a policy that only its scored samples can measure where some objective has no scorer.
+
+    Raises:
+        ConfigError: naming the objective.
+    """
+    objectives = plan.rows.settings.objectives
+    if plan.rows.toy is not None and all(objective.gold for objective in objectives.values()):
+        return
+    missing = next((name for name in objectives if name not in plan.scorers), None)
+    if missing is not None:
+        what = f"algorithm={plan.algorithm.name} needs a scorer of every objective"
+        raise ConfigError(f"scorers.{missing}: {what}; scorers.{missing}.kind=..., or scorers=beaver")
+
+
 METHOD_CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     SoupConfig: _check_soup,
     LossWeightedConfig: _check_loss_weighted,
     SafeDpoConfig: _check_safedpo,
     GrpoConfig: _check_grpo,
     ConditionedConfig: _check_conditioned,
+    BestOfNConfig: _check_best_of_n,
+    LogitMixConfig: _check_logit_mix,
+    PreviewConfig: _check_preview,
 }
 """Type of the algorithm's settings -> its check."""

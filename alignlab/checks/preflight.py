@@ -17,7 +17,6 @@ from alignlab.config.recipe import TRACKERS, TrainingRecipe
 from alignlab.config.schema import (
     MIN_MODPO_WEIGHT,
     AuditConfig,
-    BestOfNConfig,
     ChooseConfig,
     CourseCorrectionConfig,
     DpoConfig,
@@ -26,7 +25,6 @@ from alignlab.config.schema import (
     FromScratchConfig,
     FrontConfig,
     LocalJudgeConfig,
-    LogitMixConfig,
     MergeConfig,
     ModpoConfig,
     PairsConfig,
@@ -199,42 +197,6 @@ def _check_evaluate(algorithm: EvaluateConfig, plan: Plan[Any]) -> None:
     _check_adapter(algorithm.adapter, plan)
 
 
-def _check_best_of_n(algorithm: BestOfNConfig, plan: Plan[Any]) -> None:
-    _require_scorers(plan)
-    samples = algorithm.samples or plan.generator.samples
-    rule = f"must be at most {'algorithm' if algorithm.samples else 'generator'}.samples={samples}, to choose from"
-    require(algorithm.n <= samples, "algorithm.n", algorithm.n, rule)
-
-
-def _check_logit_mix(algorithm: LogitMixConfig, plan: Plan[Any]) -> None:
-    _require_scorers(plan)
-    for source in plan.rewards.values():
-        kind = source.settings.kind
-        rule = f"must be implicit on algorithm=logit_mix, which mixes the policies behind the rewards; {kind} has none"
-        require(kind == "implicit", f"{source.key}.kind", kind, rule)
-        rule = "has no meaning on algorithm=logit_mix: a policy has no unit"
-        require(not source.settings.normalise, f"{source.key}.normalise", "true", rule)
-    generator = plan.generator
-    if algorithm.level == "sequence" and (generator.temperature != 1 or generator.top_p != 1):
-        what = "algorithm.level=sequence weighs samples of the reference itself"
-        raise ConfigError(f"generator.temperature={generator.temperature:g}: {what}; temperature and top_p must be 1")
-
-
-def _require_scorers(plan: Plan[Any]) -> None:
-    """Refuse a policy that only its scored samples can measure where some objective has no scorer.
-
-    Raises:
-        ConfigError: naming the objective.
-    """
-    objectives = plan.rows.settings.objectives
-    if plan.rows.toy is not None and all(objective.gold for objective in objectives.values()):
-        return
-    missing = next((name for name in objectives if name not in plan.scorers), None)
-    if missing is not None:
-        what = f"algorithm={plan.algorithm.name} needs a scorer of every objective"
-        raise ConfigError(f"scorers.{missing}: {what}; scorers.{missing}.kind=..., or scorers=beaver")
-
-
 def _check_audit(algorithm: AuditConfig, plan: Plan[Any]) -> None:
     if algorithm.adapter and not plan.objectives.trained_weight:
         raise ConfigError(
@@ -392,8 +354,6 @@ _CHECKS: dict[type, Callable[[Any, Plan[Any]], None]] = {
     ModpoConfig: _check_modpo,
     ExportConfig: _check_export,
     AuditConfig: _check_audit,
-    BestOfNConfig: _check_best_of_n,
-    LogitMixConfig: _check_logit_mix,
     MergeConfig: _check_merge,
     EvaluateConfig: _check_evaluate,
     CourseCorrectionConfig: _check_course_correction,

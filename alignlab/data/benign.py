@@ -120,7 +120,7 @@ def documents(path: Path) -> list[Document]:
 
 def _blocks(path: Path) -> Iterator[str]:
     block: list[str] = []
-    for line in [*path.read_text(encoding="utf-8").splitlines(), ""]:
+    for line in [*path.read_text(encoding="utf-8").split("\n"), ""]:
         if line.strip():
             block.append(line)
         elif block:

@@ -99,12 +99,12 @@ def dominated(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list[di
         chance_SS[np.ix_(known, known)] = _better(draws.means_RSM).mean(axis=0)
     found = []
     for index, name in enumerate(names):
-        rank_S = np.where(np.isnan(chance_SS[:, index]), better_SS[:, index] - 1, chance_SS[:, index])
-        best = int(rank_S.argmax())
-        by_means, chance = bool(better_SS[best, index]), float(chance_SS[best, index])
-        if by_means or chance >= 0.5:
-            own = None if np.isnan(chance) else chance
-            found.append({"point": name, "by": names[best], "chance": own, "by_means": by_means})
+        by_means_S, chance_S = better_SS[:, index] > 0, chance_SS[:, index]
+        does_S = by_means_S | (chance_S >= 0.5)
+        if does_S.any():
+            best = int(np.where(does_S, np.nan_to_num(chance_S, nan=-1.0), -2.0).argmax())
+            own = None if np.isnan(chance_S[best]) else float(chance_S[best])
+            found.append({"point": name, "by": names[best], "chance": own, "by_means": bool(by_means_S[best])})
     return found
 
 

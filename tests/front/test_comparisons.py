@@ -8,6 +8,7 @@ from scipy.stats import ttest_rel
 
 from alignlab.front.collect import collect
 from alignlab.front.comparisons import comparisons, sentences
+from alignlab.front.prompts import prompt_scores
 from alignlab.io.atomic import write_jsonl
 from support.fronts import write_run
 
@@ -50,15 +51,11 @@ def test_a_difference_is_scipys(tmp_path):
     runs = [a_run(tmp_path, name, means) for name, means in (("a", (0, 0)), ("b", (0.1, 0)))]
     points = collect(runs).points
     (pair,) = comparisons(points)["pairs"]
-    from alignlab.front.prompts import prompt_scores
-
     before, after = (prompt_scores(point.folder, ("helpful", "safe")).means_PM[:, 0] for point in points)
     assert pair["differences"]["helpful"]["p"] == pytest.approx(ttest_rel(after, before).pvalue)
 
 
 def test_scores_that_were_written_anew_are_read_anew(tmp_path):
-    from alignlab.front.prompts import prompt_scores
-
     folder = a_run(tmp_path, "a", (0.0, 0.0))
     before = prompt_scores(folder, ("helpful",))
     assert prompt_scores(folder, ("helpful",)) is before, "read once"
@@ -86,6 +83,17 @@ def test_a_dominated_point_is_named_with_its_chance(found):
     assert one["a"]["by"].startswith("b")
     assert (one["a"]["chance"], one["a"]["by_means"]) == (1.0, True)
     assert any("a w=0.5 is dominated with a chance of 100% by b" in line for line in sentences(found))
+
+
+def test_who_is_named_does_dominate(tmp_path):
+    """By the means c does, whose chance is unknown without scores; b has a chance, but is worse on one axis."""
+    runs = [a_run(tmp_path, name, means) for name, means in (("a", (0, 0)), ("b", (0.001, -0.001)), ("c", (1, 1)))]
+    for name in ("scores.jsonl", "generations.jsonl"):
+        (runs[2] / name).unlink()
+    points = {point.algorithm: point for point in collect(runs).points}
+    named = {one["point"][0]: one for one in comparisons(list(points.values()))["dominated"]}
+    assert named["a"]["by"].startswith("c")
+    assert (named["a"]["chance"], named["a"]["by_means"]) == (None, True)
 
 
 def test_a_dominance_that_may_be_noise_is_not_certain(tmp_path):

@@ -228,3 +228,18 @@ def test_mixtures_by_scorers_stand_on_one_front(scored, tmp_path):
 )
 def test_what_logit_mix_cannot_do_is_refused_in_a_line(scored, tmp_path, capsys, given, said):
     assert_refused(run_here(tmp_path, scored, "algorithm=logit_mix", *given), capsys, said)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["~scorers.safer"], "scorers.safer: algorithm=preview needs a scorer of every objective"),
+        (["generator.temperature=0.7"], "generator.temperature=0.7: must be 1 with algorithm=preview"),
+        (["generator.top_p=0.9"], "generator.top_p=0.9: must be 1 with algorithm=preview"),
+    ],
+)
+def test_what_a_preview_cannot_weigh_is_refused_before_a_model(scored, tmp_path, capsys, given, said):
+    settings = [one for one in scored if not (given[0] == "~scorers.safer" and one.startswith("scorers.safer"))]
+    given = [one for one in given if not one.startswith("~")]
+    assert_refused(run_here(tmp_path, settings, "algorithm=preview", *given), capsys, said)
+    assert not (tmp_path / "runs").exists()
