@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alignlab.config.names import RANKED_FILE
 from alignlab.config.objectives import NamedReward
+from alignlab.config.programs import program_version
 from alignlab.config.schema import DatasetConfig, RewardConfig, RunConfig
 from alignlab.config.uses import value_at, why_unused
 from alignlab.errors import ConfigError
@@ -147,6 +148,24 @@ def fingerprint(path: Path, *, by_content: bool = True) -> str:
             stat = file.stat()
             digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
+
+
+def content_of(settings: RewardConfig, made_by: str | None = None) -> dict[str, str]:
+    """What a reward's settings name, by key: hashes of folders, a function's version, the run that makes it.
+
+    Args:
+        settings: of the reward.
+        made_by: name of the run folder, where it is made.
+    """
+    paths = {key: value_at(settings, key) for key in ("path", "adapter", "labels_path", "settings.path")}
+    found = {
+        key: _of(f".{key}", Path(path), by_content=key in ("adapter", "labels_path") or _is_small(Path(path)))
+        for key, path in paths.items()
+        if path and Path(path).exists()
+    }
+    if settings.kind == "python":
+        found["function"] = program_version(str(value_at(settings, "function")))
+    return found | ({} if made_by is None else {"made_by": made_by})
 
 
 def quality_files(settings: DatasetConfig) -> dict[str, str]:

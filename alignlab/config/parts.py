@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignlab.config.fingerprints import content_of
 from alignlab.config.names import HELD_OUT
 from alignlab.config.schema import (
     DatasetConfig,
@@ -114,6 +115,12 @@ class RewardSource:
     max_length: int
     batch_size: int
     device: str
+
+    def content(self) -> dict[str, str]:
+        """What its settings name and its members', by key: other hashes mean another reward under the same settings."""
+        found = content_of(self.settings, None if self.made_by is None else self.made_by.folder.name)
+        members = ((name, one.content()) for name, one in self.members.items())
+        return found | {f"members.{name}.{key}": value for name, own in members for key, value in own.items()}
 
     @property
     def key(self) -> str:

@@ -115,6 +115,10 @@ class Plan(Generic[A_co]):
             generator = dataclasses.replace(generator, samples=samples)
         return plan_of(dataclasses.replace(self.config, algorithm=algorithm, generator=generator, force=False))
 
+    def reads(self, key: str) -> bool:
+        """Whether a setting changes anything in the run."""
+        return why_unused(self.config, key) is None
+
     def sampling(self) -> Sampling:
         """How the run's own model is sampled.
 

@@ -1,6 +1,6 @@
 """Quality beside the scores: over-refusal on harmless prompts, repetition, and the loss on texts of one's own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from alignlab.evaluation.scored import Said, draw_samples, read_said
 from alignlab.evaluation.texts import refuses
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import file_hash, text_id
-from alignlab.io.records import Records
+from alignlab.io.records import renewable
 from alignlab.models.adapters import adapter_id
 from alignlab.models.base import Base, position_limit
 from alignlab.models.prompts import Encoded
@@ -99,7 +99,7 @@ def _text_loss(policy: Policy, run: RunFolder, outcome: Outcome, path: Path) -> 
         "text": file_hash(path),
         "chunk": CHUNK_TOKENS,
     }
-    with Records(run.path / TEXT_LOSS, list(chunks), made_for=made_for) as records:
+    with renewable(run.path / TEXT_LOSS, list(chunks), made_for=made_for, say=say) as records:
         missing = records.missing()
         if missing:
             with run.stage("text loss"), policy.model() as model:
@@ -135,19 +135,21 @@ def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
         yield names[start : start + CHUNKS_AT_ONCE]
 
 
-def quality_changes(folder: Path, reference: Path) -> dict[str, dict[str, Any]]:
+def quality_changes(folder: Path, reference: Path, measured: Container[str]) -> dict[str, dict[str, Any]]:
     """`NAME_change` of over-refusal and text loss: the policy's minus the reference's on the same prompts and texts.
 
     Args:
         folder: the run's.
         reference: folder of the reference's evaluation.
+        measured: names of the run's artifacts; files that an earlier measurement left are none.
     """
     found: dict[str, dict[str, Any]] = {}
-    old, new = _read(reference / BENIGN), _read(folder / BENIGN)
+    old, new = (_read(one / BENIGN) if "benign" in measured else [] for one in (reference, folder))
     if old and new:
         sides = [([row["refused"] for row in rows], [row["group"] for row in rows]) for rows in (old, new)]
         found["over_refusal_change"] = paired_difference(sides[0], sides[1], shares=True).as_record()
-    before, after = ({row["id"]: row for row in _read(one / TEXT_LOSS)} for one in (reference, folder))
+    read = (_read(one / TEXT_LOSS) if "text_loss" in measured else [] for one in (reference, folder))
+    before, after = ({row["id"]: row for row in rows} for rows in read)
     shared = [name for name in after if name in before]
     if shared:
         nats = [after[name]["nats"] - before[name]["nats"] for name in shared]

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +25,7 @@ from alignlab.evaluation.measure import GENERATIONS, SCORES, Policy
 from alignlab.evaluation.texts import repetition
 from alignlab.io.atomic import remove_path, write_jsonl
 from alignlab.io.hashes import text_id
-from alignlab.io.records import Records
+from alignlab.io.records import Records, renewable
 from alignlab.judges.base import UNSCORED, has_words
 from alignlab.models.adapters import adapter_id
 from alignlab.models.prompts import Encoded, PromptEncoder
@@ -38,6 +39,8 @@ LENGTH_QUANTILE = 0.95
 MOST_TOKENS = 512
 DESCRIBED = ("tokens", "repetition")
 """Columns of scores.jsonl that describe the responses themselves."""
+REWARD = "_reward"
+"""Ends the column of a scorer."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ def draw_samples(
 ) -> dict[str, list[int]]:
     """Write a file of responses, of which those that are known from before are not sampled again.
 
+    Harmless prompts come from a file that may have changed since: then their responses are sampled anew.
+
     Args:
         policy: what is sampled.
         run: times the stages and keeps the records.
@@ -133,7 +138,8 @@ def draw_samples(
     ids = {group: policy.base.encoder.prompt_ids(prompt) for group, prompt in prompts.items()}
     numbers = range(sampling.generator.samples)
     names = [_name(group, number) for group in prompts for number in numbers]
-    with Records(run.path / name, names, made_for=_made_for(policy, ids, sampling)) as records:
+    opened = Records if name == GENERATIONS else partial(renewable, say=say)
+    with opened(run.path / name, names, made_for=_made_for(policy, ids, sampling)) as records:
         missing = set(records.missing())
         if missing:
             kind = "held-out" if name == GENERATIONS else "harmless"
@@ -257,6 +263,19 @@ def add_columns(folder: Path, said: Sequence[Said], columns: Mapping[str, Sequen
         for index, row in enumerate(said)
     ]
     write_jsonl(folder / SCORES, rows)
+
+
+def keep_scores_of(scorers: Container[str], folder: Path) -> None:
+    """Take the columns of scorers that are no longer asked out of scores.jsonl.
+
+    Args:
+        scorers: names of those that are.
+        folder: of the evaluation.
+    """
+    known = columns_of(folder).values()
+    gone = {key for row in known for key in row if key.endswith(REWARD) and key.removesuffix(REWARD) not in scorers}
+    if gone:
+        write_jsonl(folder / SCORES, [{key: row[key] for key in row if key not in gone} for row in known])
 
 
 def score_said(

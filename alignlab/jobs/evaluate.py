@@ -58,7 +58,7 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     if behind is not None:
         shares = {name for name, source in plan.scorers.items() if isinstance(source.settings, JudgedConfig)}
         against_reference(run.path, behind, outcome, shares)
-        outcome.metrics |= quality_changes(run.path, behind)
+        outcome.metrics |= quality_changes(run.path, behind, outcome.artifacts)
 
 
 def _adapter(

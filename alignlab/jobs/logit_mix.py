@@ -69,7 +69,7 @@ def run(plan: Plan[LogitMixConfig], run: RunFolder, outcome: Outcome) -> None:
         score(plan, policy, run, outcome, held_out)
         judged = {name for name, source in plan.scorers.items() if isinstance(source.settings, JudgedConfig)}
         against_reference(run.path, behind, outcome, judged)
-        outcome.metrics |= quality_changes(run.path, behind)
+        outcome.metrics |= quality_changes(run.path, behind, outcome.artifacts)
 
 
 def _by_sequence(

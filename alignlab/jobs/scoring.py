@@ -17,6 +17,7 @@ from alignlab.evaluation.scored import (
     decoding,
     describe,
     held_out_prompts,
+    keep_scores_of,
     read_said,
     response_limit,
     sampled,
@@ -76,7 +77,10 @@ def score(plan: Plan[Any], policy: Policy, run: RunFolder, outcome: Outcome, hel
                 one = one.scaled(policy.base.encoder.encode_all(texts, sampled=True), run.path, behind)
             yield name, one
 
-    outcome.extra["scorers"] = {name: {"settings": asdict(one.settings)} for name, one in plan.scorers.items()}
+    outcome.extra["scorers"] = {
+        name: {"settings": asdict(one.settings), "content": one.content()} for name, one in plan.scorers.items()
+    }
+    keep_scores_of(plan.scorers, run.path)
     score_said(said, run, outcome, one_by_one(), shares=shares)
     record_categories(said, run.path, outcome, categories, shares)
     if set(plan.scorers) >= set(outcome.axes):

@@ -174,15 +174,18 @@ def _drop_damaged(plan: Plan[Any], folder: Path, checked: Checked) -> None:
 
 
 def _lacks_scores(plan: Plan[Any], done: RunResult) -> bool:
-    """Whether a finished evaluation lacks a scorer or a file that is asked for now; its samples are there."""
+    """Whether a finished evaluation is of other scorers or files than are asked for now; its samples are there."""
     if plan.algorithm.uses.trains or plan.algorithm.uses.data == "prompts":
         return False
+    if not plan.scorers:
+        return False
+    measured, asked = done.extra.get("quality") or {}, quality_files(plan.rows.settings)
+    if any(measured.get(name) != value for name, value in asked.items() if plan.reads(f"dataset.{name}")):
+        return True
     known = done.extra.get("scorers") or {}
-    measured = done.extra.get("quality") or {}
-    if any(measured.get(name) != value for name, value in quality_files(plan.rows.settings).items()):
-        return bool(plan.scorers)
-    return any(
-        known.get(name, {}).get("settings") != json.loads(json.dumps(asdict(source.settings)))
+    return known.keys() != plan.scorers.keys() or any(
+        known[name].get("settings") != json.loads(json.dumps(asdict(source.settings)))
+        or known[name].get("content", {}) != source.content()
         for name, source in plan.scorers.items()
     )
 

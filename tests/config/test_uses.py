@@ -158,6 +158,7 @@ def test_a_table_that_is_wrong_is_seen(monkeypatch):
     assert found["algorithm.beta"] == (True, True)
 
 
+GRADED = "+scorers.safer.kind=length"
 PROBES = ["algorithm=pairs", "+scorers.better.kind=probe", "+scorers.safer.kind=probe"]
 """Scorers that are made, without the trainer."""
 
@@ -172,6 +173,8 @@ PROBES = ["algorithm=pairs", "+scorers.better.kind=probe", "+scorers.safer.kind=
         ["algorithm=synthesis", "generator.samples=3"],
         ["algorithm=course_correction", "dataset.pairs=3"],
         ["w=1", "reward=gold"],
+        *(["algorithm=" + name, GRADED, "dataset.benign=x.csv"] for name in ("best_of_n", "preview")),
+        ["algorithm=logit_mix", "algorithm.level=sequence", GRADED, "dataset.text=x.txt"],
         [*PROBES, "trainer.learning_rate=1e-5"],
         [*PROBES, "trainer.num_train_epochs=2"],
         [*PROBES, "peft.r=4"],

@@ -12,6 +12,7 @@ from alignlab.config.conditions import (
     OWN_PAIRS,
     PREFERENCES,
     TRAINING,
+    UNMEASURED,
     both,
     either,
     gold_rewards,
@@ -39,6 +40,7 @@ class BestOfNConfig(AlgorithmConfig):
     uses: ClassVar[Uses] = Uses(
         reads={
             **EvaluateConfig.uses.reads,
+            **UNMEASURED,
             "algorithm.beta": both(gold_rewards, on_toy),
             **BALANCE,
         },
@@ -77,7 +79,7 @@ class LogitMixConfig(AlgorithmConfig):
             **when(trains_rewards, TRAINING),
             "dataset.exact_samples": both(gold_rewards, on_toy),
             "scorers": always,
-            **MEASURED,
+            **dict.fromkeys(MEASURED, both(scored, if_kind("algorithm.level", "token"))),
             "generator": _SAMPLES,
             "generator.samples": _SAMPLES,
             "generator.prompts": both(scored, off_toy),

@@ -14,6 +14,7 @@ from alignlab.config.conditions import (
     SAMPLING,
     SCRATCH,
     TRAINING,
+    UNMEASURED,
     adapter,
     both,
     either,
@@ -130,7 +131,7 @@ class PreviewConfig(AlgorithmConfig):
 
     uses: ClassVar[Uses] = replace(
         EvaluateConfig.uses,
-        reads={**EvaluateConfig.uses.reads, "algorithm.beta": always},
+        reads={**EvaluateConfig.uses.reads, **UNMEASURED, "algorithm.beta": always},
         writes=("preview.csv", "preview.json"),
         after_sweep=None,
     )
