@@ -24,7 +24,7 @@ from alignlab.engine.sampling.sample import SampleRequest, sample_responses
 from alignlab.engine.scoring.logps import Divergence, divergence
 from alignlab.engine.scoring.rows import fit
 from alignlab.evaluation.length import length_of_pairs
-from alignlab.evaluation.texts import repetition_of, toy_over_refusal
+from alignlab.evaluation.texts import repetition, toy_over_refusal
 from alignlab.front.exact import exact_point
 from alignlab.io.atomic import write_jsonl
 from alignlab.io.hashes import text_id
@@ -242,13 +242,14 @@ def _sampled_metrics(
     }
     formed = np.array([toy.is_well_formed(*pair) for pair in zip(groups, texts, strict=True)], dtype=float)
     columns = scores | ({} if distance is None else {"kl": distance.kl.double().numpy()})
+    columns["repetition"] = np.array([repetition(text) for text in texts], dtype=float)
     columns["tokens"] = np.array([len(row.response_ids) for row in rows], dtype=float)
-    _write_records(run.path, requests, groups, texts, columns)
+    finishes = ["stop" if encoder.has_ended(row.response_ids) else "length" for row in rows]
+    _write_records(run.path, requests, groups, texts, finishes, columns)
     outcome.artifacts |= {"generations": GENERATIONS, "scores": SCORES}
     for name, values in columns.items():
         outcome.metrics[name] = mean_interval(values, groups).as_record()
     outcome.metrics["well_formed"] = share_interval(formed, groups).as_record()
-    outcome.metrics["repetition"] = repetition_of(texts, groups).as_record()
     outcome.metrics["over_refusal"] = toy_over_refusal(groups, texts).as_record()
     if distance is None or policy.is_reference:  # the reference was trained for no weights: it has no optimum
         return
@@ -332,6 +333,7 @@ def _write_records(
     requests: Sequence[SampleRequest],
     prompts: Sequence[str],
     texts: Sequence[str],
+    finishes: Sequence[str],
     columns: Mapping[str, Floats],
 ) -> None:
     """Write generations.jsonl and scores.jsonl, one row a response, joined by id.
@@ -341,16 +343,21 @@ def _write_records(
         requests: name the responses.
         prompts: of every response.
         texts: the responses.
-        columns: score -> its value for every response.
+        finishes: how each ended, "stop" or "length".
+        columns: score -> its value for every response, NaN where it has none.
     """
     ids = [text_id(request.id) for request in requests]
     generations = [
-        {"id": row_id, "prompt": prompt, "response": text}
-        for row_id, prompt, text in zip(ids, prompts, texts, strict=True)
+        {"id": row_id, "prompt": prompt, "response": text, "finish": finish}
+        for row_id, prompt, text, finish in zip(ids, prompts, texts, finishes, strict=True)
     ]
     scores = [
-        {"id": row_id, **{name: float(values[index]) for name, values in columns.items()}}
+        {"id": row_id, **{name: _known(values[index]) for name, values in columns.items()}}
         for index, row_id in enumerate(ids)
     ]
     write_jsonl(folder / GENERATIONS, generations)
     write_jsonl(folder / SCORES, scores)
+
+
+def _known(value: np.float64) -> float | None:
+    return None if np.isnan(value) else float(value)

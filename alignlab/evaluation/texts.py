@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from alignlab.data.records import Prompt, prompt_text
 from alignlab.data.worlds import toy
 from alignlab.rewards.programs import refusal
-from alignlab.stats import Interval, mean_interval, share_interval
+from alignlab.stats import Interval, share_interval
 
 REPEATED = 4
 """Words of the runs whose repetition is counted."""
@@ -32,11 +32,6 @@ def repetition(response: str) -> float | None:
     words = response.split()
     runs = list(zip(*(words[start:] for start in range(REPEATED)), strict=False))
     return 1 - len(set(runs)) / len(runs) if runs else None
-
-
-def repetition_of(responses: Sequence[str], groups: Sequence[str]) -> Interval:
-    """Mean repetition with its interval over prompts; too short responses are `missing`."""
-    return mean_interval([repetition(response) for response in responses], groups)
 
 
 def toy_over_refusal(prompts: Sequence[str], responses: Sequence[str]) -> Interval:

@@ -6,7 +6,7 @@ import numpy as np
 
 from alignlab.config.plan import Plan
 from alignlab.config.schema import JudgedConfig, LogitMixConfig
-from alignlab.data.records import Prompt, RankedRow
+from alignlab.data.records import Prompt, RankedRow, as_said
 from alignlab.engine.cache.scores import shared_scores
 from alignlab.engine.sampling.draw import RandomStream
 from alignlab.engine.sampling.mixture import Member
@@ -114,7 +114,9 @@ def _scores(reward: ImplicitReward, prompts: Sequence[PromptSamples], known: dic
             tokens = row.get("tokens")
             encoder = reward.base.encoder
             rows.append(
-                Encoded(encoder.prompt_ids(asked), tokens) if tokens else encoder.encode(asked, str(row["response"]))
+                Encoded(encoder.prompt_ids(asked), tokens)
+                if tokens
+                else encoder.encode(asked, as_said(str(row["response"]), row.get("finish")))
             )
     scores: Floats = reward.score_encoded(rows).double().numpy()
     return scores

@@ -7,7 +7,7 @@ from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
-from alignlab.data.records import CutText, Prompt, Turn, fill_template
+from alignlab.data.records import CutText, Prompt, Turn, as_said, fill_template
 from alignlab.io.prefix import common_prefix
 from alignlab.models.chat import ChatTemplate, Split
 from alignlab.models.rendering import TemplateError
@@ -127,6 +127,17 @@ class PromptEncoder:
         ends = (self.end_id, self.tokenizer.eos_token_id)
         end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
         return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+
+    def said(self, ids: list[int]) -> str:
+        """The same as rewards take it: a `CutText` if no token ended the response."""
+        return as_said(self.response_text(ids), "stop" if self.has_ended(ids) else "length")
+
+    def has_ended(self, ids: list[int]) -> bool:
+        """Whether the last of a response's tokens ends it; a model may know more such than its tokenizer."""
+        if not ids:
+            return False
+        added = self.tokenizer.added_tokens_decoder.get(ids[-1])
+        return ids[-1] in (self.end_id, self.tokenizer.eos_token_id) or (added is not None and added.special)
 
     def reopened_ids(self, prompt: Prompt, answer: str) -> list[int]:
         """Tokens of a conversation whose answer is over, with the assistant's header again; of a chat template."""

@@ -129,7 +129,7 @@ class ProbeReader:
         """Differences of features of all pairs."""
         rows = encoded.responses()
         found = self.features.of(rows, self.base, self._cache, batch_size=self._batch_size, label="hidden states")
-        (chosen, rejected), (long, short) = found.chunk(2), log_lengths(rows).chunk(2)
+        (chosen, rejected), (long, short) = found.chunk(2), log_lengths(rows, self.base.encoder).chunk(2)
         groups = [pair.group for pair in encoded.pairs]
         return _Measured((chosen - rejected).numpy(), (long - short)[:, None].numpy(), groups)
 

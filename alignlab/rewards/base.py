@@ -56,8 +56,8 @@ class TextReward(Reward):
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
         """The same for rows that are tokenised, shape (n,). A response that was cut is scored as it was cut."""
         prompts = [self.encoder.raw_prompt(row.prompt_ids) if row.prompt is None else row.prompt for row in rows]
-        cut = self.encoder.response_text
-        return self.score(prompts, [cut(row.response_ids) if row.response is None else row.response for row in rows])
+        said = self.encoder.said
+        return self.score(prompts, [said(row.response_ids) if row.response is None else row.response for row in rows])
 
 
 def as_text_row(prompt: Prompt, response: str) -> Encoded:

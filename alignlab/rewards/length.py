@@ -34,6 +34,5 @@ class LengthReward(TextReward):
         return self._by_tokens(rows) if self.unit == "tokens" else super().score_encoded(rows)
 
     def _by_tokens(self, rows: Sequence[Encoded]) -> Tensor:
-        end = self.encoder.end_id
-        lengths = [len(row.response_ids) - (row.response_ids[-1:] == [end]) for row in rows]
+        lengths = [len(row.response_ids) - self.encoder.has_ended(row.response_ids) for row in rows]
         return torch.tensor([-self.scale * length for length in lengths])

@@ -62,12 +62,13 @@ class ProbeFeatures:
             return found.flatten(1)
 
         states = cache.states(f"{base.scorer}:{layers}:{pooling}", rows, compute).double()
-        return torch.cat([states, log_lengths(rows)[:, None]], dim=1) if self.with_length else states
+        return torch.cat([states, log_lengths(rows, base.encoder)[:, None]], dim=1) if self.with_length else states
 
 
-def log_lengths(rows: Sequence[Encoded]) -> Tensor:
-    """log(1 + tokens of the response), its end token apart, float64, shape (n,)."""
-    return torch.tensor([len(row.response_ids) for row in rows], dtype=torch.float64).log()
+def log_lengths(rows: Sequence[Encoded], encoder: PromptEncoder) -> Tensor:
+    """log(1 + tokens of the response), its end token, which a cut one lacks, apart; float64, shape (n,)."""
+    lengths = [len(row.response_ids) - encoder.has_ended(row.response_ids) for row in rows]
+    return torch.tensor(lengths, dtype=torch.float64).log1p()
 
 
 def save_probe(folder: Path, weights_F: Tensor, card: ProbeCard) -> None:

@@ -29,7 +29,7 @@ class TextReader:
         tokenizer: the scorer's own.
         template: a string with {raw_prompt}, and {response} unless that ends it; None for the tokenizer's chat
             template; `pair` for prompt and response as two texts, as cross-encoders read them.
-        eos: append EOS after a whole response, with a string template; a `CutText` has none.
+        eos: append EOS after a whole response, with a string template; a `CutText` has none, nor a chat template's end.
         max_length: longest row in tokens; a longer one is cut at the end.
         key: what the scorer's settings stand under, for errors; `model` for a model that becomes a scorer.
 
@@ -66,13 +66,13 @@ class TextReader:
             )
             types = found.get("token_type_ids") or [None] * len(rows)
             return [Tokens(ids, kinds) for ids, kinds in zip(found["input_ids"], types, strict=True)]
+        whole = [not isinstance(response, CutText) for _, response in rows]
         dialogues = [self._turns(prompt, response) for prompt, response in rows]
         if self._chat is not None:
-            texts = self._chat.dialogues(dialogues, ask=False)
+            texts = _rendered(self._chat, dialogues, whole)
         else:
             texts = [fill_template(str(self.template), turns) for turns in dialogues]
         found = self.tokenizer(texts, add_special_tokens=self.by_string)["input_ids"]
-        whole = [not isinstance(response, CutText) for _, response in rows]
         return [Tokens(self._ended(ids, eos=self.eos and end)) for ids, end in zip(found, whole, strict=True)]
 
     def _turns(self, prompt: Prompt, response: str) -> tuple[Turn, ...]:
@@ -95,6 +95,14 @@ class TextReader:
             if token in text:
                 text = text.replace(token, f"{token[:1]} {token[1:]}")
         return text
+
+
+def _rendered(chat: ChatTemplate, dialogues: Sequence[tuple[Turn, ...]], whole: Sequence[bool]) -> list[str]:
+    """Each dialogue by the chat template, without what it writes after the last turn where that is not whole."""
+    ended = iter(chat.dialogues([turns for turns, end in zip(dialogues, whole, strict=True) if end], ask=False))
+    cut = [(turns[:-1], turns[-1].content) for turns, end in zip(dialogues, whole, strict=True) if not end]
+    begun = iter(chat.splits(cut, sampled=True))
+    return [next(ended) if end else next(begun).whole for end in whole]
 
 
 def _control_tokens(tokenizer: Any, template: str | None) -> list[str]:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from alignlab.evaluation.texts import refuses, repetition, repetition_of, toy_over_refusal
+from alignlab.evaluation.texts import refuses, repetition, toy_over_refusal
+from alignlab.stats import mean_interval
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def test_repetition_is_the_share_of_repeated_runs_of_four_words(text, expected):
 
 
 def test_a_response_too_short_to_repeat_itself_is_unknown_not_zero():
-    found = repetition_of(["a a a a a", "short", "a b c d e"], ["p", "p", "q"])
+    found = mean_interval(map(repetition, ["a a a a a", "short", "a b c d e"]), ["p", "p", "q"])
     assert (found.mean, found.n, found.missing, found.groups) == (0.25, 2, 1, 2)
 
 

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from alignlab.evaluation.texts import repetition
 from support.commands import SMALL, alignlab, assert_refused, result, run_folder, run_here
 
 N = ("algorithm.n=2", "generator.samples=4")
@@ -62,6 +63,17 @@ def test_best_of_n_is_the_mean_over_all_choices_of_the_references_samples(best):
     picks = rows_of(folder / "generations.jsonl")
     assert {row["id"] for row in picks} <= set(scores)
     assert len(picks) == 2 * len(by_prompt)
+
+
+def test_the_toys_samples_say_how_they_ended_and_how_much_each_repeats(best):
+    (reference,) = (file.parent for file in (best / "runs/evaluate").rglob("result.json"))
+    scores = {row["id"]: row for row in rows_of(reference / "scores.jsonl")}
+    for row in rows_of(reference / "generations.jsonl"):
+        words = len(row["response"].split())
+        assert row["finish"] == ("stop" if scores[row["id"]]["tokens"] == words + 1 else "length")
+        assert scores[row["id"]]["repetition"] == repetition(row["response"])
+    known = [row["repetition"] for row in scores.values() if row["repetition"] is not None]
+    assert result(reference)["metrics"]["repetition"]["n"] == len(known) > 0
 
 
 def test_the_front_joins_it_with_modpo(best):

@@ -55,6 +55,16 @@ def test_a_response_that_was_cut_has_no_end(bpe):
         assert rows[texts[0]].response_ids == [*rows[texts[1]].response_ids, bpe.eos_token_id]
 
 
+def test_tokens_tell_whether_a_response_was_cut(bpe):
+    encoder = PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:")
+    whole = encoder.encode("hello", "you").response_ids
+    assert encoder.said(whole) == "you"
+    assert not isinstance(encoder.said(whole), CutText)
+    assert encoder.said(whole[:-1]) == CutText("you")
+    assert encoder.has_ended([*whole[:-1], bpe.pad_token_id]), "a model may list other special tokens that end a turn"
+    assert not encoder.has_ended([])
+
+
 def test_words_round_trip():
     tokenizer = word_tokenizer(["now", "turn", "the", "user:", "assistant:"])
     encoder = PromptEncoder(tokenizer, "user: {raw_prompt} assistant: ")

@@ -41,6 +41,16 @@ def test_a_response_that_was_cut_has_no_end(tokenizer):
     assert whole.ids == [*cut.ids, EOS]
 
 
+def test_a_response_that_was_cut_has_no_end_by_a_chat_template_either(tokenizer):
+    chatty = copy.copy(tokenizer)
+    chatty.chat_template = CHAT
+    rows = [("one", CutText("a")), ("two", "b"), ("three", CutText("c"))]
+    found = [text(tokenizer, row.ids) for row in reader(chatty, None).read_all(rows)]
+    assert [row.endswith("<eos>") for row in found] == [False, True, False]
+    ended = [text(tokenizer, row.ids) for row in reader(chatty, None).read_all([(one, str(two)) for one, two in rows])]
+    assert [row.removesuffix("<eos>") for row in ended] == [row.removesuffix("<eos>") for row in found]
+
+
 def test_the_response_stands_where_the_template_says(tokenizer):
     template = "<bos>Q {raw_prompt} A {response} END<eos>"
     (row,) = reader(tokenizer, template).read_all([("{response}", "yes")])
