@@ -79,11 +79,11 @@ def _differences(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list
 
 
 def dominated(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list[dict[str, Any]]:
-    """Settings that another one is better than on every axis.
+    """Settings that another one is better than on every axis, by the means or with a chance of a half or more.
 
-    The chance is the share of bootstrap draws (of prompts, and of seeds where all have the same) in which the setting
-    that most often does so is better on every axis; None without scores by prompt. It is not that of any setting at
-    all, which would grow with the number of settings.
+    Of several such others the one with the greatest chance is named, an unknown chance last. The chance is the share of
+    bootstrap draws (of prompts, and of seeds where all have the same) in which that one is better on every axis; None
+    without scores by prompt. It is not that of any setting at all, which would grow with the number of settings.
 
     Args:
         settings: by label.
@@ -99,12 +99,13 @@ def dominated(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list[di
         chance_SS[np.ix_(known, known)] = _better(draws.means_RSM).mean(axis=0)
     found = []
     for index, name in enumerate(names):
-        by_means_S, chance_S = better_SS[:, index] > 0, chance_SS[:, index]
-        does_S = by_means_S | (chance_S >= 0.5)
-        if does_S.any():
-            best = int(np.where(does_S, np.nan_to_num(chance_S, nan=-1.0), -2.0).argmax())
-            own = None if np.isnan(chance_S[best]) else float(chance_S[best])
-            found.append({"point": name, "by": names[best], "chance": own, "by_means": bool(by_means_S[best])})
+        known_S = np.nan_to_num(chance_SS[:, index], nan=-1.0)
+        dominators = np.flatnonzero((better_SS[:, index] > 0) | (known_S >= 0.5)).tolist()
+        if dominators:
+            best = max(dominators, key=lambda other: (known_S[other], better_SS[other, index]))
+            chance = None if known_S[best] < 0 else float(known_S[best])
+            by_means = bool(better_SS[best, index])
+            found.append({"point": name, "by": names[best], "chance": chance, "by_means": by_means})
     return found
 
 

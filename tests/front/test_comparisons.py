@@ -85,22 +85,40 @@ def test_a_dominated_point_is_named_with_its_chance(found):
     assert any("a w=0.5 is dominated with a chance of 100% by b" in line for line in sentences(found))
 
 
-def test_who_is_named_does_dominate(tmp_path):
-    """By the means c does, whose chance is unknown without scores; b has a chance, but is worse on one axis."""
-    runs = [a_run(tmp_path, name, means) for name, means in (("a", (0, 0)), ("b", (0.001, -0.001)), ("c", (1, 1)))]
-    for name in ("scores.jsonl", "generations.jsonl"):
-        (runs[2] / name).unlink()
-    points = {point.algorithm: point for point in collect(runs).points}
-    named = {one["point"][0]: one for one in comparisons(list(points.values()))["dominated"]}
-    assert named["a"]["by"].startswith("c")
-    assert (named["a"]["chance"], named["a"]["by_means"]) == (None, True)
-
-
 def test_a_dominance_that_may_be_noise_is_not_certain(tmp_path):
     runs = [a_run(tmp_path, name, means, spread=1.0) for name, means in (("a", (0, 0)), ("b", (0.02, 0.02)))]
     (one,) = comparisons(collect(runs).points)["dominated"]
     assert one["by_means"]
     assert 0.1 < one["chance"] < 0.6
+
+
+def test_the_named_dominator_dominates(tmp_path):
+    """Another point may be better in more draws, but less than half, than the one that is better by the means."""
+    rng = np.random.default_rng(2)
+    prompts = rng.normal(size=40)
+    noise = rng.normal(size=40) * 40
+    noise -= noise.mean()
+    scores = {
+        "point": (prompts, prompts),
+        "almost": (prompts + 9, prompts - 0.001 + 0.01 * rng.normal(size=40)),
+        "better": (prompts + 0.01 + noise, prompts + 0.01 - noise),
+    }
+    runs = []
+    for name, (helpful, safe) in scores.items():
+        rows = zip(helpful.tolist(), safe.tolist(), strict=True)
+        said = [(f"p{p}", "x", dict(zip(("helpful", "safe"), row, strict=True))) for p, row in enumerate(rows)]
+        runs.append(write_run(tmp_path / name, w=0.5, samples=said, algorithm=name))
+    found = {one["point"]: one for one in comparisons(collect(runs).points)["dominated"]}
+    one = found["point w=0.5"]
+    assert (one["by"], one["by_means"]) == ("better w=0.5", True)
+    assert one["chance"] < 0.5
+
+
+def test_a_point_without_scores_by_prompt_dominates_by_its_means(tmp_path):
+    runs = [a_run(tmp_path, name, means) for name, means in (("a", (0.0, 0.0)), ("b", (1.0, -0.01)), ("c", (2.0, 2.0)))]
+    (runs[2] / "scores.jsonl").unlink()
+    dominated = comparisons(collect(runs).points)["dominated"]
+    assert [(one["point"][0], one["by"][0], one["chance"]) for one in dominated] == [("a", "c", None), ("b", "c", None)]
 
 
 def test_seeds_are_averaged_and_a_lone_point_is_compared_with_nothing(tmp_path):
