@@ -4,6 +4,7 @@ Shape letters: S settings, P prompts, M axes.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,24 +87,28 @@ def compare_methods(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
 
 
 def _row(settings: Sequence[PlotPoint]) -> dict[str, Any]:
-    """Means over the settings, and the cost of all of them together, of one seed in the mean."""
+    """Means over the settings, and the cost of all of them together for one seed; None where a part is unknown."""
     found: dict[str, Any] = {}
     for name in MEANS:
         known = [setting.metrics[name].mean for setting in settings if name in setting.metrics]
         whole = [value for value in known if value is not None]
         found[name] = float(np.mean(whole)) if len(whole) == len(settings) else None
-    costs = [cost_of(run.folder) for setting in settings for run in setting.runs]
-    num_seeds = max(len(setting.runs) for setting in settings)
-    trained = {one.home: one.training for one in costs}  # a run that made several policies was trained once
+    costs = [[cost_of(run.folder) for run in setting.runs] for setting in settings]
+    made_by = Counter(home for of_setting in costs for home in {one.home for one in of_setting})
     parts = {
-        "training": trained.values(),
-        "sampling": [one.sampling for one in costs],
-        "adapter_bytes": [one.adapter_bytes for one in costs],
+        # A run that made several settings was trained once, for all of them.
+        "training": [[_part(one.training, made_by[one.home]) for one in of_setting] for of_setting in costs],
+        "sampling": [[_part(one.sampling) for one in of_setting] for of_setting in costs],
+        "adapter_bytes": [[_part(one.adapter_bytes) for one in of_setting] for of_setting in costs],
     }
-    for field, values in parts.items():
-        numbers = [float(value) for value in values if value is not None]
-        found[field] = sum(numbers) / num_seeds if numbers else None
+    for field, by_setting in parts.items():
+        total = sum(float(np.mean(values)) for values in by_setting)
+        found[field] = None if np.isnan(total) else total
     return found
+
+
+def _part(cost: float | None, share_of: int = 1) -> float:
+    return np.nan if cost is None else cost / share_of
 
 
 def _utility(settings: Sequence[PlotPoint]) -> dict[str, float] | None:
@@ -149,7 +154,8 @@ def methods_table(compared: Mapping[str, Any]) -> "Table":
     num_w = len(compared["weights"])
     table = Table(
         caption=f"means over the {num_w} w that every method has; utility: w.r, which counts no KL; p-values by Holm "
-        "over the methods; seconds of all these w, without references, rewards and endpoints, which methods share"
+        "over the methods; seconds and MB of all these w together, for one seed, without references, rewards and endpoints, "
+        "which methods share"
     )
     table.add_column("method", no_wrap=True)
     for title in ("utility", f"against {base}", *(titles[name] for name in known)):

@@ -36,6 +36,10 @@ class Said:
                 held.setdefault(prompt, []).append(value)
         return {prompt: math.fsum(values) / len(values) for prompt, values in held.items()}
 
+    def is_share(self, metric: str) -> bool:
+        """Whether every known score is 0 or 1."""
+        return all(value in (None, 0, 1) for value in self.scores.get(metric, ()))
+
 
 def read_said(folder: Path) -> Said:
     """What a run's policy said; empty where the run has not sampled. A score that is not a number is unknown."""
@@ -71,7 +75,8 @@ def differences(said: Sequence[Said], metrics: Sequence[str]) -> list[dict[str, 
             for a, before in enumerate(by_prompt[:b]):
                 if not before.keys() & after.keys():
                     continue
-                one = paired_difference(*((list(held.values()), list(held)) for held in (before, after)))
+                shares = said[a].is_share(metric) and said[b].is_share(metric)
+                one = paired_difference(*((list(held.values()), list(held)) for held in (before, after)), shares=shares)
                 interval = one.interval
                 numbers = {"mean": interval.mean, "low": interval.low, "high": interval.high, "p": one.p}
                 found.append({"a": a, "b": b, "metric": metric, **numbers, "groups": interval.groups})

@@ -162,4 +162,4 @@ def neighbours(settings: Sequence[PlotPoint], axes: Sequence[str]) -> list[dict[
 
 def _paired(low: PromptScores, high: PromptScores, index: int) -> Any:
     before, after = ((one.means_PM[:, index].tolist(), one.prompts) for one in (low, high))
-    return paired_difference(before, after)
+    return paired_difference(before, after, shares=low.is_share[index] and high.is_share[index])

@@ -73,6 +73,17 @@ def test_a_training_that_made_several_policies_counts_once(tmp_path):
     assert rows["modpo_conditioned"]["sampling"] == rows["modpo"]["sampling"] == 6.0
 
 
+def test_costs_are_of_one_seed_and_unknown_where_a_part_is(tmp_path):
+    seeds = [(0.25, 0, 10.0), (0.75, 0, 20.0), (0.75, 1, 40.0)]
+    for w, seed, seconds in seeds:
+        more = {"seed": seed, "seconds": {"training": seconds, "sampling": None if w == 0.25 else 1.0}}
+        write_run(tmp_path / "a" / f"{w}-{seed}", w=w, samples=samples(w), algorithm="modpo", **more)
+    other = write_method(tmp_path, "soup")
+    rows = compare_methods(collect([*(tmp_path / "a").iterdir(), *other]).points)["methods"]
+    assert rows["modpo"]["training"] == pytest.approx(10 + (20 + 40) / 2), "each w by the mean of its own seeds"
+    assert rows["modpo"]["sampling"] is None, "one of two is unknown, and no part of a sum"
+
+
 def test_a_lost_run_has_no_cost(tmp_path):
     (folder,) = write_method(tmp_path, "modpo", ws=(0.25,))
     record = json.loads((folder / "result.json").read_text())

@@ -9,8 +9,9 @@ import pytest
 
 from alignlab.front.collect import FrontPoint
 from alignlab.front.metrics import ExactCurve, hypervolume
+from alignlab.front.said import differences, read_said
 from alignlab.front.summary import front_summary
-from alignlab.stats import Interval, mean_interval
+from alignlab.stats import Interval, mean_interval, paired_difference
 
 AXES = ("helpful", "safe", "brief")
 WEIGHTS = [(0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8), (0.3, 0.4, 0.3)]
@@ -143,6 +144,25 @@ def test_neighbouring_w_are_compared_on_the_same_prompts(tmp_path):
     paired = (first["ci95"][1] - first["ci95"][0]) / 2
     apart = np.hypot(*(point.metrics["helpful"].half_width for point in points[:2]))
     assert apart > 5 * paired, "control: unpaired intervals could not tell them apart"
+
+
+def test_a_difference_of_shares_knows_their_span(tmp_path):
+    """Scores that were all 0 or 1 but for one answer alike: the interval is that of shares, as between any two."""
+    points = []
+    for w, yes in ((0.2, 0), (0.8, 3)):
+        folder = tmp_path / str(w)
+        folder.mkdir()
+        rows = [{"id": str(prompt), "prompt": f"p{prompt}", "response": "x"} for prompt in range(40)]
+        scores = [{"id": str(prompt), "helpful": float(prompt < yes), "safe": 0.0} for prompt in range(40)]
+        for name, held in (("generations", rows), ("scores", scores)):
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held))
+        points.append(a_run(w, folder=folder))
+    (row,) = only_series(points, exact=None, reference=None)["neighbours"]
+    found, groups = row["differences"], [f"p{prompt}" for prompt in range(40)]
+    expected = paired_difference(([0.0] * 40, groups), ([0.0] * 40, groups), shares=True)
+    assert found["safe"]["ci95"] == [expected.interval.low, expected.interval.high], "never without width"
+    (on_page,) = differences([read_said(point.folder) for point in points], ["helpful"])
+    assert [on_page["low"], on_page["high"]] == found["helpful"]["ci95"], "the page says the same"
 
 
 def test_no_differences_without_scores_by_prompt(tmp_path):
