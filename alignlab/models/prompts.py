@@ -136,8 +136,11 @@ class PromptEncoder:
         """Whether the last of a response's tokens ends it; a model may know more such than its tokenizer."""
         if not ids:
             return False
+        if ids[-1] in (self.end_id, self.tokenizer.eos_token_id):
+            return True
         added = self.tokenizer.added_tokens_decoder.get(ids[-1])
-        return ids[-1] in (self.end_id, self.tokenizer.eos_token_id) or (added is not None and added.special)
+        begins = (self.tokenizer.bos_token_id, self.tokenizer.unk_token_id)
+        return added is not None and added.special and ids[-1] not in begins
 
     def reopened_ids(self, prompt: Prompt, answer: str) -> list[int]:
         """Tokens of a conversation whose answer is over, with the assistant's header again; of a chat template."""
