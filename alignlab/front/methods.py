@@ -154,8 +154,8 @@ def methods_table(compared: Mapping[str, Any]) -> "Table":
     num_w = len(compared["weights"])
     table = Table(
         caption=f"means over the {num_w} w that every method has; utility: w.r, which counts no KL; p-values by Holm "
-        "over the methods; seconds and MB of all these w together, for one seed, without references, rewards and endpoints, "
-        "which methods share"
+        "over the methods; seconds and MB of all these w together, for one seed, without references, rewards and "
+        "endpoints, which methods share"
     )
     table.add_column("method", no_wrap=True)
     for title in ("utility", f"against {base}", *(titles[name] for name in known)):
