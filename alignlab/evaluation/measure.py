@@ -236,7 +236,7 @@ def _sampled_metrics(
         )
         rows, distance = sample(policy, requests, sampling)
     groups = [prompt for prompt in prompts for _ in range(sampling.generator.samples)]
-    texts = [encoder.response_text(row.response_ids) for row in rows]
+    texts = [encoder.response_text(row).strip() for row in rows]
     scores = {
         gold: GoldReward(gold, encoder).score(groups, texts).double().numpy() for gold in dict.fromkeys(golds.values())
     }

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from alignlab.config.plan import Plan
 from alignlab.config.schema import GrpoConfig, LocalGeneratorConfig
+from alignlab.data.records import Prompt
 from alignlab.errors import ConfigError
 from alignlab.evaluation.scored import response_limit
 from alignlab.jobs.preference import Prepared, card_and_measure, prepare
@@ -69,8 +70,8 @@ def _generator(settings: LocalGeneratorConfig, prepared: Prepared) -> LocalGener
     return generator
 
 
-def _prompts(prepared: Prepared, outcome: Outcome, max_new_tokens: int) -> list[list[int]]:
-    """Tokens of every prompt that leaves room for an answer; the others are counted and said.
+def _prompts(prepared: Prepared, outcome: Outcome, max_new_tokens: int) -> list[tuple[Prompt, list[int]]]:
+    """Every prompt that leaves room for an answer, with its tokens; the others are counted and said.
 
     Args:
         prepared: the training rows.
@@ -81,8 +82,9 @@ def _prompts(prepared: Prepared, outcome: Outcome, max_new_tokens: int) -> list[
         ConfigError: if no prompt is left.
     """
     max_length = prepared.recipe.trainer.max_length
-    every = [prepared.base.encoder.prompt_ids(one) for one in dict.fromkeys(row.prompt for row in prepared.ranked)]
-    fitting = [ids for ids in every if len(ids) + max_new_tokens <= max_length]
+    texts = dict.fromkeys(row.prompt for row in prepared.ranked)
+    every = [(prompt, prepared.base.encoder.prompt_ids(prompt)) for prompt in texts]
+    fitting = [(prompt, ids) for prompt, ids in every if len(ids) + max_new_tokens <= max_length]
     outcome.extra["prompts"] = {"train": len(fitting), "too_long": len(every) - len(fitting)}
     left_out = f"{len(every) - len(fitting)} of {len(every)} prompts leave no room for {max_new_tokens} new tokens"
     if not fitting:

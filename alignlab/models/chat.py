@@ -103,12 +103,23 @@ class ChatTemplate:
     @cached_property
     def end_id(self) -> int:
         """The token that ends an answer: of Gemma <end_of_turn>, where the tokenizer's EOS ends the text."""
-        try:
-            after = self._frames_of([(Turn("user", "hello"),)])[0].after
-        except TemplateError:  # of a request that takes part in a longer conversation alone
-            after = ""
+        after = self._of_a_request.after
         known, eos = self.tokenizer.added_tokens_decoder, int(self.tokenizer.eos_token_id)
         return next((token for token in self._ids(after) if token in known), eos)
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """Characters of white space that the template itself writes before and after an answer, as Llama-2's."""
+        frame = self._of_a_request
+        after = frame.after[: self._lead(frame.after)]
+        return len(frame.gap), len(after) if after.isspace() else 0
+
+    @cached_property
+    def _of_a_request(self) -> Frame:
+        try:
+            return self._frames_of([(Turn("user", "hello"),)])[0]
+        except TemplateError:  # of a request that takes part in a longer conversation alone
+            return Frame("", "", "")
 
     @property
     def _name(self) -> str:

@@ -122,15 +122,21 @@ class PromptEncoder:
         text = self._render(given[0])
         return Split(text, text + self._gap + given[1])
 
-    def response_text(self, ids: list[int]) -> str:
-        """Text of generated tokens, up to and without the first that ends a response."""
-        ends = (self.end_id, self.tokenizer.eos_token_id)
-        end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
-        return str(self.tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+    def response_text(self, row: Encoded) -> str:
+        """Text of a row's response, up to and without the first token that ends it.
 
-    def said(self, ids: list[int]) -> str:
+        White space is the response's own: only the template's, which a response's tokens may begin with, goes.
+        """
+        ids, ends = row.response_ids, (self.end_id, self.tokenizer.eos_token_id)
+        end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
+        text = text_after(self.tokenizer, row.prompt_ids, ids[:end])
+        before, after = (len(self._gap), 0) if self._chat is None else self._chat.margins
+        text = text[min(len(text) - len(text.lstrip()), before) :]
+        return text if end == len(ids) else text[: len(text) - min(len(text) - len(text.rstrip()), after)]
+
+    def said(self, row: Encoded) -> str:
         """The same as rewards take it: a `CutText` if no token ended the response."""
-        return as_said(self.response_text(ids), "stop" if self.has_ended(ids) else "length")
+        return as_said(self.response_text(row), "stop" if self.has_ended(row.response_ids) else "length")
 
     def has_ended(self, ids: list[int]) -> bool:
         """Whether the last of a response's tokens ends it; a model may know more such than its tokenizer."""
@@ -152,13 +158,6 @@ class PromptEncoder:
         assert self._chat is not None
         return self._chat.literal(turns)
 
-    def raw_prompt(self, ids: list[int]) -> str:
-        """The request inside a rendered prompt; only for string templates of whole words, as the toy's."""
-        assert self.template is not None
-        before, after = self.template.split("{raw_prompt}")
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-        return text[len(before) : len(text) - len(after.rstrip())].strip()
-
     def _render(self, turns: Sequence[Turn]) -> str:
         """The turns by the string template."""
         assert self.template is not None
@@ -178,6 +177,25 @@ class PromptEncoder:
         rows: list[list[int]] = self.tokenizer(texts, split_special_tokens=True)["input_ids"]
         eos = self.tokenizer.eos_token_id
         return [ids[:-1] if ids and ids[-1] == eos else ids for ids in rows]  # some tokenizers add EOS
+
+
+_CONTEXT = 8
+"""Tokens of the prefix that are decoded along: a tokenizer drops a text's first space, and characters span tokens."""
+
+
+def text_after(tokenizer: Any, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> str:
+    """Text of tokens as they follow a prefix, without special tokens.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        prefix_ids: tokens before.
+        token_ids: tokens whose text is wanted.
+    """
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    before = list(prefix_ids[-_CONTEXT:])
+    prefix = str(tokenizer.decode(before, **options))
+    whole = str(tokenizer.decode([*before, *token_ids], **options))
+    return whole[len(prefix) :] if whole.startswith(prefix) else str(tokenizer.decode(list(token_ids), **options))
 
 
 def _split(prompt_ids: list[int], ids: list[int], prompt: Prompt, response: str) -> Encoded:

@@ -123,7 +123,7 @@ def _sample_texts(base: Base, prompts: Sequence[str], samples: int, purpose: str
         stops=stop_tokens(base.model, base.encoder),
         label=label,
     )
-    texts = [base.encoder.response_text(row.response_ids) for row in rows]
+    texts = [base.encoder.response_text(row).strip() for row in rows]
     return [texts[start : start + samples] for start in range(0, len(texts), samples)]
 
 

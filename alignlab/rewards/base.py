@@ -55,9 +55,8 @@ class TextReward(Reward):
 
     def score_encoded(self, rows: Sequence[Encoded]) -> Tensor:
         """The same for rows that are tokenised, shape (n,). A response that was cut is scored as it was cut."""
-        prompts = [self.encoder.raw_prompt(row.prompt_ids) if row.prompt is None else row.prompt for row in rows]
-        said = self.encoder.said
-        return self.score(prompts, [said(row.response_ids) if row.response is None else row.response for row in rows])
+        texts = [texts_of(row, self.encoder) for row in rows]
+        return self.score([prompt for prompt, _ in texts], [response for _, response in texts])
 
 
 def as_text_row(prompt: Prompt, response: str) -> Encoded:
@@ -68,8 +67,15 @@ def as_text_row(prompt: Prompt, response: str) -> Encoded:
     return Encoded(list(text_digest(kind, *parts)), list(text_digest(*said)), prompt, response)
 
 
-def texts_of(row: Encoded) -> tuple[Prompt, str]:
-    """Prompt and response of such a row."""
+def texts_of(row: Encoded, encoder: PromptEncoder | None = None) -> tuple[Prompt, str]:
+    """Prompt and response of a row.
+
+    Args:
+        row: which keeps its prompt.
+        encoder: of its tokens, for rows that keep no response since a limit cut it.
+    """
     assert row.prompt is not None
-    assert row.response is not None
-    return row.prompt, row.response
+    if row.response is not None:
+        return row.prompt, row.response
+    assert encoder is not None
+    return row.prompt, encoder.said(row)

@@ -15,6 +15,7 @@ Shape letters: B responses.
 import copy
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from alignlab.config.schema import HardwareConfig, LocalGeneratorConfig, PeftConfig, TrainerConfig
+from alignlab.data.records import Prompt
 from alignlab.engine.models import eval_mode
 from alignlab.engine.sampling.generate import stop_tokens
 from alignlab.engine.sampling.sample import SampleRequest, sample_responses
@@ -35,14 +37,14 @@ from alignlab.models.prompts import Encoded
 from alignlab.training.loop import run_trainer, training_arguments
 
 TotalReward = Callable[[Sequence[Encoded]], Tensor]
-"""The weighted rewards of responses, shape (B,)."""
+"""The weighted rewards of responses, which keep their prompts, shape (B,)."""
 
 
 class OnlineTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped
     """TRL's GRPOTrainer on this project's tokens and samples.
 
     Args:
-        prompts: tokens of every prompt; rows of `train_dataset` name them by index.
+        prompts: every prompt with its tokens; rows of `train_dataset` name them by index.
         base: the reference; its model stays as it is.
         total: scores responses.
         beta: KL strength, in reward units a nat.
@@ -53,7 +55,7 @@ class OnlineTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped
     def __init__(
         self,
         *,
-        prompts: Sequence[list[int]],
+        prompts: Sequence[tuple[Prompt, list[int]]],
         base: Base,
         total: TotalReward,
         beta: float,
@@ -74,12 +76,14 @@ class OnlineTrainer(GRPOTrainer):  # type: ignore[misc]  # trl is untyped
             names: of the prompts, each as often as it is answered.
         """
         step = self.state.global_step
-        requests = [SampleRequest(f"{step}/{number}", self.prompts[int(name)]) for number, name in enumerate(names)]
+        asked = [self.prompts[int(name)] for name in names]
+        requests = [SampleRequest(f"{step}/{number}", ids) for number, (_, ids) in enumerate(asked)]
         policy, base = self.accelerator.unwrap_model(self.model), self.base
         stops = stop_tokens(base.model, base.encoder)
         options: dict[str, Any] = {"config": self.generator, "seed": self.args.seed, "stops": stops, "label": "samples"}
         with eval_mode(policy), torch.no_grad():
-            rows = sample_responses(policy, requests, **options)
+            drawn = sample_responses(policy, requests, **options)
+            rows = [replace(row, prompt=prompt) for row, (prompt, _) in zip(drawn, asked, strict=True)]
             known: dict[str, Any] = {"batch_size": self.generator.batch_size, "autocast": base.autocast}
             scored = [response_logps(model, rows, label="log-probs", **known) for model in (policy, base.model)]
         return {
@@ -106,7 +110,7 @@ def minus_kl(kl_penalties: list[float], **_: Any) -> list[float]:
 
 def train_grpo(
     base: Base,
-    prompts: Sequence[list[int]],
+    prompts: Sequence[tuple[Prompt, list[int]]],
     total: TotalReward,
     *,
     beta: float,
@@ -123,7 +127,7 @@ def train_grpo(
 
     Args:
         base: the reference. A copy of its weights is trained, so that rewards may read it meanwhile.
-        prompts: tokens of each prompt.
+        prompts: every prompt with its tokens.
         total: the weighted rewards of responses.
         beta: KL strength, in reward units a nat.
         generations: responses to a prompt in one step, G.

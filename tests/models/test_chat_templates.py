@@ -87,7 +87,7 @@ def test_prompt_and_response_meet_at_a_token_boundary(chat):
     row = encoder.encode(REQUEST, ANSWER)
     assert row.prompt_ids == encoder.prompt_ids(REQUEST)
     assert not row.merged
-    assert encoder.response_text(row.response_ids) == ANSWER
+    assert encoder.response_text(row) == ANSWER
 
 
 def test_a_merge_across_the_boundary_is_counted():
@@ -157,9 +157,9 @@ def test_many_rows_are_tokenised_as_one_by_one(family):
 
 def test_an_empty_response_is_its_end(chat):
     encoder = encoder_of(chat)
-    ids = encoder.encode(REQUEST, "").response_ids
-    assert ids[-1] == encoder.end_id
-    assert encoder.response_text(ids) == ""
+    row = encoder.encode(REQUEST, "")
+    assert row.response_ids[-1] == encoder.end_id
+    assert encoder.response_text(row) == ""
 
 
 def test_code_points_that_are_no_text_cannot_forge_a_mark(chat):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from alignlab.data.records import CutText, Turn
@@ -57,10 +59,11 @@ def test_a_response_that_was_cut_has_no_end(bpe):
 
 def test_tokens_tell_whether_a_response_was_cut(bpe):
     encoder = PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:")
-    whole = encoder.encode("hello", "you").response_ids
-    assert encoder.said(whole) == "you"
-    assert not isinstance(encoder.said(whole), CutText)
-    assert encoder.said(whole[:-1]) == CutText("you")
+    row = encoder.encode("hello", "you")
+    whole = row.response_ids
+    assert encoder.said(row) == "you"
+    assert not isinstance(encoder.said(row), CutText)
+    assert encoder.said(replace(row, response_ids=whole[:-1])) == CutText("you")
     assert encoder.has_ended([*whole[:-1], bpe.pad_token_id]), "a model may list other special tokens that end a turn"
     assert not any(map(encoder.has_ended, ([], [*whole[:-1], bpe.unk_token_id])))
 
@@ -69,8 +72,7 @@ def test_words_round_trip():
     tokenizer = word_tokenizer(["now", "turn", "the", "user:", "assistant:"])
     encoder = PromptEncoder(tokenizer, "user: {raw_prompt} assistant: ")
     row = encoder.encode("turn the", "now now")
-    assert encoder.raw_prompt(row.prompt_ids) == "turn the"
-    assert encoder.response_text(row.response_ids) == "now now"
+    assert encoder.response_text(row) == "now now"
 
 
 def test_no_template_is_refused(bpe):
@@ -99,3 +101,13 @@ def test_a_conversation_by_a_string_template(bpe, template, text):
 def test_a_lone_turn_is_the_request_itself(bpe):
     encoder = PromptEncoder(bpe, "USER: {raw_prompt} ASSISTANT:")
     assert encoder.prompt_ids((Turn("user", "hello"),)) == encoder.prompt_ids("hello")
+
+
+@pytest.mark.parametrize("template", ["USER: {raw_prompt} ASSISTANT:", "USER: {raw_prompt} ASSISTANT: "])
+@pytest.mark.parametrize("response", [" on the table ", "on\n", "\n\nhello"])
+def test_a_response_comes_back_with_its_own_white_space(bpe, template, response):
+    encoder = PromptEncoder(bpe, template)
+    row = encoder.encode("where is it", response)
+    assert encoder.response_text(row) == response
+    cut = encoder.encode("where is it", CutText(response))
+    assert encoder.said(cut) == CutText(response)

@@ -51,8 +51,8 @@ def test_a_row_that_was_cut_reaches_a_reward_of_texts_as_cut(base, texts):
             return torch.zeros(len(responses))
 
     rows = base.encoder.encode_all(texts)
-    sampled = [Encoded(row.prompt_ids, row.response_ids) for row in rows]
-    cut = [Encoded(row.prompt_ids, row.response_ids[:-1]) for row in rows]
+    sampled = [Encoded(row.prompt_ids, row.response_ids, row.prompt) for row in rows]
+    cut = [Encoded(row.prompt_ids, row.response_ids[:-1], row.prompt) for row in rows]
     Recorder("recorder", base.encoder).score_encoded([*sampled, *cut])
     whole, rest = given[: len(rows)], given[len(rows) :]
     assert whole == [response for _, response in texts]

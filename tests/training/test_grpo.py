@@ -7,8 +7,10 @@ import torch
 from datasets import Dataset
 
 from alignlab.config.schema import LocalGeneratorConfig, PeftConfig
+from alignlab.data.records import CutText, Turn
 from alignlab.data.worlds import toy
 from alignlab.models.adapters import lora_config
+from alignlab.rewards.length import LengthReward
 from alignlab.training.grpo import OnlineTrainer, _fallen, on_policy_arguments
 
 BETA, GENERATIONS, LONGEST = 0.7, 4, 12
@@ -41,7 +43,7 @@ def logps_of(model, found, index):
 @pytest.fixture(scope="module")
 def stepped(base, tmp_path_factory):
     """A trainer after one step, and its policy as it was before."""
-    prompts = [base.encoder.prompt_ids(prompt) for prompt in toy.all_prompts()[:4]]
+    prompts = [(prompt, base.encoder.prompt_ids(prompt)) for prompt in toy.all_prompts()[:4]]
     arguments = {"learning_rate": 0.0, "max_steps": 1, "per_device_train_batch_size": 16, "use_cpu": True, "seed": 0}
     arguments |= {"report_to": "none", "disable_tqdm": True, "max_grad_norm": 1e9, "save_strategy": "no"}
     arguments |= {"gradient_checkpointing": False, "bf16": False}
@@ -97,11 +99,30 @@ def test_a_group_answers_one_prompt_and_the_same_step_draws_the_same(stepped):
     assert all(ids == group[0] for group in groups for ids in group)
     assert len({tuple(group[0]) for group in groups}) == 4
     assert len({tuple(ids) for ids in found["completion_ids"]}) > 8
-    names = [str(stepped.prompts.index(ids)) for ids in found["prompt_ids"]]
+    known = [ids for _, ids in stepped.prompts]
+    names = [str(known.index(ids)) for ids in found["prompt_ids"]]
     stepped.state.global_step = 0
     assert OnlineTrainer.rollout(stepped, names)["completion_ids"] == found["completion_ids"]
     stepped.state.global_step = 1
     assert OnlineTrainer.rollout(stepped, names)["completion_ids"] != found["completion_ids"], "control"
+
+
+def test_rewards_read_the_conversation_and_what_was_said(stepped, monkeypatch):
+    """Of a conversation too, whose turns no rendered prompt gives back."""
+    encoder = stepped.base.encoder
+    talk = (Turn("system", "red"), Turn("user", "blue"))
+    prompts = [(talk, stepped.prompts[0][1]), stepped.prompts[1]]
+    monkeypatch.setattr(stepped, "prompts", prompts)
+    seen = []
+    monkeypatch.setattr(stepped, "total", lambda rows: seen.extend(rows) or torch.zeros(len(rows)))
+    found = OnlineTrainer.rollout(stepped, ["0", "1", "0"])
+    assert [row.prompt for row in seen] == [talk, prompts[1][0], talk]
+    for row, ids in zip(seen, found["completion_ids"], strict=True):
+        ended = ids[-1] == encoder.end_id
+        assert encoder.said(row).split() == encoder.tokenizer.decode(ids, skip_special_tokens=True).split()
+        assert isinstance(encoder.said(row), CutText) == (not ended)
+    words = LengthReward(encoder, unit="words", scale=1.0).score_encoded(seen)
+    assert words.tolist() == [-float(len(encoder.said(row).split())) for row in seen]
 
 
 def test_an_objective_that_fell_is_said(stepped):

@@ -16,7 +16,7 @@ from alignlab.engine.sampling.plain import PlainDecoder
 from alignlab.engine.sampling.prefixes import Branch, branches_of, shared_prefixes_of
 from alignlab.engine.sampling.probe import shares_prefixes
 from alignlab.engine.sampling.server import ask_server
-from alignlab.models.prompts import PromptEncoder
+from alignlab.models.prompts import PromptEncoder, text_after
 from alignlab.runs.progress import progress, say
 
 
@@ -132,22 +132,3 @@ def _generate_here(
         note(requests[branch.request].id, branch.sample, Continuation(tokens, text, "stop" if stopped else "length"))
 
     decode(model, branches_of(requests), settings=settings, batch_size=config.batch_size, finished=finished)
-
-
-_CONTEXT = 8
-"""Tokens of the prefix that are decoded along: a tokenizer drops a text's first space, and characters span tokens."""
-
-
-def text_after(tokenizer: Any, prefix_ids: Sequence[int], token_ids: Sequence[int]) -> str:
-    """Text of tokens as they follow a prefix, without special tokens.
-
-    Args:
-        tokenizer: a transformers tokenizer.
-        prefix_ids: tokens before.
-        token_ids: tokens whose text is wanted.
-    """
-    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    before = list(prefix_ids[-_CONTEXT:])
-    prefix = str(tokenizer.decode(before, **options))
-    whole = str(tokenizer.decode([*before, *token_ids], **options))
-    return whole[len(prefix) :] if whole.startswith(prefix) else str(tokenizer.decode(list(token_ids), **options))
