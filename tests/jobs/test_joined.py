@@ -39,7 +39,7 @@ class Scaled(LengthReward):
 
 @pytest.mark.parametrize("join", ["mean", "min", "uncertainty"])
 def test_units_of_members_do_not_count(base, encoded_rows, tmp_path, join):
-    rows = [row for one in encoded_rows for row in (one, type(one)(one.prompt_ids, one.response_ids[1:]))]
+    rows = [row for one in encoded_rows for row in (one, type(one)(one.prompt_ids, one.response_ids[1:], one.prompt))]
     words, tokens = (LengthReward(base.encoder, unit=unit, scale=1) for unit in ("words", "tokens"))
     scaled = Scaled(base.encoder, unit="tokens", scale=1)
     scaled.id = "scaled"
@@ -54,7 +54,7 @@ def test_units_of_members_do_not_count(base, encoded_rows, tmp_path, join):
 
 
 def test_a_changed_number_of_the_members_units_is_seen(base, encoded_rows, tmp_path):
-    rows = [row for one in encoded_rows for row in (one, type(one)(one.prompt_ids, one.response_ids[1:]))]
+    rows = [row for one in encoded_rows for row in (one, type(one)(one.prompt_ids, one.response_ids[1:], one.prompt))]
     words = LengthReward(base.encoder, unit="words", scale=1)
     one = JoinedReward("better", "scorers.better", {"words": words}, "mean").scaled(rows, tmp_path)
     file = tmp_path / MEMBER_STATISTICS
