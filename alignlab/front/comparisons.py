@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from alignlab.front.collect import FrontPoint
-from alignlab.front.prompts import resampled, scores_of
+from alignlab.front.prompts import prompt_scores, resampled, scores_of
 from alignlab.front.series import PlotPoint, points_by_series
 from alignlab.stats import paired_difference, records_by_holm
 from alignlab.stats.groups import Floats
@@ -24,8 +24,8 @@ def comparisons(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
 
     `pairs` are second minus first on the prompts that both have, means over seeds; how much another seed would change
     them is not in them. P-values are corrected by Holm over all pairs and axes, whose number is `comparisons`.
-    `dominated` holds every setting that some other one is better than on every axis, by the means or with a chance of a
-    half or more. None for fewer than two settings, or more than MOST_COMPARED.
+    `not_compared` says of which settings there are no differences, and why. `dominated` holds every setting that some
+    other one is better than on every axis, by the means or with a chance of a half or more. None for fewer than two settings, or more than MOST_COMPARED.
 
     Args:
         points: of one front.
@@ -35,10 +35,12 @@ def comparisons(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
         return None
     axes = points[0].axes
     pairs = _differences(settings, axes)
+    compared = {name for pair in pairs for name in (pair["from"], pair["to"])}
     return {
         "settings": list(settings),
         "comparisons": sum(one["p"] is not None for pair in pairs for one in pair["differences"].values()),
         "pairs": pairs,
+        "not_compared": {name: _why(one, axes) for name, one in settings.items() if name not in compared},
         "dominated": dominated(settings, axes),
     }
 
@@ -76,6 +78,13 @@ def _differences(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list
     return [
         {"from": first, "to": second, "differences": {axis: next(records) for axis in axes}} for first, second in pairs
     ]
+
+
+def _why(setting: PlotPoint, axes: Sequence[str]) -> str:
+    """Why a setting is compared with no other one."""
+    if any(prompt_scores(run.folder, axes) is None for run in setting.runs):
+        return "no scores by prompt"
+    return "no prompt in common with another point" if scores_of(setting, axes) else "its seeds have other prompts"
 
 
 def dominated(settings: Mapping[str, PlotPoint], axes: Sequence[str]) -> list[dict[str, Any]]:
@@ -122,7 +131,8 @@ def sentences(found: Mapping[str, Any] | None) -> list[str]:
     """
     if found is None or not found["comparisons"]:
         return []
-    return [told_apart(found), *map(dominance, found["dominated"])]
+    missing = [f"{name} is compared with no point: {why}" for name, why in found["not_compared"].items()]
+    return [told_apart(found), *missing, *map(dominance, found["dominated"])]
 
 
 def told_apart(found: Mapping[str, Any]) -> str:

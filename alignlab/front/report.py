@@ -127,7 +127,7 @@ def _write_summary(
         say(sentence)
     if answers:
         print_table(target_table(answers))
-    said = sentences(answers)
+    said = sentences(answers) if targets else []
     for sentence in said:
         say(sentence)
     return said, compared

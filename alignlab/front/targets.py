@@ -39,36 +39,49 @@ def _answer(settings: Sequence[PlotPoint], objectives: Sequence[str], targets: M
     axes = settings[0].runs[0].axes
     axis_of = dict(zip(objectives, axes, strict=True))
     wanted = {axis_of[name]: value for name, value in targets.items()}
-    line, of = line_of(settings)
+    line, of, why = line_of(settings)
     if line is None:
-        return {"w_of": None, "over": None, "settings": _settings(settings, wanted)}
-    found = {"w_of": of, **which_w(line, axes, wanted)}
+        return {
+            "w_of": None,
+            "over": None,
+            "why": why,
+            "wanted": dict(targets),
+            "settings": _settings(settings, wanted),
+        }
+    found = {"w_of": of, "why": why, **which_w(line, axes, wanted)}
     found["targets"] = {name: {"axis": axis_of[name], **found["targets"][axis_of[name]]} for name in targets}
     return found
 
 
-def line_of(settings: Sequence[PlotPoint]) -> tuple[Line | None, str]:
-    """The settings of a series in the order of w, and the objective whose weight w is.
+def line_of(settings: Sequence[PlotPoint]) -> tuple[Line | None, str, str | None]:
+    """The settings of a series in the order of w, the objective whose weight w is, and why the line or its scores miss.
 
-    None where w has no order: three objectives or more, or two settings of the same w.
+    There is no line where w has no order: three objectives or more, or two settings of the same w.
     """
     runs = [setting.runs[0] for setting in settings]
     index = varying_weight(runs)
     name = list(runs[0].weights)[index]
     ordered = sorted(settings, key=lambda setting: setting.weights[index])
     w_S = np.array([setting.weights[index] for setting in ordered])
-    if len(runs[0].weights) != 2 or (np.diff(w_S) <= 0).any():
-        return None, name
+    if len(runs[0].weights) != 2:
+        return None, name, "only the w of two objectives have an order to interpolate in"
+    if (np.diff(w_S) <= 0).any():
+        return None, name, f"several of its policies have the same weight of {name}, so that w has no order"
     axes = runs[0].axes
-    scores = seed_scores(ordered, axes)
+    scores, why = seed_scores(ordered, axes), None
+    if scores is None:
+        why = "not all of its runs have scores on the same two prompts or more"
     means_SM = np.array([setting.position(axes) for setting in ordered])
     if scores is not None:
         by_prompt_SM = scores.values_SKPM.mean(axis=(1, 2))
         if not np.allclose(by_prompt_SM, means_SM, rtol=1e-3, atol=1e-3 * np.ptp(means_SM)):
-            scores = None  # the run's mean is no mean of these samples, as best-of-n's is over all choices of n
+            scores, why = (
+                None,
+                "its means are over other prompts or choices than its scored responses, as best-of-n's are",
+            )
         else:
             means_SM = by_prompt_SM
-    return Line(w_S, means_SM, scores), name
+    return Line(w_S, means_SM, scores), name, why
 
 
 def _settings(settings: Sequence[PlotPoint], wanted: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -103,6 +116,9 @@ def target_table(summary: Mapping[str, Any]) -> "Table":
         for objective, one in found.get("targets", {}).items():
             cells = [w_cell(one), _range_text(one["met"]), _range_text(one["surely_met"])]
             table.add_row(*leading, f"{objective} >= {one['at_least']:g}", *cells)
+        if found["w_of"] is None:
+            goal = " and ".join(f"{objective} >= {value:g}" for objective, value in found["wanted"].items())
+            table.add_row(*leading, goal, "no order", "; ".join(_met(found)) or "nowhere", "")
         if len(found.get("targets", {})) > 1:
             table.add_row(*leading, "all of them", _number(found["w"]), _range_text(found["met"]), "")
     return table
@@ -127,31 +143,40 @@ def _number(value: float | None) -> str:
 
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
-    """The same in words, a line for each series.
+    """The same in words, a line for each series; one that says why where there is none.
 
     Args:
-        summary: `target_summary`'s.
+        summary: `target_summary`'s, of one target or more.
     """
+    if not summary:
+        return ["target: no policy of this front has weights, so that no w can be named"]
     return [f"{name}: {_sentence(found)}" for name, found in summary.items()]
+
+
+def _met(found: Mapping[str, Any]) -> list[str]:
+    """The trained weights that meet the targets, where no line joins them."""
+    return [one["w"] for one in found["settings"] if one["met"]]
 
 
 def _sentence(found: Mapping[str, Any]) -> str:
     if found["w_of"] is None:
-        met = [one["w"] for one in found["settings"] if one["met"]]
+        met = _met(found)
         trained = f"trained weights that meet the target: {'; '.join(met)}" if met else "no trained weights meet it"
-        return f"three objectives or more have no order of w to interpolate in; {trained}"
+        return f"{found['why']}; {trained}"
     low, high = found["range"]
     parts = [_target_sentence(name, one, (low, high)) for name, one in found["targets"].items()]
     if found["w"] is None:
         if len(parts) > 1 and all(one["met"] for one in found["targets"].values()):
             parts.append("no w meets all of them")
-        return "; ".join(parts)
+        return "; ".join(parts) + ("" if found["why"] is None else f" (no interval: {found['why']})")
     shown = ", ".join(f"{axis} {_with_ends(one)}" for axis, one in found["at_w"].items())
-    chance = "with an unknown chance" if found["chance"] is None else f"with a chance of {found['chance']:.0%}"
+    chance = f"with a chance of {found['chance'] or 0:.0%}"
+    if found["chance"] is None:
+        chance = f"with an unknown chance ({found['why'] or 'its scores do not vary'})"
     parts.append(
         f"of the w that meet {'them' if len(parts) > 1 else 'it'}, {found['w']:.3g} is best, {chance}: {shown}"
     )
-    over = "no interval: no scores by prompt" if found["over"] is None else f"over {found['over']}"
+    over = f"no interval: {found['why']}" if found["over"] is None else f"over {found['over']}"
     return f"{'; '.join(parts)} (w is the weight of {found['w_of']}; {over})"
 
 

@@ -83,6 +83,8 @@ def _points(roots: Sequence[Path]) -> list[FrontPoint]:
         collection = collect(run_folders(roots))
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    for failure in collection.failures:
+        say(f"left out, {failure.status}: {failure.folder}: {failure.error}")
     found = [point for point in collection.points if point.weights and point.algorithm != REFERENCE]
     if not found:
         shown = [str(root) for root in roots]
@@ -108,17 +110,18 @@ def _candidates(points: Sequence[FrontPoint], roots: Sequence[Path]) -> tuple[li
     known = [(point, adapter, prompt_scores(point.folder, axes)) for point, adapter in with_adapter]
     usable = [(point, adapter, scores) for point, adapter, scores in known if scores is not None]
     left_out = {
-        "without an adapter": len(points) - len(with_adapter),
-        "without scores by prompt": len(known) - len(usable),
+        "without an adapter": [point for point, adapter in adapters if adapter is None],
+        "without scores by prompt": [point for point, _, scores in known if scores is None],
     }
-    said = ", ".join(f"{count} {why}" for why, count in left_out.items() if count)
+    for why, some in left_out.items():
+        for point in some:
+            say(f"left out, {why}: {point.folder}")
     if not usable:
         what = "no policy has an adapter and scores of what it says by prompt"
+        said = ", ".join(f"{len(some)} {why}" for why, some in left_out.items() if some)
         raise ConfigError(
             f"algorithm.runs={[str(root) for root in roots]}: {what} ({said}); evaluate with scorers first"
         )
-    if said:
-        say(f"left out: {said}")
     prompts = sorted(set.intersection(*(set(scores.prompts) for _, _, scores in usable)))
     if len(prompts) < FEWEST_PROMPTS:
         raise ConfigError(

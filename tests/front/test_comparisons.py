@@ -117,7 +117,10 @@ def test_the_named_dominator_dominates(tmp_path):
 def test_a_point_without_scores_by_prompt_dominates_by_its_means(tmp_path):
     runs = [a_run(tmp_path, name, means) for name, means in (("a", (0.0, 0.0)), ("b", (1.0, -0.01)), ("c", (2.0, 2.0)))]
     (runs[2] / "scores.jsonl").unlink()
-    dominated = comparisons(collect(runs).points)["dominated"]
+    found = comparisons(collect(runs).points)
+    assert found["not_compared"] == {"c w=0.5": "no scores by prompt"}
+    assert "c w=0.5 is compared with no point: no scores by prompt" in sentences(found)
+    dominated = found["dominated"]
     assert [(one["point"][0], one["by"][0], one["chance"]) for one in dominated] == [("a", "c", None), ("b", "c", None)]
 
 

@@ -10,7 +10,7 @@ from alignlab.errors import ConfigError
 from alignlab.front.collect import collect
 from alignlab.front.prompts import Scores
 from alignlab.front.report import write_front
-from alignlab.front.targets import sentences, target_summary
+from alignlab.front.targets import sentences, target_summary, target_table
 from alignlab.front.which_w import Line, joint_chance, which_w
 from support.fronts import write_front as write_runs
 from support.fronts import write_run
@@ -153,6 +153,25 @@ def test_no_w_is_said_plainly(tmp_path):
     assert "no w meets all of them" in said
     with pytest.raises(ConfigError, match=r"target.safe=1: no such objective; did you mean safer\?"):
         target_summary(points, {"safe": 1.0})
+
+
+def test_what_is_unknown_of_a_target_says_why(tmp_path):
+    runs = write_runs(tmp_path)
+    (runs[1] / "scores.jsonl").unlink()
+    (said,) = sentences(target_summary(collect(runs).points, {"safer": 1.4}))
+    assert "an unknown chance (not all of its runs have scores on the same two prompts or more)" in said
+    assert "no interval: not all of its runs have scores" in said
+    assert sentences(target_summary([], {"safer": 1.4})) == [
+        "target: no policy of this front has weights, so that no w can be named"
+    ]
+    weights = [{"better": better, "safer": safer} for better, safer in ((0.3, 0.3), (0.5, 0.3), (0.5, 0.5))]
+    samples = [(f"p{p}", "x", {"helpful": p / 9, "safe": 0.5}) for p in range(3)]
+    same = [write_run(tmp_path / f"same{i}", w=0.5, samples=samples, weights=one) for i, one in enumerate(weights)]
+    found = target_summary(collect(same).points, {"safer": 0.4})
+    (said,) = sentences(found)
+    assert "several of its policies have the same weight of better" in said
+    assert "trained weights that meet the target: 30 30; 50 30; 0.5" in said
+    assert [str(cell) for cell in target_table(found).columns[2].cells] == ["30 30; 50 30; 0.5"]
 
 
 def test_three_objectives_have_no_order_of_w(tmp_path):

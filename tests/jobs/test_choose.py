@@ -115,9 +115,13 @@ def test_refusals(root, capsys, overrides, said):
     assert len(error.splitlines()) == 1
 
 
-def test_policies_without_an_adapter_are_left_out_and_counted(root, capsys):
+def test_policies_that_are_left_out_are_named(root, capsys):
+    (root / "runs" / "modpo" / "failed").mkdir()
+    (root / "runs" / "modpo" / "failed" / "result.json").write_text('{"status": "failed", "error": "no memory"}')
     for w in WS[:4]:
         (root / "runs" / "modpo" / f"w={w}" / "adapter" / "adapter_config.json").unlink()
         (root / "runs" / "modpo" / f"w={w}" / "adapter").rename(root / f"gone{w}")
     assert json.loads((chosen(root, "target.safer=0.0") / "choice.json").read_text())["candidates"] == 1
-    assert "left out: 4 without an adapter" in capsys.readouterr().out
+    said = capsys.readouterr().out.replace("\n", "")
+    assert all(f"left out, without an adapter: {root}/runs/modpo/w={w}" in said for w in WS[:4])
+    assert f"left out, failed: {root}/runs/modpo/failed: no memory" in said
