@@ -62,6 +62,8 @@ class Policy:
     """The policies that it mixes token by token, in an adapter's place."""
     key: str = "adapter"
     """What the adapter stands under, for errors."""
+    has_weights: bool = True
+    """Whether it was trained for these weights; what nobody knows the weights of has no optimum to be compared with."""
 
     @property
     def is_reference(self) -> bool:
@@ -251,7 +253,7 @@ def _sampled_metrics(
         outcome.metrics[name] = mean_interval(values, groups).as_record()
     outcome.metrics["well_formed"] = share_interval(formed, groups).as_record()
     outcome.metrics["over_refusal"] = toy_over_refusal(groups, texts).as_record()
-    if distance is None or policy.is_reference:  # the reference was trained for no weights: it has no optimum
+    if distance is None or policy.is_reference or not policy.has_weights:
         return
     with run.stage("exact front"):
         rewards_PSM = reference_samples(toy_data, policy.base, prompts, cache=policy.cache.root.parent)

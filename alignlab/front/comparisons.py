@@ -25,7 +25,8 @@ def comparisons(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
     `pairs` are second minus first on the prompts that both have, means over seeds; how much another seed would change
     them is not in them. P-values are corrected by Holm over all pairs and axes, whose number is `comparisons`.
     `not_compared` says of which settings there are no differences, and why. `dominated` holds every setting that some
-    other one is better than on every axis, by the means or with a chance of a half or more. None for fewer than two settings, or more than MOST_COMPARED.
+    other one is better than on every axis, by the means or with a chance of a half or more. None for fewer than
+    two settings, or more than MOST_COMPARED.
 
     Args:
         points: of one front.

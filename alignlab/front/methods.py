@@ -15,7 +15,7 @@ import numpy as np
 from alignlab.front.collect import RESULT, FrontPoint
 from alignlab.front.prompts import scores_of
 from alignlab.front.series import PlotPoint, points_by_series
-from alignlab.front.table import UNKNOWN, difference_text
+from alignlab.front.table import UNKNOWN, difference_text, interval_text
 from alignlab.io.text import printable
 from alignlab.runs.policy import policy_adapter, policy_run
 from alignlab.stats import Interval, mean_interval, paired_difference, records_by_holm
@@ -63,8 +63,9 @@ def compare_methods(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
     """Each series over the weightings that all of them have, and its paired difference to one of them.
 
     `utility` is the mean over these weightings of w.r on each prompt, in reward units; a difference of it is paired by
-    prompt, with Holm's correction over the methods. It counts no KL, which stands beside it; `attained_share`, where
-    the exact front is known, does. None for fewer than two series, or where they share no weighting.
+    prompt, with Holm's correction over the methods. All are over the prompts that every method has scores on. It counts
+    no KL, which stands beside it; `attained_share`, where the exact front is known, does. None for fewer than two
+    series, or where they share no weighting.
 
     Args:
         points: of one front.
@@ -77,7 +78,9 @@ def compare_methods(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
     if not shared:
         return None
     rows = {name: _row([settings[weights] for weights in shared]) for name, settings in held.items()}
-    utilities = {name: _utility([settings[weights] for weights in shared]) for name, settings in held.items()}
+    utilities = _on_shared_prompts(
+        {name: _utility([settings[weights] for weights in shared]) for name, settings in held.items()}
+    )
     base = next((name for name in rows if name.split(",")[0] == COMPARED_WITH), next(iter(rows)))
     for name, row in rows.items():
         utility = utilities[name]
@@ -123,6 +126,16 @@ def _utility(settings: Sequence[PlotPoint]) -> dict[str, float] | None:
         value_P = scores.means_PM @ np.array(setting.weights) / len(settings)
         total_P = value_P if total_P is None else total_P + value_P
     return None if total_P is None else dict(zip(prompts, total_P.tolist(), strict=True))
+
+
+def _on_shared_prompts(utilities: Mapping[str, dict[str, float] | None]) -> dict[str, dict[str, float] | None]:
+    """The utilities that are known on the prompts that all of them have; unknown where they have none in common."""
+    known = [utility for utility in utilities.values() if utility is not None]
+    shared = sorted(set.intersection(*map(set, known))) if known else []
+    return {
+        name: {prompt: utility[prompt] for prompt in shared} if utility is not None and shared else None
+        for name, utility in utilities.items()
+    }
 
 
 def _note_differences(rows: dict[str, dict[str, Any]], utilities: Mapping[str, Any], base: str) -> None:
@@ -175,8 +188,7 @@ def _interval_text(record: Mapping[str, Any] | None) -> str:
     if record is None:
         return UNKNOWN
     interval = Interval.from_record(record)
-    half = "?" if interval.half_width is None else f"{interval.half_width:.2f}"
-    return UNKNOWN if interval.mean is None else f"{interval.mean:.2f} ±{half}"
+    return UNKNOWN if interval.mean is None else interval_text(interval)
 
 
 def _number(value: float | None, scale: float = 1.0, digits: int = 0) -> str:

@@ -156,9 +156,9 @@ def chosen_of_n(scores_S: Floats, n: int) -> Chosen:
     up_to_L = np.cumsum(count_L)
     below_L = np.concatenate([[0], up_to_L[:-1]])
     best_L = _choices(up_to_L, n, num_samples) - _choices(below_L, n, num_samples)
-    share_L = up_to_L / num_samples  # with replacement, as n fresh responses are drawn
-    drawn_L = share_L**n - (below_L / num_samples) ** n
-    kl = float((drawn_L * np.log(drawn_L / (count_L / num_samples))).sum())
+    # With replacement, as n fresh responses are drawn; in logarithms, as (1/256)^256 is no number above 0.
+    log_drawn_L = n * np.log(up_to_L / num_samples) + np.log1p(-((below_L / up_to_L) ** n))
+    kl = float((np.exp(log_drawn_L) * (log_drawn_L - np.log(count_L / num_samples))).sum())
     return Chosen((best_L / count_L)[level_S], kl)
 
 

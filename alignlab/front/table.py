@@ -149,15 +149,15 @@ def differences_table(summary: Mapping[str, Any]) -> "Table | None":
 
 
 def difference_text(record: Mapping[str, Any] | None, *, digits: int = 2) -> str:
-    """A difference with half its interval and Holm's p-value; a dash for an unknown one."""
+    """A difference with its interval and Holm's p-value; a dash for an unknown one."""
     if record is None:
         return UNKNOWN
     difference = Interval.from_record(record)
-    half, p = difference.half_width, record["p_holm"]
-    if difference.mean is None or half is None or p is None:
+    p = record["p_holm"]
+    if difference.mean is None or difference.bounds is None or p is None:
         return UNKNOWN
     told = ("p < .001" if p < 0.001 else f"p {p:.2g}") if record["told_apart"] else "not told apart"
-    return f"{difference.mean:+.{digits}f} ±{half:.{digits}f} ({told})"
+    return f"{interval_text(difference, f'.{digits}f', sign='+')} ({told})"
 
 
 def _run_labels(collection: Collection) -> dict[str, Callable[[FrontPoint], str]]:
@@ -243,9 +243,9 @@ def quality_table(collection: Collection) -> "Table | None":
 
 def _change_cell(point: FrontPoint, name: str) -> str:
     change = point.metrics.get(f"{name}{CHANGE}")
-    if change is None or change.mean is None or change.half_width is None:
+    if change is None or change.mean is None or change.bounds is None:
         return ""
-    return f"\n({change.mean:+.2g} ±{change.half_width:.2g})"
+    return f"\n({interval_text(change, '.2g', sign='+')})"
 
 
 def _metric_names(collection: Collection) -> list[str]:
@@ -304,18 +304,25 @@ def _seed(seed: int | None) -> str:
 def _cell(metric: Interval | None, name: str) -> str:
     if metric is None or metric.mean is None:
         return UNKNOWN
-    return f"{_with_interval(metric)}{CHANCE_MARK if is_at_chance(name, metric) else ''}{_unscored(metric)}"
+    return f"{interval_text(metric)}{CHANCE_MARK if is_at_chance(name, metric) else ''}{_unscored(metric)}"
 
 
-def _with_interval(metric: Interval) -> str:
+def interval_text(metric: Interval, form: str = ".2f", *, sign: str = "") -> str:
+    """A known mean with half its interval, or with both ends where they do not lie alike about it.
+
+    Args:
+        metric: the mean.
+        form: of each number.
+        sign: '+' shows that of the mean and of the ends.
+    """
     half, mean = metric.half_width, metric.mean
     assert mean is not None
     if half is None or metric.bounds is None:
-        return f"{mean:.3g} ± ?"
+        return f"{mean:{sign}.3g} ± ?"
     low, high = metric.bounds
     if abs((low + high) / 2 - mean) > 0.1 * half:  # a share near 0 or 1
-        return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
-    return f"{mean:.2f} ±{half:.2f}"
+        return f"{mean:{sign}{form}} [{low:{sign}{form}}, {high:{sign}{form}}]"
+    return f"{mean:{sign}{form}} ±{half:{form}}"
 
 
 def _unscored(metric: Interval | None) -> str:

@@ -44,6 +44,11 @@ def run(plan: Plan[BestOfNConfig], run: RunFolder, outcome: Outcome) -> None:
         weighted.append(_best(samples, known, scores_S, algorithm.n))
         picks += [(samples, int(index)) for index in _picks(known, scores_S, algorithm.n)]
     unscored = sum(int((~np.isfinite(rewards_SM)).any(axis=1).sum()) for rewards_SM in rewards)
+    if not weighted:
+        raise ConfigError(
+            f"algorithm.n={algorithm.n}: no prompt has as many samples with a score by every objective ({unscored} "
+            "samples lack one); score them, or take a smaller n"
+        )
     _say_left_out(outcome, unscored, len(prompts) - len(weighted), algorithm.n)
     write_chosen(run.path, picks)
     outcome.recipe = {"n": algorithm.n} | ({"normalised": True} if algorithm.normalise else {})

@@ -49,7 +49,9 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     beta = card.beta if card else algorithm.beta
     scales = card.scales if card else {}
     size = trainer.per_device_eval_batch_size
-    policy = Policy(base, adapter, beta, objectives, cache, size, scales, key="algorithm.adapter")
+    policy = Policy(
+        base, adapter, beta, objectives, cache, size, scales, key="algorithm.adapter", has_weights=card is not None
+    )
     measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=plan.sampling)
     if plan.scorers:
         score(plan, policy, run, outcome, held_out)

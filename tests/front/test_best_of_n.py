@@ -1,12 +1,15 @@
 """Best-of-n from more than n samples: how often each is chosen, against all choices listed, and the KL's bias."""
 
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from alignlab.errors import ConfigError
 from alignlab.evaluation.weighted import PromptSamples, WeightedPrompt, difference_std
 from alignlab.front.preview import chosen_of_n
+from alignlab.jobs import best_of_n
 from alignlab.rewards.normalise import statistics_of
 
 
@@ -36,6 +39,22 @@ def test_the_kl_is_low_by_what_is_said():
     assert 0 < low_by(8, 2) < 0.03
     assert all(0 < low_by(n, n) < 0.08 for n in (4, 8, 16, 64))
     assert all(0 < low_by(4 * n, n) < 0.01 for n in (4, 8, 16, 64))
+
+
+def test_the_kl_is_known_for_many_samples():
+    found = chosen_of_n(np.arange(256.0), 256)
+    assert found.kl == pytest.approx(np.log(256) - 255 / 256, rel=0.08), "low by at most 8% at S = n, of any size"
+    assert chosen_of_n(np.arange(6.0), 1).kl == pytest.approx(0, abs=1e-12), "the best of one is the reference"
+
+
+def test_without_a_prompt_of_n_scored_samples_it_is_refused(monkeypatch, tmp_path):
+    samples = PromptSamples("a", [{"id": "0"}, {"id": "1"}], [{"r": 1.0}, {"r": None}])
+    monkeypatch.setattr(best_of_n, "reference_prompts", lambda *_, **__: ([samples], {}))
+    algorithm = SimpleNamespace(n=2, samples=2, normalise=False, beta=1.0)
+    plan = SimpleNamespace(algorithm=algorithm, objectives=SimpleNamespace(weights={"better": 1.0}))
+    outcome = SimpleNamespace(axes={"better": "r"}, extra={})
+    with pytest.raises(ConfigError, match=r"algorithm.n=2: no prompt has .* \(1 samples lack one\)"):
+        best_of_n.run(plan, SimpleNamespace(path=tmp_path), outcome)
 
 
 def test_all_choices_have_less_variance_than_picks_and_the_same_mean():

@@ -44,6 +44,14 @@ def test_only_the_w_that_all_have_are_compared(tmp_path):
     assert compare_methods(collect(folders[:2]).points) is None, "one method"
 
 
+def test_utilities_beside_each_other_are_of_the_same_prompts(tmp_path):
+    folders = write_method(tmp_path, "modpo")
+    folders += [write_run(tmp_path / f"soup-{w}", w=w, samples=samples(w)[4:], algorithm="soup") for w in (0.25, 0.75)]
+    rows = compare_methods(collect(folders).points)["methods"]
+    assert rows["modpo"]["utility"]["mean"] == pytest.approx(rows["soup"]["utility"]["mean"]), "the same policy"
+    assert rows["modpo"]["utility"]["groups"] == len(PROMPTS) - 2
+
+
 def test_other_prompts_give_no_difference(tmp_path):
     folders = write_method(tmp_path, "modpo")
     other = [write_run(tmp_path / f"soup-{w}", w=w, samples=samples(w)[2:], algorithm="soup") for w in (0.25, 0.75)]
@@ -82,6 +90,15 @@ def test_costs_are_of_one_seed_and_unknown_where_a_part_is(tmp_path):
     rows = compare_methods(collect([*(tmp_path / "a").iterdir(), *other]).points)["methods"]
     assert rows["modpo"]["training"] == pytest.approx(10 + (20 + 40) / 2), "each w by the mean of its own seeds"
     assert rows["modpo"]["sampling"] is None, "one of two is unknown, and no part of a sum"
+
+
+def test_an_interval_that_is_not_alike_about_its_mean_shows_both_ends():
+    row = dict.fromkeys(("kl", "attained_share", "kl_to_optimum", "utility", "training", "sampling", "adapter_bytes"))
+    record = {"mean": 0.1, "ci95": [0.02, 0.3], "n": 9, "p_holm": 0.01, "told_apart": True}
+    rows = {"modpo": row, "soup": {**row, "utility": record, "difference": record}}
+    table = methods_table({"weights": [[0.5, 0.5]], "compared_with": "modpo", "methods": rows})
+    cells = [str(list(column.cells)[1]) for column in table.columns[1:3]]
+    assert cells == ["0.10 [0.02, 0.30]", "+0.100 [+0.020, +0.300] (p 0.01)"]
 
 
 def test_a_lost_run_has_no_cost(tmp_path):

@@ -145,6 +145,12 @@ def test_evaluate_the_reference_and_an_adapter(root, modpo_at_half):
     assert run(root, "algorithm=evaluate", f"algorithm.adapter={folder}/adapter", f"hydra.run.dir={root}/ev") == 0
     again = json.loads((root / "ev" / "result.json").read_text())
     before = json.loads((folder / "result.json").read_text())
+    shutil.copytree(folder / "adapter", root / "made_elsewhere", ignore=shutil.ignore_patterns("alignlab.json"))
+    asked = (f"algorithm.adapter={root}/made_elsewhere", f"hydra.run.dir={root}/ev-without")
+    assert run(root, "algorithm=evaluate", *asked) == 0
+    unknown = json.loads((root / "ev-without" / "result.json").read_text())
+    assert unknown["metrics"]["kl"]["mean"] > 0
+    assert not {"attained_share", "kl_to_optimum"} & set(unknown["metrics"]), "nobody knows its weights"
     for name in ("helpful", "safe", "kl", "kl_to_optimum"):
         assert again["metrics"][name]["mean"] == pytest.approx(before["metrics"][name]["mean"], abs=1e-6)
 
