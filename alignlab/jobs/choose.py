@@ -25,13 +25,13 @@ from alignlab.front.choice import (
     verdict,
 )
 from alignlab.front.collect import REFERENCE, RESULT, FrontPoint, collect
-from alignlab.front.points import POINTS, run_folders
+from alignlab.front.points import POINTS
 from alignlab.front.prompts import PromptScores, Scores, prompt_scores
 from alignlab.front.series import weight_label
 from alignlab.front.which_w import Line
 from alignlab.io.atomic import new_folder, write_json
 from alignlab.jobs.export import export
-from alignlab.jobs.front import default_roots
+from alignlab.jobs.front import folders_of
 from alignlab.models.cards import read_card, require_as_saved
 from alignlab.models.saved_adapter import adapter_id, conditioned_card
 from alignlab.runs.folder import RunFolder
@@ -49,8 +49,8 @@ def run(plan: Plan[ChooseConfig], run: RunFolder, outcome: Outcome) -> None:
 
     Args: every job's, see `alignlab.jobs`.
     """
-    roots = [Path(root) for root in plan.algorithm.runs] or default_roots(plan)
-    points = _points(roots)
+    roots, folders = folders_of(plan)
+    points = _points(roots, folders)
     axes, objectives = points[0].axes, points[0].objectives
     check_targets(plan.target, objectives)
     axis_of = dict(zip(objectives, range(len(axes)), strict=True))
@@ -73,14 +73,14 @@ def run(plan: Plan[ChooseConfig], run: RunFolder, outcome: Outcome) -> None:
     say(f"adapter: {run.path / 'adapter'}")
 
 
-def _points(roots: Sequence[Path]) -> list[FrontPoint]:
-    """The policies with weights below the roots.
+def _points(roots: Sequence[Path], folders: Sequence[Path]) -> list[FrontPoint]:
+    """The policies with weights in the folders of runs below the roots.
 
     Raises:
         ConfigError: if there are none, or they cannot stand on one front.
     """
     try:
-        collection = collect(run_folders(roots))
+        collection = collect(folders)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     for failure in collection.failures:

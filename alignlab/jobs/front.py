@@ -61,19 +61,25 @@ def run(plan: Plan[FrontConfig], run: RunFolder, outcome: Outcome) -> None:
 
     Args: every job's, see `alignlab.jobs`.
     """
-    roots = [Path(root) for root in plan.algorithm.runs] or default_roots(plan)
-    folders = run_folders(roots)
-    folders = _all_scored(folders) if plan.algorithm.runs else _scored_where_any_is(plan, folders)
+    roots, folders = folders_of(plan)
     if not folders:
         raise ConfigError(f"algorithm.runs={[str(root) for root in roots]}: no run found; train some first")
     outcome.artifacts |= present(plan.model, plan.rows, folders, run.path, root=plan.runs, targets=plan.target)
     write_index(plan.runs)
 
 
-def default_roots(plan: Plan[Any]) -> list[Path]:
-    """Where every method's runs of this model and data lie."""
+def folders_of(plan: Plan[Any]) -> tuple[list[Path], list[Path]]:
+    """The roots that algorithm.runs names, or every method's of this model and data, and the folders of their points.
+
+    Args:
+        plan: whose algorithm has `runs`.
+    """
+    named = [Path(root) for root in plan.algorithm.runs]
+    if named:
+        return named, _all_scored(run_folders(named))
     model, data = plan.model.settings.name, plan.rows.settings.name
-    return [plan.runs / name / model / data for name in METHODS]
+    roots = [plan.runs / name / model / data for name in METHODS]
+    return roots, _scored_where_any_is(plan, run_folders(roots))
 
 
 def _scored_where_any_is(plan: Plan[Any], folders: Sequence[Path]) -> list[Path]:

@@ -82,6 +82,25 @@ def test_another_target_is_another_folder_and_the_same_one_is_chosen_again(root)
     assert chosen(root, "target.safer=0.4") == first
 
 
+def test_without_named_runs_the_points_are_those_of_the_front(tmp_path):
+    """Trained policies have accuracies; what they say was scored by evaluations of their adapters."""
+    runs, accuracies = tmp_path / "runs", {"better": "better_accuracy", "safer": "safer_accuracy"}
+    ranked = [(f"prompt {p}", "x", dict.fromkeys(accuracies.values(), p % 2)) for p in range(30)]
+    inputs = {"scorers": "one", "decoding": "d", "prompts": "p"}
+    for w in WS:
+        home = write_run(runs / "modpo/tiny/toy" / f"w={w}", w=w, samples=ranked, axes=accuracies)
+        with_adapter(home, w)
+        samples = [(f"prompt {p}", "x", {"helpful": w + p % 5 / 20, "safe": 1 - w + p % 3 / 10}) for p in range(30)]
+        policy = {"algorithm": "modpo", "seed": 0, "adapter": f"../../../../modpo/tiny/toy/w={w}/adapter"}
+        folder = runs / "evaluate/tiny/toy" / f"w={w}"
+        write_run(folder, w=w, samples=samples, algorithm="evaluate", policy=policy, inputs=inputs, artifacts={})
+    assert run_here(tmp_path, [], "algorithm=choose", "target.safer=0.4") == 0
+    (file,) = (runs / "choose").rglob("choice.json")
+    found = json.loads(file.read_text())
+    assert set(found["validation"]["means"]) == {"helpful", "safe"}, "by what they say, as algorithm=front has them"
+    assert (found["weights"]["better"], found["candidates"]) == (0.7, 5)
+
+
 def test_a_fronts_folder_stands_for_its_runs(root):
     front = root / "front"
     front.mkdir()
