@@ -1,10 +1,12 @@
 """Runs of one series (algorithm, beta, loss, recipe), with the seeds of one setting put together."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from alignlab.front.collect import FrontPoint
-from alignlab.stats import Interval, mean_interval
+from alignlab.front.collect import REFERENCE, FrontPoint
+from alignlab.front.prompts import seed_scores
+from alignlab.stats import FEWEST_SEEDS, Interval, crossed_means, mean_interval
 
 CHANCE = 0.5
 ACCURACY = "_accuracy"
@@ -49,10 +51,11 @@ def are_accuracies(axes: Sequence[str]) -> bool:
 
 
 def points_by_series(points: Sequence[FrontPoint]) -> dict[str, list[PlotPoint]]:
-    """Each series with its settings, in the order given; runs without weights are settings of their own."""
+    """Each series with its settings, in the order given; other runs without weights than the reference stand alone."""
     settings: dict[str, dict[object, list[FrontPoint]]] = {}
     for point in points:
-        key = tuple(point.weights.items()) or point.folder  # without weights nothing says that two runs are one setting
+        seeds_of_one = tuple(point.weights.items()) or (REFERENCE if point.algorithm == REFERENCE else None)
+        key = seeds_of_one or point.folder  # of other runs without weights nothing says that two are one setting
         settings.setdefault(point.series, {}).setdefault(key, []).append(point)
     return {name: [_plot_point(runs) for runs in groups.values()] for name, groups in settings.items()}
 
@@ -60,23 +63,52 @@ def points_by_series(points: Sequence[FrontPoint]) -> dict[str, list[PlotPoint]]
 def _plot_point(runs: Sequence[FrontPoint]) -> PlotPoint:
     first = runs[0]
     names = [name for name in first.metrics if all(name in run.metrics for run in runs)]
-    return PlotPoint(
+    found = PlotPoint(
         label=short_weights(first) if first.weights else "",
         weights=tuple(first.weights.values()),
         metrics={name: over_seeds([run.metrics[name] for run in runs]) for name in names},
         runs=tuple(runs),
     )
+    return found if len(runs) == 1 else replace(found, metrics={**found.metrics, **_crossed(found)})
 
 
 def over_seeds(metrics: Sequence[Interval]) -> Interval:
-    """A lone run's own interval; else the mean over seeds, with the t-interval over three seeds or more.
+    """A lone run's own interval; else the mean over seeds, with what the prompts and FEWEST_SEEDS or more leave open.
 
-    `missing` counts the seeds' unknown values.
+    All seeds answer the same prompts, so the prompts' part, as wide as the seeds' own intervals on average, does not
+    shrink with their number. The seeds' t-interval is added to it in squares, though its spread holds some of the
+    sampling already: too wide rather than too narrow. `missing` counts the seeds' unknown values.
     """
     if len(metrics) == 1:
         return metrics[0]
     found, missing = mean_interval(metric.mean for metric in metrics), sum(metric.missing for metric in metrics)
-    return Interval.of(found.mean, found.bounds if found.n > 2 else None, found.n, missing=missing, groups=found.groups)
+    bounds = found.bounds if found.n >= FEWEST_SEEDS else None
+    own = [
+        (one.mean - one.bounds[0], one.bounds[1] - one.mean) for one in metrics if one.mean is not None and one.bounds
+    ]
+    if found.mean is not None and found.n >= FEWEST_SEEDS and len(own) == found.n:
+        low, high = (math.hypot(sum(ends) / len(own), found.half_width or 0.0) for ends in zip(*own, strict=True))
+        bounds = (found.mean - low, found.mean + high)
+    return Interval.of(found.mean, bounds, found.n, missing=missing, groups=found.groups)
+
+
+def _crossed(setting: PlotPoint) -> dict[str, Interval]:
+    """The axes over prompts and seeds together, where all seeds' means are those of scores on the same prompts."""
+    axes = setting.runs[0].axes
+    scores, found = seed_scores([setting], axes), {}
+    if scores is None or len(setting.runs) < FEWEST_SEEDS:
+        return {}
+    for index, axis in enumerate(axes):
+        values_1KP, mean = scores.values_SKPM[..., index], setting.metrics[axis].mean
+        estimate = crossed_means(values_1KP, share_of=scores.share_of[index])
+        low, high = (float(end[0]) for end in estimate.bounds())
+        same = mean is not None and math.isclose(
+            mean, estimate.mean_L[0], rel_tol=1e-3, abs_tol=1e-3 * values_1KP.std()
+        )
+        if same and not math.isnan(low):
+            n, missing = (sum(getattr(run.metrics[axis], name) for run in setting.runs) for name in ("n", "missing"))
+            found[axis] = Interval.of(mean, (low, high), n, missing=missing, groups=values_1KP.shape[2])
+    return found
 
 
 def weight_label(point: FrontPoint) -> str:

@@ -118,7 +118,10 @@ def test_seeds_are_small_points_round_their_mean():
     assert mean.get_xdata() == pytest.approx([0.3])
     assert "one seed" in legend_texts(figure)
     widths = sorted(np.ptp(line.get_xdata()) for line in lines(front, style="-"))
-    assert widths[-1] == pytest.approx(2 * 4.302652729911275 * 0.1 / np.sqrt(3))  # t over seeds, not over prompts
+    between, own = 4.302652729911275 * 0.1 / np.sqrt(3), seeds[0].metrics["helpful"].half_width
+    assert widths[-1] == pytest.approx(2 * np.hypot(between, own)), (
+        "t over seeds, and what the shared prompts leave open"
+    )
 
 
 def test_two_seeds_tell_no_interval():

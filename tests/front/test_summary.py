@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignlab.front.collect import FrontPoint
+from alignlab.front.collect import REFERENCE, FrontPoint
 from alignlab.front.metrics import ExactCurve, hypervolume
+from alignlab.front.prompts import prompt_scores
 from alignlab.front.said import differences, read_said
+from alignlab.front.series import points_by_series
 from alignlab.front.summary import front_summary
-from alignlab.stats import Interval, mean_interval, paired_difference
+from alignlab.stats import Interval, crossed_means, mean_interval, paired_difference
 
 AXES = ("helpful", "safe", "brief")
 WEIGHTS = [(0.8, 0.1, 0.1), (0.1, 0.8, 0.1), (0.1, 0.1, 0.8), (0.3, 0.4, 0.3)]
@@ -182,6 +184,35 @@ def test_intervals_come_from_prompts_and_seeds(tmp_path):
     rho_low, rho_high = found["follows_weight"]["better"]["ci95"]
     assert -1 <= rho_low <= rho_high <= 1
     assert only_series(points[::2], exact=None, reference=(-9.0, -9.0))["resampled"] == "42 prompts"
+
+
+def test_seeds_together_leave_the_prompts_open(tmp_path):
+    """Three seeds that agree: the interval is of the prompts, which all of them answered, as in stats/crossed.py."""
+    points = [with_scores(tmp_path, 0.5, 0.0, seed=seed) for seed in range(3)]
+    ((setting,),) = points_by_series(points).values()
+    found = setting.metrics["helpful"]
+    values_1KP = np.array([[prompt_scores(point.folder, ("helpful",)).means_PM[:, 0] for point in points]])
+    low, high = crossed_means(values_1KP).bounds()
+    assert found.bounds == pytest.approx((low[0], high[0]))
+    assert found.groups == 42
+    alone = [point.metrics["helpful"].half_width for point in points]
+    assert found.half_width > 0.8 * np.mean(alone), "control: a t-interval over seeds is a tenth of it"
+    (low_t, high_t) = mean_interval(point.metrics["helpful"].mean for point in points).bounds
+    assert (high_t - low_t) / 2 < 0.3 * np.mean(alone)
+    for point in points:
+        (point.folder / "scores.jsonl").unlink()
+    ((setting,),) = points_by_series(points).values()
+    combined = setting.metrics["helpful"].half_width
+    assert combined >= max(np.mean(alone), (high_t - low_t) / 2), "never narrower than either part"
+
+
+def test_references_of_several_seeds_are_one_setting():
+    seeds = [replace(a_run(0.5, seed=seed), algorithm=REFERENCE, weights={}, w=None) for seed in range(3)]
+    ((setting,),) = points_by_series(seeds).values()
+    assert len(setting.runs) == 3
+    others = [replace(one, algorithm="sft") for one in seeds]
+    ((*apart,),) = points_by_series(others).values()
+    assert len(apart) == 3, "of others nothing says that they are one"
 
 
 def test_three_seeds_alone_give_an_interval_two_do_not():
