@@ -5,7 +5,7 @@ Shape letters: S settings, P prompts, M axes.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 COMPARED_WITH = "modpo"
 """The method that the others are compared with, where it is there; else the first."""
+NORMALISED = "its w weighs normalised rewards, not the scores"
 MEANS = ("kl", "attained_share", "kl_to_optimum")
 
 
@@ -85,6 +86,10 @@ def compare_methods(points: Sequence[FrontPoint]) -> dict[str, Any] | None:
     for name, row in rows.items():
         utility = utilities[name]
         row["utility"] = None if utility is None else mean_interval(utility.values(), utility).as_record()
+        if utility is None:
+            row["utility_unknown"] = (
+                NORMALISED if _is_normalised(held[name].values()) else "no scores by prompt in common"
+            )
     _note_differences(rows, utilities, base)
     return {"weights": [list(weights) for weights in shared], "compared_with": base, "methods": rows}
 
@@ -115,7 +120,12 @@ def _part(cost: float | None, share_of: int = 1) -> float:
 
 
 def _utility(settings: Sequence[PlotPoint]) -> dict[str, float] | None:
-    """Prompt -> mean over the settings of w.r; None where a run keeps no scores by prompt or has other prompts."""
+    """Prompt -> mean over the settings of w.r; None where a run keeps no scores by prompt or has other prompts.
+
+    None too where w weighs rewards in another unit than that of the scores.
+    """
+    if _is_normalised(settings):
+        return None
     total_P: Floats | None = None
     prompts: tuple[str, ...] = ()
     for setting in settings:
@@ -126,6 +136,10 @@ def _utility(settings: Sequence[PlotPoint]) -> dict[str, float] | None:
         value_P = scores.means_PM @ np.array(setting.weights) / len(settings)
         total_P = value_P if total_P is None else total_P + value_P
     return None if total_P is None else dict(zip(prompts, total_P.tolist(), strict=True))
+
+
+def _is_normalised(settings: Iterable[PlotPoint]) -> bool:
+    return any((run.recipe or {}).get("normalised") for setting in settings for run in setting.runs)
 
 
 def _on_shared_prompts(utilities: Mapping[str, dict[str, float] | None]) -> dict[str, dict[str, float] | None]:
@@ -165,10 +179,12 @@ def methods_table(compared: Mapping[str, Any]) -> "Table":
     known = [name for name in MEANS if any(row[name] is not None for row in rows.values())]
     titles = {"kl": "KL to\nreference", "attained_share": "attained\nshare", "kl_to_optimum": "KL to\noptimum"}
     num_w = len(compared["weights"])
+    unknown = {name: row["utility_unknown"] for name, row in rows.items() if row.get("utility_unknown")}
+    reasons = "".join(f"; no utility of {name}: {why}" for name, why in unknown.items())
     table = Table(
         caption=f"means over the {num_w} w that every method has; utility: w.r, which counts no KL; p-values by Holm "
         "over the methods; seconds and MB of all these w together, for one seed, without references, rewards and "
-        "endpoints, which methods share"
+        f"endpoints, which methods share{printable(reasons)}"
     )
     table.add_column("method", no_wrap=True)
     for title in ("utility", f"against {base}", *(titles[name] for name in known)):

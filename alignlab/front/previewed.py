@@ -9,6 +9,7 @@ import numpy as np
 
 from alignlab.front.collect import COMPARED_INPUTS, Collection, FrontPoint, find_runs
 from alignlab.front.metrics import ExactCurve
+from alignlab.runs.progress import say
 from alignlab.runs.result import finished_result
 
 PREVIEW_JSON = "preview.json"
@@ -19,10 +20,16 @@ OPTIMUM = "optimum"
 def find_preview(root: Path, collection: Collection) -> ExactCurve | None:
     """The estimated front on the collection's axes; None unless a preview with its inputs and its one beta was run.
 
+    None where a run is normalised too: the same w then weighs other units.
+
     Args:
         root: folder of the previews of this model and data.
         collection: of one front, with at least one point.
     """
+    if any((point.recipe or {}).get("normalised") for point in collection.points):
+        if root.is_dir() and find_runs(root):
+            say("no line of algorithm=preview: its w weighs the scores, that of a normalised run other units")
+        return None
     betas = {point.beta for point in collection.points if point.beta is not None}
     folders = find_runs(root) if root.is_dir() and len(betas) == 1 else []
     found = [_read(folder, collection.points[0], *betas) for folder in folders]

@@ -52,6 +52,15 @@ def test_utilities_beside_each_other_are_of_the_same_prompts(tmp_path):
     assert rows["modpo"]["utility"]["groups"] == len(PROMPTS) - 2
 
 
+def test_a_normalised_series_has_no_utility_in_the_scores_unit(tmp_path):
+    folders = [*write_method(tmp_path, "modpo"), *write_method(tmp_path, "soup", recipe={"normalised": True})]
+    found = compare_methods(collect(folders).points)
+    rows = found["methods"]
+    assert (rows["soup"]["utility"], rows["soup"]["difference"]) == (None, None)
+    assert rows["modpo"]["utility"] is not None
+    assert "no utility of soup: its w weighs normalised rewards" in methods_table(found).caption
+
+
 def test_other_prompts_give_no_difference(tmp_path):
     folders = write_method(tmp_path, "modpo")
     other = [write_run(tmp_path / f"soup-{w}", w=w, samples=samples(w)[2:], algorithm="soup") for w in (0.25, 0.75)]

@@ -126,7 +126,7 @@ def test_best_of_n_has_the_known_kl_without_ties_and_none_where_all_are_tied():
         best_of_n(np.ones((1, 4, 2)), weights=WEIGHTS, n=5)
 
 
-def test_a_preview_of_the_same_inputs_is_found(tmp_path):
+def test_a_preview_of_the_same_inputs_is_found(tmp_path, capsys):
     inputs = {"model": "m", "scorers": "{}", "prompts": "p"}
     sampled = {name: json.dumps({"temperature": 1.0, "samples": count}) for name, count in (("few", 4), ("many", 64))}
     runs = write_front(tmp_path / "runs", inputs={**inputs, "decoding": sampled["few"]})
@@ -157,3 +157,7 @@ def test_a_preview_of_the_same_inputs_is_found(tmp_path):
     assert previewed("another scorer", scorers='{"a": 1}') is None
     assert previewed("another temperature", decoding=json.dumps({"temperature": 0.7, "samples": 64})) is None
     assert find_preview(tmp_path / "none", collect(runs)) is None
+    shared = {"inputs": {**inputs, "decoding": sampled["few"]}, "recipe": {"normalised": True}}
+    normalised = collect(write_front(tmp_path / "normalised", **shared))
+    assert find_preview(tmp_path / "same", normalised) is None, "its w weighs other units"
+    assert "no line of algorithm=preview" in capsys.readouterr().out
