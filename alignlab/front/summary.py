@@ -27,10 +27,10 @@ def front_summary(
     """front.json: the numbers of every series, and never one number over several.
 
     `follows_weight`: Spearman's correlation of each objective's weight with its mean. `hypervolume`: with its corner,
-    the reference's own point (what is better on every axis) and the exact front's nadir. `to_exact`: additive epsilon
-    and IGD+ in reward units, only where the exact front is known at every weighting. Their intervals are a bootstrap's
-    over prompts and seeds; `resampled` says over which, and is null where neither is available. `neighbours`: paired
-    differences between neighbouring w on the same prompts.
+    the reference's own point (what is better on every axis) and the exact front's nadir, each the same for all series.
+    `to_exact`: additive epsilon and IGD+ in reward units, only where the exact front is known at every weighting. Their
+    intervals are a bootstrap's over prompts and seeds; `resampled` says over which, and is null where neither is
+    available. `neighbours`: paired differences between neighbouring w on the same prompts.
 
     Args:
         points: of one front.
@@ -69,7 +69,7 @@ def _series(
     if exact is not None and None not in rows:
         at_SM = exact.means_KM[[row for row in rows if row is not None]]
         sets["exact"] = at_SM
-        corners["nadir"] = nadir(at_SM)
+        corners["nadir"] = nadir(exact.means_KM)  # of the whole curve, so that it is the same for every series
         found["to_exact"] = {
             name: _with_interval(values_SM, draws, partial(_distance, exact_SM=at_SM, name=name))
             for name in ("epsilon", "igd_plus")

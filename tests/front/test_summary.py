@@ -100,6 +100,15 @@ def test_the_volume_does_not_grow_with_the_number_of_seeds(num_seeds, monkeypatc
     assert bool(np.mean(pooled) > 1.05 * truth) is (num_seeds > 1), "control: as it was, over all runs together"
 
 
+def test_the_nadir_is_the_same_corner_for_every_series():
+    w = np.array([0.1, 0.2, 0.8, 0.9])
+    curve = ExactCurve(TWO, np.stack([w, (1 - w).round(6)], axis=1), np.stack([w, 1 - w], axis=1), np.zeros(4))
+    points = [a_run(w) for w in (0.1, 0.8)] + [replace(a_run(w), algorithm="soup") for w in (0.2, 0.9)]
+    series = front_summary(points, exact=curve, reference=None)["series"]
+    corners = [one["hypervolume"]["nadir"]["corner"] for one in series.values()]
+    assert corners == [pytest.approx([0.1, 0.1])] * 2
+
+
 def test_series_are_never_pooled():
     points = [a_run(w, variant=f"beta={beta}", beta=beta) for beta in (0.1, 0.5) for w in (0.2, 0.8)]
     found = front_summary(points, exact=None, reference=(-1.0, -1.0))
