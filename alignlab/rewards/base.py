@@ -1,6 +1,7 @@
 """What a reward is: one object that serves as a MODPO margin while training and as a scorer afterwards."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Protocol
 
 from torch import Tensor
@@ -14,8 +15,16 @@ LARGEST = 1e6
 
 
 def is_score(value: object) -> bool:
-    """Whether a value is a finite number of at most LARGEST in size, as every score must be; NaN is in no range."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
+    """Whether a value is a finite number of at most LARGEST in size, as every score must be; NaN is in no range.
+
+    NumPy's numbers are numbers; truth values are not, neither Python's nor NumPy's.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return -LARGEST <= float(value) <= LARGEST  # as a float: LARGEST is infinite in half precision
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 class Reward(Protocol):

@@ -75,4 +75,4 @@ class ProgramReward(TextReward):
             if not is_score(value):
                 rule = f"row {row} scores {value!r:.40}, must be a finite number of at most {LARGEST:g} in size"
                 raise ValueError(f"{self._key}.function={self.name}: {rule}")
-        return torch.tensor([self._sign * value for value in values], dtype=torch.float32)
+        return torch.tensor([self._sign * float(value) for value in values], dtype=torch.float32)

@@ -2,11 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 from alignlab.config.names import PROGRAMS
 from alignlab.config.programs import program_version, programs
 from alignlab.rewards import programs as own
+from alignlab.rewards.base import is_score
 from alignlab.rewards.programs import ProgramReward
 from support.programs import installed
 
@@ -17,8 +19,10 @@ def package(tmp_path, monkeypatch):
     source = (
         "def polite(prompt, response):\n    return response.count('please') - len(prompt) / 100\n"
         "def broken(prompt, response):\n    return {'x': float('nan'), 'y': 1e308}.get(response, 1e6)\n"
+        "import numpy\n"
+        "def counted(prompt, response):\n    return getattr(numpy, response)(1)\n"
     )
-    offered = {"polite": "polite", "broken": "broken", "brief": "polite"}
+    offered = {"polite": "polite", "broken": "broken", "counted": "counted", "brief": "polite"}
     with installed(tmp_path, monkeypatch, "fake_rewards", offered, source, version="1.5"):
         yield
 
@@ -79,3 +83,20 @@ def test_a_value_that_is_no_number_names_its_row(base, package):
     with pytest.raises(ValueError, match=r"function=broken: row 1 scores 1e\+308, must be .* at most 1e\+06"):
         score("broken", base.encoder, ("p", "a"), ("p", "y"))
     assert score("broken", base.encoder, ("p", "a")) == [1e6]
+
+
+def test_numbers_of_numpy_are_numbers(base, package):
+    """As np.mean returns them; truth values are none."""
+    rows = [("p", kind) for kind in ("float16", "float32", "float64", "int8", "uint64")]
+    assert score("counted", base.encoder, *rows, negate=True) == [-1] * 5
+    with pytest.raises(ValueError, match=r"function=counted: row 1 scores np.True_, must be a finite number"):
+        score("counted", base.encoder, ("p", "float32"), ("p", "bool_"))
+
+
+HUGE = pytest.param(10**400, id="huge")
+
+
+@pytest.mark.parametrize("value", [np.float16("inf"), np.float32("nan"), np.float32(2e6), HUGE, True, "1", None, 1j])
+def test_what_is_no_score(value):
+    assert not is_score(value)
+    assert is_score(np.float32(-1e6)), "control"
