@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alignlab.errors import ConfigError
-from alignlab.pairs.select import spread_within
+from alignlab.pairs.select import centred_within, spread_within
 from alignlab.runs.progress import say
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,6 @@ def check_scores(scores_NM: Floats, objectives: Sequence[str], answers: Sequence
         ConfigError: `scorers.NAME: ...` where a score is infinite, all are unknown, or all are equal, over all answers
             or among the answers of each prompt.
     """
-    spread_M = spread_within(scores_NM, prompts)
     for m, name in enumerate(objectives):
         scores_N = scores_NM[:, m]
         infinite = np.flatnonzero(np.isinf(scores_N))
@@ -42,7 +41,7 @@ def check_scores(scores_NM: Floats, objectives: Sequence[str], answers: Sequence
             raise ConfigError(f"scorers.{name}: scored none of {len(scores_N)} answers")
         if known.min() == known.max():
             raise ConfigError(f"scorers.{name}: scores all {len(known)} answers {known[0]:g}, so it ranks nothing")
-        if spread_M[m] == 0:
+        if spread_within(scores_NM[:, [m]], prompts)[0] == 0:
             raise ConfigError(f"scorers.{name}: scores the answers of each prompt alike, so it ranks none of them")
         _say_alike(name, scores_N, prompts)
 
@@ -96,7 +95,6 @@ def within_correlation(one_N: Floats, other_N: Floats, prompts: Sequence[str]) -
     kept = [prompt for prompt, known in zip(prompts, known_N, strict=True) if known]
     if not len(columns):
         return None
-    means = {prompt: columns[[own == prompt for own in kept]].mean(axis=0) for prompt in dict.fromkeys(kept)}
-    centred = columns - np.array([means[prompt] for prompt in kept])
+    centred = centred_within(columns, kept)
     sizes = np.sqrt(np.square(centred).sum(axis=0))
     return float((centred[:, 0] @ centred[:, 1]) / (sizes[0] * sizes[1])) if sizes.all() else None

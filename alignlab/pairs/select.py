@@ -171,15 +171,26 @@ def spread_within(scores_NM: Floats, prompts: Sequence[str]) -> Floats:
         scores_NM: of the answers of all prompts, NaN where there is none.
         prompts: the prompt of each answer.
     """
-    rows_of: dict[str, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        rows_of.setdefault(prompt, []).append(row)
-    centred_NM = scores_NM.copy()
-    for rows in rows_of.values():
-        known = ~np.isnan(scores_NM[rows])
-        sums_M, counts_M = np.nansum(scores_NM[rows], axis=0), np.maximum(known.sum(axis=0), 1)
-        centred_NM[rows] -= sums_M / counts_M
+    centred_NM = centred_within(scores_NM, prompts)
     known_NM = ~np.isnan(centred_NM)
     squares_M = np.nansum(np.square(centred_NM), axis=0)
     spread_M: Floats = np.sqrt(squares_M / np.maximum(known_NM.sum(axis=0), 1))
     return spread_M
+
+
+def centred_within(scores_NM: Floats, prompts: Sequence[str]) -> Floats:
+    """Scores minus the mean of their prompt's known ones, (N, M); NaN where a score is.
+
+    Args:
+        scores_NM: of the answers of all prompts, NaN where there is none.
+        prompts: the prompt of each answer.
+    """
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+    prompt_N = np.array([numbers[prompt] for prompt in prompts], dtype=np.intp)
+    centred_NM = scores_NM.copy()
+    for m, scores_N in enumerate(scores_NM.T):
+        known_N = ~np.isnan(scores_N)
+        counts_P = np.bincount(prompt_N[known_N], minlength=len(numbers))
+        sums_P = np.bincount(prompt_N[known_N], weights=scores_N[known_N], minlength=len(numbers))
+        centred_NM[:, m] -= (sums_P / np.maximum(counts_P, 1))[prompt_N]
+    return centred_NM

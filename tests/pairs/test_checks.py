@@ -19,6 +19,7 @@ def test_good_scores_pass():
     check([0, 1, 2, 3], [1, 0, 0, 5])
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("column", "line"),
     [
@@ -59,3 +60,31 @@ def test_correlation_is_within_prompts():
     assert within_correlation(one, other, PROMPTS) == pytest.approx(-1)
     assert np.corrcoef(one, other)[0, 1] > 0.99, "control"
     assert within_correlation(one, np.ones(4), PROMPTS) is None
+
+
+class Compared(str):
+    """A prompt that counts how often it is compared with another."""
+
+    __slots__ = ()
+    times = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Compared.times += 1
+        return str.__eq__(self, other)
+
+
+def test_many_prompts_are_not_compared_with_each_other(monkeypatch):
+    """The value is that of a mask a prompt, whose work grows with the square of their number."""
+    monkeypatch.setattr(Compared, "times", 0)
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 600))
+    one[5] = other[7] = np.nan
+    names = [f"prompt {index % 300}" for index in range(600)]
+    found = within_correlation(one, other, [Compared(name) for name in names])
+    assert Compared.times < 10 * len(names)
+    known = ~np.isnan(one + other)
+    masks = [known & (np.array(names) == name) for name in dict.fromkeys(names)]
+    parts = [(one[mask] - one[mask].mean(), other[mask] - other[mask].mean()) for mask in masks]
+    expected = np.corrcoef(*(np.concatenate(side) for side in zip(*parts, strict=True)))[0, 1]
+    assert found == pytest.approx(expected, abs=1e-12)
