@@ -315,11 +315,12 @@ def score_said(
 
 
 def _refuse_useless(name: str, values: Sequence[float | None]) -> None:
-    known = {value for value in values if value is not None}
+    known = [value for value in values if value is not None]
     if not known:
         raise ConfigError(f"scorers.{name}: gave no score to any of {len(values)} responses")
-    if len(known) == 1 and len(values) > 1:
-        say(f"warning: scorers.{name}: gives all {len(values)} responses the score {next(iter(known)):g}")
+    if len(known) > 1 and len(set(known)) == 1:
+        which = "" if len(known) == len(values) else "scored "
+        say(f"warning: scorers.{name}: gives all {len(known)} {which}responses the score {known[0]:g}")
 
 
 def describe(said: Sequence[Said], folder: Path, outcome: Outcome) -> None:
