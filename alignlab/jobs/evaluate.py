@@ -16,7 +16,7 @@ from alignlab.models.base import Base
 from alignlab.models.cards import AdapterCard
 from alignlab.prerequisites.models import reference
 from alignlab.prerequisites.rows import data_report, held_out_rows
-from alignlab.rewards.normalise import in_own_unit
+from alignlab.rewards.normalise import without_unit
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.result import Outcome
 
@@ -81,6 +81,6 @@ def _of_card(card: AdapterCard | None, own: Objectives) -> Objectives:
 
 def _mark_trained_on(outcome: Outcome, card: AdapterCard) -> None:
     """Mark the scorers that are rewards which the policy was trained on: they flatter it."""
-    taught = {in_own_unit(one) for one in card.rewards.values()}
+    taught = {without_unit(one) for one in card.rewards.values()}
     for record in outcome.extra["scorers"].values():
-        record["trained_on"] = in_own_unit(record["id"]) in taught
+        record["trained_on"] = without_unit(record["id"]) in taught

@@ -42,7 +42,8 @@ class ImplicitReward(Reward):
     ) -> None:
         self.base, self.adapter, self.beta, self._key = base, local_adapter(adapter, key=key), beta, key
         self.cache, self.batch_size, self.name = cache, batch_size, name
-        self.id = f"{base.scorer}+{adapter_id(self.adapter)}"
+        self._policy_id = f"{base.scorer}+{adapter_id(self.adapter)}"
+        self.id = f"{self._policy_id}:beta={float(beta)!r}"
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Rewards in nats * beta, shape (n,)."""
@@ -57,7 +58,7 @@ class ImplicitReward(Reward):
 
     def logps(self, rows: Sequence[Encoded]) -> Tensor:
         """Log pi of every row, nats, float64, shape (n,), from the cache where it is known."""
-        return self.cache.scores(self.id, rows, self._compute, name=self.name)
+        return self.cache.scores(self._policy_id, rows, self._compute, name=self.name)
 
     def release(self) -> None:
         """The base model is the run's own; the adapter leaves it after each call."""

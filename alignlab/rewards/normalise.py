@@ -7,6 +7,7 @@ Shape letters: N responses, P prompts.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,12 +41,14 @@ class Statistics:
     """Prompts with two or more responses."""
 
 
-_SCALED_BY = ":mean="
+_NUMBER = r"-?[\d.]+(?:e[-+]?\d+)?"
+_UNIT = re.compile(rf":beta={_NUMBER}|:mean={_NUMBER}:difference_std={_NUMBER}")
+"""What the id of an implicit or a normalised reward says of its unit; one of members in their units has several."""
 
 
-def in_own_unit(reward_id: str) -> str:
-    """The id of a reward whose normalised form has this id; equal for scorers that differ in their units alone."""
-    return reward_id.partition(_SCALED_BY)[0]
+def without_unit(reward_id: str) -> str:
+    """The id of a reward without its unit, and its members'; equal for scorers that differ in their units alone."""
+    return _UNIT.sub("", reward_id)
 
 
 class Normalised(Reward):
@@ -58,7 +61,7 @@ class Normalised(Reward):
 
     def __init__(self, reward: Reward, statistics: Statistics) -> None:
         self.reward, self.statistics = reward, statistics
-        self.id = f"{reward.id}{_SCALED_BY}{statistics.mean!r}:difference_std={statistics.difference_std!r}"
+        self.id = f"{reward.id}:mean={statistics.mean!r}:difference_std={statistics.difference_std!r}"
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Normalised scores, shape (n,)."""

@@ -5,6 +5,7 @@ from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.logps import response_logps
 from alignlab.models.adapters import new_adapter
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
+from alignlab.rewards.normalise import without_unit
 
 PEFT = PeftConfig(r=4, alpha=4.0, dropout=0.0, target_modules="all-linear")
 
@@ -37,6 +38,19 @@ def test_the_reward_is_beta_times_the_log_ratio(base, encoded_rows, tmp_path):
     assert whole.abs().max() > 0.01
     after = response_logps(base.model, encoded_rows, batch_size=8, label="")
     assert after.equal(before), "the base model must be itself again after its adapter scored"
+
+
+def test_beta_tells_rewards_apart_and_is_no_part_of_what_is_kept(base, encoded_rows, tmp_path):
+    folder = saved_adapter(base, tmp_path / "a", scale=0.1)
+    half, whole = (reward(base, folder, tmp_path, beta=beta) for beta in (0.5, 1))
+    assert half.id != whole.id == reward(base, folder, tmp_path, beta=1.0).id
+    assert without_unit(half.id) == without_unit(whole.id), "the same policy is behind them"
+    half.score_encoded(encoded_rows)
+    kept = {file.name for file in (tmp_path / "c").glob("*.parquet")}
+    whole.score_encoded(encoded_rows)
+    assert len(kept) == 2, "of the reference and of the policy"
+    assert {file.name for file in (tmp_path / "c").glob("*.parquet")} == kept
+    assert whole.cache.counts["safer"].computed == 0
 
 
 def test_another_adapter_does_not_take_the_first_ones_scores(base, encoded_rows, tmp_path):

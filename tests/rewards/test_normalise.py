@@ -7,12 +7,14 @@ import torch
 
 from alignlab.errors import ConfigError
 from alignlab.models.prompts import Encoded
+from alignlab.rewards.joined import JoinedReward
 from alignlab.rewards.normalise import (
     STATISTICS,
     Normalised,
     Statistics,
     read_statistics,
     statistics_of,
+    without_unit,
     write_statistics,
 )
 
@@ -81,6 +83,30 @@ def test_other_rows_are_scaled_by_the_training_rows():
     assert reward.score_encoded(rows(10, 14)).tolist() == [0, 1]
     assert reward.score(["p", "p"], ["10", "2"]).tolist() == [0, -2]
     assert "10.0" in reward.id, "another scale is another reward"
+
+
+class Other(First):
+    id = "another"
+
+
+def test_units_alone_make_no_other_reward():
+    """Whatever the numbers look like; of members all count, not the first one alone."""
+
+    def scaled(reward, mean, std):
+        return Normalised(reward, Statistics(reward.id, mean=mean, difference_std=std, n=4, prompts=2))
+
+    def joined(*members):
+        rewards = {one.reward.id: one.reward for one in members}
+        statistics = {one.reward.id: one.statistics for one in members}
+        return JoinedReward("better", "scorers.better", rewards, "min", statistics)
+
+    one, same, other = scaled(First(), -1e-06, 1e20), scaled(First(), 0.5, 2.0), scaled(Other(), 0.5, 2.0)
+    assert one.id != same.id
+    assert without_unit(one.id) == without_unit(same.id) == "first token"
+    both, again, alone = joined(one, other), joined(same, scaled(Other(), 12.0, 1.0)), joined(one)
+    assert without_unit(both.id) == without_unit(again.id) == "joined:min:first token+another"
+    assert without_unit(both.id) != without_unit(alone.id)
+    assert without_unit(scaled(both, 1.0, 1.0).id) == without_unit(both.id)
 
 
 def test_they_come_back_as_they_were_written(tmp_path):
