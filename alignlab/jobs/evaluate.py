@@ -37,7 +37,7 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
         adapter, card = _adapter(algorithm, base, plan.model.settings.prompt_template)
         held_out = held_out_rows(plan.rows, base) if reads_rows else []
     outcome.inputs |= {"model": base.id, "revision": base.revision}
-    objectives = _of_card(card, plan.objectives)
+    objectives = _trained_for(card, plan.objectives)
     if card is not None:
         outcome.objectives, outcome.beta = objectives, card.beta
         outcome.loss_type, outcome.recipe = card.loss_type or None, card.recipe
@@ -50,7 +50,15 @@ def run(plan: Plan[EvaluateConfig], run: RunFolder, outcome: Outcome) -> None:
     scales = card.scales if card else {}
     size = trainer.per_device_eval_batch_size
     policy = Policy(
-        base, adapter, beta, objectives, cache, size, scales, key="algorithm.adapter", has_weights=card is not None
+        base,
+        adapter,
+        beta,
+        objectives or plan.objectives,
+        cache,
+        size,
+        scales,
+        key="algorithm.adapter",
+        has_weights=objectives is not None,
     )
     measure(policy, run, outcome, source=plan.rows, held_out=held_out, sampling=plan.sampling)
     if plan.scorers:
@@ -73,10 +81,11 @@ def _adapter(
     return found.folder, found.policy_card
 
 
-def _of_card(card: AdapterCard | None, own: Objectives) -> Objectives:
-    """Objective and weights that a policy was trained for; this run's where nobody knows, or where they are others."""
-    known = card is not None and set(card.weights) == set(own.weights)
-    return Objectives(card.objective, card.weights, own.first) if card is not None and known else own
+def _trained_for(card: AdapterCard | None, own: Objectives) -> Objectives | None:
+    """Objective and weights that a policy was trained for; None where nobody knows them, or they are of others."""
+    if card is None or set(card.weights) != set(own.weights):
+        return None
+    return Objectives(card.objective, card.weights, own.first)
 
 
 def _mark_trained_on(outcome: Outcome, card: AdapterCard) -> None:

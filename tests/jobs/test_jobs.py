@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from alignlab.cli import main
+from alignlab.front.collect import collect
+from alignlab.models.cards import read_card, save_card
 
 SMALL = [
     "model.pretraining.rows=640",
@@ -153,6 +156,23 @@ def test_evaluate_the_reference_and_an_adapter(root, modpo_at_half):
     assert not {"attained_share", "kl_to_optimum"} & set(unknown["metrics"]), "nobody knows its weights"
     for name in ("helpful", "safe", "kl", "kl_to_optimum"):
         assert again["metrics"][name]["mean"] == pytest.approx(before["metrics"][name]["mean"], abs=1e-6)
+
+
+def test_a_policy_of_other_objectives_has_no_weights(root, modpo_at_half):
+    """They are those of its card and not this run's w: without them it is a point of its own on a front."""
+    result, folder = modpo_at_half
+    other = root / "of_others"
+    shutil.copytree(folder / "adapter", other)
+    card = read_card(other)
+    save_card(other, replace(card, objective="polite", weights={"polite": 0.4, "safer": 0.6}))
+    out = root / "ev-others"
+    assert run(root, "algorithm=evaluate", f"algorithm.adapter={other}", f"hydra.run.dir={out}") == 0
+    found = json.loads((out / "result.json").read_text())
+    assert (found["w"], found["weights"], found["beta"]) == (None, None, result["beta"])
+    assert not {"attained_share", "kl_to_optimum"} & set(found["metrics"])
+    points = collect([out, folder]).points
+    assert [dict(point.weights) for point in points] == [result["weights"], {}]
+    assert [point.algorithm for point in points] == ["modpo", "modpo"]
 
 
 def test_sft_adapter_is_a_start_for_any_model(root, modpo_at_half):
