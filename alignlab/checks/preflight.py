@@ -11,6 +11,7 @@ from typing import Any
 from alignlab.checks.methods import METHOD_CHECKS
 from alignlab.checks.rewards import check_rewards
 from alignlab.config.batches import share_batch
+from alignlab.config.names import PROBE_PROMPTS
 from alignlab.config.objectives import check_targets
 from alignlab.config.plan import Plan
 from alignlab.config.recipe import TRACKERS, TrainingRecipe
@@ -289,7 +290,8 @@ def _check_data(plan: Plan[Any]) -> None:
         check(source.made_by)
     elif uses.data == "preferences":
         trained = plan.objectives.trained or None if uses.trains or uses.weighs else None
-        check_source(source.settings, max_length=source.max_length, trained=trained)
+        prompts = PROBE_PROMPTS if value_at(plan.algorithm, "kind") == "probe" else 1
+        check_source(source.settings, max_length=source.max_length, trained=trained, prompts=prompts)
 
 
 def _check_merge(algorithm: MergeConfig, plan: Plan[Any]) -> None:

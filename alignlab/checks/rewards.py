@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alignlab.config.names import PROBE_PROMPTS
 from alignlab.config.objectives import HEAVIEST
 from alignlab.config.parts import RewardSource, RowSource
 from alignlab.config.plan import Plan
@@ -167,16 +168,17 @@ def _check_cost(source: RewardSource, settings: CostConfig) -> None:
 
 
 def _check_probe(source: RewardSource, settings: ProbeConfig) -> None:
-    if settings.labels is not None and source.made_by is not None:
-        rows = source.made_by.rows
-        return check_source(rows.settings, max_length=rows.max_length, trained=source.objective)
+    if settings.path is None and settings.labels is None:
+        _check_named(source)
+    if source.made_by is not None and source.made_by.rows.made_by is None:  # else they are not made yet
+        rows, trained = source.made_by.rows, source.objective
+        check_source(rows.settings, max_length=rows.max_length, trained=trained, prompts=PROBE_PROMPTS)
     if settings.path is None:
-        return _check_named(source)
+        return
     folder = Path(settings.path)
     if not (folder / "probe.safetensors").is_file() or read_probe_card(folder) is None:
         hint = "name the folder `reward` of a run of algorithm=reward_model algorithm.kind=probe"
         raise ConfigError(f"{source.key}.path={folder}: holds no probe; {hint}")
-    return None
 
 
 def _check_model_config(what: str, found: dict[str, Any]) -> None:

@@ -72,6 +72,9 @@ ROUNDS_PICTURE = "rounds.png"
 MADE_REWARDS = ("implicit", "classifier", "cost", "probe")
 """Kinds of reward that a reward_model run makes where none is named."""
 
+PROBE_PROMPTS = 3
+"""Fewest prompts whose pairs a probe is fitted to: cross-validation within cross-validation takes three."""
+
 JOINS = ("mean", "min", "uncertainty")
 """scorers.OBJECTIVE.join: what several scorers of one objective, scorers.OBJECTIVE.members, come to."""
 

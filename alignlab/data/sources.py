@@ -147,16 +147,19 @@ def files_of(config: FileConfig) -> list[DataFile]:
     return data_files(config.path)
 
 
-def check_source(config: DatasetConfig, *, max_length: int | None = None, trained: str | None = None) -> None:
+def check_source(
+    config: DatasetConfig, *, max_length: int | None = None, trained: str | None = None, prompts: int = 1
+) -> None:
     """Checks every row of the files that a dataset names. A hub's rows are checked when the job reads them.
 
     Args:
         config: the dataset.
         max_length: tokens of prompt and response together; None checks no length.
         trained: the objective whose pairs are trained on, of which there must be one.
+        prompts: of dataset.split that need pairs to train on, where they are more than one.
 
     Raises:
-        ConfigError: the first bad rows and their totals, or that there is nothing to train on.
+        ConfigError: the first bad rows and their totals, or that there is nothing or too little to train on.
     """
     if not isinstance(config, FileConfig) or config.path is None:
         return
@@ -169,6 +172,13 @@ def check_source(config: DatasetConfig, *, max_length: int | None = None, traine
         raise ConfigError(f"dataset.split={config.split}: {found}{_one_request(rows, config)}")
     if trained is not None and not any(next(ranked_pairs(row, trained), None) for row in rows):
         raise ConfigError(f"dataset.path={config.path}: ranks no two responses by {trained}")
+    if trained is not None and prompts > 1:
+        used = select_split(rows, config, config.split)
+        num_ranked = len({row.group for row in used if any(ranked_pairs(row, trained))})
+        if num_ranked < prompts:
+            where = "" if config.split is None else f" of its {config.split} split"
+            ranks = f"ranks responses to {num_ranked} prompts{where} by {trained}; a probe needs {prompts} or more"
+            raise ConfigError(f"dataset.path={config.path}: {ranks}")
 
 
 def _one_request(rows: Sequence[RankedRow], config: FileConfig) -> str:

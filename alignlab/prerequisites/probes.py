@@ -22,7 +22,7 @@ from alignlab.rewards.probe import ProbeFeatures, log_lengths, save_probe
 from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
-from alignlab.training.probe import choose_ridge, fit_probe, out_of_fold
+from alignlab.training.probe import choose_ridge, fit_probe, out_of_fold, require_groups
 
 Floats = NDArray[np.float64]
 REWARD = "reward"
@@ -65,6 +65,7 @@ def fit_and_measure(
         outcome: takes the metrics.
     """
     encoded = reader.encode(pairs_by(loaded.ranked, objective))
+    require_groups([pair.group for pair in encoded.pairs])
     outcome.extra["rows"] = {"train": len(encoded.pairs), "too_long": encoded.too_long, "cut": encoded.cut}
     if encoded.too_long or encoded.cut:
         left_out = f"{encoded.too_long} pairs left out (their prompt alone fills it), {encoded.cut} responses cut"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 from sklearn.model_selection import GroupKFold  # type: ignore[import-untyped]
 
+from alignlab.config.names import PROBE_PROMPTS
 from alignlab.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -70,19 +71,27 @@ def out_of_fold(differences_PF: Floats, groups: Sequence[str], ridge: float | No
     if ridge is None and len(groups) > NESTED_UP_TO:
         ridge = choose_ridge(differences_PF, groups)
     margins_P = np.empty(len(groups))
-    for train, test in _folds(groups, least=3):
+    for train, test in _folds(groups, PROBE_PROMPTS):
         own = [groups[index] for index in train]
         chosen = choose_ridge(differences_PF[train], own) if ridge is None else ridge
         margins_P[test] = differences_PF[test] @ fit_probe(differences_PF[train], chosen)
     return margins_P
 
 
+def require_groups(groups: Sequence[str], least: int = PROBE_PROMPTS) -> None:
+    """Refuse pairs of too few prompts.
+
+    Raises:
+        ConfigError: saying how many there are.
+    """
+    found = len(set(groups))
+    if found < least:
+        raise ConfigError(f"algorithm.kind=probe: needs pairs of {least} prompts or more to be tested on, has {found}")
+
+
 def _folds(groups: Sequence[str], least: int = 2) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    num_groups = len(set(groups))
-    if num_groups < least:
-        needs = f"needs pairs of {least} prompts or more to be tested on, has {num_groups}"
-        raise ConfigError(f"algorithm.kind=probe: {needs}")
-    splitter = GroupKFold(n_splits=min(FOLDS, num_groups))
+    require_groups(groups, least)
+    splitter = GroupKFold(n_splits=min(FOLDS, len(set(groups))))
     return list(splitter.split(np.zeros((len(groups), 1)), groups=list(groups)))
 
 

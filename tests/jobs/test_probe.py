@@ -97,6 +97,16 @@ def test_its_settings_are_checked_before_a_model_loads(folder, capfd):
     assert "holds no probe" in capfd.readouterr().err
 
 
+def test_too_few_prompts_are_refused_before_a_hidden_state(folder, capfd, monkeypatch):
+    def no_forward(*_, **__):
+        raise AssertionError("hidden states are computed")
+
+    monkeypatch.setattr("alignlab.rewards.probe.pooled_states", no_forward)
+    assert run(folder, *PROBE, "dataset.pairs=2") == 2
+    said = capfd.readouterr().err
+    assert "algorithm.kind=probe: needs pairs of 3 prompts or more to be tested on, has" in said
+
+
 TEMPLATE = "user: {raw_prompt} assistant: "
 
 

@@ -120,6 +120,21 @@ def test_a_role_that_the_template_refuses_is_named_by_row(refused, root, tmp_pat
     assert "put the system turn's words into the first user turn" in said
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["algorithm=reward_model", "algorithm.kind=probe"],
+        ["algorithm=evaluate", "scorers.preferred.kind=probe"],
+    ],
+)
+def test_a_probe_needs_three_prompts(refused, root, given):
+    """However many pairs there are of each, and whichever run needs the probe."""
+    rows = [{**ROW, "prompt": f"{ROW['prompt']} {number % 2}", "rejected": f"it is {number}"} for number in range(9)]
+    (root / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = refused(*given, "dataset.split=null", rows="few")
+    assert "few.jsonl: ranks responses to 2 prompts by preferred; a probe needs 3 or more" in said
+
+
 SETTINGS = {
     "peft.target_modules=q_prj": "peft.target_modules=q_prj: the model has no such module; did you mean q_proj?",
     "peft.target_modules=[q_proj,nope]": "peft.target_modules=nope: the model has no such module",
