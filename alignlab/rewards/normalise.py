@@ -42,8 +42,8 @@ class Statistics:
 
 
 _NUMBER = r"-?[\d.]+(?:e[-+]?\d+)?"
-_UNIT = re.compile(rf":beta={_NUMBER}|:mean={_NUMBER}:difference_std={_NUMBER}")
-"""What the id of an implicit or a normalised reward says of its unit; one of members in their units has several."""
+_UNIT = re.compile(rf":beta={_NUMBER}|:mean={_NUMBER}:difference_std={_NUMBER}|:lengths={_NUMBER}")
+"""What the id of a reward says of its unit, or of how it counts lengths; one of members in their units has several."""
 
 
 def without_unit(reward_id: str) -> str:

@@ -24,6 +24,8 @@ from alignlab.models.cards import ProbeCard, check_recorded_files, read_probe_ca
 from alignlab.models.prompts import Encoded, PromptEncoder
 
 WEIGHTS = "probe.safetensors"
+LENGTHS = 2
+"""Version of `log_lengths`, by which scores that read a length are kept: 1 took an end token off cut texts."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class ProbeSource:
     @property
     def id(self) -> str:
         """What its scores depend on beside the texts."""
-        return f"probe:{self.digest}"
+        lengths = f":lengths={LENGTHS}" if self.card.length_term == "score" else ""
+        return f"probe:{self.digest}{lengths}"
 
 
 def probe_source(key: str, path: str) -> ProbeSource:

@@ -9,12 +9,14 @@ import torch
 from safetensors.torch import load_file
 
 from alignlab.cli import main
+from alignlab.data.records import as_said
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.cache.states import StateCache
 from alignlab.engine.scoring.states import pooled_states
 from alignlab.errors import ConfigError
 from alignlab.models.cards import ProbeCard
 from alignlab.models.prompts import PromptEncoder
+from alignlab.rewards.normalise import without_unit
 from alignlab.rewards.probe import ProbeReader, load_probe, probe_source, save_probe
 from alignlab.rewards.scorer import ScorerReward
 
@@ -155,6 +157,20 @@ def test_scores_are_weights_times_features(base, probe, tmp_path):
     weights = load_file(probe.folder / "probe.safetensors")["weight"]
     expected = states @ weights[:-1] + weights[-1] * lengths
     torch.testing.assert_close(reward_of(probe, base, tmp_path).score(*TEXTS), expected.float())
+
+
+def test_scores_by_another_rule_of_lengths_are_not_taken(base, probe, tmp_path, monkeypatch):
+    """Of a response that was cut, once the last token was taken for an end."""
+    cut = (TEXTS[0][:1], [as_said("a dog is", "length")])
+    now = reward_of(probe, base, tmp_path / "alone").score(*cut)
+    with monkeypatch.context() as before:
+        before.setattr("alignlab.rewards.probe.LENGTHS", 1)
+        before.setattr("alignlab.rewards.probe.log_lengths", lambda rows, _: torch.tensor([3.0]).double().log())
+        kept = reward_of(probe, base, tmp_path / "kept").score(*cut)
+    assert not kept.equal(now)
+    assert reward_of(probe, base, tmp_path / "kept").score(*cut).equal(now)
+    without = dataclasses.replace(probe, card=dataclasses.replace(probe.card, length_term="control"))
+    assert without.id == without_unit(probe.id) == f"probe:{probe.digest}", "its scores read no length"
 
 
 def test_it_reads_texts_by_its_own_base_and_template(base, probe, tmp_path):
