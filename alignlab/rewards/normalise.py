@@ -42,7 +42,10 @@ class Statistics:
 
 
 _NUMBER = r"-?[\d.]+(?:e[-+]?\d+)?"
-_UNIT = re.compile(rf":beta={_NUMBER}|:mean={_NUMBER}:difference_std={_NUMBER}|:lengths={_NUMBER}")
+_UNIT = re.compile(
+    rf":beta={_NUMBER}|:mean={_NUMBER}:difference_std={_NUMBER}|:lengths={_NUMBER}"
+    rf"|(?<=length:tokens):{_NUMBER}|(?<=length:words):{_NUMBER}"
+)
 """What the id of a reward says of its unit, or of how it counts lengths; one of members in their units has several."""
 
 

@@ -8,6 +8,7 @@ import torch
 from alignlab.errors import ConfigError
 from alignlab.models.prompts import Encoded
 from alignlab.rewards.joined import JoinedReward
+from alignlab.rewards.length import LengthReward
 from alignlab.rewards.normalise import (
     STATISTICS,
     Normalised,
@@ -83,6 +84,13 @@ def test_other_rows_are_scaled_by_the_training_rows():
     assert reward.score_encoded(rows(10, 14)).tolist() == [0, 1]
     assert reward.score(["p", "p"], ["10", "2"]).tolist() == [0, -2]
     assert "10.0" in reward.id, "another scale is another reward"
+
+
+@pytest.mark.parametrize("unit", ["tokens", "words"])
+def test_the_scale_of_a_length_is_its_unit(unit):
+    one, other = (LengthReward(None, unit=unit, scale=scale) for scale in (1.0, 2e-7))
+    assert one.id != other.id
+    assert without_unit(one.id) == without_unit(other.id) == f"length:{unit}"
 
 
 class Other(First):
