@@ -45,7 +45,7 @@ from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError, nearest, require, require_one_of
 from alignlab.models.checkpoint import weights_of
 from alignlab.models.paths import check_folder
-from alignlab.models.saved_adapter import adapter_settings, checked_adapter, conditioned_card
+from alignlab.models.saved_adapter import checked_adapter, conditioned_card
 from alignlab.runs.result import require_finished
 
 NUM_ROWS_LOOKED_AT = 500
@@ -125,10 +125,7 @@ def _check_model(plan: Plan[Any]) -> None:
     match plan.model.settings:
         case PretrainedConfig(path=path, adapter=adapter, quantization=quantization):
             check_folder("model.path", str(path), "config.json")
-            if adapter:
-                check_folder("model.adapter", adapter, "adapter_config.json")
-                if Path(adapter).is_dir():
-                    adapter_settings("model.adapter", Path(adapter))
+            _check_adapter(adapter, plan, key="model.adapter")
             if quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
                 raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
         case FromScratchConfig(kind="tiny") if plan.rows.toy is None and not _in_toy_words(plan):
@@ -244,7 +241,7 @@ def _check_publish(algorithm: PublishConfig, plan: Plan[Any]) -> None:
 def _check_adapter(
     adapter: str | None, plan: Plan[Any], *, may_classify: bool = False, key: str = "algorithm.adapter"
 ) -> None:
-    """The adapter that an algorithm is given; of one on the hub nothing is known yet.
+    """The adapter that an algorithm or the model is given; of one on the hub nothing is known yet.
 
     Args:
         adapter: its folder or hub id.

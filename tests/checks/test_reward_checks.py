@@ -129,6 +129,21 @@ def test_a_classifier_starts_from_a_whole_model(here, capsys):
     assert "not with algorithm.kind=classifier; merge it into a model first" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("adapter", "said"),
+    [
+        ("other_template", "was trained with model.prompt_template='Q: {raw_prompt}', this run has None"),
+        ("classifier", "is a classifier's; give a policy's"),
+        ("torn", "alignlab.json: must be a JSON object"),
+    ],
+)
+def test_an_adapter_in_the_base_is_checked_by_its_card(here, capsys, adapter, said):
+    assert main(["algorithm=sft", "model=hf", "model.path=../causal", f"model.adapter=../{adapter}"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
 def test_a_card_comes_back_as_it_was_saved(tmp_path):
     for number, (saved, read) in enumerate(
         (
