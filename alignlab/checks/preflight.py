@@ -46,7 +46,7 @@ from alignlab.errors import ConfigError, nearest, require, require_one_of
 from alignlab.models.checkpoint import weights_of
 from alignlab.models.paths import check_folder
 from alignlab.models.saved_adapter import checked_adapter, conditioned_card
-from alignlab.runs.result import require_finished
+from alignlab.runs.result import RESULT, require_finished
 
 NUM_ROWS_LOOKED_AT = 500
 """Rows of a synthesised set whose words are looked at."""
@@ -184,11 +184,22 @@ def _check_synthesis(algorithm: SynthesisConfig, plan: Plan[Any]) -> None:
 def _check_pairs(algorithm: PairsConfig, plan: Plan[Any]) -> None:
     names = ", ".join(plan.objectives.weights)
     require(bool(plan.scorers), "scorers", "{}", f"must say what scores the answers, by objective ({names})")
+    _check_answers(algorithm, plan)
     for source in algorithm.sources:
         _check_adapter(source, plan, key="algorithm.sources")
     if algorithm.select == "weighted":
         missing = [name for name, weight in plan.objectives.weights.items() if weight and name not in plan.scorers]
         require(not missing, "algorithm.select", "weighted", f"needs a scorer of {', '.join(missing)} too")
+
+
+def _check_answers(algorithm: PairsConfig, plan: Plan[Any]) -> None:
+    """A pair needs two answers to a prompt that may differ: at temperature 0 all of one policy are the same."""
+    generator, sources = plan.generator, len(algorithm.sources or [None])
+    if sources == 1:
+        rule = "must be > 1, so that answers to a prompt can be compared"
+        require(generator.samples > 1, "generator.samples", generator.samples, rule)
+        rule = "must be > 0: answers of one policy are all the same without it"
+        require(generator.temperature > 0, "generator.temperature", generator.temperature, rule)
 
 
 def _check_evaluate(algorithm: EvaluateConfig, plan: Plan[Any]) -> None:
@@ -212,6 +223,8 @@ def _check_folders(folders: list[str]) -> None:
     for folder in folders:
         if not Path(folder).is_dir():
             raise ConfigError(f"algorithm.runs={folder}: no such folder")
+        if not (Path(folder) / "front.csv").is_file() and not any(Path(folder).rglob(RESULT)):
+            raise ConfigError(f"algorithm.runs={folder}: holds no run; name a run, a front, or a folder of runs")
 
 
 def _check_choose(algorithm: ChooseConfig, plan: Plan[Any]) -> None:
