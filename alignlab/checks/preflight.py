@@ -146,14 +146,23 @@ def _check_shareable(recipe: TrainingRecipe) -> None:
 
 
 def _check_served_adapter(plan: Plan[Any]) -> None:
-    """A server does not load algorithm.adapter: it must hold the adapter under a name of its own."""
-    adapter = value_at(plan.algorithm, "adapter")
-    match plan.generator:
-        case ServerGeneratorConfig(adapter_name=None) if adapter and plan.samples:
-            raise ConfigError(
-                f"algorithm.adapter={adapter}: generator=server samples what the server holds; serve the adapter and "
-                "give its name there as generator.adapter_name, or use generator=prefilled"
-            )
+    """A server loads no adapter: it must hold the one that answers under a name of its own, generator.adapter_name."""
+    if not isinstance(plan.generator, ServerGeneratorConfig) or not plan.samples:
+        return
+    key, given = "algorithm.adapter", value_at(plan.algorithm, "adapter")
+    sources = value_at(plan.algorithm, "sources") or []
+    if sources:
+        key, given = "algorithm.sources", sources[0]
+        rule = "must name one adapter with generator=server, which holds it as generator.adapter_name"
+        require(
+            len(sources) == 1, key, f"[{','.join(sources)}]", f"{rule}; make pairs of each, or sample in this process"
+        )
+    if given and plan.generator.adapter_name is None:
+        local = "answers" if sources else "prefilled"
+        raise ConfigError(
+            f"{key}={given}: generator=server samples what the server holds; serve the adapter and give its name there "
+            f"as generator.adapter_name, or use generator={local}"
+        )
 
 
 def _check_course_correction(algorithm: CourseCorrectionConfig, plan: Plan[Any]) -> None:
