@@ -43,7 +43,7 @@ from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError, nearest, require, require_one_of
-from alignlab.models.checkpoint import weights_of
+from alignlab.models.checkpoint import UNQUANTISED, stored_quantization, weights_of
 from alignlab.models.paths import check_folder
 from alignlab.models.saved_adapter import checked_adapter, conditioned_card
 from alignlab.runs.result import RESULT, require_finished
@@ -126,6 +126,11 @@ def _check_model(plan: Plan[Any]) -> None:
         case PretrainedConfig(path=path, adapter=adapter, quantization=quantization):
             check_folder("model.path", str(path), "config.json")
             _check_adapter(adapter, plan, key="model.adapter")
+            stored = stored_quantization(Path(str(path)))
+            rule = f"the weights of {path} are quantised already ({stored}); leave it null"
+            require(quantization is None or stored is None, "model.quantization", quantization, rule)
+            if adapter:
+                _check_mergeable("model.adapter", adapter, plan)
             if quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
                 raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
         case FromScratchConfig(kind="tiny") if plan.rows.toy is None and not _in_toy_words(plan):
@@ -315,6 +320,23 @@ def _check_data(plan: Plan[Any]) -> None:
 
 def _check_merge(algorithm: MergeConfig, plan: Plan[Any]) -> None:
     _check_adapter(algorithm.adapter, plan, may_classify=True)
+    quantization = value_at(plan.model.settings, "quantization")
+    rule = "must be null with algorithm=merge: an adapter is added to weights in full precision"
+    require(quantization is None, "model.quantization", quantization, rule)
+    _check_mergeable("algorithm.adapter", str(algorithm.adapter), plan)
+
+
+def _check_mergeable(key: str, adapter: str, plan: Plan[Any]) -> None:
+    """Refuse to merge an adapter into a local model whose weights are stored quantised.
+
+    Args:
+        key: what the adapter stands under.
+        adapter: its folder or hub id.
+        plan: the run.
+    """
+    stored = stored_quantization(Path(str(value_at(plan.model.settings, "path"))))
+    if stored is not None:
+        raise ConfigError(f"{key}={adapter}: cannot be merged into quantised weights ({stored}); {UNQUANTISED}")
 
 
 def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:

@@ -77,6 +77,9 @@ def load_base(
         raise ConfigError(f"{key}={path}: {fault}; run what made it again, or restore the file")
     model = load_weights(key, AutoModelForCausalLM.from_pretrained, path, revision=revision, dtype=dtype, **options)
     _fit_vocabulary(f"{key}={path}", encoder.tokenizer, model.get_input_embeddings().weight.shape[0])
+    if "quantization_config" in options and not getattr(model, "is_loaded_in_4bit", False):
+        rule = f"the weights of {path} are quantised already, in another way; leave it null"
+        raise ConfigError(f"model.quantization=nf4: {rule}")
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
         template = config.prompt_template

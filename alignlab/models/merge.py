@@ -11,6 +11,7 @@ from peft.utils import load_peft_weights
 from torch import Tensor, nn
 
 from alignlab.errors import ConfigError
+from alignlab.models.checkpoint import UNQUANTISED
 from alignlab.models.finite import refuse_non_finite
 from alignlab.models.with_adapter import load_adapter, saved_keys
 
@@ -83,6 +84,8 @@ def merge_adapter(
     Raises:
         ConfigError: if the adapter does not fit the model, or is of a kind that no weight can hold.
     """
+    if getattr(model.config, "quantization_config", None):
+        raise ConfigError(f"{key}={folder}: cannot be merged into quantised weights; {UNQUANTISED}")
     originals = _originals(model, folder)
     wrapped = load_adapter(model, folder, key=key)
     adapted = {
