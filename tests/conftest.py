@@ -56,6 +56,7 @@ LONG = (
     "pages/test_in_browser.py::test_a_large_front_opens_in_two_seconds",
     "jobs/test_simplex.py",
     "jobs/test_tracked_sweep.py",
+    "jobs/test_killed_anywhere.py::test_killed_and_run_again_long_work_leaves_the_same",
     "jobs/test_killed_methods.py",
     "jobs/test_killed_at_random.py",
     "jobs/test_decoding.py::test_mixtures_by_token_and_by_response_killed_and_run_again",
