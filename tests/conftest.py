@@ -58,6 +58,7 @@ LONG = (
     "jobs/test_tracked_sweep.py",
     "jobs/test_killed_anywhere.py::test_killed_and_run_again_long_work_leaves_the_same",
     "jobs/test_killed_methods.py",
+    "jobs/test_full_disk.py",
     "jobs/test_killed_at_random.py",
     "jobs/test_decoding.py::test_mixtures_by_token_and_by_response_killed_and_run_again",
     "jobs/test_rounds.py::test_killed_in_every_part_of_a_round_it_ends_the_same",
