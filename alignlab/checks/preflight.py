@@ -43,10 +43,10 @@ from alignlab.data.requests import check_requests
 from alignlab.data.sources import check_source, files_of
 from alignlab.data.worlds import toy
 from alignlab.errors import ConfigError, nearest, require, require_one_of
-from alignlab.models.checkpoint import weights_of
+from alignlab.models.checkpoint import UNQUANTISED, stored_quantization, weights_of
 from alignlab.models.paths import check_folder
-from alignlab.models.saved_adapter import adapter_settings, checked_adapter, conditioned_card
-from alignlab.runs.result import require_finished
+from alignlab.models.saved_adapter import checked_adapter, conditioned_card
+from alignlab.runs.result import RESULT, require_finished
 
 NUM_ROWS_LOOKED_AT = 500
 """Rows of a synthesised set whose words are looked at."""
@@ -125,10 +125,12 @@ def _check_model(plan: Plan[Any]) -> None:
     match plan.model.settings:
         case PretrainedConfig(path=path, adapter=adapter, quantization=quantization):
             check_folder("model.path", str(path), "config.json")
+            _check_adapter(adapter, plan, key="model.adapter")
+            stored = stored_quantization(Path(str(path)))
+            rule = f"the weights of {path} are quantised already ({stored}); leave it null"
+            require(quantization is None or stored is None, "model.quantization", quantization, rule)
             if adapter:
-                check_folder("model.adapter", adapter, "adapter_config.json")
-                if Path(adapter).is_dir():
-                    adapter_settings("model.adapter", Path(adapter))
+                _check_mergeable("model.adapter", adapter, plan)
             if quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
                 raise ConfigError("model.quantization=nf4: needs bitsandbytes; pip install 'alignlab[nf4]'")
         case FromScratchConfig(kind="tiny") if plan.rows.toy is None and not _in_toy_words(plan):
@@ -149,14 +151,23 @@ def _check_shareable(recipe: TrainingRecipe) -> None:
 
 
 def _check_served_adapter(plan: Plan[Any]) -> None:
-    """A server does not load algorithm.adapter: it must hold the adapter under a name of its own."""
-    adapter = value_at(plan.algorithm, "adapter")
-    match plan.generator:
-        case ServerGeneratorConfig(adapter_name=None) if adapter and plan.samples:
-            raise ConfigError(
-                f"algorithm.adapter={adapter}: generator=server samples what the server holds; serve the adapter and "
-                "give its name there as generator.adapter_name, or use generator=prefilled"
-            )
+    """A server loads no adapter: it must hold the one that answers under a name of its own, generator.adapter_name."""
+    if not isinstance(plan.generator, ServerGeneratorConfig) or not plan.samples:
+        return
+    key, given = "algorithm.adapter", value_at(plan.algorithm, "adapter")
+    sources = value_at(plan.algorithm, "sources") or []
+    if sources:
+        key, given = "algorithm.sources", sources[0]
+        rule = "must name one adapter with generator=server, which holds it as generator.adapter_name"
+        require(
+            len(sources) == 1, key, f"[{','.join(sources)}]", f"{rule}; make pairs of each, or sample in this process"
+        )
+    if given and plan.generator.adapter_name is None:
+        local = "answers" if sources else "prefilled"
+        raise ConfigError(
+            f"{key}={given}: generator=server samples what the server holds; serve the adapter and give its name there "
+            f"as generator.adapter_name, or use generator={local}"
+        )
 
 
 def _check_course_correction(algorithm: CourseCorrectionConfig, plan: Plan[Any]) -> None:
@@ -187,11 +198,22 @@ def _check_synthesis(algorithm: SynthesisConfig, plan: Plan[Any]) -> None:
 def _check_pairs(algorithm: PairsConfig, plan: Plan[Any]) -> None:
     names = ", ".join(plan.objectives.weights)
     require(bool(plan.scorers), "scorers", "{}", f"must say what scores the answers, by objective ({names})")
+    _check_answers(algorithm, plan)
     for source in algorithm.sources:
         _check_adapter(source, plan, key="algorithm.sources")
     if algorithm.select == "weighted":
         missing = [name for name, weight in plan.objectives.weights.items() if weight and name not in plan.scorers]
         require(not missing, "algorithm.select", "weighted", f"needs a scorer of {', '.join(missing)} too")
+
+
+def _check_answers(algorithm: PairsConfig, plan: Plan[Any]) -> None:
+    """A pair needs two answers to a prompt that may differ: at temperature 0 all of one policy are the same."""
+    generator, sources = plan.generator, len(algorithm.sources or [None])
+    if sources == 1:
+        rule = "must be > 1, so that answers to a prompt can be compared"
+        require(generator.samples > 1, "generator.samples", generator.samples, rule)
+        rule = "must be > 0: answers of one policy are all the same without it"
+        require(generator.temperature > 0, "generator.temperature", generator.temperature, rule)
 
 
 def _check_evaluate(algorithm: EvaluateConfig, plan: Plan[Any]) -> None:
@@ -215,6 +237,8 @@ def _check_folders(folders: list[str]) -> None:
     for folder in folders:
         if not Path(folder).is_dir():
             raise ConfigError(f"algorithm.runs={folder}: no such folder")
+        if not (Path(folder) / "front.csv").is_file() and not any(Path(folder).rglob(RESULT)):
+            raise ConfigError(f"algorithm.runs={folder}: holds no run; name a run, a front, or a folder of runs")
 
 
 def _check_choose(algorithm: ChooseConfig, plan: Plan[Any]) -> None:
@@ -244,7 +268,7 @@ def _check_publish(algorithm: PublishConfig, plan: Plan[Any]) -> None:
 def _check_adapter(
     adapter: str | None, plan: Plan[Any], *, may_classify: bool = False, key: str = "algorithm.adapter"
 ) -> None:
-    """The adapter that an algorithm is given; of one on the hub nothing is known yet.
+    """The adapter that an algorithm or the model is given; of one on the hub nothing is known yet.
 
     Args:
         adapter: its folder or hub id.
@@ -296,6 +320,23 @@ def _check_data(plan: Plan[Any]) -> None:
 
 def _check_merge(algorithm: MergeConfig, plan: Plan[Any]) -> None:
     _check_adapter(algorithm.adapter, plan, may_classify=True)
+    quantization = value_at(plan.model.settings, "quantization")
+    rule = "must be null with algorithm=merge: an adapter is added to weights in full precision"
+    require(quantization is None, "model.quantization", quantization, rule)
+    _check_mergeable("algorithm.adapter", str(algorithm.adapter), plan)
+
+
+def _check_mergeable(key: str, adapter: str, plan: Plan[Any]) -> None:
+    """Refuse to merge an adapter into a local model whose weights are stored quantised.
+
+    Args:
+        key: what the adapter stands under.
+        adapter: its folder or hub id.
+        plan: the run.
+    """
+    stored = stored_quantization(Path(str(value_at(plan.model.settings, "path"))))
+    if stored is not None:
+        raise ConfigError(f"{key}={adapter}: cannot be merged into quantised weights ({stored}); {UNQUANTISED}")
 
 
 def _check_modpo(algorithm: ModpoConfig, plan: Plan[Any]) -> None:

@@ -35,16 +35,17 @@ from alignlab.models.saved_adapter import adapter_settings, checked_adapter
 
 BEAVER_ARCHITECTURES = ("LlamaModelForScore", "LlamaForScore")
 SCORE_TYPES = ("reward", "cost")
+WHOLE_MODELS = ("classifier", "cost")
+"""Kinds of rewards that are models of their own, trained from model.path."""
 
 
 def check_rewards(plan: Plan[Any]) -> None:
     """Raise ConfigError for the first reward that cannot work, naming objective and key."""
     algorithm, objectives = plan.algorithm, plan.objectives
     labelled = [name for name, one in plan.rows.settings.objectives.items() if one.label is not None]
-    adapter = value_at(plan.model.settings, "adapter")
     kind = value_at(algorithm, "kind")
-    if kind in ("classifier", "cost") and adapter:
-        raise ConfigError(f"model.adapter={adapter}: not with algorithm.kind={kind}; merge it into a model first")
+    if kind in WHOLE_MODELS:
+        _check_start_of_classifier(f"algorithm.kind={kind}", plan)
     if kind == "cost":
         require_safety_labels("algorithm.kind=cost", plan.rows)
         _require_ranked_by_safety(f"algorithm.objective={objectives.trained}", objectives.trained, plan.rows.settings)
@@ -63,9 +64,28 @@ def check_rewards(plan: Plan[Any]) -> None:
         _check_held_out(one, plan)
     every = (*plan.rewards.values(), *plan.scorers.values())
     for source in (*every, *(member for one in every for member in one.members.values())):
+        if source.made_by is not None and source.settings.kind in WHOLE_MODELS:
+            _check_start_of_classifier(f"{source.key}.kind={source.settings.kind}", source.made_by)
         check = _CHECKS.get(type(source.settings))
         if check is not None:
             check(source, source.settings)
+
+
+def _check_start_of_classifier(asked_by: str, plan: Plan[Any]) -> None:
+    """A classifier is trained from model.path itself, in its own type.
+
+    Args:
+        asked_by: `KEY=VALUE` of what trains one.
+        plan: of the run that trains it.
+
+    Raises:
+        ConfigError: if an adapter is to be merged first, or the weights are to be in 4 bits.
+    """
+    adapter, quantization = (value_at(plan.model.settings, name) for name in ("adapter", "quantization"))
+    if adapter:
+        raise ConfigError(f"model.adapter={adapter}: not with {asked_by}; merge it into a model first")
+    rule = f"must be null with {asked_by}: a classifier is trained in model.dtype"
+    require(quantization is None, "model.quantization", quantization, rule)
 
 
 def require_safety_labels(asked_by: str, source: RowSource) -> None:

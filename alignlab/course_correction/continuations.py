@@ -155,12 +155,12 @@ def judge_continuations(folder: Path, judge: Judge, encoder: PromptEncoder, kind
     with Records(folder / f"{kind}verdicts.jsonl", list(texts), made_for=made_for) as records:
         missing = set(records.missing())
         items = [item for item in everything if item.id in missing]
+        judge.report.recall(everything, {str(row["id"]): row for row in records.rows()})
 
         def note(verdict: Verdict) -> None:
             records.add(verdict.row() | _position(verdict, texts[verdict.id], encoder))
 
-        if items:
-            judge.verdicts(items, note)
+        judge.verdicts(items, note)
         records.finish()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from alignlab import pages
 from alignlab.course_correction.picture import HARMLESS, common_label, corr_figure
 from alignlab.course_correction.statistics import CorrCurve, leaves_out
+from alignlab.front.figures import draw_figure
 from alignlab.pages import Column, Link, Table, prompt_text, visible
 from alignlab.pages.parts import ends, interval, number
 
@@ -117,9 +118,7 @@ def svg(
     if not curves:
         return None
     drawn = io.BytesIO()
-    corr_figure(curves, controls=controls, common=common, unit=unit).savefig(
-        drawn, format="svg", metadata={"Date": None}
-    )
+    draw_figure(corr_figure(curves, controls=controls, common=common, unit=unit), drawn, kind="svg")
     return base64.b64encode(drawn.getvalue()).decode()
 
 

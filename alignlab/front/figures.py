@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from alignlab.io.atomic import replacing
 
@@ -89,5 +89,20 @@ def save_figure(figure: "Figure", path: Path, *, also: Sequence[str] = ()) -> Pa
             raise ValueError(f"{one.name}: must end in .{', .'.join(FORMATS)}")
     for one, kind in formats.items():
         with replacing(one) as unfinished:
-            figure.savefig(unfinished, format=kind, dpi=DPI)
+            draw_figure(figure, unfinished, kind=kind)
     return path
+
+
+def draw_figure(figure: "Figure", target: "Path | IO[bytes]", *, kind: str) -> None:
+    """Write a figure without the time and the random names that matplotlib puts in: the same figure, the same bytes.
+
+    Args:
+        figure: drawn.
+        target: where to.
+        kind: one of FORMATS.
+    """
+    from matplotlib import rc_context
+
+    time = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
+    with rc_context({"svg.hashsalt": "alignlab"}):
+        figure.savefig(target, format=kind, dpi=DPI, metadata={} if time is None else {time: None})

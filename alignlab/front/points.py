@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alignlab.errors import ConfigError
 from alignlab.front.collect import RESULT, find_runs
 from alignlab.io.atomic import write_json
 from alignlab.runs.policy import policy_adapter
@@ -40,7 +41,10 @@ def run_folders(roots: Sequence[Path]) -> list[Path]:
     for root in roots:
         if (root / FRONT_CSV).is_file():
             with (root / FRONT_CSV).open(encoding="utf-8", newline="") as file:
-                found += [Path(os.path.normpath(root / row["folder"])) for row in csv.DictReader(file)]
+                named = [row.get("folder") for row in csv.DictReader(file)]
+            if not all(named):
+                raise ConfigError(f"{root / FRONT_CSV}: a row names no folder of a run; write the front again")
+            found += [Path(os.path.normpath(root / str(name))) for name in named]
         elif root.is_dir():
             found += [point for folder in find_runs(root) for point in points_of(folder)]
     return list(dict.fromkeys(found))

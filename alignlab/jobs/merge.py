@@ -18,6 +18,9 @@ from alignlab.runs.folder import RunFolder
 from alignlab.runs.progress import say
 from alignlab.runs.result import Outcome
 
+SHOWN = 3
+"""Names of replaced weights in one line."""
+
 
 def run(plan: Plan[MergeConfig], run: RunFolder, outcome: Outcome) -> None:
     """Merge, cast, save with the tokenizer; `model=hf model.path=RUN/model` then loads it as any other model.
@@ -61,10 +64,13 @@ def _cast_record(report: MergeReport, dtype: str) -> dict[str, object]:
     """What result.json keeps: the whole, and each layer."""
     whole = {"dtype": dtype, "max_lost": report.max_lost, "share_lost": report.share_lost}
     layers = [{**asdict(layer), "share_lost": layer.share_lost} for layer in report.layers]
-    return {**whole, "share_unmoved": report.share_unmoved, "layers": layers}
+    return {**whole, "share_unmoved": report.share_unmoved, "replaced": list(report.replaced), "layers": layers}
 
 
 def _say_loss(report: MergeReport, dtype: str) -> None:
+    if report.replaced:
+        more = f" and {len(report.replaced) - SHOWN} more" if len(report.replaced) > SHOWN else ""
+        say(f"the adapter's own in the place of the base model's: {', '.join(report.replaced[:SHOWN])}{more}")
     if not report.share_lost:
         say(f"merged in float32, kept as {dtype}: nothing of the adapter is lost")
         return

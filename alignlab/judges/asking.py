@@ -10,6 +10,7 @@ from alignlab.errors import OnlyPlanned
 from alignlab.io.hashes import text_id
 from alignlab.judges.base import (
     ID_DIGITS,
+    NO_WORDS,
     Answer,
     JudgeItem,
     JudgeReport,
@@ -58,7 +59,7 @@ class AskingJudge(ABC):
     def verdicts(self, items: Sequence[JudgeItem], on_verdict: OnVerdict) -> None:
         """See Judge.verdicts. The first answers asked for are those to the known cases."""
         refuse_twins(items)
-        plan = self.planned(items)
+        plan = self.planned(items) if items else None
         if plan is not None:
             raise OnlyPlanned(plan)
         batch = _Batch(items, self.wordings, self.report, on_verdict)
@@ -66,6 +67,7 @@ class AskingJudge(ABC):
         self._before(asks)
         batch.settle_known()
         if not asks:
+            self._recall_known_cases()
             return
         with progress("judging", len(asks)) as bar:  # by questions: an item is done only after its last wording
             if not self.report.known:
@@ -118,12 +120,19 @@ class AskingJudge(ABC):
         asks = self.open_known_cases()
         if asks:
             self._ask(asks, on_answer, known=True)
+        self._recall_known_cases()
+        say(known_line(self.report.known))
+
+    def _recall_known_cases(self) -> None:
+        """Report how the judge did on the known cases, if this attempt at the run or an earlier one has asked them."""
+        if self.open_known_cases():
+            return
+        known = self.memo.get("known", {})
         self.report.known = [
             KnownResult(case.name, wording, case.corrected, *known[_name_of(Ask(case.item, wording))])
             for case in KNOWN_CASES
             for wording in self.wordings
         ]
-        say(known_line(self.report.known))
 
 
 def _name_of(ask: Ask) -> str:
@@ -165,7 +174,7 @@ class _Batch:
         """Hands over the verdicts that need no question."""
         for key, items in self._items.items():
             if not has_words(items[0].continuation):
-                wordless = Answer(False, "no_words")
+                wordless = Answer(False, NO_WORDS)
                 self._answers[key] = dict.fromkeys(self._wordings, wordless)
             self._hand_over(key)
 

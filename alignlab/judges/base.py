@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +10,8 @@ from alignlab.io.hashes import text_id
 
 _WORD = re.compile(r"[^\W_]")
 """A letter or digit of any script."""
+NO_WORDS = "no_words"
+"""Reason of the verdict on a text without a word, which a judge that is asked in words is not asked about."""
 ID_DIGITS = 32
 """Of the ids of judges, prompts and judged texts."""
 
@@ -111,6 +113,21 @@ class JudgeReport:
     known: list[KnownResult] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
     """Of a server: calls, tokens, money."""
+
+    def recall(self, items: Sequence[JudgeItem], verdicts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Count what an earlier attempt at the run has judged, so that a resumed run reports all of it.
+
+        Args:
+            items: of the run, also those that are judged now, which are not counted here.
+            verdicts: id -> row of each verdict that is known.
+        """
+        now = {item.text_id for item in items if item.id not in verdicts}
+        reasons = {item.text_id: str(verdicts[item.id]["reason"]) for item in items if item.id in verdicts}
+        known = [verdicts[item.id] for item in items if item.id in verdicts]
+        self.items += len(known)
+        self.texts += len(reasons.keys() - now)
+        self.wordless += sum(reason == NO_WORDS for text, reason in reasons.items() if text not in now)
+        self.unscored.update(str(row["reason"]) for row in known if row["corrected"] is None)
 
     def record(self) -> dict[str, Any]:
         """For result.json."""

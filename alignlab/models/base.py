@@ -13,7 +13,7 @@ from transformers.utils import cached_file
 from alignlab.config.fingerprints import fingerprint
 from alignlab.config.schema import ModelConfig, PretrainedConfig
 from alignlab.errors import ConfigError
-from alignlab.models.adapters import adapter_id, local_adapter
+from alignlab.models.adapters import adapter_for
 from alignlab.models.loading import load_tokenizer, load_weights
 from alignlab.models.merge import merge_adapter
 from alignlab.models.prompts import PromptEncoder
@@ -77,11 +77,15 @@ def load_base(
         raise ConfigError(f"{key}={path}: {fault}; run what made it again, or restore the file")
     model = load_weights(key, AutoModelForCausalLM.from_pretrained, path, revision=revision, dtype=dtype, **options)
     _fit_vocabulary(f"{key}={path}", encoder.tokenizer, model.get_input_embeddings().weight.shape[0])
+    if "quantization_config" in options and not getattr(model, "is_loaded_in_4bit", False):
+        rule = f"the weights of {path} are quantised already, in another way; leave it null"
+        raise ConfigError(f"model.quantization=nf4: {rule}")
     identity = revision or fingerprint(Path(path))
     if isinstance(config, PretrainedConfig) and config.adapter:
-        adapter = local_adapter(config.adapter, key="model.adapter")
-        model, _ = merge_adapter(model, adapter, dtype=model.dtype, key="model.adapter")
-        identity += f"+{adapter_id(adapter)}"
+        template = config.prompt_template
+        adapter = adapter_for("model.adapter", config.adapter, base_id=identity, template=template)
+        model, _ = merge_adapter(model, adapter.folder, dtype=model.dtype, key="model.adapter")
+        identity += f"+{adapter.id}"
     if "device_map" not in options:
         model = model.to(device)
     model = model.eval().requires_grad_(False)

@@ -139,6 +139,10 @@ def weights_of(folder: Path, *, plain: bool = False) -> dict[str, tuple[int, ...
     raise ConfigError(f"{folder}: holds no weights ({SINGLE} or {INDEX})")
 
 
+UNQUANTISED = "name the same model in full precision as model.path"
+"""What to do where an adapter is to be merged into quantised weights."""
+
+
 def check_model_folder(key: str, folder: Path) -> None:
     """Refuse a local model whose config.json or weights would not load as they say.
 
@@ -159,6 +163,12 @@ def check_model_folder(key: str, folder: Path) -> None:
     shapes = weights_of(folder, plain=not settings.get("quantization_config"))
     if shapes is not None:
         _check_names(f"{key}={folder}", settings, shapes)
+
+
+def stored_quantization(folder: Path) -> str | None:
+    """The method by which a local model's weights are stored quantised; None where they are not, or for a hub id."""
+    found = read_json(folder / "config.json").get("quantization_config") if folder.is_dir() else None
+    return str(found.get("quant_method") or "of an unnamed method") if isinstance(found, dict) and found else None
 
 
 def check_no_code(what: str, settings: dict[str, Any]) -> None:

@@ -1,16 +1,19 @@
-"""A LoRA adapter added into its base model's weights: in float32, then cast, with a report of what the cast lost."""
+"""A saved adapter merged into its base model: in float32, then cast, with a report of what the cast lost."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from peft.utils import load_peft_weights
+from torch import Tensor, nn
 
 from alignlab.errors import ConfigError
+from alignlab.models.checkpoint import UNQUANTISED
 from alignlab.models.finite import refuse_non_finite
-from alignlab.models.with_adapter import load_adapter
+from alignlab.models.with_adapter import load_adapter, saved_keys
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class MergeReport:
     """What a whole merge lost."""
 
     layers: tuple[LayerLoss, ...]
+    replaced: tuple[str, ...] = ()
+    """Weights and biases that the adapter holds whole, in the place of the base model's; `layers` has them too."""
 
     @property
     def max_lost(self) -> float:
@@ -79,19 +84,63 @@ def merge_adapter(
     Raises:
         ConfigError: if the adapter does not fit the model, or is of a kind that no weight can hold.
     """
+    if getattr(model.config, "quantization_config", None):
+        raise ConfigError(f"{key}={folder}: cannot be merged into quantised weights; {UNQUANTISED}")
+    originals = _originals(model, folder)
     wrapped = load_adapter(model, folder, key=key)
+    adapted = {
+        name: module for name, module in wrapped.base_model.model.named_modules() if isinstance(module, BaseTunerLayer)
+    }
     layers = [
-        _merge_layer(name, module, dtype, what=f"{key}={folder}")
-        for name, module in wrapped.base_model.model.named_modules()
-        if isinstance(module, BaseTunerLayer)
+        loss
+        for name, module in adapted.items()
+        for loss in _merge_layer(name, module, dtype, originals=originals, what=f"{key}={folder}")
     ]
     merged = wrapped.unload().to(dtype)
+    factored = {layer.name if layer.name.endswith(".bias") else f"{layer.name}.weight" for layer in layers}
+    whole = _replace_whole(merged, folder, {name: one for name, one in originals.items() if name not in factored})
     name = str(dtype).removeprefix("torch.")
     wider = "model.dtype" if key == "model.adapter" else "algorithm.dtype"
     remedy = f"its numbers are too large for this type; look at the adapter, or take a wider {wider}"
     refuse_non_finite(f"{key}={folder}: merged in {name}", dict(merged.named_parameters()), remedy=remedy)
     _say_untied(merged)
-    return merged, MergeReport(tuple(layers))
+    return merged, MergeReport((*layers, *whole), replaced=tuple(layer.name for layer in whole))
+
+
+def _originals(model: Any, folder: Path) -> dict[str, Tensor]:
+    """Copies of the base model's weights and biases of which the adapter's file holds another whole, by name.
+
+    Loading writes some of these in place. Of the older pickled form, whose names only torch could list, all are copied.
+    """
+    own = dict(model.named_parameters(remove_duplicate=False))
+    keys = saved_keys(folder)
+    names = [_parameter_of(key) for key in keys] if keys else list(own)
+    return {name: own[name].detach().clone() for name in names if name in own}
+
+
+def _replace_whole(merged: Any, folder: Path, originals: Mapping[str, Tensor]) -> list[LayerLoss]:
+    """Give the merged model what the adapter holds whole, from the file: loading rounds it to the base model's type.
+
+    Args:
+        merged: the model, in the type that it is kept in.
+        folder: the adapter's.
+        originals: what the base model has in those places; a layer's own factors are merged before.
+    """
+    own, found = dict(merged.named_parameters(remove_duplicate=False)), []
+    for key, saved in load_peft_weights(str(folder), device="cpu").items():
+        name = _parameter_of(key)
+        if name in originals and name in own:
+            base, exact = originals[name].float(), saved.to(originals[name].device).float()
+            own[name].data = exact.to(own[name].dtype)
+            if not exact.equal(base):  # embeddings are saved along unchanged
+                found.append(_loss(name, base, exact, own[name].data))
+    return found
+
+
+def _parameter_of(key: str) -> str:
+    """`base_model.model.model.norm.weight` of an adapter's file -> `model.norm.weight`."""
+    name = key.removeprefix("base_model.model.")
+    return name.replace(".base_layer.", ".").replace(".modules_to_save.", ".")
 
 
 def _say_untied(model: Any) -> None:
@@ -101,28 +150,46 @@ def _say_untied(model: Any) -> None:
         model.config.tie_word_embeddings = False
 
 
-def _merge_layer(name: str, layer: Any, dtype: torch.dtype, *, what: str) -> LayerLoss:
-    """Merges one adapted layer, as PEFT does for its kind of adapter, but in float32.
+def _merge_layer(
+    name: str, layer: Any, dtype: torch.dtype, *, originals: Mapping[str, Tensor], what: str
+) -> Iterator[LayerLoss]:
+    """Merges one adapted layer, as PEFT does for its kind of adapter, but in float32: its weight, and an adapted bias.
 
     Args:
         name: of the layer.
         layer: PEFT's.
         dtype: of the merged weight.
+        originals: the base model's own, where loading wrote others in their place.
         what: `KEY=FOLDER` of the adapter, for errors.
     """
     holder: nn.Module = layer.get_base_layer()
-    before = getattr(holder, "weight", None)
-    if not isinstance(before, nn.Parameter):
+    if not isinstance(getattr(holder, "weight", None), nn.Parameter):
         raise ConfigError(f"{what}: {name} cannot be merged: a {type(layer).__name__} changes no single weight")
-    base = before.detach().float()
-    exact = nn.Parameter(base.clone(), requires_grad=False)
-    holder.weight = exact
+    parts = ["weight", *(["bias"] if any(getattr(layer, "lora_bias", {}).values()) else [])]
+    before: dict[str, Tensor] = {part: value for part in parts if (value := getattr(holder, part)) is not None}
+    exact = {part: nn.Parameter(value.detach().float().clone(), requires_grad=False) for part, value in before.items()}
+    for part, value in exact.items():
+        setattr(holder, part, value)
     try:
         layer.merge()
     except (ValueError, NotImplementedError, RuntimeError) as error:
         raise ConfigError(f"{what}: {name} cannot be merged: {error!s:.200}") from None
-    cast = exact.to(dtype)
-    holder.weight = nn.Parameter(cast, requires_grad=False)
+    for part, value in exact.items():
+        cast = value.to(dtype)
+        setattr(holder, part, nn.Parameter(cast, requires_grad=False))
+        base = originals.get(f"{name}.{part}", before[part]).detach().float()
+        yield _loss(name if part == "weight" else f"{name}.{part}", base, value, cast)
+
+
+def _loss(name: str, base: Tensor, exact: Tensor, cast: Tensor) -> LayerLoss:
+    """What casting one weight or bias loses.
+
+    Args:
+        name: of the layer, or of the tensor that the adapter holds whole.
+        base: the base model's.
+        exact: merged, in float32.
+        cast: the same as it is kept.
+    """
     lost, changed = exact - cast.float(), exact != base
     return LayerLoss(
         name=name,

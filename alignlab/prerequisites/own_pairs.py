@@ -69,7 +69,8 @@ def _model_id(model: ModelSource, generator: GeneratorConfig) -> dict[str, Any]:
     known = {key: settings[key] for key in _MODEL_KEYS if key in settings}
     served = {}
     if isinstance(generator, ServerGeneratorConfig):
-        served = {"server": [generator.base_url, generator.model]}
+        served = {"server": [generator.base_url, generator.model], "extra_body": generator.extra_body or None}
+        served = {key: value for key, value in served.items() if value}
     made = {} if model.scratch is None else {"made": reference(model).id}
     return {**known, "files": list(model.files), "bf16": model.bf16, **served, **made}
 

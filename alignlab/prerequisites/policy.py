@@ -4,14 +4,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from alignlab.config.parts import ModelSource
 from alignlab.config.schema import GeneratorConfig, ServerGeneratorConfig
 from alignlab.engine.sampling.base import OnDone, PrefixRequest
 from alignlab.engine.sampling.generate import generate
-from alignlab.models.adapters import adapter_for, adapter_id, with_adapter
+from alignlab.models.adapters import adapter_for, adapter_id, local_adapter, with_adapter
 from alignlab.models.prompts import PromptEncoder
 from alignlab.prerequisites.models import prompt_encoder, reference
 
@@ -78,7 +77,7 @@ def policy_under_test(
         name = str(generator.model if adapter is None else generator.adapter_name)
         identity = f"{generator.base_url} {name}"
         if adapter is not None:
-            identity += f"+{adapter_id(Path(adapter))}"
+            identity += f"+{adapter_id(local_adapter(adapter, key=key))}"
         yield Policy(None, prompt_encoder(source), identity, None, None, name_on_server=name)
         return
     base = reference(source)

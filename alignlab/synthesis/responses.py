@@ -163,9 +163,11 @@ def judge_responses(folder: Path, judge: Judge, drafts: Sequence[Draft]) -> None
     asked = {draft.id: draft for draft in drafts if draft.kind == HARMFUL and _is_judged(draft)}
     with Records(folder / VERDICTS, list(asked), made_for={"judge": judge.id}) as records:
         missing = set(records.missing())
-        items = [_item(asked[row["id"]], row["written"]) for row in rows_of(folder / RESPONSES) if row["id"] in missing]
-        if items:
-            judge.verdicts(items, lambda verdict: records.add(verdict.row()))
+        everything = [
+            _item(asked[row["id"]], row["written"]) for row in rows_of(folder / RESPONSES) if row["id"] in asked
+        ]
+        judge.report.recall(everything, {str(row["id"]): row for row in records.rows()})
+        judge.verdicts([item for item in everything if item.id in missing], lambda verdict: records.add(verdict.row()))
         records.finish()
 
 

@@ -1,5 +1,6 @@
 """What is wrong with a reward is said before a model is loaded: name, key, rule, exit code 2, nothing half-written."""
 
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -127,6 +128,67 @@ def test_a_classifier_starts_from_a_whole_model(here, capsys):
     overrides = ["algorithm=reward_model", "algorithm.kind=classifier", "model=hf", "model.path=../causal"]
     assert main([*overrides, "model.adapter=../foreign"]) == 2
     assert "not with algorithm.kind=classifier; merge it into a model first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["model.adapter=../foreign", "model.quantization=nf4"])
+@pytest.mark.parametrize("kind", ["classifier", "cost"])
+@pytest.mark.parametrize("as_scorer", [False, True])
+def test_a_classifier_that_is_made_on_the_way_does_too(here, capsys, monkeypatch, setting, kind, as_scorer):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "bitsandbytes" else find(name))
+    asked = f"scorers.safer.kind={kind}" if as_scorer else f"algorithm.kind={kind}"
+    algorithm = "algorithm=dpo" if as_scorer else "algorithm=reward_model"
+    given = [algorithm, "algorithm.objective=safer", "model=hf", "model.path=../causal"]
+    assert main([*given, setting, asked]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(setting)
+    assert f"with {asked}" in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["algorithm=sft", "model.quantization=nf4"], "model.quantization=nf4: the weights of ../stored are quantised"),
+        (["algorithm=sft", "model.adapter=../foreign"], "model.adapter=../foreign: cannot be merged into quantised"),
+        (["algorithm=merge", "algorithm.adapter=../foreign"], "algorithm.adapter=../foreign: cannot be merged into"),
+    ],
+)
+def test_weights_that_are_stored_quantised(here, capsys, monkeypatch, given, said):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "bitsandbytes" else find(name))
+    (here.parent / "stored").mkdir()
+    settings = {"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (here.parent / "stored" / "config.json").write_text(json.dumps(settings))
+    save_file({"weights": np.zeros(2, "float32")}, here.parent / "stored" / "model.safetensors")
+    assert main(["model=hf", "model.path=../stored", *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(said)
+    assert "(gptq)" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_adapter_is_not_merged_in_4_bits(here, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "bitsandbytes" else find(name))
+    given = ["algorithm=merge", "algorithm.adapter=../foreign", "model=hf", "model.path=../causal"]
+    assert main([*given, "model.quantization=nf4"]) == 2
+    assert "model.quantization=nf4: must be null with algorithm=merge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("adapter", "said"),
+    [
+        ("other_template", "was trained with model.prompt_template='Q: {raw_prompt}', this run has None"),
+        ("classifier", "is a classifier's; give a policy's"),
+        ("torn", "alignlab.json: must be a JSON object"),
+    ],
+)
+def test_an_adapter_in_the_base_is_checked_by_its_card(here, capsys, adapter, said):
+    assert main(["algorithm=sft", "model=hf", "model.path=../causal", f"model.adapter=../{adapter}"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
 
 
 def test_a_card_comes_back_as_it_was_saved(tmp_path):

@@ -51,6 +51,8 @@ def test_use_chooses_and_orders_objectives(run_of):
 
 def test_use_names_the_objectives_of_your_own_data(run_of):
     assert objectives(run_of, "dataset=pairs", *ON_FILE, "dataset.use=[safer]") == {"safer": "chosen"}
+    for name, label in (("shp", "labels"), ("hh_rlhf", "chosen"), ("beavertails", "is_safe")):
+        assert objectives(run_of, f"dataset={name}", *ON_FILE, "dataset.use=[polite]") == {"polite": label}
     named = objectives(run_of, "dataset=ranked", *ON_FILE, "dataset.use=[helpful,safe]")
     assert named == {"helpful": "helpful", "safe": "safe"}
 
@@ -70,6 +72,8 @@ def test_objectives_without_labels_enter_as_rewards(run_of, tmp_path):
             ["dataset=shp", "dataset.unlabelled=[preferred]"],
             "dataset.unlabelled=preferred: is an objective with a label",
         ),
+        (["dataset=shp", "dataset.use=[polite,brief]"], "dataset.use=polite: no such objective"),
+        (["dataset=ultrafeedback", "dataset.use=[polite]"], "dataset.use=polite: no such objective"),
         (["dataset=shp", "dataset.use=[]"], "dataset.use=[]: must name at least one objective"),
         (["dataset=ultrafeedback", "dataset.use=[honesty,honesty]"], "names an objective twice"),
         (["dataset=shp", "dataset.objectives.preferred.label=label"], "did you mean labels?"),

@@ -12,6 +12,8 @@ from alignlab.config.identity import run_folder
 from alignlab.config.plan import plan_of
 from alignlab.config.schema import LocalGeneratorConfig, ServerGeneratorConfig
 from alignlab.errors import ConfigError
+from alignlab.prerequisites.own_pairs import sampler_of
+from alignlab.prerequisites.policy import policy_under_test
 
 SERVER = ("generator=server", "generator.model=name")
 SAID = {
@@ -62,6 +64,43 @@ def test_a_server_cannot_sample_the_policy_of_this_process(run_of):
         with pytest.raises(ConfigError, match=rf"^generator=server: algorithm={name} samples the policy"):
             check(plan_of(run_of(*SERVER, f"algorithm={name}")))
     check(plan_of(run_of(*SERVER, "algorithm=sft")))
+
+
+OWN_PAIRS = ("algorithm=pairs", "scorers.better.kind=length", *SERVER, "generator.samples=4")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["algorithm.sources=[a]"], "algorithm.sources=a: generator=server samples what the server holds; serve"),
+        (["algorithm.sources=[a,b]"], "algorithm.sources=[a,b]: must name one adapter with generator=server"),
+        (["algorithm.sources=[a,b]", "generator.adapter_name=x"], "algorithm.sources=[a,b]: must name one adapter"),
+        (["algorithm.sources=[a]", "generator.adapter_name=x"], "algorithm.sources=a: no such folder"),  # the control
+    ],
+)
+def test_a_server_answers_for_one_adapter(run_of, given, said):
+    with pytest.raises(ConfigError) as refused:
+        check(plan_of(run_of(*OWN_PAIRS, *given)))
+    assert str(refused.value).startswith(said)
+    check(plan_of(run_of(*OWN_PAIRS)))
+
+
+def test_answers_of_a_server_count_by_what_is_sent(run_of):
+    def model_id(*given):
+        plan = plan_of(run_of(*OWN_PAIRS, "model=hf", "model.path=a/b", *given))
+        return sampler_of(plan.model, plan.generator, (), seed=0, max_length=64).model_id
+
+    assert model_id("generator.workers=2") == model_id()
+    assert model_id("generator.extra_body={top_k: 3}") != model_id()
+
+
+def test_an_adapter_of_the_hub_that_a_server_holds_is_looked_for_there(run_of):
+    plan = plan_of(run_of(*OWN_PAIRS, "generator.adapter_name=x"))
+    with (
+        pytest.raises(ConfigError, match=r"^algorithm\.sources=owner/none: "),
+        policy_under_test(plan.model, "owner/none", plan.generator, key="algorithm.sources"),
+    ):
+        pass
 
 
 NF4 = ("model=qwen2_0.5b_instruct", "model.quantization=nf4", "dataset=pku_saferlhf_10k", "algorithm=dpo")

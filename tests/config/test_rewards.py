@@ -85,8 +85,8 @@ def test_a_wrong_key_or_value_is_named_with_its_objective(runs_of, given, said):
     [
         (["reward=length", "reward.beta=1"], "reward.beta: no such key with reward=length; other choices have it"),
         (["reward.kind=length"], "reward.kind=length: choose it by reward=NAME"),
-        (["algorithm.rewards=3"], "algorithm.rewards=3: holds keys of its own"),
-        (["++algorithm.rewards.safer=length"], "algorithm.rewards.safer=length: holds keys of its own"),
+        (["algorithm.rewards=3"], "algorithm.rewards=3: is a group of settings"),
+        (["++algorithm.rewards.safer=length"], "algorithm.rewards.safer=length: is a group of settings"),
     ],
 )
 def test_the_group_is_as_strict(runs_of, overrides, said):

@@ -224,6 +224,16 @@ def test_it_is_drawn_for_papers_too(tmp_path):
         save_figure(front_figure(SWEEP), tmp_path / "front.png", also=(".tiff",))
 
 
+def test_the_same_figure_has_the_same_bytes(tmp_path, monkeypatch):
+    """Matplotlib puts a time into a PDF, and a time and random names into an SVG."""
+    drawn = []
+    for seconds in ("1600000000", "1700000000"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", seconds)  # as if it were then
+        save_figure(front_figure(SWEEP, exact=EXACT), tmp_path / "front.png", also=(".svg", ".pdf"))
+        drawn.append({kind: (tmp_path / f"front.{kind}").read_bytes() for kind in ("png", "svg", "pdf")})
+    assert [kind for kind in drawn[0] if drawn[0][kind] != drawn[1][kind]] == []
+
+
 def test_a_failing_draw_leaves_the_old_picture(tmp_path, monkeypatch):
     path = tmp_path / "front.png"
     path.write_bytes(b"old")

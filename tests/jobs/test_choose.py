@@ -124,14 +124,28 @@ def test_a_fronts_folder_stands_for_its_runs(root):
         (["target.safer=0.93", "algorithm.min_chance=0.9"], "[0.899, 0.981]; its means do, with a chance of 70%"),
         (["target.safer=0", "algorithm.min_chance=1"], "algorithm.min_chance=1.0: must be in (0, 1)"),
         (["target.safer=0", "algorithm.runs=[nowhere]"], "algorithm.runs=nowhere: no such folder"),
+        (["target.safer=0", "algorithm.runs=[odd]"], "odd/front.csv: a row names no folder of a run; write the front"),
     ],
 )  # fmt: skip
-def test_refusals(root, capsys, overrides, said):
+def test_refusals(root, capsys, monkeypatch, overrides, said):
+    monkeypatch.chdir(root)
+    (root / "odd").mkdir()
+    (root / "odd" / "front.csv").write_text("a,b\n1,2\n")
     runs = f"algorithm.runs=[{root / 'runs' / 'modpo'}]"
     assert run_here(root, [], "algorithm=choose", runs, *overrides) == 2
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("algorithm", ["choose", "front"])
+def test_a_folder_without_runs_is_refused_before_the_start(root, capsys, algorithm):
+    (root / "empty").mkdir()
+    given = (f"algorithm={algorithm}", "target.safer=0", f"algorithm.runs=[{root}/empty]")
+    assert run_here(root, [], *given) == 2
+    error = capsys.readouterr().err
+    assert error == f"algorithm.runs={root}/empty: holds no run; name a run, a front, or a folder of runs\n"
+    assert not (root / "runs" / algorithm).exists()
 
 
 def test_policies_that_are_left_out_are_named(root, capsys):

@@ -91,6 +91,16 @@ def test_a_cast_is_reported(root, capfd):
     assert AutoModelForCausalLM.from_pretrained(out / "model").dtype == torch.bfloat16
 
 
+def test_layers_that_the_adapter_holds_whole_are_named(root, capfd):
+    adapter(root, "whole", modules_to_save=["lm_head", "embed_tokens"])
+    out = root / "whole_out"
+    assert merge(root, f"algorithm.adapter={root}/whole", "algorithm.dtype=bfloat16", f"hydra.run.dir={out}") == 0
+    assert "in the place of the base model's: lm_head.weight, model.embed_tokens.weight" in capfd.readouterr().out
+    cast = json.loads((out / "result.json").read_text())["cast"]
+    assert cast["replaced"] == ["lm_head.weight", "model.embed_tokens.weight"]
+    assert {layer["name"] for layer in cast["layers"]} > set(cast["replaced"])
+
+
 def test_a_classifier_keeps_its_head(root):
     adapted = adapter(root, "judge", task="SEQ_CLS")
     out = root / "classifier"

@@ -166,6 +166,21 @@ def test_nothing_to_score_by_is_refused_before_a_model_loads(folder, capfd):
     assert "algorithm.select=weighted: needs a scorer of better too" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("generator.samples=1", "generator.samples=1: must be > 1, so that answers to a prompt can be compared"),
+        (
+            "generator.temperature=0",
+            "generator.temperature=0.0: must be > 0: answers of one policy are all the same without",
+        ),
+    ],
+)
+def test_answers_that_cannot_differ_are_refused_before_a_model_loads(folder, capfd, setting, said):
+    assert run(folder, *PAIRS, *scorers(better="gold"), setting) == 2
+    assert said in capfd.readouterr().err
+
+
 def test_weights_are_part_of_a_run_only_where_pairs_are_chosen_by_them(folder, capfd):
     both = scorers(better="gold", safer="gold")
     made(folder, "answers for w", *both)  # whatever ran before

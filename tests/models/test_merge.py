@@ -87,6 +87,62 @@ def test_a_small_update_to_a_16_bit_model_is_lost_and_counted(base, tmp_path):
     assert exact.share_lost == 0
 
 
+def with_biases(base):
+    """The base model with biases where it has none."""
+    model = copy.deepcopy(base.model)
+    for layer in model.model.layers:
+        for projection in (layer.self_attn.q_proj, layer.self_attn.v_proj, layer.mlp.up_proj):
+            projection.bias = torch.nn.Parameter(torch.full([projection.out_features], 0.25))
+    return dataclasses.replace(base, model=model)
+
+
+BIASES = [f"{name}_proj.bias" for name in ("self_attn.q", "self_attn.v", "mlp.up")]
+UP = [f"layers.{layer}.mlp.up_proj.{part}" for layer in (0, 1) for part in ("bias", "weight")]
+WHOLE = {
+    "trained layers": ({"modules_to_save": ["embed_tokens", "up_proj"]}, ["embed_tokens.weight", *UP]),
+    "all biases": ({"bias": "all"}, [f"layers.{layer}.{name}" for layer in (0, 1) for name in BIASES]),
+    "their biases": ({"bias": "lora_only"}, [f"layers.{layer}.{name}" for layer in (0, 1) for name in BIASES[:2]]),
+}
+
+
+@pytest.mark.parametrize("make", WHOLE)
+def test_what_an_adapter_holds_whole_is_taken_from_its_file_and_counted(base, encoded_rows, tmp_path, make):
+    settings, names = WHOLE[make]
+    names = sorted(f"model.{name}" for name in names)
+    biased = with_biases(base)
+    folder = saved(biased, tmp_path / "a", {"target_modules": ATTENTION, **settings})
+    with with_adapter(biased.model, folder) as model:
+        wanted = logits(model, encoded_rows[:4])
+    exact, report = merge_adapter(copy.deepcopy(biased.model), folder, dtype=torch.float32)
+    torch.testing.assert_close(logits(exact, encoded_rows[:4]), wanted, rtol=1e-5, atol=2e-5)
+    assert sorted(report.replaced) == names
+    assert report.share_lost == 0
+    rounded = copy.deepcopy(biased.model).to(torch.bfloat16)
+    again, _ = merge_adapter(copy.deepcopy(rounded), folder, dtype=torch.float32)
+    cast, report = merge_adapter(rounded, folder, dtype=torch.bfloat16)
+    found = {layer.name: layer for layer in report.layers}
+    for name in names:
+        value = exact.get_parameter(name)
+        assert again.get_parameter(name).equal(value), "not rounded to the base model's type on its way"
+        assert cast.get_parameter(name).equal(value.to(torch.bfloat16))
+        error, change = value - cast.get_parameter(name), value - biased.model.get_parameter(name).bfloat16()
+        assert found[name].share_lost == pytest.approx(float(error.norm() / change.norm()), rel=1e-4)
+
+
+def test_an_adapted_bias_is_merged_in_float32_and_counted(base, tmp_path):
+    biased = with_biases(base)
+    folder = saved(biased, tmp_path / "a", {"target_modules": ATTENTION, "lora_bias": True})
+    with with_adapter(biased.model, folder) as model:
+        layer = model.base_model.model.model.layers[0].self_attn.q_proj
+        exact = 0.25 + layer.scaling["default"] * layer.lora_B["default"].bias.detach()
+    rounded = copy.deepcopy(biased.model).to(torch.bfloat16)  # 0.25 is exact in it
+    merged, _ = merge_adapter(copy.deepcopy(rounded), folder, dtype=torch.float32)
+    assert merged.model.layers[0].self_attn.q_proj.bias.equal(exact)
+    _, report = merge_adapter(rounded, folder, dtype=torch.bfloat16)
+    (loss,) = [layer for layer in report.layers if layer.name.endswith("layers.0.self_attn.q_proj.bias")]
+    assert loss.share_lost == pytest.approx(float((exact - exact.bfloat16()).norm() / (exact - 0.25).norm()), rel=1e-4)
+
+
 def test_a_sum_beyond_the_type_is_refused(base, tmp_path):
     folder = saved(base, tmp_path / "a", {"target_modules": ATTENTION, "lora_alpha": 1e6}, scale=1.0)
     with pytest.raises(ConfigError, match=r"in float16: the tensor model.layers.0.* infinite.*wider"):

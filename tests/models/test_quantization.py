@@ -1,5 +1,7 @@
 """A model in 4 bits: loaded, sampled, adapted, and known as another model than the one in full precision."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,8 +11,10 @@ from peft import LoraConfig, get_peft_model
 from alignlab.config.schema import LocalGeneratorConfig
 from alignlab.engine.sampling.base import PrefixRequest
 from alignlab.engine.sampling.generate import generate
+from alignlab.errors import ConfigError
 from alignlab.models.adapters import with_adapter
 from alignlab.models.base import load_base
+from alignlab.models.merge import merge_adapter
 from alignlab.models.scratch import bpe_tokenizer
 from support.checkpoints import model_settings, save_checkpoint
 
@@ -46,6 +50,8 @@ def test_nf4(config, tmp_path):
     found = generate(base.model, requests, config=how, seed=0, encoder=base.encoder)
     assert [len(rows) for rows in found.values()] == [3, 3]
 
+    with pytest.raises(ConfigError, match=r"^algorithm\.adapter=.*cannot be merged into quantised weights"):
+        merge_adapter(base.model, tmp_path, dtype=torch.bfloat16)
     fresh = get_peft_model(base.model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
     for name, parameter in fresh.named_parameters():
         if "lora_B" in name:
@@ -57,3 +63,13 @@ def test_nf4(config, tmp_path):
     assert other != found
     after = base.model(ids).logits.float().flatten()  # bitsandbytes rounds otherwise once a CPU model was saved
     assert torch.corrcoef(torch.stack([after, right]))[0, 1] > 0.999
+
+
+def test_4_bits_of_what_is_stored_in_8_are_refused(config, tmp_path):
+    """Transformers would take the 8 bits and only warn. The check of a folder comes before; a hub id has this one."""
+    shutil.copytree(config.path, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    stored = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": stored}))
+    with pytest.raises(ConfigError, match=r"^model\.quantization=nf4: the weights of .* are quantised already"):
+        load_base(replace(config, path=str(tmp_path / "model"), quantization="nf4"), folder=None, device="cpu")

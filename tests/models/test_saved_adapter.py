@@ -1,6 +1,7 @@
 """One way to a saved adapter: what does not fit is refused by key, folder and remedy."""
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -10,9 +11,12 @@ from safetensors.torch import load_file, save_file
 from alignlab.config.schema import PeftConfig
 from alignlab.errors import ConfigError
 from alignlab.models.adapters import adapter_for, new_adapter, save_adapter, target_modules
+from alignlab.models.base import load_base
 from alignlab.models.cards import AdapterCard, save_card
 from alignlab.models.saved_adapter import match_patterns
 from alignlab.models.with_adapter import with_adapter
+from support.checkpoints import model_settings
+from support.damage import one_bit
 from support.saved_adapters import ATTENTION, MAKES, saved
 
 KEY, TEMPLATE, BASE = "algorithm.adapter", "user: {raw_prompt} assistant: ", "base-id"
@@ -114,6 +118,27 @@ def test_one_changed_bit_is_seen(folder):
     content[-5] ^= 1
     file.write_bytes(content)
     assert found(folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"base": "another"}, r"was trained on another base model \(another, not "),
+        ({"prompt_template": "Q: {raw_prompt}"}, r"was trained with model\.prompt_template='Q: "),
+        ({"conditioned": True}, r"is a function of w, which nothing but its export applies"),
+        ({}, r"adapter_model\.safetensors was changed or damaged since it was saved"),
+    ],
+)
+def test_an_adapter_in_the_base_is_checked_as_any_other(base, folder, changed, said):
+    card = AdapterCard("safer", 0.1, base.id, TEMPLATE, "toy", {"better": 0.0, "safer": 1.0})
+    save_card(folder, card)
+    settings = dataclasses.replace(model_settings(base.path, TEMPLATE), adapter=str(folder))
+    assert load_base(settings, folder=None, device="cpu").id == f"{base.id}+{found(folder, base_id=base.id).id}"
+    save_card(folder, dataclasses.replace(card, **changed))
+    if not changed:
+        one_bit(folder / "adapter_model.safetensors")
+    with pytest.raises(ConfigError, match=rf"^model\.adapter={folder}.*{said}"):
+        load_base(settings, folder=None, device="cpu")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

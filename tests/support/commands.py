@@ -31,13 +31,17 @@ import importlib, json, os, signal, sys, time
 import alignlab.jobs.front, alignlab.jobs.modpo, alignlab.jobs.reward_model
 from alignlab.cli import main
 
-def break_at(point, nth, how):
+def found(point):
     module, _, path = point.partition(":")
     owner = importlib.import_module(module)
     *parents, name = path.split(".")
     for parent in parents:
         owner = getattr(owner, parent)
-    real, calls = getattr(owner, name), [0]
+    return owner, name, getattr(owner, name)
+
+def break_at(point, nth, how):
+    owner, name, real = found(point)
+    calls = [0]
     def broken(*args, **kwargs):
         calls[0] += 1
         if calls[0] == nth and how == "raise":
@@ -46,6 +50,37 @@ def break_at(point, nth, how):
             os.kill(os.getpid(), getattr(signal, how))
         return real(*args, **kwargs)
     setattr(owner, name, broken)
+
+WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
+SEEN = []
+
+def die_at(nth, root):
+    def happens(what):
+        SEEN.append(what)
+        if len(SEEN) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def hook(event, args):
+        if event not in WRITES and not (event == "open" and (args[2] or 0) & (os.O_WRONLY | os.O_RDWR)):
+            return
+        path = args[0]
+        if isinstance(path, int):
+            return
+        path = os.path.normpath(os.path.join(root, os.fsdecode(path)))
+        own = path.startswith((root + "/runs", root + "/cache"))
+        if own and not path.endswith(".lock") and "progress.json" not in path:
+            happens(event + " " + os.path.relpath(path, root))
+
+    sys.addaudithook(hook)
+    for point in ("alignlab.io.records:Records.add", "alignlab.training.callbacks:ProgressCallback.on_step_end"):
+        tell(point, happens)
+
+def tell(point, happens):
+    owner, name, real = found(point)
+    def told(*args, **kwargs):
+        happens(point)
+        return real(*args, **kwargs)
+    setattr(owner, name, told)
 
 for line in sys.stdin:
     order = json.loads(line)
@@ -60,7 +95,12 @@ for line in sys.stdin:
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
         if order["breaks"]:
             break_at(*order["breaks"])
+        if order["dies_at"] is not None:
+            die_at(order["dies_at"], order["cwd"])
         code = main(order["arguments"])
+        if order["dies_at"] is not None:
+            with open("events.txt", "w") as file:
+                file.write("".join(event + "\\n" for event in SEEN))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -96,7 +136,7 @@ def environment(cwd):
     return {**os.environ, **own}
 
 
-def alignlab(*arguments, cwd, breaks=None, killed_after=None, small=SMALL, tty=None):
+def alignlab(*arguments, cwd, breaks=None, killed_after=None, dies_at=None, small=SMALL, tty=None):
     """One command on the small toy, from the folder cwd; `breaks` is (point, nth call, "raise" or a signal's name).
 
     `tty` is a terminal that it runs in; what it writes is then read there. `killed_after` is in seconds.
@@ -109,7 +149,7 @@ def alignlab(*arguments, cwd, breaks=None, killed_after=None, small=SMALL, tty=N
     flags = [argument for argument in arguments if argument.startswith("-")]
     values = [*small, *(argument for argument in arguments if not argument.startswith("-"))]  # the last one wins
     order = {"arguments": [*flags, *values], "cwd": str(cwd), "breaks": breaks, "out": str(out), "err": str(err)}
-    order |= {"tty": tty, "killed_after": killed_after}
+    order |= {"tty": tty, "killed_after": killed_after, "dies_at": dies_at}
     server.stdin.write(json.dumps(order) + "\n")
     server.stdin.flush()
     code = int(server.stdout.readline())

@@ -141,7 +141,7 @@ def check_settings(settings: Mapping[str, Any], source: str, runs: str) -> None:
     """
     for name in ("hydra", "paths"):
         if name in settings and not isinstance(settings[name], Mapping):
-            raise ConfigError(f"{source}: {name}: holds keys of its own; set those")
+            raise ConfigError(f"{source}: {name}: is a group of settings; set its keys")
     for key, value in _leaves(settings.get("hydra", {})):
         allowed, rule = _FILE.get(key, (None, ""))
         if allowed is None:

@@ -28,8 +28,8 @@ _RULES = {
     "is not a valid bool": "must be true or false",
     "to string": "must be text",
     "is not a ListConfig": "must be a list, e.g. [a,b]",
-    "Cannot assign": "holds keys of its own; set those",
-    "Invalid type assigned": "holds keys of its own; set those",
+    "Cannot assign": "is a group of settings; set its keys",
+    "Invalid type assigned": "is a group of settings; set its keys",
 }
 
 
@@ -56,7 +56,7 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> Con
     merging = _MERGING.search(text)
     if merging:
         rule = next((rule for sign, rule in _RULES.items() if sign in merging["reason"]), merging["reason"])
-        return ConfigError(f"{merging['override']}: {rule}")
+        return ConfigError(f"{merging['override'].lstrip('+')}: {rule}")
     launcher = _NO_LAUNCHER.search(text)
     if launcher and launcher["plugin"] in _EXTRAS:
         extra = _EXTRAS[launcher["plugin"]]

@@ -1,8 +1,9 @@
 """Data sets: where preferences come from, which objectives rank them, and what happens to rows that cannot be used."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from omegaconf import MISSING
 
@@ -103,9 +104,21 @@ class DatasetConfig:
         for name in self.use:
             if name not in known and self.kind in _NAMED_BY_USE:
                 known[name] = ObjectiveConfig(label=_NAMED_BY_USE[self.kind](name))
+            elif name not in known and self._renames(known, name):
+                known[name] = ObjectiveConfig(label=next(iter(known.values())).label)
             if name not in known:
                 raise ConfigError(f"dataset.use={name}: no such objective; {nearest(name, known)}")
         self.objectives = {name: known[name] for name in self.use}
+
+    def _renames(self, known: Mapping[str, ObjectiveConfig], name: str) -> bool:
+        """Whether dataset.use gives the only objective of a set with one label another name, and no misspelt one.
+
+        Args:
+            known: the set's objectives.
+            name: the one in dataset.use.
+        """
+        lone = len(LABELS.get(self.kind) or ()) == len(known) == len(self.use or ()) == 1
+        return lone and not get_close_matches(name, known)
 
 
 @dataclass

@@ -106,7 +106,7 @@ def _complete(key: str, given: Any, default: RewardConfig) -> RewardConfig:
     if isinstance(given, RewardConfig):
         return given
     if not isinstance(given, Mapping):
-        raise ConfigError(f"{key}={given}: holds keys of its own; set those, e.g. {key}.kind=length")
+        raise ConfigError(f"{key}={given}: is a group of settings; set its keys, e.g. {key}.kind=length")
     kind = str(given.get("kind") or default.kind)
     require_one_of(f"{key}.kind", kind, REWARD_KINDS)
     rest = asdict(default) if kind == default.kind else conf_values("reward", kind)

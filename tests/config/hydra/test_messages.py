@@ -26,7 +26,7 @@ SAID = {
     "seed=null": "seed=null: must not be null",
     "seed=-1": "seed=-1: must be in [0, 2**32)",
     "force=maybe": "force=maybe: must be true or false",
-    "trainer=x": "trainer=x: holds keys of its own; set those",
+    "trainer=x": "trainer=x: is a group of settings; set its keys",
     "algorithm=modpoo": "algorithm=modpoo: did you mean modpo? choose one of ",
     "algorithm=": "algorithm=: choose one of",
     "algorithm=[dpo,modpo]": "must be one choice",
@@ -48,7 +48,7 @@ SAID = {
     "algorithm.loss_type=[a,b]": "must be text",
     "algorithm.rewards.safer.bta=1": "algorithm.rewards.safer.bta=1: did you mean beta?",
     "algorithm.rewards.safer.beta=x": "algorithm.rewards.safer.beta=x: must be a number",
-    "algorithm.rewards=3": "algorithm.rewards=3: holds keys of its own",
+    "algorithm.rewards=3": "algorithm.rewards=3: is a group of settings",
     "trainer.learning_rate=-1": "trainer.learning_rate=-1.0: must be in (0, 100]",
     "trainer.lr_scheduler_type=nope": "trainer.lr_scheduler_type=nope: choose one of",
     "trainer.weight_decay=inf": "trainer.weight_decay=inf: must be in [0, 1e3]",
@@ -74,6 +74,11 @@ def test_one_line_says_it(runs_of, override, said):
     assert said in text
     assert "\n" not in text
     assert len(text) < 400
+
+
+def test_a_group_that_is_given_a_value_is_named_as_typed(runs_of):
+    with pytest.raises(ConfigError, match=r"^algorithm\.adapters=file: is a group of settings; set its keys$"):
+        runs_of("algorithm=soup", "algorithm.adapters=file")
 
 
 def test_what_is_right_is_not_refused(runs_of):
