@@ -1,5 +1,6 @@
 """A sweep gives the same numbers wherever its jobs run."""
 
+import glob
 import importlib.util
 import itertools
 import json
@@ -118,7 +119,8 @@ def _send_to_workers(sweep, worker, number, runs):
     """Once both runs have logged a step, send each worker of a sweep one signal; the processes that got it."""
     hit = set()
     while sweep.poll() is None:
-        trained = sum(bool(losses(file.parent)) for file in runs.rglob("metrics.jsonl"))
+        logs = glob.glob(f"{runs}/**/metrics.jsonl", recursive=True)  # passes over folders that vanish meanwhile
+        trained = sum(bool(losses(Path(log).parent)) for log in logs)
         for process in psutil.Process(sweep.pid).children(recursive=True) if trained == 2 and not hit else []:
             with suppress(psutil.Error):
                 if any(worker in part for part in process.cmdline()):

@@ -1,5 +1,6 @@
 """Runs the real command in a process of its own, as a user does, on a toy that is smaller than the embedded default."""
 
+import glob
 import json
 import os
 import subprocess
@@ -154,6 +155,11 @@ def alignlab(*arguments, cwd, breaks=None, killed_after=None, dies_at=None, smal
     server.stdin.flush()
     code = int(server.stdout.readline())
     return Ended(code, "", "") if tty else Ended(code, out.read_text(), err.read_text())
+
+
+def exists_below(root, pattern):
+    """Whether a file below a folder matches a pattern; folders may come and go while it is looked for."""
+    return any(glob.iglob(f"**/{pattern}", root_dir=root, recursive=True))
 
 
 def run_folder(cwd, algorithm, w=None):
