@@ -1,7 +1,9 @@
 """The implicit reward of a DPO-trained adapter: beta * log(pi / pi_ref)."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -58,20 +60,20 @@ class ImplicitReward(Reward):
 
     def logps(self, rows: Sequence[Encoded]) -> Tensor:
         """Log pi of every row, nats, float64, shape (n,), from the cache where it is known."""
-        return self.cache.scores(self._policy_id, rows, self._compute, name=self.name)
+        with ExitStack() as stack:
+            model: Any = None
+
+            def compute(missing: list[Encoded]) -> Tensor:
+                nonlocal model
+                if model is None:  # attached once for all blocks of rows, and only where one is missing
+                    model = stack.enter_context(with_adapter(self.base.model, self.adapter, key=self._key))
+                label, autocast = f"{self.name} log-probs", self.base.autocast
+                return response_logps(model, missing, batch_size=self.batch_size, label=label, autocast=autocast)
+
+            return self.cache.scores(self._policy_id, rows, compute, name=self.name)
 
     def release(self) -> None:
         """The base model is the run's own; the adapter leaves it after each call."""
-
-    def _compute(self, rows: list[Encoded]) -> Tensor:
-        with with_adapter(self.base.model, self.adapter, key=self._key) as model:
-            return response_logps(
-                model,
-                rows,
-                batch_size=self.batch_size,
-                label=f"{self.name} log-probs",
-                autocast=self.base.autocast,
-            )
 
 
 def reference_logps(base: Base, rows: Sequence[Encoded], *, cache: ScoreCache, batch_size: int) -> Tensor:

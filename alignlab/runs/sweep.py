@@ -12,7 +12,7 @@ from alignlab.runs.result import finished_result
 
 FRONT = "alignlab.jobs.front"
 """The module that puts a sweep over w together; it has `so_far` beside `after_sweep`."""
-PAGE_SHARE = 0.03
+PAGE_SHARE = 0.02
 """Of a sweep's time that bringing its page up to date may take: short runs are not slowed by a long page."""
 
 

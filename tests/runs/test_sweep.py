@@ -65,10 +65,10 @@ def test_the_page_takes_a_small_share_of_the_time(jobs, monkeypatch):
     monkeypatch.setattr("alignlab.runs.progress.say_progress", lambda line: None)
     own.begin(jobs)
     monkeypatch.setattr(own, "write_page", write_page)
-    for at in (0.0, 50.0, 102.0, 104.0, 150.0, 208.0):
+    for at in (0.0, 50.0, 152.0, 154.0, 200.0, 308.0):
         now[0] = at
         own.ended(1.0)
-    assert written == [0.0, 104.0, 208.0]
+    assert written == [0.0, 154.0, 308.0]
 
 
 def test_what_comes_after_a_run_comes_once_a_sweep(jobs):

@@ -83,17 +83,17 @@ def _group_by_size(paths: Sequence[TreePath]) -> list[list[TreePath]]:
     groups: list[list[TreePath]] = []
     for is_whole in (True, False):
         wanted = [path for path in paths if (path.num_shared == 0) is is_whole]
-        area = 0  # of the open group, padding included
+        area = widest = 0  # of the open group: with its padding, and its most new positions
         for number, path in enumerate(sorted(wanted, key=lambda path: -len(path.positions))):
-            widest = max(path.num_new, *(other.num_new for other in groups[-1])) if number else path.num_new
-            joined = (len(groups[-1]) + 1) * widest * len(groups[-1][0].positions) if number else 0
+            width = max(path.num_new, widest)
+            joined = (len(groups[-1]) + 1) * width * len(groups[-1][0].positions) if number else 0
             alone = path.num_new * len(path.positions)
             if number and joined - area - alone < CALL_COST:
                 groups[-1].append(path)
-                area = joined
+                area, widest = joined, width
             else:
                 groups.append([path])
-                area = alone
+                area, widest = alone, path.num_new
     return groups
 
 
