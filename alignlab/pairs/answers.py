@@ -18,7 +18,7 @@ from alignlab.errors import ConfigError
 from alignlab.io.hashes import text_id
 from alignlab.io.kept import writing
 from alignlab.io.records import Records, is_finished, renewable
-from alignlab.models.prompts import PromptEncoder
+from alignlab.models.prompts import Encoded, PromptEncoder
 from alignlab.prerequisites.policy import policy_under_test
 from alignlab.runs.progress import say
 
@@ -57,6 +57,7 @@ class Sampler:
             "max_length": self.max_length,
             "seed": self.seed,
             "prompts": hashlib.sha256(json.dumps(sorted(prompts)).encode()).hexdigest(),
+            "white_space": "kept",  # answers were stripped before
         }
 
 
@@ -96,7 +97,7 @@ def sample_answers(
                 for name in own
                 if len(known := _known(name, missing, sampler.generator.samples)) < sampler.generator.samples
             ]
-            _draw(requests, source, index, sampler, prompts, names, records)
+            _draw(requests, source, index, sampler, encoder, prompts, names, records)
         records.finish()
     return folder / ANSWERS, len(missing)
 
@@ -110,13 +111,15 @@ def _draw(
     source: str | None,
     index: int,
     sampler: Sampler,
+    encoder: PromptEncoder,
     prompts: Mapping[str, tuple[str, Prompt]],
     names: Mapping[str, tuple[str, int]],
     records: Records,
 ) -> None:
-    """Sample what is missing of one source."""
+    """Sample what is missing of one source; a response is text that encodes to the tokens that were drawn."""
     if not requests:
         return
+    prefixes = {request.id: request.prefix_ids for request in requests}
     with policy_under_test(sampler.model, source, sampler.generator, key="algorithm.sources") as policy:
 
         def note(name: str, number: int, continuation: Continuation) -> None:
@@ -130,7 +133,7 @@ def _draw(
                     "split": split,
                     "source": index,
                     "prompt": prompt_as_json(prompt),
-                    "response": continuation.text.strip(),
+                    "response": encoder.response_text(Encoded(prefixes[name], continuation.token_ids)),
                     "finish": continuation.finish,
                     "tokens": len(continuation.token_ids),
                 }

@@ -6,7 +6,10 @@ from alignlab.config.parts import ModelSource
 from alignlab.config.schema import LocalGeneratorConfig
 from alignlab.data.records import group_of
 from alignlab.data.worlds import toy
+from alignlab.engine.sampling.base import Continuation
 from alignlab.errors import ConfigError
+from alignlab.models.prompts import PromptEncoder
+from alignlab.models.scratch import bpe_tokenizer
 from alignlab.pairs import answers as module
 from alignlab.pairs.answers import Sampler, answers_of, fitting_prompts, sample_answers
 from alignlab.pairs.comparable import COPY, EMPTY, LONE, comparable
@@ -87,6 +90,28 @@ def test_each_source_answers_and_has_randomness_of_its_own(base, counted, tmp_pa
     assert by_source[0] != by_source[1]
 
 
+@pytest.mark.parametrize("template", ["USER: {raw_prompt} ASSISTANT:", "USER: {raw_prompt} ASSISTANT: "])
+def test_an_answer_encodes_to_the_tokens_that_were_drawn(template, counted, tmp_path, monkeypatch):
+    tokenizer = bpe_tokenizer(["USER: where is the red box ASSISTANT: on the table"], 400)
+    encoder = PromptEncoder(tokenizer, template)
+    drawn = {"": " on the table", "1": "  on\n", "2": " on the table "}
+    ids = {number: tokenizer(text)["input_ids"] for number, text in drawn.items()}
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    ids = {number: [token for token in own if token not in (bos, eos)] + [eos] for number, own in ids.items()}
+    rows = iter(ids.values())
+
+    def generate(_, requests, settings, on_done, **options):
+        for number, tokens in enumerate(rows):
+            on_done(requests[0].id, number, Continuation(tokens, tokenizer.decode(tokens[:-1]), "stop"))
+
+    monkeypatch.setattr(Policy, "generate", generate)
+    prompts = {"p": ("train", "where is the red box")}
+    file, _ = sample_answers(prompts, encoder, sampler(), tmp_path)
+    answers = [record["response"] for record in answers_of(file)]
+    again = [encoder.encode("where is the red box", answer).response_ids for answer in answers]
+    assert again == list(ids.values())
+
+
 def test_every_end_token_ends_an_answer(base, tmp_path, counted, monkeypatch):
     """TRL #7039: a model with several end tokens; whichever comes, the answer has ended and was not cut."""
     monkeypatch.setattr(base.model.generation_config, "eos_token_id", list(range(2, 50)))
@@ -147,6 +172,8 @@ def test_an_end_token_within_the_prompt_ends_no_answer(base, counted, tmp_path):
     """TRL #6802: asked over prompt and answer, "did it end?" is always yes where the template ends each turn by EOS."""
 
     class EndsEachTurn:
+        response_text = base.encoder.response_text
+
         def prompt_ids(self, prompt):
             return [*base.encoder.prompt_ids(prompt), base.encoder.end_id]
 
