@@ -120,7 +120,6 @@ NOT_IN_REWARD_ID = ("api_key_env", "batch_size", "workers", "timeout_s", "deadli
 
 SOURCE_OF = {
     "model.learning_rate": ("trainer.learning_rate",),
-    "model.lora_rank": ("peft.r",),
     "dataset.beta": ("algorithm.reward_beta", "algorithm.beta"),
     "dataset.sft_weight": ("algorithm.sft_weight",),
     "dataset.num_train_epochs": ("trainer.num_train_epochs",),

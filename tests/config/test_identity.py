@@ -52,7 +52,6 @@ OTHER = [
     "seed=1",
     "model=scratch",
     "model.learning_rate=1.0e-4",
-    "model.lora_rank=4",
     "trainer.learning_rate=1.0e-4",
     "trainer.max_steps=3",
     "trainer.per_device_train_batch_size=16",

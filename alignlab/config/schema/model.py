@@ -58,7 +58,6 @@ class ModelConfig:
     name: str = MISSING
     prompt_template: str | None = MISSING
     learning_rate: float = within("(0, 100]")
-    lora_rank: int = within("[1, 65536]")
 
     def __post_init__(self) -> None:
         require_name("model.name", self.name)
