@@ -46,11 +46,11 @@ def run_trainer(
     """
     hf_trainer.remove_callback(PrinterCallback)
     resumed = _same_everywhere(hf_trainer, last_whole_checkpoint(checkpoints))
+    if resumed:
+        say(f"resumes from {resumed}")
     if resumed and is_at_the_end(resumed):
         hf_trainer._load_from_checkpoint(resumed)  # train() would take one step more: it looks for the end after a step
         return
-    if resumed:
-        say(f"resumes from {resumed}")
     with ExitStack() as bars, finishing_steps() as request:
         guard = StopOnNonFinite(at_once=hf_trainer.args.device.type == "cpu", trainer=step_losses)
         manifest = CheckpointManifest(hf_trainer)

@@ -114,7 +114,7 @@ def test_a_process_that_trains_nothing_would_show(prepared, one, method):
 @pytest.mark.parametrize("method", ["sft", "classifier"])
 def test_two_processes_that_were_killed_go_on_where_they_stopped(prepared, method):
     """To the undisturbed one's bytes, dropout's random numbers included, in the second epoch's order of rows."""
-    given = (*METHODS[method], "hardware=cpu_2", "peft.dropout=0.1", "trainer.save_steps=7", "trainer.max_steps=30")
+    given = (*METHODS[method], "hardware=cpu_2", "peft.dropout=0.1", "trainer.save_steps=7", "trainer.max_steps=60")
     whole = run_on(prepared("whole"), "cpu_2", method, *given[-3:])
     root = prepared("killed")
     settings = [one for one in SMALL if method != "sft" or not one.startswith("algorithm.beta")]
