@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
-from support.commands import PAIRS, SMALL, alignlab, environment, exists_below, losses, means, result, run_folder
+from support.commands import PAIRS, SMALL, alignlab, environment, files_below, losses, means, result, run_folder
 from support.sharded import free_port
 
 # Steps of 12 pairs from 160: the fourteenth is short of pairs, and the fifteenth belongs to the next epoch.
@@ -146,7 +146,7 @@ def test_a_node_of_another_command_is_refused_and_the_right_one_is_waited_for(pr
 def test_a_node_whose_first_node_is_killed_ends_and_both_resume(prepared, one):
     root, port = prepared("killed"), free_port()
     other, first = (start(root, rank, port) for rank in (1, 0))
-    _wait(lambda: exists_below(root / "runs", "checkpoint-4/manifest.json"), seconds=300)
+    _wait(lambda: files_below(root / "runs", "checkpoint-4/manifest.json"), seconds=300)
     assert len(_alive(root)) == 6  # control: on each node alignlab, torchrun and a worker are seen
     first.kill()
     assert first.wait() == -signal.SIGKILL
@@ -163,7 +163,7 @@ def test_a_node_whose_first_node_is_killed_ends_and_both_resume(prepared, one):
 def test_a_signal_on_either_node_saves_and_ends_both(prepared):
     root, port = prepared("signal"), free_port()
     other, first = (start(root, rank, port, "trainer.max_steps=4000") for rank in (1, 0))
-    _wait(lambda: exists_below(root / "runs", "checkpoint-4/manifest.json"), seconds=300)
+    _wait(lambda: files_below(root / "runs", "checkpoint-4/manifest.json"), seconds=300)
     other.send_signal(signal.SIGTERM)
     assert (other.wait(timeout=120), first.wait(timeout=120)) == (143, 143), said(root, 0)
     assert result(run_folder(root, "modpo"))["status"] == "interrupted"

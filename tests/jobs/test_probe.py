@@ -48,10 +48,11 @@ def result_in(folder, name):
 
 def test_a_probe_is_made_found_again_and_a_margin(folder, capfd):
     one = ["algorithm.rewards.safer.kind=probe", "algorithm.check_rewards=false"]
-    before = set(folder.glob(made_by := "runs/reward_model/tiny/toy/*/result.json"))
+    results = "runs/reward_model/tiny/toy/*/result.json"
+    before = set(folder.glob(results))
     assert run(folder, *one, f"hydra.run.dir={folder}/with_probe") == 0
     assert "probe of safer, ridge" in capfd.readouterr().out
-    (made,) = set(folder.glob(made_by)) - before
+    (made,) = set(folder.glob(results)) - before
     record = json.loads(made.read_text())
     assert {"safer_accuracy", "safer_length_accuracy", "safer_cv_accuracy", "better_accuracy"} <= set(record["metrics"])
     report = result_in(folder, "with_probe")["rewards"]["safer"]["held_out"]["agreement"]

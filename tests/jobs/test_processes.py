@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from alignlab.training.checkpoints import last_whole_checkpoint
 from alignlab.training.sampler import GroupedBatchSampler
-from support.commands import SMALL, alignlab, environment, exists_below, logged, losses, means, result, run_folder
+from support.commands import SMALL, alignlab, environment, files_below, logged, losses, means, result, run_folder
 
 # Steps of 12 pairs from 160: the fourteenth is short of pairs, and the fifteenth belongs to the next epoch.
 RECIPE = (
@@ -121,7 +121,7 @@ def test_two_processes_that_were_killed_go_on_where_they_stopped(prepared, metho
     command = [sys.executable, "-m", "alignlab", *settings, *given]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = subprocess.Popen(command, cwd=root, env=environment(root), **quiet)
-    _wait(lambda: exists_below(root / "runs", "checkpoint-21/manifest.json"), seconds=150)
+    _wait(lambda: files_below(root / "runs", "checkpoint-21/manifest.json"), seconds=150)
     os.kill(started.pid, signal.SIGKILL)
     assert started.wait() == -signal.SIGKILL
     _wait(lambda: not _alive(root), seconds=20)
@@ -197,7 +197,7 @@ def test_processes_end_with_the_one_that_started_them(prepared, number):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _wait(lambda: exists_below(root / "runs", "checkpoint-4/manifest.json"), seconds=150)
+    _wait(lambda: files_below(root / "runs", "checkpoint-4/manifest.json"), seconds=150)
     assert len(_alive(root)) == 4  # control: alignlab, torchrun and two workers are seen
     before = last_whole_checkpoint(run_folder(root, "modpo") / "checkpoints")
     os.kill(started.pid, number)

@@ -1,6 +1,5 @@
 """A sweep gives the same numbers wherever its jobs run."""
 
-import glob
 import importlib.util
 import itertools
 import json
@@ -19,7 +18,18 @@ import yaml
 from hydra import compose
 
 from alignlab.config.hydra.compose import composing, register
-from support.commands import PAIRS, REPOSITORY, SMALL, alignlab, environment, losses, means, result, run_folder
+from support.commands import (
+    PAIRS,
+    REPOSITORY,
+    SMALL,
+    alignlab,
+    environment,
+    files_below,
+    losses,
+    means,
+    result,
+    run_folder,
+)
 
 LAUNCHERS = {
     "parallel": "hydra_plugins.hydra_joblib_launcher",
@@ -119,8 +129,7 @@ def _send_to_workers(sweep, worker, number, runs):
     """Once both runs have logged a step, send each worker of a sweep one signal; the processes that got it."""
     hit = set()
     while sweep.poll() is None:
-        logs = glob.glob(f"{runs}/**/metrics.jsonl", recursive=True)  # passes over folders that vanish meanwhile
-        trained = sum(bool(losses(Path(log).parent)) for log in logs)
+        trained = sum(bool(losses(file.parent)) for file in files_below(runs, "metrics.jsonl"))
         for process in psutil.Process(sweep.pid).children(recursive=True) if trained == 2 and not hit else []:
             with suppress(psutil.Error):
                 if any(worker in part for part in process.cmdline()):

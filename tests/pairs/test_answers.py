@@ -94,14 +94,12 @@ def test_each_source_answers_and_has_randomness_of_its_own(base, counted, tmp_pa
 def test_an_answer_encodes_to_the_tokens_that_were_drawn(template, counted, tmp_path, monkeypatch):
     tokenizer = bpe_tokenizer(["USER: where is the red box ASSISTANT: on the table"], 400)
     encoder = PromptEncoder(tokenizer, template)
-    drawn = {"": " on the table", "1": "  on\n", "2": " on the table "}
-    ids = {number: tokenizer(text)["input_ids"] for number, text in drawn.items()}
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
-    ids = {number: [token for token in own if token not in (bos, eos)] + [eos] for number, own in ids.items()}
-    rows = iter(ids.values())
+    texts = [" on the table", "  on\n", " on the table "]
+    end = tokenizer.eos_token_id
+    drawn = [[*tokenizer(text)["input_ids"][1:], end] for text in texts]  # the first is BOS
 
     def generate(_, requests, settings, on_done, **options):
-        for number, tokens in enumerate(rows):
+        for number, tokens in enumerate(drawn):
             on_done(requests[0].id, number, Continuation(tokens, tokenizer.decode(tokens[:-1]), "stop"))
 
     monkeypatch.setattr(Policy, "generate", generate)
@@ -109,7 +107,7 @@ def test_an_answer_encodes_to_the_tokens_that_were_drawn(template, counted, tmp_
     file, _ = sample_answers(prompts, encoder, sampler(), tmp_path)
     answers = [record["response"] for record in answers_of(file)]
     again = [encoder.encode("where is the red box", answer).response_ids for answer in answers]
-    assert again == list(ids.values())
+    assert again == drawn
 
 
 def test_every_end_token_ends_an_answer(base, tmp_path, counted, monkeypatch):

@@ -3,7 +3,7 @@ import torch
 from alignlab.config.schema import PeftConfig
 from alignlab.engine.cache.scores import ScoreCache
 from alignlab.engine.scoring.logps import response_logps
-from alignlab.models.adapters import new_adapter
+from alignlab.models.adapters import new_adapter, with_adapter
 from alignlab.rewards.implicit import ImplicitReward, reference_logps
 from alignlab.rewards.normalise import without_unit
 
@@ -67,3 +67,24 @@ def test_another_precision_does_not_take_the_first_ones_scores(base, encoded_row
     rough = reference_logps(dataclasses.replace(base, autocast=True), encoded_rows, cache=cache, batch_size=8)
     assert not plain.equal(rough)
     torch.testing.assert_close(plain, rough, rtol=2e-2, atol=0.5)
+
+
+def test_the_adapter_is_attached_once_for_all_blocks_of_rows_and_not_for_known_ones(
+    base, encoded_rows, tmp_path, monkeypatch
+):
+    attached = []
+
+    def counted(*given, **named):
+        attached.append(given)
+        return with_adapter(*given, **named)
+
+    monkeypatch.setattr("alignlab.rewards.implicit.with_adapter", counted)
+    folder = saved_adapter(base, tmp_path / "a", scale=0.1)
+    whole = reward(base, folder, tmp_path / "whole").logps(encoded_rows)
+    monkeypatch.setattr("alignlab.engine.cache.scores.ROWS_A_CLAIM", 2)
+    assert len(encoded_rows) > 2
+    in_blocks = reward(base, folder, tmp_path / "blocks")
+    torch.testing.assert_close(in_blocks.logps(encoded_rows), whole)
+    assert len(attached) == 2, "once for each of the two"
+    in_blocks.logps(encoded_rows)
+    assert len(attached) == 2

@@ -157,9 +157,9 @@ def alignlab(*arguments, cwd, breaks=None, killed_after=None, dies_at=None, smal
     return Ended(code, "", "") if tty else Ended(code, out.read_text(), err.read_text())
 
 
-def exists_below(root, pattern):
-    """Whether a file below a folder matches a pattern; folders may come and go while it is looked for."""
-    return any(glob.iglob(f"**/{pattern}", root_dir=root, recursive=True))
+def files_below(root, pattern):
+    """The files below a folder that match a pattern; folders may come and go while they are looked for."""
+    return [Path(file) for file in glob.glob(f"{root}/**/{pattern}", recursive=True)]
 
 
 def run_folder(cwd, algorithm, w=None):
